@@ -1,0 +1,23 @@
+//! Egress control for Kubernetes nodes, as a CNI plugin chained after any primary CNI.
+//!
+//! The data's way through an ADD, one type an arrow:
+//!
+//! ```text
+//! environment, stdin ── cni::Invocation
+//!        │ netns, links, addresses                     (net)
+//!        ▼
+//!   attachment::Attachment      who the pod is and which veth carries it
+//!        │ policy file, annotations                    (source)
+//!        ▼
+//!   policy::Effective           every tier's rules, in order, with their sources
+//!        │ pure                                        (plan)
+//!        ▼
+//!   Vec<nft::Op>                prints itself as nft text
+//!        │ one netlink transaction                     (nft)
+//!        ▼
+//!   prevResult, byte for byte, on stdout
+//! ```
+//!
+//! `policy` and `plan` do no I/O. Everything is validated before the first write.
+
+pub mod policy;

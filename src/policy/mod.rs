@@ -1,0 +1,6 @@
+//! What may leave a pod: the rules' grammar, the tiers they come in, and which rule decides a packet.
+//!
+//! Nothing in here does I/O, and nothing in here knows a kernel word.
+
+pub mod effective;
+pub mod rule;
