@@ -1,0 +1,97 @@
+//! Running a command with input, all of its output, and a time limit.
+
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long any helper command may take. A plugin that needs longer is broken.
+pub const LIMIT: Duration = Duration::from_secs(15);
+
+/// What a finished command left.
+#[derive(Debug)]
+pub struct Output {
+    /// Exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+    pub took: Duration,
+}
+
+impl Output {
+    pub fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+/// Starts `command` with pipes on all three streams.
+pub fn spawn(command: &mut Command) -> Child {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("start {command:?}: {e}"))
+}
+
+/// Feeds `stdin` to the child, waits for its end (at most `LIMIT`) and collects its output.
+pub fn finish(mut child: Child, stdin: &[u8], what: &str) -> Output {
+    let started = Instant::now();
+    let mut input = child.stdin.take().expect("piped stdin");
+    let mut out = child.stdout.take().expect("piped stdout");
+    let mut err = child.stderr.take().expect("piped stderr");
+    thread::scope(|scope| {
+        // Streams are served side by side: a child that fills one pipe must not block on another.
+        scope.spawn(move || {
+            // A child may end without reading its input; that is its own business.
+            let _ = input.write_all(stdin);
+        });
+        let stdout = scope.spawn(move || {
+            let mut bytes = Vec::new();
+            out.read_to_end(&mut bytes).expect("read stdout");
+            bytes
+        });
+        let stderr = scope.spawn(move || {
+            let mut bytes = Vec::new();
+            err.read_to_end(&mut bytes).expect("read stderr");
+            String::from_utf8_lossy(&bytes).into_owned()
+        });
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("wait for a child") {
+                break status;
+            }
+            if started.elapsed() > LIMIT {
+                child.kill().expect("kill a child");
+                child.wait().expect("wait for a killed child");
+                panic!("{what}: not done after {LIMIT:?}");
+            }
+            thread::sleep(Duration::from_millis(2));
+        };
+        Output {
+            code: status.code(),
+            stdout: stdout.join().expect("stdout reader"),
+            stderr: stderr.join().expect("stderr reader"),
+            took: started.elapsed(),
+        }
+    })
+}
+
+/// Runs a command to its end.
+pub fn run(command: &mut Command, stdin: &[u8]) -> Output {
+    let what = format!("{command:?}");
+    finish(spawn(command), stdin, &what)
+}
+
+/// Runs a command that must succeed and returns its stdout.
+pub fn must(command: &mut Command, stdin: &[u8]) -> String {
+    let output = run(command, stdin);
+    assert_eq!(
+        output.code,
+        Some(0),
+        "{command:?}\ninput: {}\nstdout: {}\nstderr: {}",
+        String::from_utf8_lossy(stdin),
+        output.stdout_text(),
+        output.stderr
+    );
+    output.stdout_text()
+}

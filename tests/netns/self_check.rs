@@ -1,0 +1,108 @@
+//! The harness without our plugin: what later tests see stopped does arrive without it.
+
+use crate::harness::cni::Call;
+use crate::harness::node::{EXT, FAR, METADATA, NODE, ip};
+use crate::harness::*;
+
+fn everything_reaches(primary: Primary, bridge_nf: bool) {
+    let node = Node::new(NodeOptions {
+        bridge_nf,
+        ..NodeOptions::default()
+    });
+    let a = node.pod(PodSpec::new("a", primary).uncovered());
+    let b = node.pod(PodSpec::new("b", primary).uncovered());
+    let _servers = [
+        node.serve_ext(&[80, 8080]),
+        node.serve_node(&[80]),
+        a.serve(&[80]),
+        b.serve(&[80]),
+    ];
+    let mut probes = Vec::new();
+    for family in 0..2 {
+        let (from, to) = (a.addresses()[family], b.addresses()[family]);
+        for there in [EXT[family], FAR[family], METADATA[family], NODE[family]].map(ip) {
+            probes.push(Probe::tcp(&a.netns, there, 80, Want::From(from)));
+            probes.push(Probe::udp(&a.netns, there, 80, Want::From(from)));
+            probes.push(Probe::ping(&a.netns, there, Want::Reached));
+        }
+        probes.push(Probe::tcp(&a.netns, to, 80, Want::From(from)));
+        probes.push(Probe::udp(&a.netns, to, 80, Want::From(from)));
+        probes.push(Probe::tcp(&a.netns, ip(EXT[family]), 81, Want::Refused));
+        probes.push(Probe::udp(&a.netns, ip(EXT[family]), 81, Want::Refused));
+        probes.push(Probe::tcp(&node.netns, from, 80, Want::Reached));
+        probes.push(Probe::tcp(&node.ext, from, 80, Want::From(ip(EXT[family]))));
+    }
+    check(&node, &probes);
+    a.delete();
+    b.delete();
+}
+
+#[test]
+fn bridge() {
+    everything_reaches(Primary::Bridge, false);
+}
+
+#[test]
+fn bridge_nf() {
+    everything_reaches(Primary::Bridge, true);
+}
+
+#[test]
+fn ptp() {
+    everything_reaches(Primary::Ptp, false);
+}
+
+#[test]
+fn calico() {
+    everything_reaches(Primary::Calico, false);
+}
+
+#[test]
+fn captures_and_logs_see_packets() {
+    let node = Node::new(NodeOptions::default());
+    let pod = node.pod(PodSpec::new("a", Primary::Bridge).uncovered());
+    node.netns.nft(
+        "table inet t {
+           chain c {
+             type filter hook prerouting priority 0
+             udp dport 4242 log prefix \"hello world\" group 7 drop
+             udp dport 4243 reject with icmpx admin-prohibited
+             udp dport 4244 drop
+           }
+         }",
+    );
+    let mut log = Nflog::start(&node.netns, 7);
+    let capture = Capture::start(&node.ext);
+    scapy(
+        &pod.netns,
+        &format!(
+            "send(IP(dst='{}')/UDP(dport=4242)/Raw(b'first'))\nsend(IP(dst='{}')/GRE()/Raw(b'second'))",
+            EXT[0], EXT[0]
+        ),
+    );
+    assert!(capture.wait_for_marker("second", std::time::Duration::from_secs(4)));
+    assert!(!capture.saw("first"));
+    let logged = log
+        .wait_for(std::time::Duration::from_secs(4), |_| true)
+        .expect("a logged packet");
+    assert_eq!(
+        (logged.prefix.as_str(), logged.source()),
+        ("hello world", pod.v4)
+    );
+    check(
+        &node,
+        &[
+            Probe::udp(&pod.netns, ip(EXT[0]), 4243, Want::Prohibited),
+            Probe::udp(&pod.netns, ip(EXT[1]), 4243, Want::Prohibited),
+            Probe::udp(&pod.netns, ip(EXT[0]), 4244, Want::Silence),
+            Probe::udp(&pod.netns, ip(EXT[1]), 4244, Want::Silence),
+        ],
+    );
+}
+
+#[test]
+fn a_failing_plugin_is_reported() {
+    let node = Node::new(NodeOptions::default());
+    let error = Call::new("bridge", "ADD", "{").run(&node.netns).error();
+    assert_ne!(error.code, 0);
+}
