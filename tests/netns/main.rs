@@ -3,5 +3,12 @@
 //! They need root, iproute2, nft, containernetworking-plugins in /usr/lib/cni and scapy. With `ECNI_KEEP=1`, the
 //! namespaces of a failed test stay, and the command to enter each is printed.
 
+mod flows;
 mod harness;
+mod logging;
+mod order;
+mod ownership;
+mod primaries;
+mod rules;
 mod self_check;
+mod verbs;

@@ -236,11 +236,15 @@ impl Conn {
 
     /// Sends some bytes and waits for them to come back.
     pub fn exchange(&mut self, patience: Duration) -> Result<(), Outcome> {
+        self.exchange_large(5, patience)
+    }
+
+    /// Sends this many bytes and waits for them to come back.
+    pub fn exchange_large(&mut self, length: usize, patience: Duration) -> Result<(), Outcome> {
         let mut talk = || -> io::Result<()> {
             self.stream.set_read_timeout(Some(patience))?;
-            self.stream.write_all(b"again")?;
-            let mut back = [0; 5];
-            self.stream.read_exact(&mut back)
+            self.stream.write_all(&vec![b'x'; length])?;
+            self.stream.read_exact(&mut vec![0; length])
         };
         talk().map_err(|e| outcome_of(&e))
     }
