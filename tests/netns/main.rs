@@ -11,4 +11,5 @@ mod ownership;
 mod primaries;
 mod rules;
 mod self_check;
+mod spoof;
 mod verbs;

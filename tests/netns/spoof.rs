@@ -1,0 +1,335 @@
+//! A pod with NET_RAW lies: about its address, its MAC, its neighbours. Every lie is first seen to arrive from the
+//! same pod without our plugin, and must not arrive with it.
+
+use crate::harness::node::{EXT, ip};
+use crate::harness::*;
+use crate::primaries::under_every_primary;
+use std::time::Duration;
+
+under_every_primary!(forged_packets, poisoned_neighbours);
+
+const SOON: Duration = Duration::from_secs(4);
+
+/// An attacker and a victim on one node, neither covered yet.
+struct Scene<'n> {
+    attacker: Pod<'n>,
+    victim: Pod<'n>,
+    /// The MAC that the attacker's gateway has.
+    gateway: String,
+    bridged: bool,
+}
+
+impl<'n> Scene<'n> {
+    fn new(node: &'n Node, primary: Primary) -> Self {
+        let attacker = node.pod(PodSpec::new("attacker", primary).uncovered());
+        let victim = node.pod(PodSpec::new("victim", primary).uncovered());
+        let bridged = primary == Primary::Bridge;
+        let gateway = node
+            .netns
+            .mac(if bridged { "cni0" } else { &attacker.veth });
+        Self {
+            node,
+            attacker,
+            victim,
+            gateway,
+            bridged,
+        }
+    }
+
+    fn cover(&self) {
+        self.attacker.ours("ADD").ok();
+        self.victim.ours("ADD").ok();
+    }
+
+    /// Runs scapy lines in the attacker with the scene's names defined; `m(name)` is a marked payload.
+    fn attack(&self, tag: &str, lines: &str) {
+        let program = format!(
+            "
+me4, me6, mac = '{}', '{}', '{}'
+victim4, victim6, victim_mac = '{}', '{}', '{}'
+gw, ext4, ext6 = '{}', '{}', '{}'
+fake_mac = '02:66:66:66:66:66'
+my_ll = [a for a, s, i in in6_getifaddr() if i == 'eth0' and a.startswith('fe80')][0]
+def m(name): return Raw(('{tag}-%s-' % name).encode() + b'.' * 46)
+def tx(frame): sendp(frame, iface='eth0')
+def udp(): return UDP(sport=4000, dport=9)
+{lines}
+",
+            self.attacker.v4,
+            self.attacker.v6,
+            self.attacker.mac,
+            self.victim.v4,
+            self.victim.v6,
+            self.victim.mac,
+            self.gateway,
+            EXT[0],
+            EXT[1],
+        );
+        scapy(&self.attacker.netns, &program);
+    }
+}
+
+/// Lies that a router would pass on; `x-` ones are looked for at ext, `v-` ones at the victim.
+const ROUTED: &str = "
+E = Ether(src=mac, dst=gw)
+tx(E / IP(src=victim4, dst=ext4) / udp() / m('x-victims-v4'))
+tx(E / IPv6(src=victim6, dst=ext6) / udp() / m('x-victims-v6'))
+tx(E / IP(src='10.244.9.9', dst=ext4) / udp() / m('x-strange-v4'))
+tx(E / IPv6(src='fd44:9::9', dst=ext6) / udp() / m('x-strange-v6'))
+tx(E / IP(src='172.30.0.77', dst=ext4) / udp() / m('x-lan-v4'))
+tx(E / IPv6(src='fd30::77', dst=ext6) / udp() / m('x-lan-v6'))
+tx(Ether(src=fake_mac, dst=gw) / IP(src=me4, dst=ext4) / udp() / m('x-mac-v4'))
+tx(Ether(src=fake_mac, dst=gw) / IPv6(src=me6, dst=ext6) / udp() / m('x-mac-v6'))
+tx(E / IP(src='10.244.9.9', dst=victim4) / udp() / m('v-strange-v4'))
+tx(E / IPv6(src='fd44:9::9', dst=victim6) / udp() / m('v-strange-v6'))
+";
+const ROUTED_NAMES: [&str; 10] = [
+    "x-victims-v4",
+    "x-victims-v6",
+    "x-strange-v4",
+    "x-strange-v6",
+    "x-lan-v4",
+    "x-lan-v6",
+    "x-mac-v4",
+    "x-mac-v6",
+    "v-strange-v4",
+    "v-strange-v6",
+];
+
+/// Lies that only a bridge passes on, to the victim.
+const BRIDGED: &str = "
+V = Ether(src=mac, dst=victim_mac)
+B = Ether(src=mac, dst='ff:ff:ff:ff:ff:ff')
+tx(V / IP(src='10.244.1.250', dst=victim4) / udp() / m('v-direct-v4'))
+tx(V / IPv6(src='fd44:1::250', dst=victim6) / udp() / m('v-direct-v6'))
+tx(V / IPv6(src=my_ll, dst=victim6) / udp() / m('v-link-local'))
+tx(Ether(src=fake_mac, dst=victim_mac) / IP(src=me4, dst=victim4) / udp() / m('v-mac'))
+tx(B / IP(src='10.244.1.250', dst=victim4) / udp() / m('v-broadcast-mac'))
+tx(Ether(src=mac, dst='01:00:5e:00:00:09') / IP(src=me4, dst=victim4) / udp() / m('v-multicast-mac'))
+tx(B / IP(src=me4, dst='255.255.255.255') / udp() / m('v-broadcast'))
+tx(Ether(src=mac, dst='01:00:5e:00:00:09') / IP(src=me4, dst='224.0.0.9') / udp() / m('v-multicast-v4'))
+tx(Ether(src=mac, dst='33:33:00:00:00:01') / IPv6(src=my_ll, dst='ff02::1') / udp() / m('v-multicast-v6'))
+tx(V / Dot1Q(vlan=0) / IP(src='10.244.1.250', dst=victim4) / udp() / m('v-vlan-0'))
+tx(V / Dot1Q(vlan=7) / IP(src=me4, dst=victim4) / udp() / m('v-vlan-7'))
+tx(V / Dot1AD(vlan=7) / Dot1Q(vlan=8) / IP(src=me4, dst=victim4) / udp() / m('v-qinq'))
+tx(Ether(src=mac, dst=victim_mac, type=0x88b5) / m('v-ethertype'))
+tx(Ether(src=mac, dst=victim_mac, type=0x8864) / m('v-pppoe'))
+tx(Ether(src=mac, dst=victim_mac, type=0x8847) / m('v-mpls'))
+tx(Dot3(src=mac, dst=victim_mac) / LLC(dsap=0xaa, ssap=0xaa, ctrl=3) / m('v-llc'))
+tx(Ether(src=mac, dst='33:33:00:00:00:01') / IPv6(src=my_ll, dst='ff02::1', hlim=255) / ICMPv6ND_RA() / ICMPv6NDOptPrefixInfo(prefix='fd66::', prefixlen=64) / m('v-router'))
+tx(V / IPv6(src=my_ll, dst=victim6, hlim=255) / ICMPv6ND_Redirect(tgt=my_ll, dst=ext6) / m('v-redirect'))
+tx(V / IP(src=me4, dst=victim4, proto=4) / IP(src='10.244.1.250', dst=victim4) / udp() / m('v-direct-ipip'))
+";
+const BRIDGED_NAMES: [&str; 21] = [
+    "v-direct-v4",
+    "v-direct-v6",
+    "v-link-local",
+    "v-mac",
+    "v-broadcast-mac",
+    "v-multicast-mac",
+    "v-broadcast",
+    "v-multicast-v4",
+    "v-multicast-v6",
+    "v-vlan-0",
+    "v-vlan-7",
+    "v-qinq",
+    "v-ethertype",
+    "v-pppoe",
+    "v-mpls",
+    "v-llc",
+    "v-router",
+    "v-redirect",
+    "v-direct-ipip",
+    "v-end",
+    "x-end",
+];
+
+const HONEST: &str = "
+send(IP(dst=victim4) / udp() / m('v-end'))
+send(IPv6(dst=ext6) / udp() / m('x-end6'))
+send(IP(dst=ext4) / udp() / m('x-end'))
+";
+
+fn forged_packets(primary: Primary, bridge_nf: bool) {
+    let node = Node::new(NodeOptions {
+        bridge_nf,
+        ..NodeOptions::default()
+    });
+    let scene = Scene::new(&node, primary);
+    let mut program = ROUTED.to_owned();
+    let mut names = ROUTED_NAMES.to_vec();
+    if scene.bridged {
+        program += BRIDGED;
+        names.extend(BRIDGED_NAMES);
+    }
+    // A truthful tunnel is a matter of policy, not of forgery, and a permitted one.
+    let truthful = ["v-direct-ipip", "v-end", "x-end"];
+    program += HONEST;
+    let at_ext = Capture::start(&node.ext);
+    let at_victim = Capture::start(&scene.victim.netns);
+    let place = |name: &str| {
+        if name.starts_with("x-") {
+            &at_ext
+        } else {
+            &at_victim
+        }
+    };
+
+    scene.attack("bare", &program);
+    for name in &names {
+        let arrived = place(name).wait_for_marker(&format!("bare-{name}-"), SOON);
+        assert!(
+            arrived,
+            "{name} does not arrive without the plugin either: the test proves nothing"
+        );
+    }
+    scene.cover();
+    scene.attack("covered", &program);
+    for name in ["v-end", "x-end", "x-end6"] {
+        let arrived = place(name).wait_for_marker(&format!("covered-{name}-"), SOON);
+        assert!(
+            arrived,
+            "{name}: the truth must arrive\n{}",
+            node.describe()
+        );
+    }
+    let got_through: Vec<&&str> = names
+        .iter()
+        .filter(|name| !truthful.contains(name) && place(name).saw(&format!("covered-{name}-")))
+        .collect();
+    assert!(
+        got_through.is_empty(),
+        "forged, and yet arrived: {got_through:?}\n{}",
+        node.describe()
+    );
+}
+
+/// The victim's idea of where its gateway is must not change by what a neighbour says.
+fn poisoned_neighbours(primary: Primary, bridge_nf: bool) {
+    if primary != Primary::Bridge {
+        return routed_neighbours(primary);
+    }
+    let node = Node::new(NodeOptions {
+        bridge_nf,
+        ..NodeOptions::default()
+    });
+    let scene = Scene::new(&node, primary);
+    let victim = &scene.victim.netns;
+    // An entry may be replaced at once; the kernel's one second of grace is no defence.
+    victim.sysctls(&[("net/ipv4/neigh/eth0/locktime", "0")]);
+    let learn = || {
+        // Known and unquestioned, as after a fresh exchange.
+        victim.ip(&format!(
+            "neigh replace 10.244.1.1 lladdr {gw} dev eth0 nud stale
+             neigh replace fd44:1::1 lladdr {gw} dev eth0 nud stale",
+            gw = scene.gateway
+        ));
+        check(
+            &node,
+            &[
+                Probe::ping(victim, ip("10.244.1.1"), Want::Reached),
+                Probe::ping(victim, ip("fd44:1::1"), Want::Reached),
+            ],
+        );
+    };
+    let gateway_of = |address: &str| -> String {
+        let entries = victim.ip_json(&format!("neigh show {address} dev eth0"));
+        entries[0]["lladdr"].as_str().unwrap_or_default().to_owned()
+    };
+    let poison = "
+for _ in range(3):
+    tx(Ether(src=mac, dst=victim_mac) / ARP(op=2, psrc='10.244.1.1', hwsrc=mac, pdst=victim4, hwdst=victim_mac))
+    tx(Ether(src=mac, dst='ff:ff:ff:ff:ff:ff') / ARP(op=1, psrc='10.244.1.1', hwsrc=mac, pdst=victim4))
+    for src in ['fd44:1::1', my_ll, me6]:
+        tx(Ether(src=mac, dst=victim_mac) / IPv6(src=src, dst=victim6, hlim=255) / ICMPv6ND_NA(R=1, S=0, O=1, tgt='fd44:1::1') / ICMPv6NDOptDstLLAddr(lladdr=mac))
+tx(Ether(src=mac, dst=victim_mac) / IP(src=me4, dst=victim4) / udp() / m('end'))
+";
+    let capture = Capture::start(victim);
+    learn();
+    scene.attack("bare", poison);
+    assert!(capture.wait_for_marker("bare-end-", SOON));
+    assert_eq!(
+        gateway_of("10.244.1.1"),
+        scene.attacker.mac,
+        "poison must work without the plugin"
+    );
+    assert_eq!(
+        gateway_of("fd44:1::1"),
+        scene.attacker.mac,
+        "poison must work without the plugin"
+    );
+    scene.cover();
+    learn();
+    scene.attack("covered", poison);
+    assert!(capture.wait_for_marker("covered-end-", SOON));
+    assert_eq!(
+        gateway_of("10.244.1.1"),
+        scene.gateway,
+        "{}",
+        node.describe()
+    );
+    assert_eq!(
+        gateway_of("fd44:1::1"),
+        scene.gateway,
+        "{}",
+        node.describe()
+    );
+}
+
+/// Without a bridge, the node is the only neighbour: it must not be told a wrong address of another pod.
+fn routed_neighbours(primary: Primary) {
+    let node = Node::new(NodeOptions::default());
+    let scene = Scene::new(&node, primary);
+    let veth = &scene.attacker.veth;
+    node.netns
+        .sysctls(&[(&format!("net/ipv4/neigh/{veth}/locktime"), "0")]);
+    let own = scene.attacker.v4;
+    let claimed = "10.244.9.9";
+    let poison = format!(
+        "
+for address in [me4, '{claimed}']:
+    tx(Ether(src=mac, dst=gw) / ARP(op=2, psrc=address, hwsrc=fake_mac, pdst='169.254.1.1', hwdst=gw))
+tx(Ether(src=mac, dst=gw) / IP(src=me4, dst=ext4) / udp() / m('end'))
+"
+    );
+    let node_knows = |address: &str| -> String {
+        let entries = node
+            .netns
+            .ip_json(&format!("neigh show {address} dev {veth}"));
+        entries[0]["lladdr"].as_str().unwrap_or_default().to_owned()
+    };
+    let learn = || {
+        node.netns.ip(&format!(
+            "neigh replace {own} lladdr {} dev {veth} nud stale",
+            scene.attacker.mac
+        ));
+        node.netns.ip(&format!(
+            "neigh replace {claimed} lladdr 02:00:00:00:00:01 dev {veth} nud stale"
+        ));
+    };
+    let capture = Capture::start(&node.ext);
+    learn();
+    scene.attack("bare", &poison);
+    assert!(capture.wait_for_marker("bare-end-", SOON));
+    assert_eq!(
+        node_knows(claimed),
+        "02:66:66:66:66:66",
+        "poison must work without the plugin"
+    );
+    scene.cover();
+    learn();
+    scene.attack("covered", &poison);
+    assert!(capture.wait_for_marker("covered-end-", SOON));
+    assert_eq!(
+        node_knows(claimed),
+        "02:00:00:00:00:01",
+        "{}",
+        node.describe()
+    );
+    assert_eq!(
+        node_knows(&own.to_string()),
+        scene.attacker.mac,
+        "{}",
+        node.describe()
+    );
+}
