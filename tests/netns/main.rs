@@ -3,6 +3,8 @@
 //! They need root, iproute2, nft, containernetworking-plugins in /usr/lib/cni and scapy. With `ECNI_KEEP=1`, the
 //! namespaces of a failed test stay, and the command to enter each is printed.
 
+mod bad_input;
+mod egress_ip;
 mod flows;
 mod harness;
 mod logging;

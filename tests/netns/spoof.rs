@@ -28,7 +28,6 @@ impl<'n> Scene<'n> {
             .netns
             .mac(if bridged { "cni0" } else { &attacker.veth });
         Self {
-            node,
             attacker,
             victim,
             gateway,

@@ -19,7 +19,7 @@ pub mod ruleset;
 pub mod servers;
 
 pub use capture::{Capture, scapy};
-pub use cni::{CniError, PluginRun};
+pub use cni::PluginRun;
 pub use netns::Netns;
 pub use nflog::Nflog;
 pub use node::{Node, NodeOptions};

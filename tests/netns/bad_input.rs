@@ -1,0 +1,481 @@
+//! Whatever is wrong, the answer is one error that says what to change, and nothing is left behind.
+
+use crate::harness::cni::Call;
+use crate::harness::node::{EXT, ip};
+use crate::harness::*;
+use serde_json::json;
+use std::fs;
+use std::time::Duration;
+
+/// A node with one covered pod whose peace must not be disturbed.
+struct Scene {
+    node: Node,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self {
+            node: Node::new(NodeOptions::default()),
+        }
+    }
+
+    /// Runs `attempt` beside a covered pod; afterwards the kernel and the state hold what they held before.
+    fn undisturbed<T>(&self, attempt: impl FnOnce(&Node) -> T) -> T {
+        let node = &self.node;
+        let bystander = node.pod(PodSpec::new("bystander", Primary::Bridge).rules("deny 81/tcp"));
+        let _servers = node.serve_ext(&[80, 81]);
+        let (objects, files) = (node.objects(), node.state_files());
+        let elements = || ["pod4", "pod6"].map(|set| node.elements(set).matches("goto").count());
+        let before = elements();
+        let answer = attempt(node);
+        assert_eq!(node.objects(), objects);
+        assert_eq!(elements(), before);
+        assert_eq!(node.state_files(), files);
+        let mut probes = Vec::new();
+        for ext in EXT.map(ip) {
+            probes.push(Probe::tcp(&bystander.netns, ext, 80, Want::Reached));
+            probes.push(Probe::tcp(&bystander.netns, ext, 81, Want::Silence));
+        }
+        check(node, &probes);
+        answer
+    }
+}
+
+/// What is said about each call; an empty word matches anything.
+#[test]
+fn hostile_environment_and_stdin() {
+    let scene = Scene::new();
+    scene.undisturbed(|node| {
+        let pod = node.pod(PodSpec::new("a", Primary::Bridge).uncovered());
+        let good = pod.call("ADD");
+        let conf = String::from_utf8(good.stdin.clone()).expect("text");
+        let stdin = |from: &str, to: &str| {
+            assert!(conf.contains(from), "{from} is not in {conf}");
+            good.clone().stdin(conf.replacen(from, to, 1))
+        };
+        let name = format!("\"name\":\"{}\"", cni::NETWORK);
+        let long = format!("\"name\":\"{}\"", "n".repeat(100_000));
+        let policy_file = node.dir.path().join("policy.yaml").display().to_string();
+        let table: Vec<(&str, Call, u64, &str)> = vec![
+            (
+                "no container",
+                good.clone().without("CNI_CONTAINERID"),
+                4,
+                "CNI_CONTAINERID",
+            ),
+            (
+                "an empty container",
+                good.clone().env("CNI_CONTAINERID", ""),
+                4,
+                "CNI_CONTAINERID",
+            ),
+            (
+                "a container with a slash",
+                good.clone().env("CNI_CONTAINERID", "../../etc"),
+                4,
+                "",
+            ),
+            (
+                "a container with rules in it",
+                good.clone().env("CNI_CONTAINERID", "x } ; flush ruleset"),
+                4,
+                "",
+            ),
+            (
+                "no netns",
+                good.clone().without("CNI_NETNS"),
+                4,
+                "CNI_NETNS",
+            ),
+            (
+                "no interface",
+                good.clone().without("CNI_IFNAME"),
+                4,
+                "CNI_IFNAME",
+            ),
+            (
+                "an interface with a slash",
+                good.clone().env("CNI_IFNAME", "../eth0"),
+                4,
+                "",
+            ),
+            (
+                "a long interface",
+                good.clone().env("CNI_IFNAME", "abcdefghijklmnop"),
+                4,
+                "",
+            ),
+            (
+                "an unknown command",
+                good.clone().env("CNI_COMMAND", "DESTROY"),
+                4,
+                "DESTROY",
+            ),
+            (
+                "a command in lower case",
+                good.clone().env("CNI_COMMAND", "add"),
+                4,
+                "add",
+            ),
+            ("no stdin", good.clone().stdin(""), 6, ""),
+            (
+                "half of stdin",
+                good.clone().stdin(&conf[..conf.len() / 2]),
+                6,
+                "",
+            ),
+            ("a list", good.clone().stdin("[]"), 6, ""),
+            ("no UTF-8", good.clone().stdin(vec![0xff; 100]), 6, ""),
+            (
+                "deep nesting",
+                good.clone().stdin("[".repeat(100_000)),
+                6,
+                "",
+            ),
+            (
+                "an unknown version",
+                stdin("\"cniVersion\":\"1.0.0\"", "\"cniVersion\":\"9.9.9\""),
+                1,
+                "9.9.9",
+            ),
+            (
+                "a version that is none",
+                stdin("\"cniVersion\":\"1.0.0\"", "\"cniVersion\":\"latest\""),
+                1,
+                "latest",
+            ),
+            (
+                "a network without a name",
+                stdin(&name, "\"name\":\"\""),
+                7,
+                "",
+            ),
+            (
+                "a network with a slash",
+                stdin(&name, "\"name\":\"../x\""),
+                7,
+                "",
+            ),
+            (
+                "a misspelt key",
+                stdin("\"policyFile\":", "\"policyfile\":"),
+                7,
+                "policyFile",
+            ),
+            (
+                "a log group that is none",
+                stdin("\"logLevel\":", "\"logGroup\":70000,\"logLevel\":"),
+                7,
+                "logGroup",
+            ),
+            (
+                "no prevResult",
+                pod.call_with("ADD", &pod.spec.annotations, None),
+                7,
+                "prevResult",
+            ),
+            (
+                "a policy file elsewhere",
+                stdin(&policy_file, "/nonexistent/policy.yaml"),
+                0,
+                "/nonexistent/policy.yaml",
+            ),
+            (
+                "an uplink that is not there",
+                stdin("\"logLevel\":", "\"uplink\":\"eth9\",\"logLevel\":"),
+                0,
+                "eth9",
+            ),
+            (
+                "a netns that is not there",
+                good.clone().env("CNI_NETNS", "/run/netns/ecni-nowhere"),
+                0,
+                "ecni-nowhere",
+            ),
+            (
+                "a netns that is a file",
+                good.clone().env("CNI_NETNS", "/etc/hosts"),
+                0,
+                "/etc/hosts",
+            ),
+            (
+                "an interface that is not there",
+                good.clone().env("CNI_IFNAME", "eth7"),
+                0,
+                "eth7",
+            ),
+        ];
+        for (what, call, code, word) in table {
+            let run = node.run(&call);
+            assert!(!run.succeeded(), "{what}: {:?}", run.output);
+            let error = run.error();
+            // 0 in the table: any code but a success will do.
+            assert!(
+                code == 0 || error.code == code,
+                "{what}: want code {code}, got {error:?}"
+            );
+            assert!(
+                error.text().contains(word),
+                "{what}: {word:?} is not in {error:?}"
+            );
+        }
+        // Long, but legal: names are hashed before they go anywhere.
+        let run = node.run(&good.clone().stdin(conf.replacen(&name, &long, 1)));
+        assert_eq!(run.ok().trim_end(), pod.prev_result.trim_end());
+        node.run(&pod.call("DEL").stdin(conf.replacen(&name, &long, 1)))
+            .ok();
+        pod.delete();
+    });
+}
+
+#[test]
+fn policy_files_in_ruins() {
+    let scene = Scene::new();
+    let path = scene.node.dir.path().join("policy.yaml");
+    scene.undisturbed(|node| {
+        let pod = node.pod(PodSpec::new("a", Primary::Bridge).uncovered());
+        let good = Policy::default().text();
+        let table: Vec<(&str, Option<String>, &str)> = vec![
+            ("missing", None, "policy.yaml"),
+            ("empty", Some(String::new()), "policy.yaml"),
+            ("no YAML", Some("a: [b\n\tc".to_owned()), "policy.yaml"),
+            ("not text", Some("\u{0}\u{1}".to_owned()), "policy.yaml"),
+            ("a list", Some("- a".to_owned()), "policy.yaml"),
+            (
+                "another kind",
+                Some(good.replace("ClusterEgressPolicy", "NetworkPolicy")),
+                "NetworkPolicy",
+            ),
+            (
+                "another version",
+                Some(good.replace("v1alpha1", "v9")),
+                "v9",
+            ),
+            (
+                "a misspelt key",
+                Some(good.replace("defaultAction", "defaultaction")),
+                "defaultAction",
+            ),
+            (
+                "a bad default",
+                Some(good.replace("\"allow\"", "\"maybe\"")),
+                "maybe",
+            ),
+            (
+                "a bad CIDR",
+                Some(good.replace("10.244.0.0/16", "10.244.0.0/99")),
+                "10.244.0.0/99",
+            ),
+            (
+                "a bad rule",
+                Some(
+                    Policy::default()
+                        .enforced("deny to\n# fine\ndney to any")
+                        .text(),
+                ),
+                "dney",
+            ),
+        ];
+        for (what, text, word) in table {
+            match text {
+                Some(text) => fs::write(&path, text).expect("write"),
+                None => fs::remove_file(&path).expect("remove"),
+            }
+            let error = pod.ours("ADD").error();
+            assert!(
+                error.text().contains(word),
+                "{what}: {word:?} is not in {error:?}"
+            );
+            node.assert_nothing_of(&pod.who);
+        }
+        fs::remove_file(&path).expect("remove");
+        fs::create_dir(&path).expect("make a directory");
+        let error = pod.ours("ADD").error();
+        assert!(error.text().contains("policy.yaml"), "{error:?}");
+        // None of this keeps a pod from going.
+        pod.delete();
+        fs::remove_dir(&path).expect("remove");
+        node.set_policy(&Policy::default());
+    });
+}
+
+#[test]
+fn bad_rules_are_shown_with_a_caret() {
+    let scene = Scene::new();
+    scene.undisturbed(|node| {
+        let table = [
+            ("deny to internet\nallow 443/tpc to any", "443/tpc"),
+            ("dney to any", "dney"),
+            ("allow 70000/tcp", "70000"),
+            ("allow 90-80/tcp", "90-80"),
+            ("allow to 10.0.0.0/33", "10.0.0.0/33"),
+            ("allow to 10.0.0.9-10.0.0.1", "10.0.0.9-10.0.0.1"),
+            ("allow to 10.0.0.1-fd00::1", "10.0.0.1-fd00::1"),
+            ("allow 443/tcp any", "any"),
+            ("allow to any name=a\ndeny to any name=a", "name=a"),
+            ("allow to any priority=70000", "70000"),
+            ("allow to any log=fast", "fast"),
+            ("allow to any until=tomorrow", "tomorrow"),
+            ("allow to api.example.com", "api.example.com"),
+            ("allow to \u{1f600}", "\u{1f600}"),
+        ];
+        for (rules, word) in table {
+            let error = node
+                .add_pod(PodSpec::new("a", Primary::Bridge).rules(rules))
+                .expect_err(rules)
+                .error;
+            assert_eq!(error.code, 100, "{rules}: {error:?}");
+            let text = error.text();
+            assert!(
+                text.contains("egress-cni.dev/rules"),
+                "{rules}: where does it stand? {text}"
+            );
+            let lines: Vec<&str> = text.lines().collect();
+            let caret = lines
+                .iter()
+                .position(|line| line.contains('^'))
+                .unwrap_or_else(|| panic!("{rules}: no caret in {text}"));
+            assert!(
+                caret > 0 && lines[caret - 1].contains(word),
+                "{rules}: the caret is not below {word}: {text}"
+            );
+        }
+        // As large as an annotation can be.
+        let huge = "deny 1-2/tcp to 198.51.100.0/24 # a very long story\n".repeat(4000);
+        let result = node.add_pod(PodSpec::new("a", Primary::Bridge).rules(&huge));
+        match result {
+            Ok(pod) => pod.delete(),
+            Err(e) => assert_eq!(e.error.code, 100, "{e:?}"),
+        }
+        let rubbish = "x".repeat(200_000);
+        let error = node
+            .add_pod(PodSpec::new("a", Primary::Bridge).rules(&rubbish))
+            .expect_err("rubbish")
+            .error;
+        assert_eq!(error.code, 100);
+        assert!(
+            error.text().len() < 5000,
+            "the kubelet shows this message: {} bytes",
+            error.text().len()
+        );
+    });
+}
+
+#[test]
+fn a_full_disk_fails_closed() {
+    let mut node = Node::new(NodeOptions::default());
+    let state = node.dir.path().join("full");
+    fs::create_dir(&state).expect("make a directory");
+    // One page: no room for anything.
+    let mount = format!(
+        "mount -t tmpfs -o size=4k,nr_inodes=20 tmpfs {}",
+        state.display()
+    );
+    node.netns.exec(&mount);
+    let _unmount = Unmount(state.display().to_string());
+    fs::create_dir(state.join("attachments")).expect("make a directory");
+    let filler = vec![0; 4096];
+    fs::write(state.join("filler"), &filler).expect("fill the disk");
+    node.ours.insert("stateDir".to_owned(), json!(state));
+    let error = node
+        .add_pod(PodSpec::new("a", Primary::Bridge))
+        .expect_err("a full disk")
+        .error;
+    assert!(
+        error.text().contains(&state.display().to_string()),
+        "{error:?}"
+    );
+    assert!(!node.ruleset().contains("goto pod-"), "{}", node.describe());
+    // Room again: the next pod starts, and nothing of the first one is in its way.
+    fs::remove_file(state.join("filler")).expect("remove");
+    node.pod(PodSpec::new("b", Primary::Bridge)).delete();
+    let left: Vec<_> = fs::read_dir(state.join("attachments"))
+        .expect("list")
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Unmounts on drop.
+struct Unmount(String);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn without_net_admin_the_kernel_refuses() {
+    let scene = Scene::new();
+    scene.undisturbed(|node| {
+        let pod = node.pod(PodSpec::new("a", Primary::Bridge).uncovered());
+        let wrapper = [
+            "/usr/bin/setpriv",
+            "--bounding-set",
+            "-net_admin",
+            "--inh-caps",
+            "-net_admin",
+        ];
+        let error = pod.call("ADD").run_under(&node.netns, &wrapper).error();
+        assert_eq!(error.code, 103, "{error:?}");
+        assert!(
+            error.text().contains("NET_ADMIN") || error.text().contains("EPERM"),
+            "{error:?}"
+        );
+        pod.delete();
+    });
+}
+
+/// No host-side veth, no enforcement; so no pod, unless the operator says that he knows.
+#[test]
+fn a_macvlan_pod_is_refused() {
+    let mut node = Node::new(NodeOptions::default());
+    let error = node
+        .add_pod(PodSpec::new("a", Primary::Macvlan))
+        .expect_err("macvlan")
+        .error;
+    assert_eq!(error.code, 101, "{error:?}");
+    assert!(
+        error.text().contains("macvlan"),
+        "the reason's name: {error:?}"
+    );
+    assert!(
+        error.text().contains("unenforceable"),
+        "what to change: {error:?}"
+    );
+    node.assert_nothing_left();
+    node.ours.insert("unenforceable".to_owned(), json!("allow"));
+    node.pod(PodSpec::new("a", Primary::Macvlan)).delete();
+    node.assert_nothing_left();
+}
+
+/// A policy asks for something that fails late: by then nothing may be installed.
+#[test]
+fn a_failed_add_leaves_nothing() {
+    let scene = Scene::new();
+    scene.undisturbed(|node| {
+        node.set_policy(&Policy::default().namespace("late", "egress-ip", "172.30.0.99"));
+        let spec = PodSpec::new("a", Primary::Bridge)
+            .namespace("late")
+            .rules("deny to internet log");
+        let error = node
+            .add_pod(spec)
+            .expect_err("an address that may not be asked for")
+            .error;
+        assert_eq!(error.code, 102, "{error:?}");
+        node.set_policy(&Policy::default());
+    });
+}
+
+/// The kubelet asks every five seconds and waits for the answer.
+#[test]
+fn status_is_quick() {
+    let node = Node::new(NodeOptions::default());
+    let run = node.run(&node.call("STATUS", "1.1.0", &[]));
+    assert_eq!(run.ok(), "");
+    assert!(
+        run.output.took < Duration::from_secs(1),
+        "{:?}",
+        run.output.took
+    );
+}
