@@ -20,4 +20,6 @@
 //!
 //! `policy` and `plan` do no I/O. Everything is validated before the first write.
 
+pub mod nft;
+pub mod plan;
 pub mod policy;

@@ -2,5 +2,6 @@
 //!
 //! Nothing in here does I/O, and nothing in here knows a kernel word.
 
+pub mod class;
 pub mod effective;
 pub mod rule;
