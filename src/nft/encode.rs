@@ -202,11 +202,10 @@ impl Encoder<'_> {
         use Field::*;
         match field {
             EtherSaddr | EtherType => self.require_ether(),
-            IpSaddr | IpDaddr | CtOriginalSaddr | CtOriginalDaddr => {
-                self.require_family(Family::V4);
+            IpSaddr | IpDaddr => self.require_family(Family::V4),
+            Ip6Saddr | Ip6Daddr | Ip6Nexthdr | Ip6Hoplimit | Ip6Length => {
+                self.require_family(Family::V6);
             }
-            Ip6Saddr | Ip6Daddr | Ip6Nexthdr | Ip6Hoplimit | Ip6Length | CtOriginalSaddr6
-            | CtOriginalDaddr6 => self.require_family(Family::V6),
             TcpDport => self.require_l4proto(6),
             UdpDport => self.require_l4proto(17),
             SctpDport => self.require_l4proto(132),

@@ -19,15 +19,15 @@ use crate::nft::{
 use super::ranges::{self, Ranges};
 
 /// Counts a denied packet for its pod, then drops it.
-pub const DENY: &str = "deny";
+pub const DENY: &str = "do-deny";
 /// Counts a rejected packet for its pod, then refuses it.
-pub const REJECT: &str = "reject";
+pub const REJECT: &str = "do-reject";
 
 const ENFORCE: &str = "enforce";
 const ND: &str = "nd";
 const GUARD: &str = "guard";
 const GUARDED: &str = "guard-egress-ip";
-const SNAT: &str = "snat";
+const SNAT: &str = "egress-snat";
 const LEAK_STOP: &str = "leak-stop";
 
 /// Address of a pod -> its chain; the elements count what was judged.
