@@ -20,4 +20,7 @@
 //!
 //! `policy` and `plan` do no I/O. Everything is validated before the first write.
 
+pub mod cni;
+pub mod logging;
 pub mod policy;
+pub mod state;
