@@ -20,6 +20,9 @@
 //!
 //! `policy` and `plan` do no I/O. Everything is validated before the first write.
 
+pub mod cni;
+pub mod logging;
 pub mod nft;
 pub mod plan;
 pub mod policy;
+pub mod state;
