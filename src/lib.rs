@@ -20,4 +20,5 @@
 //!
 //! `policy` and `plan` do no I/O. Everything is validated before the first write.
 
+pub mod net;
 pub mod policy;
