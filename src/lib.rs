@@ -22,6 +22,7 @@
 
 pub mod cni;
 pub mod logging;
+pub mod net;
 pub mod nft;
 pub mod plan;
 pub mod policy;
