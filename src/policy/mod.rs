@@ -3,4 +3,7 @@
 //! Nothing in here does I/O, and nothing in here knows a kernel word.
 
 pub mod effective;
+pub mod fault;
+pub mod grammar;
+pub mod nearest;
 pub mod rule;
