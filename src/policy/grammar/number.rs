@@ -26,10 +26,10 @@ impl NumberError {
                 "expected {what} as a number, found {}",
                 quoted(text)
             )),
-            NumberError::LeadingZero => {
-                Complaint::new(format!("{} has a leading zero", quoted(text)))
-                    .maybe_meant(Some(text.trim_start_matches('0')).filter(|text| !text.is_empty()))
-            }
+            NumberError::LeadingZero => Complaint::new(format!(
+                "{} has a leading zero, which others read as octal",
+                quoted(text)
+            )),
             NumberError::TooBig => Complaint::new(format!("{} is too big", quoted(text))),
         }
     }

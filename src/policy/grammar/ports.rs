@@ -80,7 +80,8 @@ fn colon_form(lower: &str) -> Option<(&str, &str)> {
 /// `443/tcp`, `8000-8100/udp`.
 fn transport_ports(word: &str, left: &str, right: &str) -> Result<Ports, Complaint> {
     if let Some(transport) = transport(right) {
-        return Ok(Ports::Transport(transport, port_range(left)?));
+        let range = port_range(left).map_err(|wrong| wrong.complaint(left, right))?;
+        return Ok(Ports::Transport(transport, range));
     }
     if transport(left).is_some() {
         let complaint = Complaint::new(format!("in {} the port comes first", quoted(word)));
@@ -90,10 +91,7 @@ fn transport_ports(word: &str, left: &str, right: &str) -> Result<Ports, Complai
             complaint.help(format!("write `443/{left}`, or `{left}` for every port"))
         });
     }
-    if targets::parse(word).is_ok() || !left.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(unknown(word));
-    }
-    if port_range(left).is_err() {
+    if port_range(left).is_err() || targets::is_one(word) {
         return Err(unknown(word));
     }
     if matches!(right, "icmp" | "icmpv6") {
@@ -110,30 +108,50 @@ fn transport_ports(word: &str, left: &str, right: &str) -> Result<Ports, Complai
     Err(complaint.maybe_meant(meant.map(|transport| format!("{left}/{transport}"))))
 }
 
+/// Why a text is not a port or a range of ports.
+enum PortError<'a> {
+    Zero,
+    Reversed(u16, u16),
+    Number(NumberError, &'a str),
+}
+
+impl PortError<'_> {
+    /// The fault's words, for what stands before and behind the slash.
+    fn complaint(self, range: &str, transport: &str) -> Complaint {
+        match self {
+            PortError::Zero => Complaint::new("port 0 is reserved and no connection can use it")
+                .help(format!(
+                    "the first port is 1; write `{transport}` alone for every port"
+                )),
+            PortError::Reversed(first, last) => {
+                let message = format!("the range {} ends before it starts", quoted(range));
+                Complaint::new(message).meant(format!("{last}-{first}/{transport}"))
+            }
+            PortError::Number(NumberError::TooBig, port) => Complaint::new(format!(
+                "port {} is too big: ports end at 65535",
+                quoted(port)
+            )),
+            PortError::Number(error, port) => error.complaint("a port", port),
+        }
+    }
+}
+
 /// `443` or `8000-8100`.
-fn port_range(text: &str) -> Result<RangeInclusive<u16>, Complaint> {
+fn port_range(text: &str) -> Result<RangeInclusive<u16>, PortError<'_>> {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (port(first)?, port(last)?);
     if first > last {
-        let complaint = Complaint::new(format!("the range {} ends before it starts", quoted(text)));
-        return Err(complaint.meant(format!("{last}-{first}")));
+        return Err(PortError::Reversed(first, last));
     }
     Ok(first..=last)
 }
 
 /// A port that a packet can be sent to.
-fn port(text: &str) -> Result<u16, Complaint> {
+fn port(text: &str) -> Result<u16, PortError<'_>> {
     match number::<u16>(text) {
-        Ok(0) => Err(
-            Complaint::new("port 0 is reserved and no connection can use it")
-                .help("the first port is 1; write `tcp`, `udp` or `sctp` alone for every port"),
-        ),
+        Ok(0) => Err(PortError::Zero),
         Ok(port) => Ok(port),
-        Err(NumberError::TooBig) => Err(Complaint::new(format!(
-            "port {} is too big: ports end at 65535",
-            quoted(text)
-        ))),
-        Err(error) => Err(error.complaint("a port", text)),
+        Err(error) => Err(PortError::Number(error, text)),
     }
 }
 

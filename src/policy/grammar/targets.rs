@@ -57,7 +57,8 @@ pub(super) fn parse(word: &str) -> Result<Target, Complaint> {
     if let Some(range) = range(word) {
         return range;
     }
-    if word.contains('/') || word.parse::<IpAddr>().is_ok() {
+    let (address, _prefix) = word.split_once('/').unwrap_or((word, ""));
+    if address.parse::<IpAddr>().is_ok() {
         return network(word).map(Target::Net);
     }
     Err(no_address(word, &lower))
@@ -122,7 +123,11 @@ fn range(word: &str) -> Option<Result<Target, Complaint>> {
 
 fn range_between(word: &str, first: &str, last: &str) -> Result<Target, Complaint> {
     let start = address(first)?;
-    let end = address(last).map_err(|complaint| {
+    if last.parse::<IpAddr>().is_err() {
+        let complaint = Complaint::new(format!(
+            "expected a range from address to address, found {}",
+            quoted(word)
+        ));
         let meant = match (start, number::<u8>(last)) {
             (IpAddr::V4(start), Ok(last)) if last >= start.octets()[3] => {
                 let [a, b, c, _] = start.octets();
@@ -130,8 +135,9 @@ fn range_between(word: &str, first: &str, last: &str) -> Result<Target, Complain
             }
             _ => None,
         };
-        complaint.maybe_meant(meant)
-    })?;
+        return Err(complaint.maybe_meant(meant));
+    }
+    let end = address(last)?;
     if start.is_ipv4() != end.is_ipv4() {
         return Err(Complaint::new(format!(
             "the range {} has both families: its ends must be both IPv4 or both IPv6",
