@@ -157,33 +157,71 @@ impl Nft {
         Ok(elements)
     }
 
+    /// How many rules a chain has.
+    pub fn rule_count(&mut self, table: Table, chain: &str) -> Result<u32, Error> {
+        Ok(self.rules(table, chain)?.len() as u32)
+    }
+
+    /// The chain to which a chain's last rule goes.
+    pub fn goto_of(&mut self, table: Table, chain: &str) -> Result<Option<String>, Error> {
+        let rules = self.rules(table, chain)?;
+        Ok(rules.last().and_then(|body| targets(attrs(body)).last()))
+    }
+
+    /// How many times the rules of `chain` jump or go to `target`.
+    pub fn references(&mut self, table: Table, chain: &str, target: &str) -> Result<u32, Error> {
+        let rules = self.rules(table, chain)?;
+        let all = rules.iter().flat_map(|body| targets(attrs(body)));
+        Ok(all.filter(|name| name == target).count() as u32)
+    }
+
     /// Whether a chain's rules are these, in this order; counters may have counted.
-    pub fn rules_are(&mut self, table: Table, chain: &str, rules: &[&Rule]) -> Result<bool, Error> {
-        let answer = self.query(
-            &format!("the rules of {table} {chain}"),
-            NFT_MSG_GETRULE,
-            table,
-            true,
-            |w| {
-                w.str(NFTA_RULE_TABLE, TABLE);
-                w.str(NFTA_RULE_CHAIN, chain);
-            },
-        )?;
-        let held: Vec<_> = answer
-            .iter()
-            .map(|body| attrs(body))
-            .filter(|a| {
-                a.text(NFTA_RULE_TABLE) == Some(TABLE) && a.text(NFTA_RULE_CHAIN) == Some(chain)
-            })
-            .collect();
+    pub fn rules_are(
+        &mut self,
+        table: Table,
+        chain: &str,
+        rules: &[&Rule],
+    ) -> Result<bool, Error> {
+        let held = self.rules(table, chain)?;
         Ok(held.len() == rules.len()
             && held.iter().zip(rules).all(|(held, rule)| {
                 let mut w = Writer::default();
                 encode::expressions(&mut w, table, rule);
-                held.nest(NFTA_RULE_EXPRESSIONS)
+                attrs(held)
+                    .nest(NFTA_RULE_EXPRESSIONS)
                     .is_some_and(|held| same_expressions(Attrs(&w.bytes), held))
             }))
     }
+
+    fn rules(&mut self, table: Table, chain: &str) -> Result<Vec<Vec<u8>>, Error> {
+        let object = format!("the rules of {table} {chain}");
+        let mut answer = self.query(&object, NFT_MSG_GETRULE, table, true, |w| {
+            w.str(NFTA_RULE_TABLE, TABLE);
+            w.str(NFTA_RULE_CHAIN, chain);
+        })?;
+        answer.retain(|body| {
+            let a = attrs(body);
+            a.text(NFTA_RULE_TABLE) == Some(TABLE) && a.text(NFTA_RULE_CHAIN) == Some(chain)
+        });
+        Ok(answer)
+    }
+}
+
+/// The chains to which a rule jumps or goes.
+fn targets(rule: Attrs<'_>) -> impl Iterator<Item = String> {
+    let expressions = rule.nest(NFTA_RULE_EXPRESSIONS).unwrap_or_default();
+    expressions.iter().filter_map(|(_, _, expression)| {
+        let expression = Attrs(expression);
+        if expression.text(NFTA_EXPR_NAME) != Some("immediate") {
+            return None;
+        }
+        expression
+            .nest(NFTA_EXPR_DATA)?
+            .nest(NFTA_IMMEDIATE_DATA)?
+            .nest(NFTA_DATA_VERDICT)?
+            .text(NFTA_VERDICT_CHAIN)
+            .map(str::to_owned)
+    })
 }
 
 fn attrs(body: &[u8]) -> Attrs<'_> {

@@ -255,15 +255,6 @@ impl AttachmentPlan {
         }
     }
 
-    /// How many of `if-ID`'s rules refer to the bridge's chain.
-    pub fn bridge_uses(&self) -> u32 {
-        if self.bridge.is_some() {
-            self.addresses.len() as u32
-        } else {
-            0
-        }
-    }
-
     /// `ether type` is checked in each rule: a bare `ip saddr` would match inside VLAN tags, too.
     pub fn veth_rules(&self) -> Vec<Rule> {
         let own_mac = Value::Mac(self.mac);

@@ -3,14 +3,15 @@
 use std::ops::RangeInclusive;
 
 use crate::nft::{Element, Family, Field, KeyType, Match, Test, Value};
+use crate::policy::class::DNS_PORT;
 use crate::policy::effective::Facts;
 use crate::policy::rule::{Ports, Rule, Transport};
 
 use super::ranges::{self, Ranges};
 use super::reach::{self, Reach};
 
-/// The DNS port (RFC 1035, 4.2).
-const DNS_PORT: u16 = 53;
+
+
 
 /// A conjunction of tests: one kernel rule.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

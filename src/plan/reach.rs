@@ -127,7 +127,7 @@ fn of_target(target: &Target, facts: &Facts) -> Reach {
         Target::Net(net) => Reach::addresses(|family| Ranges::of(family, [net])),
         Target::Range(a, b) => Reach::addresses(|family| Ranges::between(family, *a, *b)),
         Target::Cluster => Reach::addresses(|family| Ranges::of(family, &facts.cluster)),
-        Target::Metadata => Reach::addresses(|family| Ranges::of(family, &class::metadata())),
+        Target::Metadata => Reach::addresses(|family| Ranges::of(family, &class::METADATA)),
         Target::Node => Reach {
             local: Some(true),
             ..Reach::everywhere()
@@ -139,18 +139,18 @@ fn of_target(target: &Target, facts: &Facts) -> Reach {
         Target::Private => Reach {
             local: Some(false),
             ..Reach::addresses(|family| {
-                Ranges::of(family, &class::private())
+                Ranges::of(family, &class::PRIVATE)
                     .minus(&Ranges::of(family, &facts.cluster))
-                    .minus(&Ranges::of(family, &class::metadata()))
+                    .minus(&Ranges::of(family, &class::METADATA))
             })
         },
         Target::Internet => Reach {
             local: Some(false),
             ..Reach::addresses(|family| {
                 Ranges::all(family)
-                    .minus(&Ranges::of(family, &class::never_unicast()))
-                    .minus(&Ranges::of(family, &class::private()))
-                    .minus(&Ranges::of(family, &class::metadata()))
+                    .minus(&Ranges::of(family, &class::NOT_UNICAST))
+                    .minus(&Ranges::of(family, &class::PRIVATE))
+                    .minus(&Ranges::of(family, &class::METADATA))
                     .minus(&Ranges::of(family, &facts.cluster))
             })
         },
