@@ -1,12 +1,16 @@
 //! The built binary as a runtime starts it: whatever comes in, one JSON document comes out, or nothing.
 
+#![allow(clippy::unwrap_used)] // in tests
+
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::Value;
 
 /// What [`egress_cni::cni::DEADLINE`] and the grace after it allow, and something for a busy machine.
@@ -251,46 +255,72 @@ fn errors_are_told_in_the_configurations_version() {
 #[test]
 fn closed_stdout() {
     for (verb, stdin) in [("VERSION", ""), ("ADD", "{")] {
-        let mut child = plugin(vars(verb)).spawn().unwrap();
-        drop(child.stdout.take());
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(stdin.as_bytes())
-            .unwrap();
-        let mut stderr = String::new();
-        child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut stderr)
-            .unwrap();
-        assert_eq!(finish(child).status.code(), Some(1), "{verb}: {stderr}");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = plugin(vars(verb));
+        command.stdout(writer);
+        let output = run(command, stdin.as_bytes());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{verb}: {stderr}");
         assert!(!stderr.contains("panicked"), "{stderr}");
     }
+}
+
+/// An ADD that can't succeed: its network namespace does not exist.
+fn doomed_add(dir: &Path, log_file: &Path) -> (Command, String) {
+    let stdin = serde_json::json!({
+        "cniVersion": "1.0.0",
+        "name": "net",
+        "prevResult": {},
+        "stateDir": dir.join("state"),
+        "policyFile": dir.join("policy.yaml"),
+        "logLevel": "trace",
+        "logFile": log_file,
+    });
+    let vars = with("ADD", "CNI_ARGS", "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web");
+    (plugin(vars), stdin.to_string())
 }
 
 /// A closed stderr, which the log and the panic hook would write to, changes nothing.
 #[test]
 fn closed_stderr() {
-    let stdin =
-        r#"{"cniVersion":"1.0.0","name":"net","prevResult":{},"logLevel":"trace","logFile":"/"}"#;
-    let mut child = plugin(vars("ADD")).spawn().unwrap();
-    drop(child.stderr.take());
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(stdin.as_bytes())
-        .unwrap();
-    let output = finish(child);
+    let dir = tempfile::tempdir().unwrap();
+    let (mut command, stdin) = doomed_add(dir.path(), Path::new("/"));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    command.stderr(writer);
+    let output = run(command, stdin.as_bytes());
     assert_eq!(output.status.code(), Some(1));
     let document = document(&output);
-    assert!(
-        !document["msg"].as_str().unwrap().contains("internal error"),
-        "{document}"
-    );
+    let msg = document["msg"].as_str().unwrap();
+    assert!(!msg.contains("internal error"), "{document}");
+}
+
+#[test]
+fn the_log_names_the_container_and_the_pod() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let (command, stdin) = doomed_add(dir.path(), &log);
+    let output = run(command, stdin.as_bytes());
+    let msg = document(&output)["msg"].as_str().unwrap().to_owned();
+    assert!(output.stderr.is_empty());
+    let text = std::fs::read_to_string(&log).unwrap();
+    let failed = text.lines().find(|line| line.contains("ERROR")).unwrap();
+    for part in [
+        "some-container-id",
+        "shop",
+        "web",
+        msg.lines().next().unwrap(),
+    ] {
+        assert!(failed.contains(part), "{part}: {text}");
+    }
+
+    // A log file that can't be opened is no reason to fail: the log goes to stderr.
+    let (command, stdin) = doomed_add(dir.path(), dir.path());
+    let output = run(command, stdin.as_bytes());
+    assert_eq!(document(&output)["msg"], msg);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("cannot open the log file"), "{stderr}");
 }
 
 /// Takes as long as a call may: 10 s.
@@ -309,19 +339,12 @@ fn stdin_that_never_ends() {
 /// Nobody reads stdout and its pipe is full, so that no answer can be given. Takes 11 s.
 #[test]
 fn stdout_that_nobody_reads() {
-    let (reader, mut writer) = std::io::pipe().unwrap();
-    let mut filler = writer.try_clone().unwrap();
-    // Ends when the reader does.
-    let filling = thread::spawn(move || while filler.write_all(&[b' '; 4096]).is_ok() {});
-    let probe = Instant::now();
-    while probe.elapsed() < Duration::from_millis(200) {
-        thread::yield_now();
-    }
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    while writer.write(&[b' '; 4096]).is_ok() {}
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
     let mut command = plugin(vars("VERSION"));
-    command.stdout(writer.try_clone().unwrap());
+    command.stdout(writer);
     let output = finish(command.spawn().unwrap());
     assert_eq!(output.status.code(), Some(1));
-    drop(reader);
-    assert!(writer.write_all(b"x").is_err());
-    filling.join().unwrap();
 }

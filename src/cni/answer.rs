@@ -12,6 +12,8 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use std::{io, panic, thread};
 
+use tracing::Span;
+
 use super::DEADLINE;
 use super::error::CniError;
 use super::version::CniVersion;
@@ -52,11 +54,12 @@ impl Answer {
     }
 }
 
-/// Decides who answers, and remembers in which version.
+/// Decides who answers, and remembers what both need for it.
 #[derive(Debug, Default)]
 pub struct Gate {
     taken: AtomicBool,
     version: OnceLock<CniVersion>,
+    span: OnceLock<Span>,
 }
 
 impl Gate {
@@ -69,6 +72,15 @@ impl Gate {
     pub fn set_version(&self, version: CniVersion) {
         // Set once a call; a second value could only be the same.
         let _ = self.version.set(version);
+    }
+
+    /// Tells the span whose fields say which call this is, once logging has started.
+    pub fn set_span(&self, span: Span) {
+        let _ = self.span.set(span);
+    }
+
+    fn span(&self) -> Span {
+        self.span.get().cloned().unwrap_or_else(Span::none)
     }
 
     fn version(&self) -> CniVersion {
@@ -99,6 +111,7 @@ pub fn answer(
             "cannot start a thread: {error}"
         ))),
     };
+    let _span = gate.span().entered();
     let answer = match result {
         Ok(stdout) => Answer::success(stdout),
         Err(error) => {
@@ -127,6 +140,8 @@ fn watch(gate: &Arc<Gate>, deadline: Instant) {
         let _ = thread::Builder::new().spawn(move || {
             let error =
                 CniError::try_again(format!("not done within {} s; stopped", DEADLINE.as_secs()));
+            let _span = gate.span().entered();
+            tracing::error!(code = error.code, %error, "failed");
             Answer::failure(&error, gate.version()).print();
             exit(1);
         });

@@ -58,15 +58,16 @@ fn serve(gate: &Gate, deadline: Instant) -> Result<Vec<u8>, CniError> {
     let conf = Conf::new(&entry, call.command)?;
     logging::init(conf.log_level, conf.log_file.as_deref());
     // An error-level span, so that warnings have its fields, too.
-    let _span = tracing::error_span!(
+    let span = tracing::error_span!(
         "cni",
         command = %call.command,
         container = call.container_id,
         ifname = call.ifname,
         namespace = call.args.namespace,
         pod = call.args.name,
-    )
-    .entered();
+    );
+    gate.set_span(span.clone());
+    let _span = span.entered();
     for warning in &conf.warnings {
         tracing::warn!("conflist: {warning}");
     }

@@ -1,5 +1,6 @@
 use serde_json::{Value, json};
 
+use super::runtime::POD_ANNOTATIONS;
 use super::*;
 
 fn parse(command: Command, stdin: &str) -> Result<Conf, CniError> {
