@@ -20,4 +20,11 @@
 //!
 //! `policy` and `plan` do no I/O. Everything is validated before the first write.
 
+pub mod cni;
+pub mod enforce;
+pub mod logging;
+pub mod net;
+pub mod nft;
+pub mod plan;
 pub mod policy;
+pub mod state;

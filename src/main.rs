@@ -1,1 +1,27 @@
-fn main() {}
+//! With `CNI_COMMAND` in the environment a CNI plugin, else a command-line tool.
+
+use std::env;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Egress control for Kubernetes nodes: a CNI plugin chained after any primary CNI.
+///
+/// A container runtime starts it with CNI_COMMAND in the environment. By hand, it explains itself.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {}
+
+fn main() -> ExitCode {
+    if env::var_os("CNI_COMMAND").is_some_and(|command| !command.is_empty()) {
+        return egress_cni::cni::main();
+    }
+    if env::args_os().len() <= 1 {
+        // As every CNI plugin does when it is started by hand.
+        let _ = io::stderr().write_all(egress_cni::cni::about().as_bytes());
+        return ExitCode::SUCCESS;
+    }
+    let Cli {} = Cli::parse();
+    ExitCode::SUCCESS
+}

@@ -6,18 +6,25 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::fault::{Collector, Complaint, Faults};
+use super::grammar::{self, lexer};
 use super::rule::Rule;
 
 /// The tiers, in the order in which they are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tier {
+    /// `enforced` in the policy file.
     ClusterEnforced,
+    /// The namespace's `egress-cni.dev/enforced-rules`.
     NamespaceEnforced,
     /// The built-in allowance that lets every pod ask clusterDNS.
     Dns,
+    /// The pod's `egress-cni.dev/rules`.
     Pod,
+    /// The namespace's `egress-cni.dev/default-rules`.
     NamespaceDefaults,
+    /// `defaults` in the policy file.
     ClusterDefaults,
 }
 
@@ -45,19 +52,33 @@ impl fmt::Display for Tier {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DefaultAction {
+    /// The packet goes.
     #[default]
     Allow,
+    /// The packet is dropped silently.
     Deny,
+}
+
+impl DefaultAction {
+    /// As in the policy file and in log lines: `allow`, `deny`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            DefaultAction::Allow => "allow",
+            DefaultAction::Deny => "deny",
+        }
+    }
 }
 
 /// One tier's rules, sorted by priority, then as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TierRules {
+    /// Which tier.
     pub tier: Tier,
     /// Where the text stands, for people: `pod annotation egress-cni.dev/rules`, `/etc/egress-cni/policy.yaml: enforced`.
     pub source: String,
     /// The text as it was read.
     pub text: String,
+    /// What the text says.
     pub rules: Vec<Rule>,
     /// Denies and rejects are only logged and counted; the packet goes.
     pub audit: bool,
@@ -66,7 +87,9 @@ pub struct TierRules {
 /// What the keywords `cluster` and `dns` stand for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
+    /// The policy file's `clusterCIDRs`: pods and Services.
     pub cluster: Vec<IpNet>,
+    /// The policy file's `clusterDNS`.
     pub dns: Vec<IpAddr>,
 }
 
@@ -75,8 +98,127 @@ pub struct Facts {
 pub struct Effective {
     /// In the order of [`Tier`]; tiers without rules are left out.
     pub tiers: Vec<TierRules>,
+    /// What is left when no rule decided.
     pub default_action: DefaultAction,
     /// The default action, too, is only logged and counted.
     pub default_audit: bool,
+    /// What the keywords `cluster` and `dns` stand for.
     pub facts: Facts,
+}
+
+impl TierRules {
+    /// Reads a tier's text. `source` says to people where the text stands.
+    ///
+    /// # Errors
+    /// All faults of the text.
+    pub fn parse(tier: Tier, source: &str, text: &str, audit: bool) -> Result<TierRules, Faults> {
+        Ok(TierRules {
+            tier,
+            source: source.to_owned(),
+            text: text.to_owned(),
+            rules: grammar::parse(source, text)?,
+            audit,
+        })
+    }
+}
+
+impl Effective {
+    /// Puts the tiers in their order and leaves out those without rules.
+    ///
+    /// # Errors
+    /// A rule names `cluster` or `dns`, and nothing is known of it: a deny of nothing would be an open door.
+    pub fn new(
+        mut tiers: Vec<TierRules>,
+        default_action: DefaultAction,
+        default_audit: bool,
+        facts: Facts,
+    ) -> Result<Effective, Faults> {
+        tiers.retain(|tier| !tier.rules.is_empty());
+        tiers.sort_by_key(|tier| tier.tier);
+        let mut faults = Collector::default();
+        for tier in &tiers {
+            note_unknown_keywords(&mut faults, &tier.source, &tier.text, &facts);
+        }
+        faults.finish(Effective {
+            tiers,
+            default_action,
+            default_audit,
+            facts,
+        })
+    }
+}
+
+/// Looks for keywords that stand for nothing. The text is known to be valid: there, these words can only be targets.
+fn note_unknown_keywords(faults: &mut Collector, source: &str, text: &str, facts: &Facts) {
+    let unknown = [
+        ("cluster", "clusterCIDRs", facts.cluster.is_empty()),
+        ("dns", "clusterDNS", facts.dns.is_empty()),
+    ];
+    for word in lexer::statements(text).flat_map(|statement| statement.words) {
+        for (keyword, key, empty) in unknown {
+            if empty && word.text().eq_ignore_ascii_case(keyword) {
+                let message =
+                    format!("`{keyword}` stands for nothing: the policy file has no `{key}`");
+                let help = format!("add `{key}` to the policy file of the node");
+                faults.add(source, word, Complaint::new(message).help(help));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(text: &str, facts: Facts) -> Result<Effective, Faults> {
+        let tier = TierRules::parse(Tier::Pod, "pod", text, false)?;
+        Effective::new(vec![tier], DefaultAction::Allow, false, facts)
+    }
+
+    #[test]
+    fn keywords_that_stand_for_nothing_are_faults() {
+        let text =
+            "allow\ndeny to 10.0.0.0/8, Cluster name=cluster # dns\nallow except dns name=dns";
+        let faults = build(text, Facts::default()).expect_err("nothing is known");
+        assert_eq!(
+            faults.to_string(),
+            "\
+pod:2:21: `cluster` stands for nothing: the policy file has no `clusterCIDRs`
+  deny to 10.0.0.0/8, Cluster name=cluster # dns
+                      ^^^^^^^
+  help: add `clusterCIDRs` to the policy file of the node
+pod:3:14: `dns` stands for nothing: the policy file has no `clusterDNS`
+  allow except dns name=dns
+               ^^^
+  help: add `clusterDNS` to the policy file of the node"
+        );
+        let facts = Facts {
+            cluster: vec!["10.244.0.0/16".parse().expect("a network")],
+            dns: vec!["10.96.0.10".parse().expect("an address")],
+        };
+        assert!(build(text, facts).is_ok());
+    }
+
+    #[test]
+    fn names_are_no_keywords() {
+        assert!(build("allow name=dns # cluster", Facts::default()).is_ok());
+    }
+
+    #[test]
+    fn tiers_come_in_their_order_without_the_empty_ones() {
+        let tier = |tier, text| TierRules::parse(tier, "test", text, false).expect("is valid");
+        let effective = Effective::new(
+            vec![
+                tier(Tier::ClusterDefaults, "deny"),
+                tier(Tier::Pod, "# none"),
+                tier(Tier::ClusterEnforced, "allow"),
+            ],
+            DefaultAction::Allow,
+            false,
+            Facts::default(),
+        )
+        .expect("is valid");
+        let tiers: Vec<Tier> = effective.tiers.iter().map(|tier| tier.tier).collect();
+        assert_eq!(tiers, [Tier::ClusterEnforced, Tier::ClusterDefaults]);
+    }
 }

@@ -2,5 +2,12 @@
 //!
 //! Nothing in here does I/O, and nothing in here knows a kernel word.
 
+mod canonical;
+pub mod class;
 pub mod effective;
+pub mod evaluate;
+pub mod fault;
+pub mod grammar;
+pub mod nearest;
 pub mod rule;
+pub mod stored;

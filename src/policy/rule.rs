@@ -25,9 +25,19 @@ pub enum Ports {
     /// `443/tcp`, `8000-8100/udp`, `sctp` (every port: `0..=65535`).
     Transport(Transport, RangeInclusive<u16>),
     /// `icmp`, `icmp/8`, `icmp/3/4`: IPv4 only. `None` is "any".
-    Icmp { kind: Option<u8>, code: Option<u8> },
+    Icmp {
+        /// The ICMP type (RFC 792).
+        kind: Option<u8>,
+        /// The ICMP code; only with a type.
+        code: Option<u8>,
+    },
     /// `icmpv6`, `icmpv6/128`: IPv6 only. `None` is "any".
-    Icmpv6 { kind: Option<u8>, code: Option<u8> },
+    Icmpv6 {
+        /// The ICMPv6 type (RFC 4443).
+        kind: Option<u8>,
+        /// The ICMPv6 code; only with a type.
+        code: Option<u8>,
+    },
     /// `proto/47`: an IP protocol by its number (IANA), in both families.
     Protocol(u8),
 }
@@ -35,8 +45,11 @@ pub enum Ports {
 /// A transport protocol that has ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {
+    /// RFC 9293.
     Tcp,
+    /// RFC 768.
     Udp,
+    /// RFC 9260.
     Sctp,
 }
 
@@ -86,18 +99,21 @@ pub enum Log {
 /// One rule, as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
+    /// What happens to a packet that matches.
     pub verb: Verb,
     /// Empty: every protocol.
     pub ports: Vec<Ports>,
     /// Never empty: no `to` is `[Any]`.
     pub to: Vec<Target>,
+    /// What `to` does not include.
     pub except: Vec<Target>,
+    /// Whether and how matches are logged.
     pub log: Option<Log>,
     /// Lower is looked at first; 1000 if not given.
     pub priority: u16,
     /// A DNS label (RFC 1123), unique in its text.
     pub name: Option<String>,
-    /// From this moment on the rule is as if it were not there.
+    /// From this moment on (1970 to 9999) the rule is as if it were not there.
     pub until: Option<Timestamp>,
     /// The line in its text, from 1.
     pub line: usize,

@@ -1,0 +1,356 @@
+//! The plugin's entry of the conflist, as the runtime hands it over on stdin.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use tracing::Level;
+
+use super::DEADLINE;
+use super::env::{Command, ifname_problem, is_identifier};
+use super::error::{CniError, quoted};
+use super::json::{self, Object};
+use super::keys;
+use super::version::{self, CniVersion};
+
+pub use runtime::{AttachmentRef, PodAnnotations, ValidAttachments};
+
+mod runtime;
+
+/// More than this is no configuration. The biggest real part is `prevResult` and the pod's
+/// annotations, which Kubernetes limits to 256 KiB.
+const MAX_STDIN: u64 = 64 << 20;
+
+/// The whole configuration of one call. Every default is filled in.
+#[derive(Debug, Clone)]
+pub struct Conf {
+    /// The network's name: part of an attachment's identity.
+    pub name: String,
+    /// The version in which runtime and plugin talk.
+    pub cni_version: CniVersion,
+    /// Absolute. Default `/etc/egress-cni/policy.yaml`.
+    pub policy_file: PathBuf,
+    /// None: no API is asked.
+    pub kubernetes: Option<Kubernetes>,
+    /// Absolute. Default `/run/egress-cni`.
+    pub state_dir: PathBuf,
+    /// None: the device of the default route.
+    pub uplink: Option<String>,
+    /// The NFLOG group of logged packets. Default 100.
+    pub log_group: u16,
+    /// How much the plugin says about itself. Default info.
+    pub log_level: Level,
+    /// Absolute. None: stderr.
+    pub log_file: Option<PathBuf>,
+    /// What ADD does with a pod that can't be enforced here. Default: refuse.
+    pub unenforceable: Unenforceable,
+    /// What the runtime says about the pod's annotations.
+    pub pod_annotations: PodAnnotations,
+    /// Which attachments GC keeps. Read for GC only.
+    pub valid_attachments: ValidAttachments,
+    /// The primary plugin's result, exactly as it was written. Always there for ADD and CHECK.
+    pub prev_result: Option<Box<RawValue>>,
+    /// What was wrong, but not worth failing a DEL for.
+    pub warnings: Vec<String>,
+}
+
+/// How to reach the Kubernetes API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kubernetes {
+    /// Absolute. Default `/etc/cni/net.d/egress-cni.d/kubeconfig`.
+    pub kubeconfig: PathBuf,
+    /// For all that one call asks of the API. Default 5 s.
+    pub timeout: Duration,
+}
+
+/// What ADD does with a pod whose traffic no hook of ours sees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Unenforceable {
+    /// The pod does not start.
+    #[default]
+    Refuse,
+    /// The pod runs without any policy.
+    Allow,
+}
+
+/// Reads stdin to its end.
+///
+/// # Errors
+/// Code 5 if reading fails, 6 if there is more than any configuration has.
+pub fn read(stdin: impl Read) -> Result<Vec<u8>, CniError> {
+    let mut bytes = Vec::new();
+    stdin
+        .take(MAX_STDIN + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| CniError::io(format!("error reading from stdin: {e}")))?;
+    if bytes.len() as u64 > MAX_STDIN {
+        return Err(CniError::decoding(format!(
+            "the configuration on stdin has more than {} MiB",
+            MAX_STDIN >> 20
+        )));
+    }
+    Ok(bytes)
+}
+
+/// stdin, decoded but not interpreted.
+#[derive(Debug)]
+pub struct Entry<'a>(Object<'a>);
+
+impl<'a> Entry<'a> {
+    /// Decodes stdin.
+    ///
+    /// # Errors
+    /// Code 6: not JSON, or not an object.
+    pub fn decode(stdin: &'a [u8]) -> Result<Self, CniError> {
+        serde_json::from_slice(stdin).map(Entry).map_err(|e| {
+            CniError::decoding(format!(
+                "the configuration on stdin is not a JSON object: {e}"
+            ))
+        })
+    }
+
+    /// The configuration's version, if this plugin speaks it: errors, too, are told in it.
+    pub fn version(&self) -> Option<CniVersion> {
+        CniVersion::parse(&self.version_text().ok()?)
+    }
+
+    /// No version, or an empty one, is 0.1.0: that spec did not have the key yet.
+    fn version_text(&self) -> Result<String, CniError> {
+        let text: Option<String> = json::value(
+            &self.0,
+            "cniVersion",
+            "cniVersion",
+            "a version such as \"1.0.0\"",
+        )?;
+        Ok(text
+            .filter(|t| !t.is_empty())
+            .unwrap_or_else(|| CniVersion::V0_1_0.to_string()))
+    }
+
+    /// The version, if `command` exists in it.
+    fn version_for(&self, command: Command) -> Result<CniVersion, CniError> {
+        let text = self.version_text()?;
+        let since = match command {
+            Command::Check => Some(CniVersion::V0_4_0),
+            Command::Gc | Command::Status => Some(CniVersion::V1_1_0),
+            Command::Add | Command::Del | Command::Version => None,
+        };
+        if let Some(since) = since {
+            // As the reference implementation: what is no version at all can't be compared (code 6).
+            let asked = version::numbers(&text).ok_or_else(|| {
+                CniError::decoding(format!("cniVersion {} is not a version", quoted(&text)))
+            })?;
+            if version::numbers(since.as_str()).is_some_and(|since| asked < since) {
+                return Err(CniError::incompatible_version(format!(
+                    "config version does not allow {command}"
+                ))
+                .with_details(format!(
+                    "config is {}, {command} exists since {since}",
+                    quoted(&text)
+                )));
+            }
+        }
+        CniVersion::parse(&text).ok_or_else(|| {
+            let supported = CniVersion::ALL.map(|v| format!("\"{v}\"")).join(" ");
+            CniError::incompatible_version("incompatible CNI versions").with_details(format!(
+                "config is {}, plugin supports [{supported}]",
+                quoted(&text)
+            ))
+        })
+    }
+}
+
+impl Conf {
+    /// Checks everything that the entry says.
+    ///
+    /// DEL forgives what it doesn't need, and tells it in [`Conf::warnings`]: a mistake in the
+    /// conflist must not keep the primary plugin from releasing the addresses of older pods.
+    ///
+    /// # Errors
+    /// Code 1: no such version, or no such verb in it. Code 6: the version is none.
+    /// Code 7: a key is misspelt, of the wrong type, invalid or missing.
+    pub fn new(entry: &Entry<'_>, command: Command) -> Result<Conf, CniError> {
+        let name = name(&entry.0)?;
+        let cni_version = entry.version_for(command)?;
+        let entry = &entry.0;
+        let mut check = Checker {
+            forgiving: command == Command::Del,
+            warnings: Vec::new(),
+        };
+        check.optional(keys::misspelt(entry).map(Some))?;
+        let conf = Conf {
+            name,
+            cni_version,
+            policy_file: check
+                .optional(path(entry, "policyFile", "policyFile"))?
+                .unwrap_or_else(|| "/etc/egress-cni/policy.yaml".into()),
+            kubernetes: check.optional(kubernetes(entry))?,
+            // DEL needs it: another directory than ADD's has no trace of the attachment.
+            state_dir: path(entry, "stateDir", "stateDir")?
+                .unwrap_or_else(|| "/run/egress-cni".into()),
+            uplink: check.optional(uplink(entry))?,
+            log_group: check
+                .optional(json::value(
+                    entry,
+                    "logGroup",
+                    "logGroup",
+                    "a number from 0 to 65535",
+                ))?
+                .unwrap_or(100),
+            log_level: check.optional(log_level(entry))?.unwrap_or(Level::INFO),
+            log_file: check.optional(path(entry, "logFile", "logFile"))?,
+            unenforceable: check.optional(unenforceable(entry))?.unwrap_or_default(),
+            pod_annotations: check
+                .optional(runtime::pod_annotations(entry).map(Some))?
+                .unwrap_or_default(),
+            valid_attachments: match command {
+                Command::Gc => runtime::valid_attachments(entry)?,
+                _ => ValidAttachments::Absent,
+            },
+            prev_result: prev_result(entry, command)?,
+            warnings: check.warnings,
+        };
+        Ok(conf)
+    }
+}
+
+struct Checker {
+    forgiving: bool,
+    warnings: Vec<String>,
+}
+
+impl Checker {
+    /// For keys that DEL can do without.
+    fn optional<T>(&mut self, result: Result<Option<T>, CniError>) -> Result<Option<T>, CniError> {
+        match result {
+            Err(error) if self.forgiving => {
+                self.warnings.push(error.to_string());
+                Ok(None)
+            }
+            result => result,
+        }
+    }
+}
+
+fn name(entry: &Object<'_>) -> Result<String, CniError> {
+    let name: Option<String> = json::value(entry, "name", "name", "a string")?;
+    match name {
+        None => Err(CniError::invalid_config("missing network name")),
+        Some(name) if name.is_empty() => Err(CniError::invalid_config("missing network name")),
+        Some(name) if is_identifier(&name) => Ok(name),
+        Some(name) => Err(json::invalid(
+            "name",
+            &format!(
+                "{}: invalid characters found in network name: it starts with a letter or digit, then come letters, digits, '_', '.' and '-'",
+                quoted(&name)
+            ),
+        )),
+    }
+}
+
+/// An absolute path: nobody knows the working directory in which runtimes start plugins.
+fn path(object: &Object<'_>, key: &str, at: &str) -> Result<Option<PathBuf>, CniError> {
+    let path: Option<PathBuf> = json::value(object, key, at, "an absolute path")?;
+    match path {
+        Some(path) if !path.is_absolute() => Err(json::invalid(
+            at,
+            &format!("expected an absolute path, got {}", quoted(&path)),
+        )),
+        path => Ok(path),
+    }
+}
+
+fn kubernetes(entry: &Object<'_>) -> Result<Option<Kubernetes>, CniError> {
+    let Some(object) = json::object(entry, "kubernetes", "kubernetes")? else {
+        return Ok(None);
+    };
+    keys::only_kubernetes(&object)?;
+    let timeout: Option<String> = json::value(
+        &object,
+        "timeout",
+        "kubernetes.timeout",
+        "a duration such as \"5s\"",
+    )?;
+    Ok(Some(Kubernetes {
+        kubeconfig: path(&object, "kubeconfig", "kubernetes.kubeconfig")?
+            .unwrap_or_else(|| "/etc/cni/net.d/egress-cni.d/kubeconfig".into()),
+        timeout: match timeout {
+            None => Duration::from_secs(5),
+            Some(text) => timeout_from(&text)?,
+        },
+    }))
+}
+
+fn timeout_from(text: &str) -> Result<Duration, CniError> {
+    let duration = text
+        .parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|d| Duration::try_from(d).ok())
+        .filter(|d| !d.is_zero() && *d < DEADLINE);
+    duration.ok_or_else(|| {
+        json::invalid(
+            "kubernetes.timeout",
+            &format!(
+                "expected a duration such as \"5s\" or \"500ms\", less than the {} s that a whole call may take, got {}",
+                DEADLINE.as_secs(),
+                quoted(text)
+            ),
+        )
+    })
+}
+
+fn uplink(entry: &Object<'_>) -> Result<Option<String>, CniError> {
+    let uplink: Option<String> = json::value(entry, "uplink", "uplink", "a device's name")?;
+    match uplink.as_deref().and_then(ifname_problem) {
+        Some(problem) => Err(json::invalid("uplink", problem)),
+        None => Ok(uplink),
+    }
+}
+
+fn log_level(entry: &Object<'_>) -> Result<Option<Level>, CniError> {
+    const EXPECTED: &str = "error, warn, info, debug or trace";
+    let text: Option<String> = json::value(entry, "logLevel", "logLevel", EXPECTED)?;
+    match text.as_deref() {
+        None => Ok(None),
+        Some("error") => Ok(Some(Level::ERROR)),
+        Some("warn") => Ok(Some(Level::WARN)),
+        Some("info") => Ok(Some(Level::INFO)),
+        Some("debug") => Ok(Some(Level::DEBUG)),
+        Some("trace") => Ok(Some(Level::TRACE)),
+        Some(other) => Err(json::invalid(
+            "logLevel",
+            &format!("expected {EXPECTED}, got {}", quoted(other)),
+        )),
+    }
+}
+
+fn unenforceable(entry: &Object<'_>) -> Result<Option<Unenforceable>, CniError> {
+    const EXPECTED: &str = "allow or refuse";
+    let text: Option<String> = json::value(entry, "unenforceable", "unenforceable", EXPECTED)?;
+    match text.as_deref() {
+        None => Ok(None),
+        Some("refuse") => Ok(Some(Unenforceable::Refuse)),
+        Some("allow") => Ok(Some(Unenforceable::Allow)),
+        Some(other) => Err(json::invalid(
+            "unenforceable",
+            &format!("expected {EXPECTED}, got {}", quoted(other)),
+        )),
+    }
+}
+
+fn prev_result(entry: &Object<'_>, command: Command) -> Result<Option<Box<RawValue>>, CniError> {
+    let raw = entry
+        .get("prevResult")
+        .copied()
+        .filter(|raw| raw.get() != "null");
+    if raw.is_none() && matches!(command, Command::Add | Command::Check) {
+        return Err(CniError::invalid_config(format!(
+            "{command} without prevResult: egress-cni must come after the primary plugin in the conflist's plugins"
+        )));
+    }
+    Ok(raw.map(ToOwned::to_owned))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! The program's own log: one line an event, on stderr or appended to a file.
+//!
+//! Runtimes throw a plugin's stderr away unless it fails, and stdout belongs to the result.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use tracing::Level;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Starts logging, for the rest of the process. Without `file`, or if it can't be opened, to
+/// stderr: a full or missing disk must not stop a pod.
+pub fn init(level: Level, file: Option<&Path>) {
+    let opened = file.map(open).transpose();
+    let (destination, problem) = match opened {
+        Ok(file) => (Destination(file.map(Arc::new)), None),
+        Err(error) => (Destination(None), Some(error)),
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(false)
+        // It would report a failed write with eprintln!, which panics when stderr is closed.
+        .log_internal_errors(false)
+        .with_writer(destination)
+        .finish();
+    // Only a test could have set another one before.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    if let (Some(error), Some(file)) = (problem, file) {
+        tracing::warn!(file = %file.display(), %error, "cannot open the log file, logging to stderr");
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        // A FIFO that nobody reads is an error, not a reason to wait.
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+}
+
+/// Where lines go: a file, or stderr.
+#[derive(Clone)]
+struct Destination(Option<Arc<File>>);
+
+impl<'a> MakeWriter<'a> for Destination {
+    type Writer = OneLine<Box<dyn Write + 'a>>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        OneLine(match &self.0 {
+            Some(file) => Box::new(file.as_ref()),
+            None => Box::new(io::stderr()),
+        })
+    }
+}
+
+/// Escapes control characters, so that no logged value can start a line of its own or speak to a
+/// terminal. The subscriber hands over each event with one write.
+struct OneLine<W>(W);
+
+impl<W: Write> Write for OneLine<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        // One write an event: several processes append to the same file.
+        self.0
+            .write_all(one_line(&String::from_utf8_lossy(event)).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+fn one_line(event: &str) -> String {
+    let mut line = String::with_capacity(event.len() + 1);
+    for c in event.strip_suffix('\n').unwrap_or(event).chars() {
+        // U+2028 and U+2029 are no control characters, but end lines as well.
+        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') {
+            // Writing to a String can't fail.
+            let _ = write!(line, "{}", c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line() {
+        assert_eq!(one_line("plain é\n"), "plain é\n");
+        assert_eq!(
+            one_line("a\nb\r\t\u{1b}[31m\u{9b}\0\u{2028}\n"),
+            "a\\nb\\r\\t\\u{1b}[31m\\u{9b}\\u{0}\\u{2028}\n"
+        );
+    }
+
+    #[test]
+    fn events_carry_their_spans_fields_and_no_colours() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(Destination(Some(Arc::new(open(&path).unwrap()))))
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let _span = tracing::error_span!("cni", container = "c1", pod = "shop\nweb").entered();
+            tracing::warn!(value = "x\ny", "first");
+            tracing::info!("second\nline");
+        });
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        for line in &lines {
+            assert!(
+                line.contains("container=\"c1\"") && line.contains("pod=\"shop\\nweb\""),
+                "{line}"
+            );
+            // RFC 3339 in UTC
+            assert!(
+                line.starts_with("20") && line.split(' ').next().unwrap().ends_with('Z'),
+                "{line}"
+            );
+            assert!(!line.contains('\u{1b}'));
+        }
+        assert!(
+            lines[0].contains("WARN") && lines[0].contains("value=\"x\\ny\""),
+            "{text}"
+        );
+        assert!(lines[1].contains("second\\nline"), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_file_does_not_open() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(open(dir.path()).is_err());
+        assert!(open(&dir.path().join("missing/log")).is_err());
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(open(&fifo).is_err());
+    }
+}

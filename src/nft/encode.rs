@@ -1,0 +1,423 @@
+//! Rules as the kernel's expressions (`net/netfilter/nft_*.c`), the same that `nft` would make.
+
+use ipnet::IpNet;
+
+use super::matching::{CtState, Family, Field, Match, Test, Value};
+use super::object::Table;
+use super::statement::{Rule, Statement, Verdict};
+use super::uapi::*;
+use super::wire::Writer;
+
+/// Writes the list of a rule's expressions.
+pub fn expressions(w: &mut Writer, table: Table, rule: &Rule) {
+    let mut encoder = Encoder {
+        w,
+        table,
+        nfproto: None,
+        l4proto: None,
+        ether: false,
+        protocol: false,
+    };
+    for statement in &rule.statements {
+        encoder.statement(statement);
+    }
+}
+
+/// A counter starting at zero, as an expression of its own: for elements that count.
+pub fn counter(w: &mut Writer) {
+    expression_body(w, "counter", |w| {
+        w.be64(NFTA_COUNTER_BYTES, 0);
+        w.be64(NFTA_COUNTER_PACKETS, 0);
+    });
+}
+
+/// A verdict as data: of an immediate, or of a map's element.
+pub fn verdict(w: &mut Writer, verdict: &Verdict) {
+    let (code, chain) = match verdict {
+        Verdict::Accept => (NF_ACCEPT, None),
+        Verdict::Drop => (NF_DROP, None),
+        Verdict::Return => (NFT_RETURN, None),
+        Verdict::Jump(chain) => (NFT_JUMP, Some(chain)),
+        Verdict::Goto(chain) => (NFT_GOTO, Some(chain)),
+    };
+    w.nested(NFTA_DATA_VERDICT, |w| {
+        w.attr(NFTA_VERDICT_CODE, &code.to_be_bytes());
+        if let Some(chain) = chain {
+            w.str(NFTA_VERDICT_CHAIN, chain);
+        }
+    });
+}
+
+fn expression_body(w: &mut Writer, name: &str, data: impl FnOnce(&mut Writer)) {
+    w.str(NFTA_EXPR_NAME, name);
+    w.nested(NFTA_EXPR_DATA, data);
+}
+
+/// Where a field's bytes come from.
+enum Load {
+    /// Header (0 link, 1 network, 2 transport), offset, length.
+    Payload(u32, u32, u32),
+    Meta(u32),
+    Ct(u32),
+    CtOriginal(u32),
+    FibDaddrType,
+}
+
+/// Link, network and transport header (`enum nft_payload_bases`).
+const LINK: u32 = 0;
+const NETWORK: u32 = 1;
+const TRANSPORT: u32 = 2;
+
+fn load_of(field: Field) -> Load {
+    use Load::*;
+    match field {
+        Field::Nfproto => Meta(NFT_META_NFPROTO),
+        Field::L4proto => Meta(NFT_META_L4PROTO),
+        Field::Time => Meta(NFT_META_TIME_NS),
+        Field::EtherSaddr => Payload(LINK, 6, 6),
+        Field::EtherType => Payload(LINK, 12, 2),
+        Field::IpSaddr => Payload(NETWORK, 12, 4),
+        Field::IpDaddr => Payload(NETWORK, 16, 4),
+        Field::Ip6Length => Payload(NETWORK, 4, 2),
+        Field::Ip6Nexthdr => Payload(NETWORK, 6, 1),
+        Field::Ip6Hoplimit => Payload(NETWORK, 7, 1),
+        Field::Ip6Saddr => Payload(NETWORK, 8, 16),
+        Field::Ip6Daddr => Payload(NETWORK, 24, 16),
+        Field::TcpDport | Field::UdpDport | Field::SctpDport => Payload(TRANSPORT, 2, 2),
+        Field::IcmpType | Field::Icmpv6Type => Payload(TRANSPORT, 0, 1),
+        Field::IcmpCode | Field::Icmpv6Code => Payload(TRANSPORT, 1, 1),
+        Field::NdTarget => Payload(TRANSPORT, 8, 16),
+        // RFC 826 with Ethernet and IPv4 addresses
+        Field::ArpHtype => Payload(NETWORK, 0, 2),
+        Field::ArpPtype => Payload(NETWORK, 2, 2),
+        Field::ArpHlen => Payload(NETWORK, 4, 1),
+        Field::ArpPlen => Payload(NETWORK, 5, 1),
+        Field::ArpOperation => Payload(NETWORK, 6, 2),
+        Field::ArpSaddrEther => Payload(NETWORK, 8, 6),
+        Field::ArpSaddrIp => Payload(NETWORK, 14, 4),
+        Field::ArpDaddrIp => Payload(NETWORK, 24, 4),
+        Field::CtState => Ct(NFT_CT_STATE),
+        Field::CtDirection => Ct(NFT_CT_DIRECTION),
+        Field::CtOriginalSaddr => CtOriginal(NFT_CT_SRC_IP),
+        Field::CtOriginalDaddr => CtOriginal(NFT_CT_DST_IP),
+        Field::CtOriginalSaddr6 => CtOriginal(NFT_CT_SRC_IP6),
+        Field::CtOriginalDaddr6 => CtOriginal(NFT_CT_DST_IP6),
+        Field::CtOriginalDport => CtOriginal(NFT_CT_PROTO_DST),
+        Field::FibDaddrType => Load::FibDaddrType,
+    }
+}
+
+struct Encoder<'a> {
+    w: &'a mut Writer,
+    table: Table,
+    /// What earlier matches of this rule have settled, so that no check is made twice.
+    nfproto: Option<Family>,
+    l4proto: Option<u8>,
+    ether: bool,
+    protocol: bool,
+}
+
+impl Encoder<'_> {
+    fn expression(&mut self, name: &str, data: impl FnOnce(&mut Writer)) {
+        self.w
+            .nested(NFTA_LIST_ELEM, |w| expression_body(w, name, data));
+    }
+
+    fn statement(&mut self, statement: &Statement) {
+        match statement {
+            Statement::Match(m) => self.matching(m),
+            Statement::Counter => self.w.nested(NFTA_LIST_ELEM, counter),
+            Statement::Limit(rate) => self.expression("limit", |w| {
+                w.be64(NFTA_LIMIT_RATE, u64::from(*rate));
+                w.be64(NFTA_LIMIT_UNIT, 1); // a second
+                w.be32(NFTA_LIMIT_BURST, *rate);
+                w.be32(NFTA_LIMIT_TYPE, 0); // packets
+                w.be32(NFTA_LIMIT_FLAGS, 0);
+            }),
+            Statement::Log {
+                prefix,
+                group,
+                snaplen,
+            } => self.expression("log", |w| {
+                w.str(NFTA_LOG_PREFIX, prefix);
+                w.be16(NFTA_LOG_GROUP, *group);
+                w.be32(NFTA_LOG_SNAPLEN, *snaplen);
+                w.be16(NFTA_LOG_QTHRESHOLD, 0);
+            }),
+            Statement::Vmap(field, map) => {
+                self.dependencies(*field);
+                self.load(*field);
+                self.lookup(map, Some(NFT_REG_VERDICT), false);
+            }
+            Statement::Verdict(v) => self.expression("immediate", |w| {
+                w.be32(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
+                w.nested(NFTA_IMMEDIATE_DATA, |w| verdict(w, v));
+            }),
+            Statement::RejectWithReset => self.expression("reject", |w| {
+                w.be32(NFTA_REJECT_TYPE, NFT_REJECT_TCP_RST);
+                w.attr(NFTA_REJECT_ICMP_CODE, &[0]);
+            }),
+            Statement::RejectProhibited => self.expression("reject", |w| {
+                w.be32(NFTA_REJECT_TYPE, NFT_REJECT_ICMPX_UNREACH);
+                w.attr(NFTA_REJECT_ICMP_CODE, &[NFT_REJECT_ICMPX_ADMIN_PROHIBITED]);
+            }),
+            Statement::SetEtherDaddr(mac) => self.set_ether_daddr(*mac),
+            Statement::Snat(family, map) => self.snat(*family, map),
+        }
+    }
+
+    fn matching(&mut self, m: &Match) {
+        self.dependencies(m.field);
+        match &m.test {
+            Test::Within(net) => self.prefix(m.field, net, NFT_CMP_EQ),
+            Test::Outside(net) => self.prefix(m.field, net, NFT_CMP_NEQ),
+            test => {
+                self.load(m.field);
+                self.test(test);
+            }
+        }
+        self.settle(m);
+    }
+
+    fn test(&mut self, test: &Test) {
+        match test {
+            Test::Is(v) => self.compare(NFT_CMP_EQ, &v.bytes()),
+            Test::Not(v) => self.compare(NFT_CMP_NEQ, &v.bytes()),
+            Test::Below(v) => self.compare(NFT_CMP_LT, &v.bytes()),
+            Test::Above(v) => self.compare(NFT_CMP_GT, &v.bytes()),
+            Test::Between(low, high) => {
+                self.compare(NFT_CMP_GTE, &low.bytes());
+                self.compare(NFT_CMP_LTE, &high.bytes());
+            }
+            Test::In(set) => self.lookup(set, None, false),
+            Test::NotIn(set) => self.lookup(set, None, true),
+            Test::State(states) => self.state(states),
+            Test::Within(_) | Test::Outside(_) => {} // prefix() loads for itself
+        }
+    }
+
+    /// What must hold before a field may be read: the same checks, in the same places, as `nft`
+    /// puts there by itself.
+    fn dependencies(&mut self, field: Field) {
+        use Field::*;
+        match field {
+            EtherSaddr | EtherType => self.require_ether(),
+            IpSaddr | IpDaddr => self.require_family(Family::V4),
+            Ip6Saddr | Ip6Daddr | Ip6Nexthdr | Ip6Hoplimit | Ip6Length => {
+                self.require_family(Family::V6);
+            }
+            TcpDport => self.require_l4proto(6),
+            UdpDport => self.require_l4proto(17),
+            SctpDport => self.require_l4proto(132),
+            IcmpType | IcmpCode => {
+                self.require_family(Family::V4);
+                self.require_l4proto(1);
+            }
+            Icmpv6Type | Icmpv6Code => {
+                self.require_family(Family::V6);
+                self.require_l4proto(58);
+            }
+            _ => {}
+        }
+    }
+
+    fn settle(&mut self, m: &Match) {
+        match (m.field, &m.test) {
+            (Field::Nfproto, Test::Is(Value::Nfproto(family))) => self.nfproto = Some(*family),
+            (Field::L4proto, Test::Is(Value::Protocol(n))) => self.l4proto = Some(*n),
+            (Field::Ip6Nexthdr, Test::Is(Value::Protocol(n))) => self.l4proto = Some(*n),
+            (Field::EtherType, Test::Is(_)) => self.protocol = true,
+            _ => {}
+        }
+    }
+
+    /// `meta iiftype ether`: a link header may only be read where there is one.
+    fn require_ether(&mut self) {
+        if !std::mem::replace(&mut self.ether, true) {
+            self.meta(NFT_META_IIFTYPE);
+            self.compare(NFT_CMP_EQ, &1u16.to_ne_bytes()); // ARPHRD_ETHER
+        }
+    }
+
+    fn require_family(&mut self, family: Family) {
+        match self.table {
+            Table::Inet => {
+                if self.nfproto != Some(family) {
+                    self.nfproto = Some(family);
+                    self.meta(NFT_META_NFPROTO);
+                    self.compare(NFT_CMP_EQ, &Value::Nfproto(family).bytes());
+                }
+            }
+            Table::Netdev => {
+                if !std::mem::replace(&mut self.protocol, true) {
+                    let ether_type: u16 = match family {
+                        Family::V4 => 0x0800,
+                        Family::V6 => 0x86dd,
+                    };
+                    self.meta(NFT_META_PROTOCOL);
+                    self.compare(NFT_CMP_EQ, &ether_type.to_be_bytes());
+                }
+            }
+        }
+    }
+
+    fn require_l4proto(&mut self, protocol: u8) {
+        if self.l4proto != Some(protocol) {
+            self.l4proto = Some(protocol);
+            self.meta(NFT_META_L4PROTO);
+            self.compare(NFT_CMP_EQ, &[protocol]);
+        }
+    }
+
+    fn load(&mut self, field: Field) {
+        match load_of(field) {
+            Load::Payload(base, offset, length) => self.payload(base, offset, length),
+            Load::Meta(key) => {
+                self.meta(key);
+                if field == Field::Time {
+                    self.expression("byteorder", |w| {
+                        w.be32(NFTA_BYTEORDER_SREG, NFT_REG_1);
+                        w.be32(NFTA_BYTEORDER_DREG, NFT_REG_1);
+                        w.be32(NFTA_BYTEORDER_OP, NFT_BYTEORDER_HTON);
+                        w.be32(NFTA_BYTEORDER_LEN, 8);
+                        w.be32(NFTA_BYTEORDER_SIZE, 8);
+                    });
+                }
+            }
+            Load::Ct(key) => self.expression("ct", |w| {
+                w.be32(NFTA_CT_KEY, key);
+                w.be32(NFTA_CT_DREG, NFT_REG_1);
+            }),
+            Load::CtOriginal(key) => self.expression("ct", |w| {
+                w.be32(NFTA_CT_KEY, key);
+                w.be32(NFTA_CT_DREG, NFT_REG_1);
+                w.attr(NFTA_CT_DIRECTION, &[0]); // IP_CT_DIR_ORIGINAL
+            }),
+            Load::FibDaddrType => self.expression("fib", |w| {
+                w.be32(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
+                w.be32(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+                w.be32(NFTA_FIB_DREG, NFT_REG_1);
+            }),
+        }
+    }
+
+    fn payload(&mut self, base: u32, offset: u32, length: u32) {
+        self.expression("payload", |w| {
+            w.be32(NFTA_PAYLOAD_DREG, NFT_REG_1);
+            w.be32(NFTA_PAYLOAD_BASE, base);
+            w.be32(NFTA_PAYLOAD_OFFSET, offset);
+            w.be32(NFTA_PAYLOAD_LEN, length);
+        });
+    }
+
+    fn meta(&mut self, key: u32) {
+        self.expression("meta", |w| {
+            w.be32(NFTA_META_KEY, key);
+            w.be32(NFTA_META_DREG, NFT_REG_1);
+        });
+    }
+
+    fn compare(&mut self, op: u32, bytes: &[u8]) {
+        self.expression("cmp", |w| {
+            w.be32(NFTA_CMP_SREG, NFT_REG_1);
+            w.be32(NFTA_CMP_OP, op);
+            w.nested(NFTA_CMP_DATA, |w| w.attr(NFTA_DATA_VALUE, bytes));
+        });
+    }
+
+    fn lookup(&mut self, set: &str, dreg: Option<u32>, invert: bool) {
+        self.expression("lookup", |w| {
+            w.be32(NFTA_LOOKUP_SREG, NFT_REG_1);
+            if let Some(dreg) = dreg {
+                w.be32(NFTA_LOOKUP_DREG, dreg);
+            }
+            w.str(NFTA_LOOKUP_SET, set);
+            w.be32(NFTA_LOOKUP_FLAGS, if invert { NFT_LOOKUP_F_INV } else { 0 });
+        });
+    }
+
+    /// Whole bytes of a prefix are compared directly; only odd lengths need a mask.
+    fn prefix(&mut self, field: Field, net: &IpNet, op: u32) {
+        let (bytes, width) = match net {
+            IpNet::V4(n) => (n.network().octets().to_vec(), 4usize),
+            IpNet::V6(n) => (n.network().octets().to_vec(), 16),
+        };
+        let length = usize::from(net.prefix_len());
+        let Load::Payload(base, offset, _) = load_of(field) else {
+            // conntrack's tuples are loaded whole
+            self.load(field);
+            self.mask(length, width);
+            self.compare(op, &bytes);
+            return;
+        };
+        if length > 0 && length.is_multiple_of(8) {
+            self.payload(base, offset, (length / 8) as u32);
+            self.compare(op, &bytes[..length / 8]);
+        } else {
+            self.payload(base, offset, width as u32);
+            self.mask(length, width);
+            self.compare(op, &bytes);
+        }
+    }
+
+    fn mask(&mut self, length: usize, width: usize) {
+        let mask: Vec<u8> = (0..width)
+            .map(|byte| {
+                let ones = length.saturating_sub(byte * 8).min(8) as u32;
+                (0xff00u32 >> ones) as u8
+            })
+            .collect();
+        self.bitwise(&mask);
+    }
+
+    fn bitwise(&mut self, mask: &[u8]) {
+        let zeros = vec![0; mask.len()];
+        self.expression("bitwise", |w| {
+            w.be32(NFTA_BITWISE_SREG, NFT_REG_1);
+            w.be32(NFTA_BITWISE_DREG, NFT_REG_1);
+            w.be32(NFTA_BITWISE_LEN, mask.len() as u32);
+            w.nested(NFTA_BITWISE_MASK, |w| w.attr(NFTA_DATA_VALUE, mask));
+            w.nested(NFTA_BITWISE_XOR, |w| w.attr(NFTA_DATA_VALUE, &zeros));
+        });
+    }
+
+    fn state(&mut self, states: &[CtState]) {
+        let mask = states
+            .iter()
+            .fold(0u32, |mask, state| mask | state.name_and_bit().1);
+        self.bitwise(&mask.to_ne_bytes());
+        self.compare(NFT_CMP_NEQ, &0u32.to_ne_bytes());
+    }
+
+    fn set_ether_daddr(&mut self, mac: [u8; 6]) {
+        self.require_ether();
+        self.expression("immediate", |w| {
+            w.be32(NFTA_IMMEDIATE_DREG, NFT_REG_1);
+            w.nested(NFTA_IMMEDIATE_DATA, |w| w.attr(NFTA_DATA_VALUE, &mac));
+        });
+        self.expression("payload", |w| {
+            w.be32(NFTA_PAYLOAD_SREG, NFT_REG_1);
+            w.be32(NFTA_PAYLOAD_BASE, LINK);
+            w.be32(NFTA_PAYLOAD_OFFSET, 0);
+            w.be32(NFTA_PAYLOAD_LEN, 6);
+            w.be32(NFTA_PAYLOAD_CSUM_TYPE, 0);
+            w.be32(NFTA_PAYLOAD_CSUM_OFFSET, 0);
+            w.be32(NFTA_PAYLOAD_CSUM_FLAGS, 0);
+        });
+    }
+
+    fn snat(&mut self, family: Family, map: &str) {
+        let (saddr, nfproto) = match family {
+            Family::V4 => (Field::IpSaddr, NFPROTO_IPV4),
+            Family::V6 => (Field::Ip6Saddr, NFPROTO_IPV6),
+        };
+        self.dependencies(saddr);
+        self.load(saddr);
+        self.lookup(map, Some(NFT_REG_1), false);
+        self.expression("nat", |w| {
+            w.be32(NFTA_NAT_TYPE, NFT_NAT_SNAT);
+            w.be32(NFTA_NAT_FAMILY, u32::from(nfproto));
+            w.be32(NFTA_NAT_REG_ADDR_MIN, NFT_REG_1);
+        });
+    }
+}

@@ -1,0 +1,20 @@
+//! nf_tables over netlink: operations that print themselves as nft text and encode themselves as
+//! one transaction. No exec, no libnftables: minimal hosts have neither, and an exec costs more
+//! than ten times the transaction.
+
+mod encode;
+mod matching;
+mod object;
+mod read;
+mod socket;
+mod statement;
+mod uapi;
+mod wire;
+
+pub use matching::{CtState, Family, Field, Match, Test, Value};
+pub use object::{
+    ChainKind, DataType, Element, Hook, HookPoint, KeyType, Op, Set, TABLE, Table, text,
+};
+pub use read::ChainState;
+pub use socket::{Error, Nft};
+pub use statement::{Rule, Statement, Verdict};

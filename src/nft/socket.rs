@@ -1,0 +1,294 @@
+//! The nf_tables netlink socket: one batch is one transaction, all of it or nothing.
+//!
+//! The kernel works through a batch inside `sendmsg` (`net/netfilter/nfnetlink.c`), so that its
+//! answers are there when the call returns, and nothing ever has to be waited for.
+
+use std::io;
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::object::{Op, Table};
+use super::uapi::*;
+use super::wire::{self, Message, Writer};
+
+/// What went wrong between us and the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel refused one step; nothing of the transaction is left.
+    #[error("the kernel refused `{operation}`: {errno}{}", hint(.errno))]
+    Refused { operation: String, errno: io::Error },
+    /// The transaction as a whole was refused, at its commit.
+    #[error("the kernel refused the transaction: {errno}{}", hint(.errno))]
+    Commit { errno: io::Error },
+    /// The kernel did not say that it committed.
+    #[error("the kernel did not confirm the transaction")]
+    Unconfirmed,
+    #[error("cannot {operation} the nf_tables netlink socket: {errno}")]
+    Socket {
+        operation: &'static str,
+        #[source]
+        errno: io::Error,
+    },
+    /// A query was answered by an error other than "there is no such thing".
+    #[error("the kernel cannot tell about {object}: {errno}{}", hint(.errno))]
+    Query { object: String, errno: io::Error },
+}
+
+impl Error {
+    /// The errno of a refusal.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Error::Refused { errno, .. } | Error::Commit { errno } | Error::Query { errno, .. } => {
+                errno.raw_os_error()
+            }
+            _ => None,
+        }
+    }
+
+    /// Somebody else changed what we had just looked at: looking again and retrying helps.
+    pub fn is_conflict(&self) -> bool {
+        matches!(
+            self.errno(),
+            Some(libc::EEXIST | libc::ENOENT | libc::EBUSY | libc::EAGAIN | libc::EINTR)
+        )
+    }
+}
+
+fn hint(errno: &io::Error) -> &'static str {
+    match errno.raw_os_error() {
+        Some(libc::EPERM) => " (CAP_NET_ADMIN is needed in this network namespace)",
+        Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT) => {
+            " (this kernel lacks a part of nf_tables that is needed)"
+        }
+        _ => "",
+    }
+}
+
+/// A socket in the network namespace in which it was opened.
+pub struct Nft {
+    socket: Socket,
+}
+
+/// Enough for any answer in one piece (`NLMSG_GOODSIZE` and the kernel's larger dump pages).
+const BUFFER: usize = 1 << 16;
+
+impl Nft {
+    /// Opens and binds the socket.
+    ///
+    /// # Errors
+    /// The kernel has no nfnetlink, or no file descriptor is left.
+    pub fn open() -> Result<Self, Error> {
+        let failed = |operation| move |errno| Error::Socket { operation, errno };
+        let mut socket = Socket::new(NETLINK_NETFILTER).map_err(failed("open"))?;
+        socket
+            .bind(&SocketAddr::new(0, 0))
+            .map_err(failed("bind"))?;
+        socket.set_cap_ack(true).map_err(failed("configure"))?;
+        Ok(Self { socket })
+    }
+
+    /// Carries out all operations, or none.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] names the first operation that the kernel refused.
+    pub fn commit(&mut self, ops: &[Op]) -> Result<(), Error> {
+        if ops.is_empty() {
+            return Ok(());
+        }
+        let bytes = batch(ops);
+        let failed = |operation| move |errno| Error::Socket { operation, errno };
+        // A batch must go in one piece; the default buffer holds about 200 kB.
+        if bytes.len() > 100_000 {
+            setsockopt(&self.socket, sockopt::SndBufForce, &(bytes.len() * 2))
+                .map_err(|e| failed("enlarge")(e.into()))?;
+        }
+        self.socket
+            .send_to(&bytes, &SocketAddr::new(0, 0), 0)
+            .map_err(failed("write to"))?;
+        self.outcome(ops)
+    }
+
+    fn outcome(&mut self, ops: &[Op]) -> Result<(), Error> {
+        let mut confirmed = false;
+        let mut refused: Option<(u32, i32)> = None;
+        let mut buffer = Vec::with_capacity(BUFFER);
+        while let Some(bytes) = self.receive_now(&mut buffer)? {
+            for message in wire::messages(bytes) {
+                let Some(errno) = error_of(&message) else {
+                    continue;
+                };
+                match errno {
+                    0 => confirmed |= message.seq as usize == ops.len(),
+                    _ => refused = refused.or(Some((message.seq, errno))),
+                }
+            }
+        }
+        match refused {
+            Some((seq, errno)) => {
+                let errno = io::Error::from_raw_os_error(errno);
+                match (seq as usize).checked_sub(1).and_then(|n| ops.get(n)) {
+                    Some(op) => Err(Error::Refused {
+                        operation: brief(op),
+                        errno,
+                    }),
+                    None => Err(Error::Commit { errno }),
+                }
+            }
+            None if confirmed => Ok(()),
+            None => Err(Error::Unconfirmed),
+        }
+    }
+
+    /// What is waiting in the socket, without waiting for more.
+    fn receive_now<'a>(&mut self, buffer: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, Error> {
+        buffer.clear();
+        buffer.reserve(BUFFER);
+        loop {
+            match self.socket.recv(buffer, libc::MSG_DONTWAIT) {
+                Ok(_) => return Ok(Some(buffer)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                // Too many refusals for the buffer: those that fit are told.
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => continue,
+                Err(errno) => {
+                    return Err(Error::Socket {
+                        operation: "read from",
+                        errno,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Asks for one object or, with `dump`, for all that fit; an empty list if there is none.
+    ///
+    /// # Errors
+    /// The kernel refuses to tell; "no such object" is not an error.
+    pub(super) fn query(
+        &mut self,
+        object: &str,
+        kind: u16,
+        table: Table,
+        dump: bool,
+        body: impl Fn(&mut Writer),
+    ) -> Result<Vec<Vec<u8>>, Error> {
+        // A dump that was overtaken by a change is asked for again.
+        for _ in 0..100 {
+            if let Some(answer) = self.query_once(object, kind, table, dump, &body)? {
+                return Ok(answer);
+            }
+        }
+        let errno = io::Error::from_raw_os_error(libc::EINTR);
+        Err(Error::Query {
+            object: object.to_owned(),
+            errno,
+        })
+    }
+
+    fn query_once(
+        &mut self,
+        object: &str,
+        kind: u16,
+        table: Table,
+        dump: bool,
+        body: &impl Fn(&mut Writer),
+    ) -> Result<Option<Vec<Vec<u8>>>, Error> {
+        let mut flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+        if dump {
+            flags |= libc::NLM_F_DUMP as u16;
+        }
+        let mut w = Writer::default();
+        w.message(
+            NFNL_SUBSYS_NFTABLES << 8 | kind,
+            flags,
+            1,
+            table.family(),
+            0,
+            |w| body(w),
+        );
+        self.socket
+            .send_to(&w.bytes, &SocketAddr::new(0, 0), 0)
+            .map_err(|errno| Error::Socket {
+                operation: "write to",
+                errno,
+            })?;
+        let mut answer = Vec::new();
+        let mut buffer = Vec::with_capacity(BUFFER);
+        let mut interrupted = false;
+        // Dumps, too, are filled in by our own calls: there is never anything to wait for.
+        while let Some(bytes) = self.receive_now(&mut buffer)? {
+            for message in wire::messages(bytes) {
+                interrupted |= message.flags & libc::NLM_F_DUMP_INTR as u16 != 0;
+                match error_of(&message) {
+                    None => answer.push(message.body.to_vec()),
+                    Some(0) => {}
+                    Some(libc::ENOENT) => {}
+                    Some(errno) => {
+                        let errno = io::Error::from_raw_os_error(errno);
+                        return Err(Error::Query {
+                            object: object.to_owned(),
+                            errno,
+                        });
+                    }
+                }
+            }
+        }
+        Ok((!interrupted).then_some(answer))
+    }
+}
+
+/// `BATCH_BEGIN`, the operations (each one's sequence number is its place, from 1), `BATCH_END`.
+/// The last operation asks for an answer, as proof of the commit.
+fn batch(ops: &[Op]) -> Vec<u8> {
+    let mut w = Writer::default();
+    let request = libc::NLM_F_REQUEST as u16;
+    w.message(
+        NFNL_MSG_BATCH_BEGIN,
+        request,
+        0,
+        0,
+        NFNL_SUBSYS_NFTABLES,
+        |_| {},
+    );
+    for (n, op) in ops.iter().enumerate() {
+        let start = w.bytes.len();
+        op.encode(&mut w, n as u32 + 1);
+        if n + 1 == ops.len() {
+            let flags = u16::from_ne_bytes([w.bytes[start + 6], w.bytes[start + 7]])
+                | libc::NLM_F_ACK as u16;
+            w.bytes[start + 6..start + 8].copy_from_slice(&flags.to_ne_bytes());
+        }
+    }
+    w.message(
+        NFNL_MSG_BATCH_END,
+        request,
+        0,
+        0,
+        NFNL_SUBSYS_NFTABLES,
+        |_| {},
+    );
+    w.bytes
+}
+
+/// The errno (positive) of an `NLMSG_ERROR` or `NLMSG_DONE`; 0 is an acknowledgement.
+fn error_of(message: &Message<'_>) -> Option<i32> {
+    if !matches!(
+        i32::from(message.kind),
+        libc::NLMSG_ERROR | libc::NLMSG_DONE
+    ) {
+        return None;
+    }
+    let code = wire::u32_at(message.body, 0).unwrap_or(0) as i32;
+    Some(code.saturating_neg())
+}
+
+/// An operation in an error message: a rule of 8000 elements is not read by anybody.
+fn brief(op: &Op) -> String {
+    let text = op.to_string();
+    match text.char_indices().nth(300) {
+        Some((end, _)) => format!("{} ...", &text[..end]),
+        None => text,
+    }
+}

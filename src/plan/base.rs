@@ -1,0 +1,402 @@
+//! What both tables hold whether or not there is a pod: the base chains, and the sets and maps that
+//! lead from a pod's address to its chain.
+//!
+//! ```text
+//! prerouting -150  guard     an egress address of this node serves nothing but ping
+//! prerouting  -99  enforce   behind the Services' DNAT (-100): source address -> pod-ID -> pol-HASH
+//! postrouting  50  snat      before any masquerade (kindnet 90, kube-proxy and CNI plugins 100)
+//! postrouting 110  leak-stop after every NAT: no pod with an egress IP leaves with another source
+//! ```
+
+use ipnet::IpNet;
+use sha2::{Digest, Sha256};
+
+use crate::nft::{
+    ChainKind, CtState, DataType, Element, Family, Field, Hook, HookPoint, KeyType, Op, Rule, Set,
+    Statement, Table, Test, Value, Verdict, text,
+};
+
+use super::ranges::{self, Ranges};
+
+/// Counts a denied packet for its pod, then drops it.
+pub const DENY: &str = "do-deny";
+/// Counts a rejected packet for its pod, then refuses it.
+pub const REJECT: &str = "do-reject";
+
+const ENFORCE: &str = "enforce";
+const ND: &str = "nd";
+const GUARD: &str = "guard";
+const GUARDED: &str = "guard-egress-ip";
+const SNAT: &str = "egress-snat";
+const LEAK_STOP: &str = "leak-stop";
+
+/// Address of a pod -> its chain; the elements count what was judged.
+pub const fn pods(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "pod4",
+        Family::V6 => "pod6",
+    }
+}
+
+/// Addresses of pods; the elements count what was denied.
+pub const fn denied(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "denied4",
+        Family::V6 => "denied6",
+    }
+}
+
+/// Address of a pod -> the address that the outside sees.
+pub const fn snat(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "snat4",
+        Family::V6 => "snat6",
+    }
+}
+
+/// The keys of [`snat`] as a set: kernels before 6.4 cannot ask a map just for its keys.
+pub const fn snatted(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "snatted4",
+        Family::V6 => "snatted6",
+    }
+}
+
+/// This node's egress addresses.
+pub const fn egress(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "eip4",
+        Family::V6 => "eip6",
+    }
+}
+
+/// Addresses of pods on bridges, in the netdev table.
+pub const fn bridged(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "bridged4",
+        Family::V6 => "bridged6",
+    }
+}
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+/// The base of one cluster configuration.
+#[derive(Debug, Clone)]
+pub struct Base {
+    /// The names of the two sets of destinations that keep their source address. They carry the
+    /// base's version: if they exist, all of it does.
+    inside: [String; 2],
+    elements: [Vec<Element>; 2],
+}
+
+/// How the names of the sets in [`Base`] begin.
+const INSIDE: [&str; 2] = ["inside4-", "inside6-"];
+
+impl Base {
+    /// The base for these `clusterCIDRs`.
+    pub fn new(cluster: &[IpNet]) -> Self {
+        let elements = FAMILIES.map(|family| inside(family, cluster));
+        let draft = Self {
+            inside: INSIDE.map(str::to_owned),
+            elements: elements.clone(),
+        };
+        let digest = Sha256::digest(text(&draft.add(&[])).as_bytes());
+        let hash = super::hex(&digest[..8]);
+        Self {
+            inside: INSIDE.map(|prefix| format!("{prefix}{hash}")),
+            elements,
+        }
+    }
+
+    /// The set whose existence says that this very base is in the kernel.
+    pub fn marker(&self) -> &str {
+        &self.inside[0]
+    }
+
+    /// Those of a table's sets that belonged to another base.
+    pub fn outdated<'a>(&self, sets: &'a [String]) -> Vec<&'a str> {
+        sets.iter()
+            .map(String::as_str)
+            .filter(|set| INSIDE.iter().any(|prefix| set.starts_with(prefix)))
+            .filter(|set| !self.inside.iter().any(|own| own == set))
+            .collect()
+    }
+
+    /// Puts the base into the kernel, over one that may be there: the chains change in one step,
+    /// the pods' elements stay.
+    pub fn add(&self, outdated: &[&str]) -> Vec<Op> {
+        let mut ops = vec![Op::AddTable(Table::Inet), Op::AddTable(Table::Netdev)];
+        for (n, family) in FAMILIES.into_iter().enumerate() {
+            ops.extend(shared_sets(family).map(|set| Op::AddSet(Table::Inet, set)));
+            ops.push(Op::AddSet(Table::Netdev, plain(bridged(family), family)));
+            let set = interval(&self.inside[n], family);
+            ops.push(Op::AddSet(Table::Inet, set));
+            ops.push(Op::AddElements(
+                Table::Inet,
+                self.inside[n].clone(),
+                self.elements[n].clone(),
+            ));
+        }
+        let chains = self.chains();
+        for (name, hook, _) in &chains {
+            ops.push(Op::AddChain(Table::Inet, (*name).to_owned(), hook.clone()));
+            ops.push(Op::FlushChain(Table::Inet, (*name).to_owned()));
+        }
+        for (name, _, rules) in chains {
+            for rule in rules {
+                ops.push(Op::AddRule(Table::Inet, name.to_owned(), rule));
+            }
+        }
+        ops.extend(
+            outdated
+                .iter()
+                .map(|set| Op::DeleteSet(Table::Inet, (*set).to_owned())),
+        );
+        ops
+    }
+
+    /// Every chain of the base, its hook if it has one, and its rules.
+    pub fn chains(&self) -> Vec<(&'static str, Option<Hook>, Vec<Rule>)> {
+        let [inside4, inside6] = &self.inside;
+        let hook = |kind, point, priority| {
+            Some(Hook {
+                kind,
+                point,
+                priority,
+                accept: true,
+            })
+        };
+        use ChainKind::{Filter, Nat};
+        vec![
+            (DENY, None, deny()),
+            (REJECT, None, reject()),
+            (ND, None, neighbour_discovery(inside6)),
+            (GUARDED, None, guarded()),
+            (GUARD, hook(Filter, HookPoint::Prerouting, -150), guard()),
+            (ENFORCE, hook(Filter, HookPoint::Prerouting, -99), enforce()),
+            (
+                SNAT,
+                hook(Nat, HookPoint::Postrouting, 50),
+                source_nat(inside4, inside6),
+            ),
+            (
+                LEAK_STOP,
+                hook(Filter, HookPoint::Postrouting, 110),
+                leak_stop(inside4, inside6),
+            ),
+        ]
+    }
+}
+
+fn shared_sets(family: Family) -> impl Iterator<Item = Set> {
+    let set = |name, data, counter| Set {
+        data,
+        counter,
+        ..plain(name, family)
+    };
+    [
+        set(pods(family), Some(DataType::Verdict), true),
+        set(denied(family), None, true),
+        set(snat(family), Some(DataType::Address), false),
+        set(snatted(family), None, false),
+        set(egress(family), None, false),
+    ]
+    .into_iter()
+}
+
+const fn key_type(family: Family) -> KeyType {
+    match family {
+        Family::V4 => KeyType::Ipv4,
+        Family::V6 => KeyType::Ipv6,
+    }
+}
+
+fn plain(name: &str, family: Family) -> Set {
+    Set {
+        interval: false,
+        ..interval(name, family)
+    }
+}
+
+fn interval(name: &str, family: Family) -> Set {
+    Set {
+        name: name.to_owned(),
+        key: key_type(family),
+        data: None,
+        interval: true,
+        counter: false,
+    }
+}
+
+/// Where a pod keeps its source address: the cluster, link-local, multicast and loopback.
+fn inside(family: Family, cluster: &[IpNet]) -> Vec<Element> {
+    const ALWAYS: [&str; 6] = [
+        "169.254.0.0/16",
+        "127.0.0.0/8",
+        "224.0.0.0/3",
+        "fe80::/10",
+        "::1/128",
+        "ff00::/8",
+    ];
+    let always: Vec<IpNet> = ALWAYS.iter().filter_map(|net| net.parse().ok()).collect();
+    Ranges::of(family, cluster.iter().chain(&always))
+        .iter()
+        .map(ranges::values)
+        .map(|(low, high)| Element::Range(low, high))
+        .collect()
+}
+
+fn rule() -> Rule {
+    Rule::new()
+}
+
+fn goto(chain: &str) -> Verdict {
+    Verdict::Goto(chain.to_owned())
+}
+
+fn protocol(number: u8) -> Test {
+    Test::Is(Value::Protocol(number))
+}
+
+fn deny() -> Vec<Rule> {
+    vec![
+        rule().inside(Field::IpSaddr, denied(Family::V4)),
+        rule().inside(Field::Ip6Saddr, denied(Family::V6)),
+        rule().then(Verdict::Drop),
+    ]
+}
+
+fn reject() -> Vec<Rule> {
+    vec![
+        rule().inside(Field::IpSaddr, denied(Family::V4)),
+        rule().inside(Field::Ip6Saddr, denied(Family::V6)),
+        rule()
+            .test(Field::L4proto, protocol(6))
+            .then(Statement::RejectWithReset),
+        rule().then(Statement::RejectProhibited),
+    ]
+}
+
+/// Every packet that a pod originates is judged, not only a flow's first one: a new deny cuts an
+/// open connection at its next packet. Replies to what was opened towards the pod, errors about a
+/// known flow and neighbour discovery pass.
+fn enforce() -> Vec<Rule> {
+    let related = |number| {
+        rule()
+            .state(&[CtState::Related])
+            .test(Field::L4proto, protocol(number))
+            .then(Verdict::Accept)
+    };
+    vec![
+        rule()
+            .is(Field::CtDirection, Value::Reply)
+            .then(Verdict::Accept),
+        related(1),
+        related(58),
+        rule().then(Statement::Vmap(Field::IpSaddr, pods(Family::V4).to_owned())),
+        // RFC 4861, 7.1: what was not forwarded still has hop limit 255
+        rule()
+            .test(
+                Field::Icmpv6Type,
+                Test::Between(Value::U8(133), Value::U8(136)),
+            )
+            .is(Field::Ip6Hoplimit, Value::U8(255))
+            .then(Verdict::Jump(ND.to_owned())),
+        rule().then(Statement::Vmap(
+            Field::Ip6Saddr,
+            pods(Family::V6).to_owned(),
+        )),
+    ]
+}
+
+/// Router advertisements are not a pod's to send; the veth's own chain has checked the rest.
+fn neighbour_discovery(inside6: &str) -> Vec<Rule> {
+    vec![
+        rule()
+            .is(Field::Icmpv6Type, Value::U8(134))
+            .then(Verdict::Return),
+        rule()
+            .inside(Field::Ip6Daddr, inside6)
+            .then(Verdict::Accept),
+        rule()
+            .is(Field::FibDaddrType, Value::Local)
+            .then(Verdict::Accept),
+    ]
+}
+
+/// Before the Services' DNAT, so that no NodePort answers on an egress address either.
+fn guard() -> Vec<Rule> {
+    vec![
+        rule()
+            .inside(Field::IpDaddr, egress(Family::V4))
+            .then(goto(GUARDED)),
+        rule()
+            .inside(Field::Ip6Daddr, egress(Family::V6))
+            .then(goto(GUARDED)),
+    ]
+}
+
+fn guarded() -> Vec<Rule> {
+    let nd = Test::Between(Value::U8(135), Value::U8(136));
+    vec![
+        rule()
+            .is(Field::CtDirection, Value::Reply)
+            .then(Verdict::Accept),
+        rule()
+            .is(Field::IcmpType, Value::U8(8))
+            .then(Verdict::Accept),
+        rule()
+            .is(Field::Icmpv6Type, Value::U8(128))
+            .then(Verdict::Accept),
+        rule()
+            .test(Field::Icmpv6Type, nd)
+            .is(Field::Ip6Hoplimit, Value::U8(255))
+            .then(Verdict::Accept),
+        rule().counter().then(Verdict::Drop),
+    ]
+}
+
+fn source_nat(inside4: &str, inside6: &str) -> Vec<Rule> {
+    let snat = |family: Family| Statement::Snat(family, snat(family).to_owned());
+    vec![
+        rule()
+            .outside(Field::IpDaddr, inside4)
+            .then(snat(Family::V4)),
+        rule()
+            .outside(Field::Ip6Daddr, inside6)
+            .then(snat(Family::V6)),
+    ]
+}
+
+/// NAT is done at 100: here the source is what the outside would see. What conntrack calls
+/// invalid or does not track was not translated at all.
+fn leak_stop(inside4: &str, inside6: &str) -> Vec<Rule> {
+    let (v4, v6) = (Family::V4, Family::V6);
+    vec![
+        rule()
+            .is(Field::CtDirection, Value::Reply)
+            .then(Verdict::Accept),
+        rule()
+            .inside(Field::IpSaddr, snatted(v4))
+            .outside(Field::IpDaddr, inside4)
+            .counter()
+            .then(Verdict::Drop),
+        rule()
+            .inside(Field::Ip6Saddr, snatted(v6))
+            .outside(Field::Ip6Daddr, inside6)
+            .counter()
+            .then(Verdict::Drop),
+        rule()
+            .inside(Field::CtOriginalSaddr, snatted(v4))
+            .outside(Field::IpSaddr, egress(v4))
+            .outside(Field::IpDaddr, inside4)
+            .counter()
+            .then(Verdict::Drop),
+        rule()
+            .inside(Field::CtOriginalSaddr6, snatted(v6))
+            .outside(Field::Ip6Saddr, egress(v6))
+            .outside(Field::Ip6Daddr, inside6)
+            .counter()
+            .then(Verdict::Drop),
+    ]
+}

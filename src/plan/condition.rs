@@ -1,0 +1,351 @@
+//! When a rule matches, as lists of tests that nf_tables can make.
+
+use std::ops::RangeInclusive;
+
+use crate::nft::{Element, Family, Field, KeyType, Match, Test, Value};
+use crate::policy::class::DNS_PORT;
+use crate::policy::effective::Facts;
+use crate::policy::rule::{Ports, Rule, Transport};
+
+use super::ranges::{self, Ranges};
+use super::reach::{self, Reach};
+
+
+
+
+/// A conjunction of tests: one kernel rule.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Condition {
+    pub tests: Vec<Check>,
+    /// Holds only if the packet is not one to clusterDNS.
+    pub unless_dns: bool,
+}
+
+/// A test, or one that needs a set if there are several ranges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    Plain(Match),
+    Ranges(Field, KeyType, Vec<(Value, Value)>),
+}
+
+impl Check {
+    /// The match; `set` makes a set and gives its name.
+    pub fn into_match(self, set: impl FnOnce(KeyType, Vec<Element>) -> String) -> Match {
+        match self {
+            Check::Plain(m) => m,
+            Check::Ranges(field, key, ranges) => {
+                let elements = ranges
+                    .into_iter()
+                    .map(|(a, b)| Element::Range(a, b))
+                    .collect();
+                Match {
+                    field,
+                    test: Test::In(set(key, elements)),
+                }
+            }
+        }
+    }
+}
+
+/// The conditions under which a rule matches: any of them.
+pub fn of_rule(rule: &Rule, facts: &Facts) -> Vec<Condition> {
+    let ports = port_tests(&rule.ports);
+    let mut conditions = Vec::new();
+    for piece in reach::of_rule(rule, facts) {
+        match piece.dns {
+            Some(true) => dns(&piece, facts, &dns_transports(&rule.ports), &mut conditions),
+            other => {
+                let unless_dns = other == Some(false) && !facts.dns.is_empty();
+                for port in &ports {
+                    plain(&piece, port, unless_dns, &mut conditions);
+                }
+            }
+        }
+    }
+    for condition in &mut conditions {
+        if let Some(until) = rule.until {
+            let seconds = u64::try_from(until.as_second()).unwrap_or(0);
+            condition.push(Field::Time, Test::Below(Value::Seconds(seconds)));
+        }
+    }
+    conditions
+}
+
+/// The conditions under which a packet goes to clusterDNS, over UDP or TCP.
+pub fn of_dns(facts: &Facts) -> Vec<Condition> {
+    let everywhere = Reach {
+        v4: Ranges::all(Family::V4),
+        v6: Ranges::all(Family::V6),
+        local: None,
+        dns: Some(true),
+    };
+    let mut conditions = Vec::new();
+    dns(
+        &everywhere,
+        facts,
+        &[Transport::Udp, Transport::Tcp],
+        &mut conditions,
+    );
+    conditions
+}
+
+impl Condition {
+    fn push(&mut self, field: Field, test: Test) {
+        self.tests.push(Check::Plain(Match { field, test }));
+    }
+
+    /// The destination is one of these; nothing if it may be any.
+    fn addresses(&mut self, field: Field, ranges: &Ranges) {
+        if ranges.is_all() {
+            return;
+        }
+        match ranges.single() {
+            Some((a, b)) if a == b => self.push(field, Test::Is(a.into())),
+            Some((a, b)) => match ranges::as_net(a, b) {
+                Some(net) => self.push(field, Test::Within(net)),
+                None => self.push(field, Test::Between(a.into(), b.into())),
+            },
+            None => {
+                let key = match field {
+                    Field::IpDaddr | Field::CtOriginalDaddr => KeyType::Ipv4,
+                    _ => KeyType::Ipv6,
+                };
+                let ends = ranges.iter().map(ranges::values).collect();
+                self.tests.push(Check::Ranges(field, key, ends));
+            }
+        }
+    }
+
+    fn local(&mut self, local: Option<bool>) {
+        match local {
+            Some(true) => self.push(Field::FibDaddrType, Test::Is(Value::Local)),
+            Some(false) => self.push(Field::FibDaddrType, Test::Not(Value::Local)),
+            None => {}
+        }
+    }
+}
+
+/// One entry of a rule's ports, those of one transport protocol together.
+enum PortTest {
+    Any,
+    Protocol(u8),
+    Ports(Transport, Vec<RangeInclusive<u16>>),
+    Icmp(Option<u8>, Option<u8>),
+    Icmpv6(Option<u8>, Option<u8>),
+}
+
+impl PortTest {
+    /// The only family in which this can match.
+    const fn family(&self) -> Option<Family> {
+        match self {
+            PortTest::Icmp(..) => Some(Family::V4),
+            PortTest::Icmpv6(..) => Some(Family::V6),
+            _ => None,
+        }
+    }
+}
+
+fn port_tests(ports: &[Ports]) -> Vec<PortTest> {
+    if ports.is_empty() {
+        return vec![PortTest::Any];
+    }
+    let mut tests = Vec::new();
+    for transport in [Transport::Tcp, Transport::Udp, Transport::Sctp] {
+        let ranges = ports.iter().filter_map(|p| match p {
+            Ports::Transport(t, range) if *t == transport => Some(range.clone()),
+            _ => None,
+        });
+        match join(ranges.collect()) {
+            ranges if ranges.is_empty() => {}
+            ranges if ranges == [0..=u16::MAX] => {
+                tests.push(PortTest::Protocol(transport.protocol()));
+            }
+            ranges => tests.push(PortTest::Ports(transport, ranges)),
+        }
+    }
+    for port in ports {
+        match *port {
+            Ports::Transport(..) => {}
+            Ports::Icmp { kind, code } => tests.push(PortTest::Icmp(kind, code)),
+            Ports::Icmpv6 { kind, code } => tests.push(PortTest::Icmpv6(kind, code)),
+            Ports::Protocol(number) => tests.push(PortTest::Protocol(number)),
+        }
+    }
+    tests
+}
+
+/// Sorted, overlapping and adjacent ones joined.
+fn join(mut ranges: Vec<RangeInclusive<u16>>) -> Vec<RangeInclusive<u16>> {
+    ranges.sort_by_key(|range| *range.start());
+    let mut joined: Vec<RangeInclusive<u16>> = Vec::new();
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if *range.start() <= last.end().saturating_add(1) => {
+                *last = *last.start()..=*last.end().max(range.end());
+            }
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
+fn plain(piece: &Reach, port: &PortTest, unless_dns: bool, conditions: &mut Vec<Condition>) {
+    let everywhere = piece.v4.is_all() && piece.v6.is_all();
+    if everywhere && port.family().is_none() {
+        let mut condition = Condition {
+            unless_dns,
+            ..Condition::default()
+        };
+        port_checks(&mut condition, port);
+        condition.local(piece.local);
+        conditions.push(condition);
+        return;
+    }
+    for family in [Family::V4, Family::V6] {
+        let ranges = piece.ranges(family);
+        if ranges.is_none() || port.family().is_some_and(|only| only != family) {
+            continue;
+        }
+        let mut condition = Condition {
+            unless_dns,
+            ..Condition::default()
+        };
+        if ranges.is_all() {
+            condition.push(Field::Nfproto, Test::Is(Value::Nfproto(family)));
+        }
+        condition.addresses(daddr(family), ranges);
+        port_checks(&mut condition, port);
+        condition.local(piece.local);
+        conditions.push(condition);
+    }
+}
+
+fn port_checks(condition: &mut Condition, port: &PortTest) {
+    match port {
+        PortTest::Any => {}
+        PortTest::Protocol(number) => {
+            condition.push(Field::L4proto, Test::Is(Value::Protocol(*number)));
+        }
+        PortTest::Ports(transport, ranges) => {
+            let field = dport(*transport);
+            match &ranges[..] {
+                [one] if one.start() == one.end() => {
+                    condition.push(field, Test::Is(Value::U16(*one.start())));
+                }
+                [one] => condition.push(
+                    field,
+                    Test::Between(Value::U16(*one.start()), Value::U16(*one.end())),
+                ),
+                several => {
+                    let ends = several
+                        .iter()
+                        .map(|r| (Value::U16(*r.start()), Value::U16(*r.end())))
+                        .collect();
+                    condition
+                        .tests
+                        .push(Check::Ranges(field, KeyType::Service, ends));
+                }
+            }
+        }
+        PortTest::Icmp(kind, code) => {
+            icmp(condition, 1, Field::IcmpType, *kind, Field::IcmpCode, *code);
+        }
+        PortTest::Icmpv6(kind, code) => {
+            icmp(
+                condition,
+                58,
+                Field::Icmpv6Type,
+                *kind,
+                Field::Icmpv6Code,
+                *code,
+            );
+        }
+    }
+}
+
+fn icmp(
+    condition: &mut Condition,
+    protocol: u8,
+    type_field: Field,
+    kind: Option<u8>,
+    code_field: Field,
+    code: Option<u8>,
+) {
+    match kind {
+        Some(kind) => condition.push(type_field, Test::Is(Value::U8(kind))),
+        None => condition.push(Field::L4proto, Test::Is(Value::Protocol(protocol))),
+    }
+    if let Some(code) = code {
+        condition.push(code_field, Test::Is(Value::U8(code)));
+    }
+}
+
+/// The transports over which a rule with these ports speaks of DNS: those with port 53 among them.
+fn dns_transports(ports: &[Ports]) -> Vec<Transport> {
+    let speaks = |transport: Transport| {
+        ports.is_empty()
+            || ports.iter().any(|p| match p {
+                Ports::Transport(t, range) => *t == transport && range.contains(&DNS_PORT),
+                Ports::Protocol(number) => *number == transport.protocol(),
+                _ => false,
+            })
+    };
+    [Transport::Udp, Transport::Tcp]
+        .into_iter()
+        .filter(|t| speaks(*t))
+        .collect()
+}
+
+/// To clusterDNS on port 53: where the packet really goes, or where the pod sent it (conntrack's
+/// original destination). NodeLocal DNS is not tracked, so the first must do for it.
+fn dns(piece: &Reach, facts: &Facts, transports: &[Transport], conditions: &mut Vec<Condition>) {
+    for family in [Family::V4, Family::V6] {
+        let servers = Ranges::of_addresses(family, &facts.dns);
+        let ranges = piece.ranges(family);
+        if servers.is_none() || ranges.is_none() {
+            continue;
+        }
+        for transport in transports {
+            let translated = ranges.intersect(&servers);
+            if !translated.is_none() {
+                let mut condition = Condition::default();
+                condition.addresses(daddr(family), &translated);
+                condition.push(dport(*transport), Test::Is(Value::U16(DNS_PORT)));
+                condition.local(piece.local);
+                conditions.push(condition);
+            }
+            let mut condition = Condition::default();
+            condition.addresses(daddr(family), ranges);
+            condition.push(
+                Field::L4proto,
+                Test::Is(Value::Protocol(transport.protocol())),
+            );
+            condition.addresses(original_daddr(family), &servers);
+            condition.push(Field::CtOriginalDport, Test::Is(Value::U16(DNS_PORT)));
+            condition.local(piece.local);
+            conditions.push(condition);
+        }
+    }
+}
+
+const fn daddr(family: Family) -> Field {
+    match family {
+        Family::V4 => Field::IpDaddr,
+        Family::V6 => Field::Ip6Daddr,
+    }
+}
+
+const fn original_daddr(family: Family) -> Field {
+    match family {
+        Family::V4 => Field::CtOriginalDaddr,
+        Family::V6 => Field::CtOriginalDaddr6,
+    }
+}
+
+const fn dport(transport: Transport) -> Field {
+    match transport {
+        Transport::Tcp => Field::TcpDport,
+        Transport::Udp => Field::UdpDport,
+        Transport::Sctp => Field::SctpDport,
+    }
+}

@@ -1,0 +1,234 @@
+//! Which rule decides a packet: the meaning of a policy, in as plain words as possible.
+//!
+//! What the compiler makes for the kernel must decide the same; tests compare the two.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
+use super::class::{self, DNS_PORT, METADATA, NOT_UNICAST, PRIVATE};
+use super::effective::{DefaultAction, Effective, Facts, TierRules};
+use super::rule::{Ports, Rule, Target, Transport, Verb};
+
+/// IP protocol numbers (IANA).
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// A packet that a pod originates, as far as rules can tell packets apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// Where it really goes, after Service translation.
+    pub destination: IpAddr,
+    /// The IP protocol number (IANA).
+    pub protocol: u8,
+    /// The destination port after translation, if the protocol has ports.
+    pub port: Option<u16>,
+    /// Type and code, if it is ICMP or ICMPv6.
+    pub icmp: Option<(u8, u8)>,
+    /// Where the pod sent it, if connection tracking knows.
+    pub original: Option<Original>,
+    /// `destination` is an address of this node.
+    pub local: bool,
+    /// Now.
+    pub time: Timestamp,
+}
+
+/// Where the pod sent a packet, before translation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Original {
+    /// The destination address.
+    pub address: IpAddr,
+    /// The destination port, if the protocol has ports.
+    pub port: Option<u16>,
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It goes.
+    Allow,
+    /// It is dropped silently.
+    Deny,
+    /// It is refused at once.
+    Reject,
+    /// It goes, since the rule that denies it is only audited.
+    WouldDeny,
+    /// It goes, since the rule that rejects it is only audited.
+    WouldReject,
+}
+
+impl Verdict {
+    /// As in log lines: `allow`, `would-deny`, ...
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Allow => "allow",
+            Verdict::Deny => "deny",
+            Verdict::Reject => "reject",
+            Verdict::WouldDeny => "would-deny",
+            Verdict::WouldReject => "would-reject",
+        }
+    }
+
+    /// Whether the packet goes.
+    pub const fn passes(self) -> bool {
+        matches!(
+            self,
+            Verdict::Allow | Verdict::WouldDeny | Verdict::WouldReject
+        )
+    }
+
+    /// What is only audited lets the packet go.
+    const fn softened(self, audit: bool) -> Verdict {
+        match self {
+            Verdict::Deny if audit => Verdict::WouldDeny,
+            Verdict::Reject if audit => Verdict::WouldReject,
+            other => other,
+        }
+    }
+}
+
+/// What becomes of a packet, and by which rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision<'a> {
+    /// What becomes of it.
+    pub verdict: Verdict,
+    /// The rule that decided, in its tier; `None`: the default action did.
+    pub rule: Option<(&'a TierRules, &'a Rule)>,
+    /// Whether it is logged, apart from rate limits.
+    pub logged: bool,
+}
+
+impl Decision<'_> {
+    /// What decided, as in log lines: `pod:erp`, `cluster-enforced:2`, `default:deny`.
+    pub fn label(&self) -> String {
+        match (self.rule, self.verdict) {
+            (Some((tier, rule)), _) => format!("{}:{}", tier.tier, rule.label()),
+            (None, Verdict::Allow) => format!("default:{}", DefaultAction::Allow.as_str()),
+            (None, _) => format!("default:{}", DefaultAction::Deny.as_str()),
+        }
+    }
+}
+
+impl Effective {
+    /// Decides a packet: the first rule that matches, tier by tier; `pass` goes on with the next tier.
+    pub fn decide(&self, packet: &Packet) -> Decision<'_> {
+        for tier in &self.tiers {
+            let mut rules = tier.rules.iter();
+            let Some(rule) = rules.find(|rule| rule_matches(rule, packet, &self.facts)) else {
+                continue;
+            };
+            let verdict = match rule.verb {
+                Verb::Allow => Verdict::Allow,
+                Verb::Deny => Verdict::Deny.softened(tier.audit),
+                Verb::Reject => Verdict::Reject.softened(tier.audit),
+                Verb::Pass => continue,
+            };
+            return Decision {
+                verdict,
+                rule: Some((tier, rule)),
+                logged: rule.log.is_some()
+                    || matches!(verdict, Verdict::WouldDeny | Verdict::WouldReject),
+            };
+        }
+        let verdict = match self.default_action {
+            DefaultAction::Allow => Verdict::Allow,
+            DefaultAction::Deny => Verdict::Deny.softened(self.default_audit),
+        };
+        Decision {
+            verdict,
+            rule: None,
+            logged: verdict != Verdict::Allow,
+        }
+    }
+}
+
+fn rule_matches(rule: &Rule, packet: &Packet, facts: &Facts) -> bool {
+    rule.until.is_none_or(|until| packet.time < until)
+        && rule.to.iter().any(|target| {
+            target_matches(target, packet, facts) && ports_match(rule, target, packet)
+        })
+        && !rule
+            .except
+            .iter()
+            .any(|target| target_matches(target, packet, facts))
+}
+
+/// Whether the packet goes to the target. `except dns` takes DNS away whatever the rule's ports are.
+fn target_matches(target: &Target, packet: &Packet, facts: &Facts) -> bool {
+    let to = packet.destination;
+    let cluster = || class::contains(&facts.cluster, to);
+    let metadata = || class::contains(&METADATA, to);
+    let elsewhere = || !cluster() && !packet.local && !metadata();
+    match target {
+        Target::Any => true,
+        Target::Net(net) => net.contains(&to),
+        // The order of `IpAddr` puts all of IPv4 before all of IPv6: a range of one family holds no address of the other.
+        Target::Range(first, last) => (*first..=*last).contains(&to),
+        Target::Cluster => cluster(),
+        Target::Node => packet.local,
+        Target::Metadata => metadata(),
+        Target::Dns => is_dns(packet, facts),
+        Target::Private => class::contains(&PRIVATE, to) && elsewhere(),
+        Target::Internet => {
+            !class::contains(&PRIVATE, to) && !class::contains(&NOT_UNICAST, to) && elsewhere()
+        }
+    }
+}
+
+/// DNS to clusterDNS, as translated or as asked.
+fn is_dns(packet: &Packet, facts: &Facts) -> bool {
+    let transport = [Transport::Tcp, Transport::Udp]
+        .iter()
+        .any(|transport| transport.protocol() == packet.protocol);
+    let asks =
+        |address: IpAddr, port: Option<u16>| facts.dns.contains(&address) && port == Some(DNS_PORT);
+    let translated = asks(packet.destination, packet.port);
+    let asked = packet
+        .original
+        .is_some_and(|original| asks(original.address, original.port));
+    transport && (translated || asked)
+}
+
+/// Whether the rule's ports take the packet on its way to `target`. For `dns` the port is 53, as it was asked, even
+/// when the server behind the Service listens on another.
+fn ports_match(rule: &Rule, target: &Target, packet: &Packet) -> bool {
+    let port = match target {
+        Target::Dns => Some(DNS_PORT),
+        _ => packet.port,
+    };
+    rule.ports.is_empty()
+        || rule
+            .ports
+            .iter()
+            .any(|ports| port_matches(ports, packet, port))
+}
+
+fn port_matches(ports: &Ports, packet: &Packet, port: Option<u16>) -> bool {
+    match ports {
+        Ports::Transport(transport, range) => {
+            let every = *range == (0..=u16::MAX);
+            packet.protocol == transport.protocol()
+                && (every || port.is_some_and(|port| range.contains(&port)))
+        }
+        Ports::Icmp { kind, code } => {
+            packet.protocol == ICMP
+                && packet.destination.is_ipv4()
+                && icmp_matches(*kind, *code, packet.icmp)
+        }
+        Ports::Icmpv6 { kind, code } => {
+            packet.protocol == ICMPV6
+                && packet.destination.is_ipv6()
+                && icmp_matches(*kind, *code, packet.icmp)
+        }
+        Ports::Protocol(number) => packet.protocol == *number,
+    }
+}
+
+/// `None` in the rule is "any".
+fn icmp_matches(kind: Option<u8>, code: Option<u8>, packet: Option<(u8, u8)>) -> bool {
+    let equal = |wanted: Option<u8>, is: Option<u8>| wanted.is_none() || wanted == is;
+    equal(kind, packet.map(|(kind, _)| kind)) && equal(code, packet.map(|(_, code)| code))
+}
+
+#[cfg(test)]
+mod tests;

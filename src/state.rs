@@ -1,0 +1,355 @@
+//! The state directory: who each attachment is, which attachment a link belongs to, and the locks.
+//!
+//! ```text
+//! attachments/ID.json   one attachment's record
+//! links/NAME            the id of the attachment that the host's interface NAME carries
+//! lock, locks/NAME      empty files, locked with flock(2)
+//! ```
+//!
+//! It lives on a tmpfs, as long as the kernel's state does. So nothing is synced to a disk; what
+//! matters is that no reader ever sees half a file.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::cni::CniError;
+
+/// What went wrong with the state directory.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The system refused: no space, read-only, no permission, not a directory, ...
+    #[error("state directory: cannot {operation} {}: {source}", path.display())]
+    Io {
+        /// What was being done, such as `write`.
+        operation: &'static str,
+        /// To which file or directory.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A file is there, but what it says can't be read.
+    #[error("state directory: {} is damaged: {reason}", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Somebody else held a lock until the deadline.
+    #[error("state directory: {} is still locked by another call of egress-cni", path.display())]
+    Locked {
+        /// The lock's file.
+        path: PathBuf,
+    },
+}
+
+impl From<StateError> for CniError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Io { .. } | StateError::Damaged { .. } => CniError::io(error.to_string()),
+            StateError::Locked { .. } => CniError::try_again(error.to_string()),
+        }
+    }
+}
+
+/// Adds to an I/O error what was being done, to which path.
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+    move |source| StateError::Io {
+        operation,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// An attachment's identity: 16 lower-case hex digits, in file names and in the kernel's names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AttachmentId(String);
+
+/// The id of an attachment: the first 16 hex digits of SHA-256 over network, NUL, container ID,
+/// NUL, interface. None of the three can contain a NUL.
+pub fn attachment_id(network: &str, container_id: &str, ifname: &str) -> AttachmentId {
+    let hash = Sha256::digest([network, container_id, ifname].join("\0"));
+    AttachmentId(hash[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+impl AttachmentId {
+    /// The 16 digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AttachmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A text that is no attachment's id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an attachment's id has 16 hex digits in lower case")]
+pub struct NotAnId;
+
+impl FromStr for AttachmentId {
+    type Err = NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        let is_digit = |b: &u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() == 16 && text.as_bytes().iter().all(is_digit) {
+            Ok(AttachmentId(text.to_owned()))
+        } else {
+            Err(NotAnId)
+        }
+    }
+}
+
+impl TryFrom<String> for AttachmentId {
+    type Error = NotAnId;
+
+    fn try_from(text: String) -> Result<Self, NotAnId> {
+        text.parse()
+    }
+}
+
+impl From<AttachmentId> for String {
+    fn from(id: AttachmentId) -> Self {
+        id.0
+    }
+}
+
+/// How long to wait before a lock is tried again.
+const POLL: Duration = Duration::from_millis(5);
+
+/// A lock, held until dropped, or until the process ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Flock<File>,
+}
+
+/// The state directory. Reading creates nothing; writing and locking create what is missing.
+#[derive(Debug, Clone)]
+pub struct StateDir {
+    root: PathBuf,
+}
+
+impl StateDir {
+    /// The state directory at `root`, which need not exist yet.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        StateDir { root: root.into() }
+    }
+
+    /// Takes the lock of the whole directory.
+    ///
+    /// # Errors
+    /// [`StateError::Locked`] if it isn't free before `deadline`.
+    pub fn lock(&self, deadline: Instant) -> Result<Lock, StateError> {
+        self.create(&self.root)?;
+        lock(&self.root.join("lock"), deadline)
+    }
+
+    /// Takes the lock called `name`, such as `egress-203.0.113.10`. It is independent of
+    /// [`StateDir::lock`].
+    ///
+    /// # Errors
+    /// [`StateError::Locked`] if it isn't free before `deadline`.
+    pub fn lock_named(&self, name: &str, deadline: Instant) -> Result<Lock, StateError> {
+        let dir = self.root.join("locks");
+        self.create(&dir)?;
+        lock(&dir.join(escaped(name)), deadline)
+    }
+
+    /// Writes an attachment's record in one step: a reader sees the old one or the new one.
+    ///
+    /// # Errors
+    /// [`StateError::Io`]; then the old record, if any, is untouched.
+    pub fn write_attachment<T: Serialize>(
+        &self,
+        id: &AttachmentId,
+        record: &T,
+    ) -> Result<(), StateError> {
+        let path = self.attachment_path(id);
+        let json =
+            serde_json::to_vec(record).map_err(|e| failed("encode", &path)(io::Error::other(e)))?;
+        self.write(&path, &json)
+    }
+
+    /// Reads an attachment's record; none if there is none.
+    ///
+    /// # Errors
+    /// [`StateError::Damaged`] if it is there but isn't a whole `T`.
+    pub fn read_attachment<T: DeserializeOwned>(
+        &self,
+        id: &AttachmentId,
+    ) -> Result<Option<T>, StateError> {
+        let path = self.attachment_path(id);
+        match read(&path)? {
+            None => Ok(None),
+            Some(bytes) => match serde_json::from_slice(&bytes) {
+                Ok(record) => Ok(Some(record)),
+                Err(e) => Err(StateError::Damaged {
+                    path,
+                    reason: e.to_string(),
+                }),
+            },
+        }
+    }
+
+    /// Removes an attachment's record, if there is one.
+    pub fn remove_attachment(&self, id: &AttachmentId) -> Result<(), StateError> {
+        remove(&self.attachment_path(id))
+    }
+
+    /// The ids of all records, in order. Files that are no record are left out.
+    pub fn list_attachments(&self) -> Result<Vec<AttachmentId>, StateError> {
+        let dir = self.root.join("attachments");
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(failed("list", &dir)(e)),
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed("list", &dir))?.file_name();
+            let id = name.to_str().and_then(|name| name.strip_suffix(".json"));
+            ids.extend(id.and_then(|id| id.parse::<AttachmentId>().ok()));
+        }
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Notes that the host's interface `name` carries the attachment `id`, whatever it carried before.
+    pub fn set_link(&self, name: &str, id: &AttachmentId) -> Result<(), StateError> {
+        self.write(&self.link_path(name), id.as_str().as_bytes())
+    }
+
+    /// The attachment that the host's interface `name` carries; none if nobody said so.
+    ///
+    /// # Errors
+    /// [`StateError::Damaged`] if the note is no id.
+    pub fn link(&self, name: &str) -> Result<Option<AttachmentId>, StateError> {
+        let path = self.link_path(name);
+        let Some(bytes) = read(&path)? else {
+            return Ok(None);
+        };
+        match str::from_utf8(&bytes)
+            .ok()
+            .and_then(|text| text.parse().ok())
+        {
+            Some(id) => Ok(Some(id)),
+            None => Err(StateError::Damaged {
+                path,
+                reason: NotAnId.to_string(),
+            }),
+        }
+    }
+
+    /// Forgets that the host's interface `name` carries `id`, unless it carries another one by now:
+    /// names are reused. To be called under [`StateDir::lock`].
+    pub fn remove_link(&self, name: &str, id: &AttachmentId) -> Result<(), StateError> {
+        match self.link(name)? {
+            Some(current) if current == *id => remove(&self.link_path(name)),
+            _ => Ok(()),
+        }
+    }
+
+    fn attachment_path(&self, id: &AttachmentId) -> PathBuf {
+        self.root.join("attachments").join(format!("{id}.json"))
+    }
+
+    fn link_path(&self, name: &str) -> PathBuf {
+        self.root.join("links").join(escaped(name))
+    }
+
+    /// Records name pods and their policies: nobody but root reads them.
+    fn create(&self, dir: &Path) -> Result<(), StateError> {
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(dir).map_err(failed("create", dir))
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+        let dir = path.parent().unwrap_or(&self.root);
+        self.create(dir)?;
+        // In the same directory: a rename works inside one file system only. On failure it is removed.
+        let mut file = tempfile::Builder::new()
+            .prefix(".new-")
+            .tempfile_in(dir)
+            .map_err(failed("create a file in", dir))?;
+        file.write_all(bytes).map_err(failed("write", path))?;
+        file.persist(path)
+            .map_err(|e| failed("replace", path)(e.error))?;
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(failed("read", path)(e)),
+    }
+}
+
+fn remove(path: &Path) -> Result<(), StateError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// A file name for any text, different for different ones: all but ASCII letters, digits, `_` and
+/// `-` as `%` and two hex digits.
+fn escaped(text: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'_' | b'-' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    OsStr::new(text)
+        .as_bytes()
+        .iter()
+        .copied()
+        .map(escape)
+        .collect()
+}
+
+fn lock(path: &Path, deadline: Instant) -> Result<Lock, StateError> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(failed("open", path))?;
+    loop {
+        // Never waiting in flock(2) itself: nothing but a signal could end that at the deadline.
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => return Ok(Lock { _file: locked }),
+            Err((_, Errno::EWOULDBLOCK)) if Instant::now() >= deadline => {
+                return Err(StateError::Locked {
+                    path: path.to_owned(),
+                });
+            }
+            Err((unlocked, Errno::EWOULDBLOCK | Errno::EINTR)) => file = unlocked,
+            Err((_, errno)) => return Err(failed("lock", path)(errno.into())),
+        }
+        thread::sleep(POLL.min(deadline.saturating_duration_since(Instant::now())));
+    }
+}
+
+#[cfg(test)]
+mod tests;
