@@ -106,3 +106,35 @@ fn a_failing_plugin_is_reported() {
     let error = Call::new("bridge", "ADD", "{").run(&node.netns).error();
     assert_ne!(error.code, 0);
 }
+
+/// The masquerades that an egress address has to beat do hide the pod behind the node.
+#[test]
+fn masquerades_work() {
+    let tools = [
+        None,
+        Some(["iptables-nft", "ip6tables-nft"]),
+        Some(["iptables-legacy", "ip6tables-legacy"]),
+    ];
+    for (tools, primary) in tools
+        .into_iter()
+        .zip([Primary::Ptp, Primary::Bridge, Primary::Bridge])
+    {
+        let node = Node::new(NodeOptions::default());
+        let mut spec = PodSpec::new("a", primary).uncovered();
+        match tools {
+            None => spec = spec.masquerade(),
+            Some(tools) => {
+                for (tool, range) in tools.iter().zip(["10.244.0.0/16", "fd44::/16"]) {
+                    node.netns.exec(&format!(
+                        "{tool} -w -t nat -A POSTROUTING -s {range} ! -d {range} -j MASQUERADE"
+                    ));
+                }
+            }
+        }
+        let pod = node.pod(spec);
+        let _servers = node.serve_ext(&[80]);
+        let probes =
+            [0, 1].map(|f| Probe::tcp(&pod.netns, ip(FAR[f]), 80, Want::From(ip(NODE[f]))));
+        check(&node, &probes);
+    }
+}
