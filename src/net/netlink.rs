@@ -178,9 +178,8 @@ impl Netlink {
         self.sequence = self.sequence.wrapping_add(1);
         let length = HEADER_LENGTH + message.buffer_len();
         let mut header = NetlinkHeader::default();
-        header.length = u32::try_from(length).map_err(|_| {
-            Error::system(operation, io::Error::from_raw_os_error(libc::EMSGSIZE))
-        })?;
+        header.length = u32::try_from(length)
+            .map_err(|_| Error::system(operation, io::Error::from_raw_os_error(libc::EMSGSIZE)))?;
         header.message_type = message.message_type();
         header.flags = NLM_F_REQUEST | flags;
         header.sequence_number = self.sequence;
@@ -251,7 +250,9 @@ fn split_message(bytes: &[u8]) -> Option<(NetlinkBuffer<&[u8]>, &[u8])> {
 fn refusal(operation: &str, message: &NetlinkBuffer<&[u8]>) -> Option<Error> {
     let payload = message.payload();
     // A DONE without a payload is a success.
-    let code = payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+    let code = payload
+        .first_chunk()
+        .map_or(0, |code| i32::from_ne_bytes(*code));
     if code == 0 {
         return None;
     }

@@ -37,9 +37,11 @@ pub fn default_route_device(rtnl: &mut Rtnl, family: Family) -> Result<Option<u3
     message.header.address_family = address_family;
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     let operation = format!("list {text} default routes");
-    let found = rtnl.dump(&operation, RouteNetlinkMessage::GetRoute(message), |payload| {
-        decode(&operation, payload)
-    });
+    let found = rtnl.dump(
+        &operation,
+        RouteNetlinkMessage::GetRoute(message),
+        |payload| decode(&operation, payload),
+    );
     match found {
         Ok(routes) => Ok(routes
             .into_iter()
@@ -57,8 +59,8 @@ struct DefaultRoute {
 }
 
 fn decode(operation: &str, payload: &[u8]) -> Result<Option<DefaultRoute>, Error> {
-    let header = RouteHeader::parse(payload)
-        .map_err(|_| Error::malformed(operation, "no route header"))?;
+    let header =
+        RouteHeader::parse(payload).map_err(|_| Error::malformed(operation, "no route header"))?;
     let attributes = Attributes::new(payload.get(HEADER_LENGTH..).unwrap_or_default());
     // Other tables are there if the kernel passed over the filter.
     let is_main = header.table == RouteHeader::RT_TABLE_MAIN;
@@ -67,7 +69,11 @@ fn decode(operation: &str, payload: &[u8]) -> Result<Option<DefaultRoute>, Error
         return Ok(None);
     }
     let single = attributes.u32(libc::RTA_OIF);
-    let device = single.or_else(|| attributes.bytes(libc::RTA_MULTIPATH).and_then(live_next_hop));
+    let device = single.or_else(|| {
+        attributes
+            .bytes(libc::RTA_MULTIPATH)
+            .and_then(live_next_hop)
+    });
     Ok(device.map(|device| DefaultRoute {
         metric: attributes.u32(libc::RTA_PRIORITY).unwrap_or(0),
         device,

@@ -10,9 +10,6 @@ use crate::policy::rule::{Ports, Rule, Transport};
 use super::ranges::{self, Ranges};
 use super::reach::{self, Reach};
 
-
-
-
 /// A conjunction of tests: one kernel rule.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Condition {
