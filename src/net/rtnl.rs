@@ -39,7 +39,10 @@ impl Rtnl {
     /// other end lives there. The kernel gives the number when a link into that namespace is
     /// first read, so read the link first.
     pub fn netnsid_of(&mut self, netns: &Netns) -> Result<Option<i32>, Error> {
-        let operation = format!("read the id of network namespace {}", netns.path().display());
+        let operation = format!(
+            "read the id of network namespace {}",
+            netns.path().display()
+        );
         let descriptor = netns.as_fd().as_raw_fd();
         let mut message = NsidMessage::default();
         message.header = NsidHeader {
