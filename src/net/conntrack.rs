@@ -15,7 +15,6 @@ use super::{
     Error,
     address::ip_address,
     netlink::{Attributes, Netlink},
-    rtnl::is_missing,
 };
 
 /// Length of struct nfgenmsg.
@@ -114,7 +113,7 @@ fn delete(socket: &mut Netlink, entry: Entry) -> Result<bool, Error> {
     let message = message(entry.family, IPCTNL_MSG_CT_DELETE, attributes);
     match socket.change("delete a conntrack entry", &message, 0) {
         Ok(()) => Ok(true),
-        Err(error) if is_missing(&error, &[libc::ENOENT]) => Ok(false),
+        Err(error) if error.is_any_of(&[libc::ENOENT]) => Ok(false),
         Err(error) => Err(error),
     }
 }

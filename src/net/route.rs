@@ -5,7 +5,7 @@ use netlink_packet_route::{
     route::{RouteHeader, RouteMessage, RouteType},
 };
 
-use super::{Error, Rtnl, netlink::Attributes, rtnl::is_missing};
+use super::{Error, Rtnl, netlink::Attributes};
 
 /// Length of struct rtmsg.
 const HEADER_LENGTH: usize = 12;
@@ -48,7 +48,7 @@ pub fn default_route_device(rtnl: &mut Rtnl, family: Family) -> Result<Option<u3
             .min_by_key(|route| route.metric)
             .map(|route| route.device)),
         // A namespace that never had a route has no main table.
-        Err(error) if is_missing(&error, &[libc::ENOENT]) => Ok(None),
+        Err(error) if error.is_any_of(&[libc::ENOENT]) => Ok(None),
         Err(error) => Err(error),
     }
 }
