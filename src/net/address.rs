@@ -165,7 +165,8 @@ mod tests {
     #[test]
     fn adds_and_deletes_both_families() {
         in_fresh_netns(|| {
-            veth("uplink", "eth0", &new_netns());
+            let other = new_netns();
+            veth("uplink", "eth0", &other);
             let index = link("uplink").index;
             let mut rtnl = rtnl();
             for (text, length) in [("203.0.113.10", 32), ("2001:db8::10", 128)] {
