@@ -4,13 +4,12 @@
 //! (addr_assign_type), and `/sys` shows the namespace that mounted it, which may be another.
 //! [`set_mac`] makes the question moot: setting the MAC that a bridge has pins it.
 
-use netlink_packet_core::Parseable;
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkLayerType, LinkMessage},
 };
 
-use super::{Error, Rtnl, netlink::Attributes, rtnl::is_missing};
+use super::{Error, Rtnl, netlink::Attributes};
 
 /// Length of struct ifinfomsg.
 const HEADER_LENGTH: usize = 16;
@@ -121,7 +120,7 @@ fn get(rtnl: &mut Rtnl, operation: &str, message: LinkMessage) -> Result<Option<
     let message = RouteNetlinkMessage::GetLink(message);
     match rtnl.get(operation, message, |payload| decode(operation, payload)) {
         Ok(link) => Ok(Some(link)),
-        Err(error) if is_missing(&error, &[libc::ENODEV]) => Ok(None),
+        Err(error) if error.is_any_of(&[libc::ENODEV]) => Ok(None),
         Err(error) => Err(error),
     }
 }

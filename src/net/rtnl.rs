@@ -1,6 +1,9 @@
 //! The routing socket: links, addresses, routes, traffic control (rtnetlink(7)).
 
-use std::time::Instant;
+use std::{
+    os::fd::{AsFd, AsRawFd},
+    time::Instant,
+};
 
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -12,8 +15,6 @@ use super::{
     Error, Netns,
     netlink::{Attributes, Netlink},
 };
-
-use std::os::fd::{AsFd, AsRawFd};
 
 /// Length of struct rtgenmsg, padded.
 const NSID_HEADER_LENGTH: usize = 4;
@@ -89,11 +90,6 @@ impl Rtnl {
     ) -> Result<Vec<T>, Error> {
         self.0.dump(operation, &message, decode)
     }
-}
-
-/// True for an errno of a request for an object that doesn't exist.
-pub(super) fn is_missing(error: &Error, errnos: &[i32]) -> bool {
-    error.errno().is_some_and(|errno| errnos.contains(&errno))
 }
 
 #[cfg(test)]
