@@ -21,3 +21,4 @@
 //! `policy` and `plan` do no I/O. Everything is validated before the first write.
 
 pub mod policy;
+pub mod source;
