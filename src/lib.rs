@@ -29,4 +29,5 @@ pub mod net;
 pub mod nft;
 pub mod plan;
 pub mod policy;
+pub mod source;
 pub mod state;
