@@ -53,9 +53,16 @@ impl Request<'_> {
     /// Code 102: the address can't be had; 11: somebody else on the network has it. What had been
     /// taken for this attachment is given back.
     pub fn take(&self, list: &[IpNet], ipv4: bool, ipv6: bool) -> Result<Claim, CniError> {
-        let first = |v4: bool| list.iter().map(|net| net.network()).find(|a| a.is_ipv4() == v4);
-        let mut wanted: Vec<IpAddr> =
-            [ipv4.then(|| first(true)), ipv6.then(|| first(false))].into_iter().flatten().flatten().collect();
+        let first = |v4: bool| {
+            list.iter()
+                .map(|net| net.network())
+                .find(|a| a.is_ipv4() == v4)
+        };
+        let mut wanted: Vec<IpAddr> = [ipv4.then(|| first(true)), ipv6.then(|| first(false))]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect();
         wanted.sort(); // all lock in the same order
         let mut claim = Claim::default();
         for address in wanted {
@@ -188,9 +195,13 @@ impl Request<'_> {
     }
 
     fn probe(&self, uplink: &Link, address: IpAddr) -> Result<(), CniError> {
-        let conflicts =
-            neighbour::probe(uplink, &[address], neighbour::Timing::default(), self.deadline)
-                .map_err(net_error)?;
+        let conflicts = neighbour::probe(
+            uplink,
+            &[address],
+            neighbour::Timing::default(),
+            self.deadline,
+        )
+        .map_err(net_error)?;
         match conflicts.first() {
             None => Ok(()),
             Some(conflict) => Err(CniError::try_again(format!(
@@ -234,7 +245,9 @@ pub fn release(state: &StateDir, id: &AttachmentId, deadline: Instant) -> Releas
         let Some(mut owner) = owner.filter(|o| o.users.contains(id)) else {
             continue;
         };
-        owner.users.retain(|user| user != id && has_record(state, user));
+        owner
+            .users
+            .retain(|user| user != id && has_record(state, user));
         if owner.users.is_empty() {
             release.last.push(address);
             release.links.push(owner.uplink_index);
@@ -265,13 +278,17 @@ impl Release {
             }
         }
         for (address, owner) in &self.shared {
-            note(state.write_egress(*address, owner).map_err(|e| e.to_string()));
+            note(
+                state
+                    .write_egress(*address, owner)
+                    .map_err(|e| e.to_string()),
+            );
         }
     }
 }
 
 /// Gives back what an ADD had taken before it failed: no rule names it yet.
-fn give_back(state: &StateDir, id: &AttachmentId, deadline: Instant) {
+pub fn give_back(state: &StateDir, id: &AttachmentId, deadline: Instant) {
     release(state, id, deadline).finish(state, deadline);
 }
 

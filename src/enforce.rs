@@ -201,7 +201,7 @@ impl Remove<'_> {
             return Ok(owned);
         }
         for address in self.addresses {
-            let target = nft.vmap_target(base::pods(Family::of(address)), *address)?;
+            let target = owner_of(nft, *address)?;
             if target.is_some_and(|chain| chain == own) {
                 owned.push(*address);
             }
@@ -225,6 +225,14 @@ fn commit(
             outcome => return outcome,
         }
     }
+}
+
+/// The chain to which an address leads, if it is a pod's.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn owner_of(nft: &mut Nft, address: IpAddr) -> Result<Option<String>, nft::Error> {
+    nft.vmap_target(base::pods(Family::of(&address)), address)
 }
 
 /// All that an address has in the base's sets, whoever put it there.

@@ -276,8 +276,10 @@ impl StateDir {
 
     /// The egress addresses of which something is known, in order.
     pub fn list_egress(&self) -> Result<Vec<IpAddr>, StateError> {
-        let mut addresses: Vec<IpAddr> =
-            list(&self.root.join("egress"))?.iter().filter_map(|name| name.parse().ok()).collect();
+        let mut addresses: Vec<IpAddr> = list(&self.root.join("egress"))?
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect();
         addresses.sort();
         Ok(addresses)
     }
@@ -326,7 +328,11 @@ fn list(dir: &Path) -> Result<Vec<String>, StateError> {
     let mut names = Vec::new();
     for entry in entries {
         let name = entry.map_err(failed("list", dir))?.file_name();
-        names.extend(name.to_str().and_then(|name| name.strip_suffix(".json")).map(str::to_owned));
+        names.extend(
+            name.to_str()
+                .and_then(|name| name.strip_suffix(".json"))
+                .map(str::to_owned),
+        );
     }
     Ok(names)
 }
@@ -338,7 +344,10 @@ fn decode<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
     };
     match serde_json::from_slice(&bytes) {
         Ok(value) => Ok(Some(value)),
-        Err(e) => Err(StateError::Damaged { path: path.to_owned(), reason: e.to_string() }),
+        Err(e) => Err(StateError::Damaged {
+            path: path.to_owned(),
+            reason: e.to_string(),
+        }),
     }
 }
 
