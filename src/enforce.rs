@@ -20,8 +20,7 @@ pub struct Install<'a> {
     pub base: &'a Base,
     pub policy: &'a Compiled,
     pub attachment: &'a AttachmentPlan,
-    /// The ports of the attachment's bridge. Those that nobody covers yet are covered when the
-    /// first attachment of a bridge comes.
+    /// The other ports of the attachment's bridge, to be covered when it is the bridge's first.
     pub bridge_ports: &'a [String],
     /// An older attachment that had a veth of the same name.
     pub previous: Option<&'a str>,
@@ -91,7 +90,10 @@ impl Install<'_> {
 
     fn clear_addresses(&self, nft: &mut Nft, ops: &mut Vec<Op>) -> Result<(), nft::Error> {
         for address in &self.attachment.addresses {
-            if nft.vmap_target(base::pods(Family::of(address)), *address)?.is_some() {
+            if nft
+                .vmap_target(base::pods(Family::of(address)), *address)?
+                .is_some()
+            {
                 delete_elements(nft, *address, ops)?;
             }
         }
@@ -112,7 +114,11 @@ impl Install<'_> {
             return Ok(());
         }
         ops.extend(bridge.add());
-        for port in self.bridge_ports.iter().filter(|port| **port != self.attachment.veth) {
+        for port in self
+            .bridge_ports
+            .iter()
+            .filter(|port| **port != self.attachment.veth)
+        {
             ops.extend(bridge.cover_port(port));
         }
         Ok(())
@@ -145,7 +151,13 @@ impl Remove<'_> {
             delete_elements(nft, address, &mut ops)?;
         }
         for address in self.egress {
-            delete_element(nft, Table::Inet, base::egress(Family::of(address)), *address, &mut ops)?;
+            delete_element(
+                nft,
+                Table::Inet,
+                base::egress(Family::of(address)),
+                *address,
+                &mut ops,
+            )?;
         }
         let pod = pod_chain(self.id);
         if nft.chain(Table::Inet, &pod)?.is_some() {
@@ -179,12 +191,17 @@ impl Remove<'_> {
             // The record is lost: only the kernel knows.
             for family in [Family::V4, Family::V6] {
                 let elements = nft.vmap_elements(base::pods(family))?;
-                owned.extend(elements.into_iter().filter(|(_, c)| *c == own).map(|(a, _)| a));
+                owned.extend(
+                    elements
+                        .into_iter()
+                        .filter(|(_, c)| *c == own)
+                        .map(|(a, _)| a),
+                );
             }
             return Ok(owned);
         }
         for address in self.addresses {
-            let target = nft.vmap_target(base::pods(Family::of(address)), *address)?;
+            let target = owner_of(nft, *address)?;
             if target.is_some_and(|chain| chain == own) {
                 owned.push(*address);
             }
@@ -210,11 +227,23 @@ fn commit(
     }
 }
 
+/// The chain to which an address leads, if it is a pod's.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn owner_of(nft: &mut Nft, address: IpAddr) -> Result<Option<String>, nft::Error> {
+    nft.vmap_target(base::pods(Family::of(&address)), address)
+}
+
 /// All that an address has in the base's sets, whoever put it there.
 fn delete_elements(nft: &mut Nft, address: IpAddr, ops: &mut Vec<Op>) -> Result<(), nft::Error> {
     let family = Family::of(&address);
-    let inet =
-        [base::pods(family), base::denied(family), base::snat(family), base::snatted(family)];
+    let inet = [
+        base::pods(family),
+        base::denied(family),
+        base::snat(family),
+        base::snatted(family),
+    ];
     for set in inet {
         delete_element(nft, Table::Inet, set, address, ops)?;
     }
@@ -244,10 +273,17 @@ fn delete_unused_policy(nft: &mut Nft, name: &str, ops: &mut Vec<Op>) -> Result<
     }
     let parts = format!("{name}-");
     let chains = nft.chains(Table::Inet)?;
-    let chains = chains.iter().map(|c| &c.name).filter(|c| **c == name || c.starts_with(&parts));
+    let chains = chains
+        .iter()
+        .map(|c| &c.name)
+        .filter(|c| **c == name || c.starts_with(&parts));
     // The parts refer to one another: all rules go first.
     let chains: Vec<_> = chains.cloned().collect();
-    ops.extend(chains.iter().map(|c| Op::FlushChain(Table::Inet, c.clone())));
+    ops.extend(
+        chains
+            .iter()
+            .map(|c| Op::FlushChain(Table::Inet, c.clone())),
+    );
     ops.extend(chains.into_iter().map(|c| Op::DeleteChain(Table::Inet, c)));
     let sets = nft.sets(Table::Inet)?;
     let sets = sets.into_iter().filter(|set| set.starts_with(&parts));
@@ -310,7 +346,11 @@ pub fn verify(
     if !veth.is_some_and(|c| c.hangs_at(&plan.veth_hook()))
         || !same_rules(nft, Table::Netdev, &plan.veth_chain(), &plan.veth_rules())?
     {
-        return missing(format!("the ingress chain {} of {}", plan.veth_chain(), plan.veth));
+        return missing(format!(
+            "the ingress chain {} of {}",
+            plan.veth_chain(),
+            plan.veth
+        ));
     }
     if !same_rules(nft, Table::Netdev, &plan.nd_chain(), &plan.nd_rules())? {
         return missing(format!("the chain {}", plan.nd_chain()));
@@ -318,9 +358,18 @@ pub fn verify(
     if let Some(bridge) = &plan.bridge
         && !same_rules(nft, Table::Netdev, &bridge.chain(), &bridge.rules())?
     {
-        return missing(format!("the chain {} of bridge {}", bridge.chain(), bridge.name));
+        return missing(format!(
+            "the chain {} of bridge {}",
+            bridge.chain(),
+            bridge.name
+        ));
     }
-    for Entry { table, set, element } in plan.entries() {
+    for Entry {
+        table,
+        set,
+        element,
+    } in plan.entries()
+    {
         let there = match &element {
             Element::Goto(a, chain) => nft.vmap_target(set, *a)?.as_ref() == Some(chain),
             Element::Map(a, to) => nft.mapped(set, *a)?.as_ref() == Some(to),

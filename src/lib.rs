@@ -20,11 +20,14 @@
 //!
 //! `policy` and `plan` do no I/O. Everything is validated before the first write.
 
+pub mod attachment;
 pub mod cni;
+pub mod egress_ip;
 pub mod enforce;
 pub mod logging;
 pub mod net;
 pub mod nft;
 pub mod plan;
 pub mod policy;
+pub mod source;
 pub mod state;

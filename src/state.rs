@@ -13,6 +13,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -196,17 +197,7 @@ impl StateDir {
         &self,
         id: &AttachmentId,
     ) -> Result<Option<T>, StateError> {
-        let path = self.attachment_path(id);
-        match read(&path)? {
-            None => Ok(None),
-            Some(bytes) => match serde_json::from_slice(&bytes) {
-                Ok(record) => Ok(Some(record)),
-                Err(e) => Err(StateError::Damaged {
-                    path,
-                    reason: e.to_string(),
-                }),
-            },
-        }
+        decode(&self.attachment_path(id))
     }
 
     /// Removes an attachment's record, if there is one.
@@ -216,18 +207,10 @@ impl StateDir {
 
     /// The ids of all records, in order. Files that are no record are left out.
     pub fn list_attachments(&self) -> Result<Vec<AttachmentId>, StateError> {
-        let dir = self.root.join("attachments");
-        let entries = match fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(failed("list", &dir)(e)),
-        };
-        let mut ids = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(failed("list", &dir))?.file_name();
-            let id = name.to_str().and_then(|name| name.strip_suffix(".json"));
-            ids.extend(id.and_then(|id| id.parse::<AttachmentId>().ok()));
-        }
+        let mut ids: Vec<AttachmentId> = list(&self.root.join("attachments"))?
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect();
         ids.sort();
         Ok(ids)
     }
@@ -267,6 +250,44 @@ impl StateDir {
         }
     }
 
+    /// Writes who uses an egress address, in one step.
+    pub fn write_egress<T: Serialize>(&self, address: IpAddr, owner: &T) -> Result<(), StateError> {
+        let path = self.egress_path(address);
+        let json =
+            serde_json::to_vec(owner).map_err(|e| failed("encode", &path)(io::Error::other(e)))?;
+        self.write(&path, &json)
+    }
+
+    /// Reads who uses an egress address; none if nobody does.
+    ///
+    /// # Errors
+    /// [`StateError::Damaged`] if the file is there but isn't a whole `T`.
+    pub fn read_egress<T: DeserializeOwned>(
+        &self,
+        address: IpAddr,
+    ) -> Result<Option<T>, StateError> {
+        decode(&self.egress_path(address))
+    }
+
+    /// Forgets who uses an egress address.
+    pub fn remove_egress(&self, address: IpAddr) -> Result<(), StateError> {
+        remove(&self.egress_path(address))
+    }
+
+    /// The egress addresses of which something is known, in order.
+    pub fn list_egress(&self) -> Result<Vec<IpAddr>, StateError> {
+        let mut addresses: Vec<IpAddr> = list(&self.root.join("egress"))?
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect();
+        addresses.sort();
+        Ok(addresses)
+    }
+
+    fn egress_path(&self, address: IpAddr) -> PathBuf {
+        self.root.join("egress").join(format!("{address}.json"))
+    }
+
     fn attachment_path(&self, id: &AttachmentId) -> PathBuf {
         self.root.join("attachments").join(format!("{id}.json"))
     }
@@ -294,6 +315,39 @@ impl StateDir {
         file.persist(path)
             .map_err(|e| failed("replace", path)(e.error))?;
         Ok(())
+    }
+}
+
+/// The names of a directory's `.json` files, without that ending.
+fn list(dir: &Path) -> Result<Vec<String>, StateError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(failed("list", dir)(e)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed("list", dir))?.file_name();
+        names.extend(
+            name.to_str()
+                .and_then(|name| name.strip_suffix(".json"))
+                .map(str::to_owned),
+        );
+    }
+    Ok(names)
+}
+
+/// Reads a JSON file; none if there is none.
+fn decode<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
+    let Some(bytes) = read(path)? else {
+        return Ok(None);
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(value) => Ok(Some(value)),
+        Err(e) => Err(StateError::Damaged {
+            path: path.to_owned(),
+            reason: e.to_string(),
+        }),
     }
 }
 

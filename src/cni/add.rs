@@ -1,11 +1,226 @@
-//! ADD
+//! ADD: the pod's egress is enforced when this returns, or nothing of it is left.
 
 use std::time::Instant;
 
+use crate::attachment::{self, Attachment, LAYOUT, Record};
+use crate::egress_ip::{self, Claim};
+use crate::enforce::{self, Install};
+use crate::net::{Netns, Rtnl, conntrack, link};
+use crate::nft::{Nft, Table};
+use crate::plan::{self, AttachmentPlan, Base, Bridge, Compiled};
+use crate::policy::stored::StoredPolicy;
+use crate::source::{self, PodPolicy, PolicyFile};
+use crate::state::{self, AttachmentId, StateDir};
+
+use super::conf::{PodAnnotations, Unenforceable};
+use super::failure::{net_failure, nft_failure};
+use super::result::PodResult;
 use super::{CniError, Conf, Invocation};
 
 /// # Errors
-/// Code 999, always.
-pub fn add(_: &Invocation, _: &Conf, _: Instant) -> Result<(), CniError> {
-    Err(CniError::internal("ADD: not built yet"))
+/// Code 7: the conflist; 8: the namespace; 11: trying again can help; 100: a policy text; 101: this
+/// pod's packets would not be seen; 102: no egress IP; 103: the kernel refused; 5: the state directory.
+pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniError> {
+    let policy = policy_of(call, conf)?;
+    let Some(prev_result) = &conf.prev_result else {
+        return Err(CniError::invalid_config("prevResult is missing"));
+    };
+    let result = PodResult::parse(prev_result, &call.ifname, &call.netns)?;
+    let netns = open_netns(call)?;
+    let attachment = match attachment::inspect(&netns, &call.ifname, &result, deadline) {
+        Ok(attachment) => attachment,
+        Err(attachment::Error::Unenforceable(why))
+            if conf.unenforceable == Unenforceable::Allow =>
+        {
+            tracing::warn!(
+                "this pod runs without any egress policy, as the conflist allows: {why}"
+            );
+            return Ok(());
+        }
+        Err(attachment::Error::Unenforceable(why)) => {
+            return Err(CniError::unenforceable(format!(
+                "this pod's egress cannot be enforced here: {why}. Set `unenforceable: allow` in the conflist to run such pods without any policy"
+            )));
+        }
+        Err(attachment::Error::Net(e)) => return Err(net_failure("look at the pod's network", e)),
+    };
+    let state = StateDir::new(&conf.state_dir);
+    let id = state::attachment_id(&conf.name, &call.container_id, &call.ifname);
+    let claim = claim(call, conf, &state, &id, &policy, &attachment, deadline)?;
+    let compiled = plan::compile(&policy.effective, conf.log_group);
+    let plan = attachment.plan(&id, &compiled.name, claim.addresses.clone());
+    let record = record(call, conf, &attachment, plan, &policy, &claim);
+    let before: Option<Record> = state.read_attachment(&id).unwrap_or_default();
+    let installed = install(&state, &id, &record, before.as_ref(), &compiled, deadline);
+    if installed.is_err() && before.is_none() {
+        drop(claim); // it holds the locks that giving back needs
+        egress_ip::give_back(&state, &id, deadline);
+    }
+    installed
+}
+
+/// Reads all texts and checks them: nothing is written before every one of them is valid.
+fn policy_of(call: &Invocation, conf: &Conf) -> Result<PodPolicy, CniError> {
+    if conf.kubernetes.is_some() {
+        return Err(CniError::invalid_config(
+            "`kubernetes` is set in the conflist, but this version does not ask the Kubernetes API: take the key out, and put what namespaces set under `namespaces` in the policy file",
+        ));
+    }
+    let refused = |e: source::SourceError| CniError::new(e.code(), e.to_string());
+    let file = PolicyFile::load(&conf.policy_file).map_err(refused)?;
+    let namespace = call.args.namespace.as_deref().unwrap_or_default();
+    let annotations = match &conf.pod_annotations {
+        PodAnnotations::Present(map) => Some(map),
+        PodAnnotations::Absent => {
+            tracing::warn!(
+                "the runtime hands no pod annotations over: only the cluster's and the namespace's rules apply"
+            );
+            None
+        }
+    };
+    source::resolve(&file, namespace, &file.namespace(namespace), annotations).map_err(refused)
+}
+
+fn open_netns(call: &Invocation) -> Result<Netns, CniError> {
+    let invalid = |e| CniError::invalid_netns(format!("CNI_NETNS: {e}"));
+    let netns = Netns::open(&call.netns).map_err(invalid)?;
+    let own = Netns::current().map_err(invalid)?;
+    if !call.netns_override && netns.same_as(&own).map_err(invalid)? {
+        return Err(CniError::invalid_netns(format!(
+            "CNI_NETNS {} is the plugin's own network namespace, not a pod's",
+            call.netns.display()
+        )));
+    }
+    Ok(netns)
+}
+
+fn claim(
+    call: &Invocation,
+    conf: &Conf,
+    state: &StateDir,
+    id: &AttachmentId,
+    policy: &PodPolicy,
+    attachment: &Attachment,
+    deadline: Instant,
+) -> Result<Claim, CniError> {
+    let request = egress_ip::Request {
+        state,
+        id,
+        namespace: call.args.namespace.as_deref().unwrap_or_default(),
+        uplink: conf.uplink.as_deref(),
+        deadline,
+    };
+    request.take(
+        &policy.egress,
+        attachment.has_family(true),
+        attachment.has_family(false),
+    )
+}
+
+fn record(
+    call: &Invocation,
+    conf: &Conf,
+    attachment: &Attachment,
+    plan: AttachmentPlan,
+    policy: &PodPolicy,
+    claim: &Claim,
+) -> Record {
+    Record {
+        layout: LAYOUT,
+        network: conf.name.clone(),
+        container_id: call.container_id.clone(),
+        ifname: call.ifname.clone(),
+        namespace: call.args.namespace.clone(),
+        pod: call.args.name.clone(),
+        uid: call.args.uid.clone(),
+        veth_index: attachment.veth.index,
+        uplink: claim.uplink,
+        log_group: conf.log_group,
+        plan,
+        policy: StoredPolicy::from(&policy.effective),
+    }
+}
+
+/// Record, then kernel: whoever finds the one without the other knows which was not finished. A
+/// repeated ADD that fails leaves what the first one made, and its record.
+fn install(
+    state: &StateDir,
+    id: &AttachmentId,
+    record: &Record,
+    before: Option<&Record>,
+    compiled: &Compiled,
+    deadline: Instant,
+) -> Result<(), CniError> {
+    let _lock = state.lock(deadline)?;
+    let mut nft = Nft::open().map_err(nft_failure)?;
+    let taken_over = taken_over(&mut nft, record)?;
+    let previous = state.link(&record.plan.veth).unwrap_or_else(|e| {
+        tracing::warn!("{e}; it is written anew");
+        None
+    });
+    let ports = match &record.plan.bridge {
+        Some(bridge) => ports_to_cover(&mut nft, bridge, deadline)?,
+        None => Vec::new(),
+    };
+    let install = Install {
+        base: &Base::new(&record.policy.facts.cluster),
+        policy: compiled,
+        attachment: &record.plan,
+        bridge_ports: &ports,
+        previous: previous.as_ref().map(AttachmentId::as_str),
+    };
+    let done = state
+        .write_attachment(id, record)
+        .and_then(|()| state.set_link(&record.plan.veth, id))
+        .map_err(CniError::from)
+        .and_then(|()| install.commit(&mut nft).map_err(nft_failure));
+    if done.is_err() {
+        let undone = match before {
+            Some(before) => state.write_attachment(id, before),
+            None => state
+                .remove_link(&record.plan.veth, id)
+                .and_then(|()| state.remove_attachment(id)),
+        };
+        undone.unwrap_or_else(|e| tracing::warn!("{e}"));
+        return done;
+    }
+    if taken_over {
+        // The address is another pod's now: its old connections must not be taken for this one's.
+        if let Err(e) = conntrack::delete_of(&record.plan.addresses, deadline) {
+            tracing::warn!("old connections of a reused address may remain: {e}");
+        }
+    }
+    Ok(())
+}
+
+/// Whether one of the addresses still leads to another attachment, which was never deleted.
+fn taken_over(nft: &mut Nft, record: &Record) -> Result<bool, CniError> {
+    for address in &record.plan.addresses {
+        let owner = enforce::owner_of(nft, *address).map_err(nft_failure)?;
+        if owner.is_some_and(|chain| chain != record.plan.pod_chain()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The other ports of a bridge that none of our pods was on so far. Pins the bridge's MAC, to which
+/// the pods' packets will be sent: by itself it changes with the ports.
+fn ports_to_cover(
+    nft: &mut Nft,
+    bridge: &Bridge,
+    deadline: Instant,
+) -> Result<Vec<String>, CniError> {
+    if nft
+        .chain(Table::Netdev, &bridge.chain())
+        .map_err(nft_failure)?
+        .is_some()
+    {
+        return Ok(Vec::new());
+    }
+    let failed = |e| net_failure("prepare the pod's bridge", e);
+    let mut rtnl = Rtnl::open(deadline).map_err(failed)?;
+    link::set_mac(&mut rtnl, bridge.index, bridge.mac).map_err(failed)?;
+    let ports = link::ports_of(&mut rtnl, bridge.index).map_err(failed)?;
+    Ok(ports.into_iter().map(|port| port.name).collect())
 }

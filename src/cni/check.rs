@@ -1,11 +1,78 @@
-//! CHECK
+//! CHECK: the kernel holds what ADD put there.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
+use crate::attachment::{LAYOUT, Record};
+use crate::enforce;
+use crate::nft::{Nft, Table};
+use crate::plan::{self, Base};
+use crate::source::PolicyFile;
+use crate::state::{self, StateDir};
+
+use super::failure::nft_failure;
+use super::result::PodResult;
 use super::{CniError, Conf, Invocation};
 
 /// # Errors
-/// Code 999, always.
-pub fn check(_: &Invocation, _: &Conf, _: Instant) -> Result<(), CniError> {
-    Err(CniError::internal("CHECK: not built yet"))
+/// Code 103: something is missing or differs; it is named.
+pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniError> {
+    let state = StateDir::new(&conf.state_dir);
+    let id = state::attachment_id(&conf.name, &call.container_id, &call.ifname);
+    // Nobody may be half-way through a change while it is compared.
+    let _lock = state.lock(deadline)?;
+    let Some(record) = state.read_attachment::<Record>(&id)? else {
+        // It was there before this plugin was in the chain: there is nothing to compare.
+        tracing::warn!("this attachment was never added by this plugin, and is not enforced");
+        return Ok(());
+    };
+    if let Some(prev_result) = &conf.prev_result {
+        let result = PodResult::parse(prev_result, &call.ifname, &call.netns)?;
+        addresses_are_known(&record, &result.addresses)?;
+    }
+    if record.layout != LAYOUT {
+        tracing::warn!("added by another version of this plugin, whose objects it cannot compare");
+        return Ok(());
+    }
+    let mut nft = Nft::open().map_err(nft_failure)?;
+    let policy = record
+        .policy
+        .rebuild()
+        .map_err(|e| CniError::policy(format!("the record of this attachment: {e}")))?;
+    let compiled = plan::compile(&policy, record.log_group);
+    let base = current_base(&mut nft, conf, &record)?;
+    match enforce::verify(&mut nft, &base, &compiled, &record.plan).map_err(nft_failure)? {
+        Ok(()) => Ok(()),
+        Err(difference) => Err(CniError::kernel(format!(
+            "{difference}: somebody changed the nf_tables of egress-cni; restart the pod to have it enforced again"
+        ))),
+    }
+}
+
+fn addresses_are_known(record: &Record, addresses: &[IpAddr]) -> Result<(), CniError> {
+    let known = |a: &IpAddr| {
+        record.plan.addresses.contains(a)
+            || matches!(a, IpAddr::V6(a) if record.plan.link_local.contains(a))
+    };
+    match addresses.iter().find(|a| !known(a)) {
+        None => Ok(()),
+        Some(address) => Err(CniError::kernel(format!(
+            "prevResult has the address {address}, which is not enforced: ADD did not see it"
+        ))),
+    }
+}
+
+/// A later ADD may have brought a base for other `clusterCIDRs`.
+fn current_base(nft: &mut Nft, conf: &Conf, record: &Record) -> Result<Base, CniError> {
+    let base = Base::new(&record.policy.facts.cluster);
+    if nft
+        .has_set(Table::Inet, base.marker())
+        .map_err(nft_failure)?
+    {
+        return Ok(base);
+    }
+    Ok(match PolicyFile::load(&conf.policy_file) {
+        Ok(file) => Base::new(&file.facts.cluster),
+        Err(_) => base,
+    })
 }

@@ -1,11 +1,123 @@
-//! DEL
+//! DEL: takes out whatever the attachment still has. Nothing that is missing is an error, and the
+//! pod's namespace is never entered: by now its path may lead to another pod's.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
+use crate::attachment::Record;
+use crate::egress_ip;
+use crate::enforce::{self, Remove};
+use crate::net::{self, Rtnl, conntrack, link};
+use crate::nft::Nft;
+use crate::state::{self, AttachmentId, StateDir};
+
+use super::failure::nft_failure;
 use super::{CniError, Conf, Invocation};
 
 /// # Errors
-/// Code 999, always.
-pub fn del(_: &Invocation, _: &Conf, _: Instant) -> Result<(), CniError> {
-    Err(CniError::internal("DEL: not built yet"))
+/// Code 11: the kernel's tables kept changing. Anything else is logged, and left to GC: an error
+/// would keep the primary plugin from giving the pod's address back.
+pub fn del(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniError> {
+    let state = StateDir::new(&conf.state_dir);
+    let id = state::attachment_id(&conf.name, &call.container_id, &call.ifname);
+    remove(&state, &id, deadline)
+}
+
+/// Removes one attachment, known or not.
+///
+/// # Errors
+/// As [`del`].
+pub fn remove(state: &StateDir, id: &AttachmentId, deadline: Instant) -> Result<(), CniError> {
+    let record: Option<Record> = state.read_attachment(id).unwrap_or_else(|e| {
+        tracing::warn!("{e}; what the kernel has is removed by the attachment's id");
+        None
+    });
+    if let Some(record) = &record {
+        // A pod that is still there must not speak once nobody judges it.
+        note("set the pod's veth down", silence(record, deadline));
+    }
+    let release = egress_ip::release(state, id, deadline);
+    let _lock = note("lock the state directory", state.lock(deadline));
+    let mut nft = match Nft::open() {
+        Ok(nft) => nft,
+        Err(e) => {
+            tracing::error!("nothing can be removed from the kernel: {e}");
+            return Ok(());
+        }
+    };
+    let owned = match &record {
+        Some(record) => owned_addresses(&mut nft, record),
+        None => Vec::new(),
+    };
+    let removal = Remove {
+        id: id.as_str(),
+        addresses: record.as_ref().map_or(&[], |r| &r.plan.addresses),
+        bridge: record.as_ref().and_then(|r| r.plan.bridge.as_ref()),
+        egress: &release.last,
+    };
+    match removal.commit(&mut nft) {
+        Ok(()) => {}
+        Err(e) if e.is_conflict() => return Err(nft_failure(e)),
+        Err(e) => {
+            tracing::error!("the attachment's rules could not be removed: {e}");
+            return Ok(());
+        }
+    }
+    // A reused address must not inherit NAT bindings, or pass for a reply.
+    note(
+        "forget the pod's connections",
+        conntrack::delete_of(&owned, deadline),
+    );
+    nft.settle();
+    release.finish(state, deadline);
+    if let Some(record) = &record {
+        note(
+            "forget the pod's veth",
+            state.remove_link(&record.plan.veth, id),
+        );
+    }
+    note(
+        "remove the attachment's record",
+        state.remove_attachment(id),
+    );
+    Ok(())
+}
+
+fn note<T, E: std::fmt::Display>(what: &str, outcome: Result<T, E>) -> Option<T> {
+    outcome
+        .inspect_err(|e| tracing::warn!("cannot {what}: {e}"))
+        .ok()
+}
+
+/// Sets the host's side of the veth down, if it still is the one that the record means.
+fn silence(record: &Record, deadline: Instant) -> Result<(), net::Error> {
+    let mut rtnl = Rtnl::open(deadline)?;
+    match link::get_by_index(&mut rtnl, record.veth_index)? {
+        Some(link) if link.name == record.plan.veth && link.kind.as_deref() == Some("veth") => {
+            link::set_down(&mut rtnl, link.index)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Those of its addresses that nobody has taken over.
+fn owned_addresses(nft: &mut Nft, record: &Record) -> Vec<IpAddr> {
+    let own = record.plan.pod_chain();
+    let is_own = |address: &IpAddr| match enforce::owner_of(nft, *address) {
+        Ok(owner) => owner.is_some_and(|chain| chain == own),
+        Err(_) => false,
+    };
+    record
+        .plan
+        .addresses
+        .iter()
+        .copied()
+        .filter(is_own)
+        .collect()
+}
+
+/// Whether the host's interface of an attachment is gone.
+pub fn interface_is_gone(record: &Record, rtnl: &mut Rtnl) -> Result<bool, net::Error> {
+    let link = link::get_by_index(rtnl, record.veth_index)?;
+    Ok(link.is_none_or(|link| link.name != record.plan.veth))
 }

@@ -1,11 +1,70 @@
-//! GC
+//! GC: removes the attachments of this network that the runtime no longer knows.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
+use crate::attachment::Record;
+use crate::net::Rtnl;
+use crate::state::{self, AttachmentId, StateDir};
+
+use super::conf::ValidAttachments;
+use super::del;
+use super::failure::net_failure;
 use super::{CniError, Conf, Invocation};
 
+/// Without a list of valid attachments only those go whose interface on the host is gone: to take a
+/// call without a list for an empty list would open the node.
+///
 /// # Errors
-/// Code 999, always.
-pub fn gc(_: &Invocation, _: &Conf, _: Instant) -> Result<(), CniError> {
-    Err(CniError::internal("GC: not built yet"))
+/// What could not be removed, after everything else was.
+pub fn gc(_: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniError> {
+    let state = StateDir::new(&conf.state_dir);
+    let mut failures = Vec::new();
+    for id in state.list_attachments()? {
+        match is_garbage(&state, conf, &id, deadline) {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::info!(%id, "removing an attachment that nobody has");
+                if let Err(e) = del::remove(&state, &id, deadline) {
+                    failures.push(format!("{id}: {}", e.msg));
+                }
+            }
+            Err(e) => failures.push(format!("{id}: {}", e.msg)),
+        }
+    }
+    match &failures[..] {
+        [] => Ok(()),
+        failures => Err(CniError::try_again(format!(
+            "some attachments could not be removed: {}",
+            failures.join("; ")
+        ))),
+    }
+}
+
+fn is_garbage(
+    state: &StateDir,
+    conf: &Conf,
+    id: &AttachmentId,
+    deadline: Instant,
+) -> Result<bool, CniError> {
+    let Some(record) = state.read_attachment::<Record>(id)? else {
+        return Ok(false); // it went meanwhile
+    };
+    if record.network != conf.name {
+        return Ok(false);
+    }
+    match &conf.valid_attachments {
+        ValidAttachments::Listed(list) => {
+            let valid: BTreeSet<AttachmentId> = list
+                .iter()
+                .map(|a| state::attachment_id(&conf.name, &a.container_id, &a.ifname))
+                .collect();
+            Ok(!valid.contains(id))
+        }
+        ValidAttachments::Absent => {
+            let failed = |e| net_failure("look for the attachment's interface", e);
+            let mut rtnl = Rtnl::open(deadline).map_err(failed)?;
+            del::interface_is_gone(&record, &mut rtnl).map_err(failed)
+        }
+    }
 }

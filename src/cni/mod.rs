@@ -13,6 +13,7 @@ mod add;
 mod answer;
 mod check;
 mod del;
+mod failure;
 mod gc;
 mod json;
 mod keys;

@@ -10,7 +10,7 @@ use netlink_packet_route::{
 
 pub use netlink_packet_route::address::AddressScope;
 
-use super::{Error, Rtnl, netlink::Attributes, rtnl::is_missing};
+use super::{Error, Rtnl, netlink::Attributes};
 
 /// Length of struct ifaddrmsg.
 const HEADER_LENGTH: usize = 8;
@@ -39,7 +39,7 @@ pub struct IfAddr {
 pub fn of_link(rtnl: &mut Rtnl, link: u32) -> Result<Vec<IfAddr>, Error> {
     let operation = format!("list the addresses of link {link}");
     match dump(rtnl, &operation, link) {
-        Err(error) if is_missing(&error, &[libc::ENODEV]) => Ok(Vec::new()),
+        Err(error) if error.is_any_of(&[libc::ENODEV]) => Ok(Vec::new()),
         // Link 0 would ask for all.
         other => other.map(|mut found| {
             found.retain(|address| address.link == link);
@@ -71,7 +71,7 @@ pub fn add(rtnl: &mut Rtnl, link: u32, address: IpAddr) -> Result<bool, Error> {
     let message = RouteNetlinkMessage::NewAddress(message);
     match rtnl.change(&operation, message, NLM_F_CREATE | NLM_F_EXCL) {
         Ok(()) => Ok(true),
-        Err(error) if is_missing(&error, &[libc::EEXIST]) => Ok(false),
+        Err(error) if error.is_any_of(&[libc::EEXIST]) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -83,7 +83,7 @@ pub fn delete(rtnl: &mut Rtnl, link: u32, address: IpAddr) -> Result<bool, Error
     let message = RouteNetlinkMessage::DelAddress(single(link, address));
     match rtnl.change(&operation, message, 0) {
         Ok(()) => Ok(true),
-        Err(error) if is_missing(&error, &[libc::EADDRNOTAVAIL, libc::ENODEV]) => Ok(false),
+        Err(error) if error.is_any_of(&[libc::EADDRNOTAVAIL, libc::ENODEV]) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -165,7 +165,8 @@ mod tests {
     #[test]
     fn adds_and_deletes_both_families() {
         in_fresh_netns(|| {
-            veth("uplink", "eth0", &new_netns());
+            let other = new_netns();
+            veth("uplink", "eth0", &other);
             let index = link("uplink").index;
             let mut rtnl = rtnl();
             for (text, length) in [("203.0.113.10", 32), ("2001:db8::10", 128)] {

@@ -67,6 +67,12 @@ impl Error {
         }
     }
 
+    /// Whether it is one of these errnos: those by which the kernel says that something isn't
+    /// there, or is there already.
+    pub(super) fn is_any_of(&self, errnos: &[i32]) -> bool {
+        self.errno().is_some_and(|errno| errnos.contains(&errno))
+    }
+
     pub(super) fn system(operation: impl Into<String>, cause: impl Into<io::Error>) -> Self {
         Error::System {
             operation: operation.into(),

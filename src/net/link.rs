@@ -4,13 +4,12 @@
 //! (addr_assign_type), and `/sys` shows the namespace that mounted it, which may be another.
 //! [`set_mac`] makes the question moot: setting the MAC that a bridge has pins it.
 
-use netlink_packet_core::Parseable;
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkLayerType, LinkMessage},
 };
 
-use super::{Error, Rtnl, netlink::Attributes, rtnl::is_missing};
+use super::{Error, Rtnl, netlink::Attributes};
 
 /// Length of struct ifinfomsg.
 const HEADER_LENGTH: usize = 16;
@@ -65,9 +64,11 @@ pub fn all(rtnl: &mut Rtnl) -> Result<Vec<Link>, Error> {
     let mut message = LinkMessage::default();
     message.attributes = vec![without_statistics()];
     let operation = "list links";
-    rtnl.dump(operation, RouteNetlinkMessage::GetLink(message), |payload| {
-        decode(operation, payload).map(Some)
-    })
+    rtnl.dump(
+        operation,
+        RouteNetlinkMessage::GetLink(message),
+        |payload| decode(operation, payload).map(Some),
+    )
 }
 
 /// The ports of a bridge.
@@ -75,10 +76,14 @@ pub fn ports_of(rtnl: &mut Rtnl, bridge: u32) -> Result<Vec<Link>, Error> {
     let mut message = LinkMessage::default();
     message.attributes = vec![LinkAttribute::Controller(bridge), without_statistics()];
     let operation = format!("list the ports of bridge {bridge}");
-    rtnl.dump(&operation, RouteNetlinkMessage::GetLink(message), |payload| {
-        let link = decode(&operation, payload)?;
-        Ok((link.master == Some(bridge)).then_some(link))
-    })
+    rtnl.dump(
+        &operation,
+        RouteNetlinkMessage::GetLink(message),
+        |payload| {
+            let link = decode(&operation, payload)?;
+            Ok((link.master == Some(bridge)).then_some(link))
+        },
+    )
 }
 
 /// Sets a link down.
@@ -115,7 +120,7 @@ fn get(rtnl: &mut Rtnl, operation: &str, message: LinkMessage) -> Result<Option<
     let message = RouteNetlinkMessage::GetLink(message);
     match rtnl.get(operation, message, |payload| decode(operation, payload)) {
         Ok(link) => Ok(Some(link)),
-        Err(error) if is_missing(&error, &[libc::ENODEV]) => Ok(None),
+        Err(error) if error.is_any_of(&[libc::ENODEV]) => Ok(None),
         Err(error) => Err(error),
     }
 }

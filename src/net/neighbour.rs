@@ -1,1 +1,447 @@
-//! x
+//! Whether somebody on a link uses an address already, and telling everybody that this node
+//! does now. IPv4 by ARP (RFC 5227), IPv6 by neighbour discovery (RFC 4862, RFC 4861).
+
+use std::{
+    collections::BTreeSet,
+    io,
+    net::IpAddr,
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+
+use super::{Error, arp, link::Link, ndp, packet_socket::PacketSocket, wait};
+
+/// How often each announcement is sent: one may get lost.
+const ANNOUNCEMENTS: usize = 2;
+
+/// Somebody else on the link uses an address, or is about to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conflict {
+    /// The address that was probed.
+    pub address: IpAddr,
+    /// Who claims it.
+    pub mac: [u8; 6],
+}
+
+/// How patiently to probe. RFC 5227 takes seconds, which a pod's start can't.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Probes for each address.
+    pub tries: u32,
+    /// From one probe to the next, and from the last to the verdict.
+    pub interval: Duration,
+}
+
+impl Default for Timing {
+    /// Three probes, 450 ms in all.
+    fn default() -> Self {
+        Timing {
+            tries: 3,
+            interval: Duration::from_millis(150),
+        }
+    }
+}
+
+/// Asks the link's other hosts, for all addresses at once, which of them are in use.
+///
+/// Ends early only when all of them are. Never says that an address is free without having
+/// waited for the whole of the timing: if the deadline is before that, it fails at once.
+/// This host's own addresses are not found: a host doesn't answer itself. A link without
+/// neighbours (loopback, IFF_NOARP) has no conflicts.
+pub fn probe(
+    link: &Link,
+    addresses: &[IpAddr],
+    timing: Timing,
+    deadline: Instant,
+) -> Result<Vec<Conflict>, Error> {
+    let operation = format!("probe for addresses on link {}", link.name);
+    let Some(mac) = link.mac.filter(|_| link.has_neighbours) else {
+        return Ok(Vec::new());
+    };
+    if Instant::now() + timing.interval * timing.tries > deadline {
+        return Err(Error::Timeout { operation });
+    }
+    let mut round = Round {
+        own_mac: mac,
+        open: addresses.iter().copied().collect(),
+        conflicts: Vec::new(),
+    };
+    round
+        .run(link, timing)
+        .map_err(|cause| Error::system(operation, cause))?;
+    Ok(round.conflicts)
+}
+
+/// Tells the link's other hosts that the addresses are here now, so that those that knew them
+/// elsewhere send here from now on. A link without neighbours needs no telling.
+pub fn announce(link: &Link, addresses: &[IpAddr]) -> Result<(), Error> {
+    let Some(mac) = link.mac.filter(|_| link.has_neighbours) else {
+        return Ok(());
+    };
+    let send_all = || -> io::Result<()> {
+        let sockets = Sockets::open(link, addresses)?;
+        for _ in 0..ANNOUNCEMENTS {
+            sockets.announce(mac, addresses)?;
+        }
+        Ok(())
+    };
+    send_all()
+        .map_err(|cause| Error::system(format!("announce addresses on link {}", link.name), cause))
+}
+
+/// One run of probes.
+struct Round {
+    own_mac: [u8; 6],
+    /// Addresses that nobody has claimed so far.
+    open: BTreeSet<IpAddr>,
+    conflicts: Vec<Conflict>,
+}
+
+impl Round {
+    fn run(&mut self, link: &Link, timing: Timing) -> io::Result<()> {
+        let addresses: Vec<IpAddr> = self.open.iter().copied().collect();
+        let sockets = Sockets::open(link, &addresses)?;
+        for _ in 0..timing.tries {
+            if self.open.is_empty() {
+                break;
+            }
+            sockets.probe(self.own_mac, &self.open)?;
+            self.listen(&sockets, Instant::now() + timing.interval)?;
+        }
+        Ok(())
+    }
+
+    fn listen(&mut self, sockets: &Sockets, until: Instant) -> io::Result<()> {
+        while !self.open.is_empty() && sockets.wait(until)? {
+            for (address, mac) in sockets.claims()? {
+                // A switch or bridge may send our own probes back.
+                if mac != self.own_mac && self.open.remove(&address) {
+                    self.conflicts.push(Conflict { address, mac });
+                }
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A socket for each IP version that is needed.
+struct Sockets {
+    arp: Option<PacketSocket>,
+    ndp: Option<PacketSocket>,
+}
+
+impl Sockets {
+    fn open(link: &Link, addresses: &[IpAddr]) -> io::Result<Self> {
+        let mut sockets = Sockets {
+            arp: None,
+            ndp: None,
+        };
+        if addresses.iter().any(IpAddr::is_ipv4) {
+            sockets.arp = Some(PacketSocket::open(link.index, arp::ETHERTYPE, &[])?);
+        }
+        if addresses.iter().any(IpAddr::is_ipv6) {
+            let socket = PacketSocket::open(link.index, ndp::ETHERTYPE, &ndp::FILTER)?;
+            // Owners answer to all nodes; others who probe send to the address's own group.
+            socket.join(ndp::ALL_NODES_MAC)?;
+            for address in addresses {
+                if let IpAddr::V6(v6) = address {
+                    socket.join(ndp::solicited_node_mac(*v6))?;
+                }
+            }
+            sockets.ndp = Some(socket);
+        }
+        Ok(sockets)
+    }
+
+    fn probe<'a>(
+        &self,
+        mac: [u8; 6],
+        addresses: impl IntoIterator<Item = &'a IpAddr>,
+    ) -> io::Result<()> {
+        for address in addresses {
+            match address {
+                IpAddr::V4(v4) => send(&self.arp, &arp::probe(mac, *v4))?,
+                IpAddr::V6(v6) => send(&self.ndp, &ndp::probe(mac, *v6))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn announce(&self, mac: [u8; 6], addresses: &[IpAddr]) -> io::Result<()> {
+        for address in addresses {
+            match address {
+                IpAddr::V4(v4) => send(&self.arp, &arp::announcement(mac, *v4))?,
+                IpAddr::V6(v6) => send(&self.ndp, &ndp::announcement(mac, *v6))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self, until: Instant) -> io::Result<bool> {
+        let both: Vec<_> = [&self.arp, &self.ndp]
+            .into_iter()
+            .flatten()
+            .map(AsFd::as_fd)
+            .collect();
+        wait::readable(&both, until)
+    }
+
+    /// What the next frame of each socket claims.
+    fn claims(&self) -> io::Result<Vec<(IpAddr, [u8; 6])>> {
+        let mut claims = Vec::new();
+        if let Some(frame) = receive(&self.arp)? {
+            claims.extend(arp::claim(&frame).map(|(address, mac)| (address.into(), mac)));
+        }
+        if let Some(frame) = receive(&self.ndp)? {
+            claims.extend(ndp::claim(&frame).map(|(address, mac)| (address.into(), mac)));
+        }
+        Ok(claims)
+    }
+}
+
+fn send(socket: &Option<PacketSocket>, frame: &[u8]) -> io::Result<()> {
+    match socket {
+        Some(socket) => socket.send(frame),
+        None => Err(io::ErrorKind::NotConnected.into()),
+    }
+}
+
+fn receive(socket: &Option<PacketSocket>) -> io::Result<Option<Vec<u8>>> {
+    match socket {
+        Some(socket) => socket.receive(),
+        None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+    };
+
+    use super::*;
+    use crate::net::{
+        Netns,
+        test_support::{in_fresh_netns, ip, link, new_netns, run, soon, until, veth},
+    };
+
+    const V4: &str = "203.0.113.10";
+    const V6: &str = "2001:db8::10";
+
+    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn probe_uplink(texts: &[&str]) -> Vec<Conflict> {
+        let mut found = probe(
+            &link("uplink"),
+            &addresses(texts),
+            Timing::default(),
+            soon(),
+        )
+        .unwrap();
+        found.sort_by_key(|conflict| conflict.address);
+        found
+    }
+
+    /// A namespace at the other end of `uplink`, and its MAC there.
+    fn neighbour() -> (Netns, [u8; 6]) {
+        let other = new_netns();
+        veth("uplink", "eth0", &other);
+        let mac = other.run(|| link("eth0").mac.unwrap()).unwrap();
+        (other, mac)
+    }
+
+    #[test]
+    fn silence_means_free_but_only_after_the_whole_wait() {
+        in_fresh_netns(|| {
+            let _other = neighbour();
+            let begin = Instant::now();
+            assert_eq!(probe_uplink(&[V4, V6]), []);
+            assert!(begin.elapsed() >= Duration::from_millis(450));
+        });
+    }
+
+    #[test]
+    fn finds_who_uses_which_address() {
+        in_fresh_netns(|| {
+            let (other, mac) = neighbour();
+            other
+                .run(|| {
+                    ip(&format!("addr add {V4}/32 dev eth0"));
+                    ip(&format!("addr add {V6}/128 dev eth0 nodad"));
+                })
+                .unwrap();
+            let free = ["203.0.113.11", "2001:db8::11"];
+            let conflicts = probe_uplink(&[free[0], V4, V6, free[1]]);
+            let expected: Vec<_> = addresses(&[V4, V6])
+                .into_iter()
+                .map(|address| Conflict { address, mac })
+                .collect();
+            assert_eq!(conflicts, expected);
+        });
+    }
+
+    #[test]
+    fn ends_at_once_when_all_are_in_use() {
+        in_fresh_netns(|| {
+            let (other, _) = neighbour();
+            other
+                .run(|| ip(&format!("addr add {V4}/32 dev eth0")))
+                .unwrap();
+            let timing = Timing {
+                tries: 1,
+                interval: Duration::from_secs(9),
+            };
+            let begin = Instant::now();
+            let found = probe(&link("uplink"), &addresses(&[V4]), timing, soon()).unwrap();
+            assert_eq!(found.len(), 1);
+            assert!(begin.elapsed() < Duration::from_secs(5));
+        });
+    }
+
+    #[test]
+    fn finds_another_who_probes_too() {
+        in_fresh_netns(|| {
+            let (other, mac) = neighbour();
+            let done = AtomicBool::new(false);
+            let probe_on = || {
+                let both = addresses(&[V4, V6]);
+                let sockets = Sockets::open(&link("eth0"), &both).unwrap();
+                while !done.load(Ordering::Relaxed) {
+                    sockets.probe(mac, &both).unwrap();
+                    thread::sleep(Duration::from_millis(10));
+                }
+            };
+            let found = thread::scope(|scope| {
+                scope.spawn(|| other.run(probe_on).unwrap());
+                let found = probe_uplink(&[V4, V6]);
+                done.store(true, Ordering::Relaxed);
+                found
+            });
+            let expected: Vec<_> = addresses(&[V4, V6])
+                .into_iter()
+                .map(|address| Conflict { address, mac })
+                .collect();
+            assert_eq!(found, expected);
+        });
+    }
+
+    #[test]
+    fn of_two_who_probe_at_the_same_time_never_both_win() {
+        in_fresh_netns(|| {
+            let (other, _) = neighbour();
+            let probe_there = || {
+                let both = addresses(&[V4, V6]);
+                probe(&link("eth0"), &both, Timing::default(), soon()).unwrap()
+            };
+            let (here, there) = thread::scope(|scope| {
+                let there = scope.spawn(|| other.run(probe_there).unwrap());
+                (probe_uplink(&[V4, V6]), there.join().unwrap())
+            });
+            for address in addresses(&[V4, V6]) {
+                let mut conflicts = here.iter().chain(&there);
+                let found = conflicts.any(|conflict| conflict.address == address);
+                assert!(found, "{address} is free to both");
+            }
+        });
+    }
+
+    #[test]
+    fn own_probes_that_come_back_are_no_conflict() {
+        in_fresh_netns(|| {
+            let (other, _) = neighbour();
+            // What a looping switch does: every frame back to where it came from.
+            other
+                .run(|| {
+                    ip("link add br0 type bridge");
+                    ip("link set br0 addrgenmode none up");
+                    ip("link set eth0 master br0");
+                    run("bridge", &["link", "set", "dev", "eth0", "hairpin", "on"]);
+                    until("the port forwards", || {
+                        let shown = run("bridge", &["link", "show", "dev", "eth0"]);
+                        shown.contains("forwarding").then_some(())
+                    });
+                })
+                .unwrap();
+            assert_eq!(probe_uplink(&[V4, V6]), []);
+            let received = run("ip", &["-s", "link", "show", "uplink"]);
+            let packets = received.lines().nth(3).unwrap().split_whitespace().nth(1);
+            assert!(packets.unwrap().parse::<u32>().unwrap() >= 6, "{received}");
+        });
+    }
+
+    #[test]
+    fn a_deadline_before_the_verdict_is_an_error() {
+        in_fresh_netns(|| {
+            let _other = neighbour();
+            let deadline = Instant::now() + Duration::from_millis(440);
+            let result = probe(
+                &link("uplink"),
+                &addresses(&[V4]),
+                Timing::default(),
+                deadline,
+            );
+            assert!(matches!(result, Err(Error::Timeout { .. })));
+        });
+    }
+
+    #[test]
+    fn a_link_that_is_down_is_an_error() {
+        in_fresh_netns(|| {
+            let _other = neighbour();
+            ip("link set uplink down");
+            for address in [V4, V6] {
+                let probed = addresses(&[address]);
+                let error = probe(&link("uplink"), &probed, Timing::default(), soon());
+                assert_eq!(error.unwrap_err().errno(), Some(libc::ENETDOWN));
+                let error = announce(&link("uplink"), &probed).unwrap_err();
+                assert_eq!(error.errno(), Some(libc::ENETDOWN));
+            }
+        });
+    }
+
+    #[test]
+    fn links_without_neighbours_are_left_alone() {
+        in_fresh_netns(|| {
+            let everything = addresses(&[V4, V6]);
+            let begin = Instant::now();
+            let found = probe(&link("lo"), &everything, Timing::default(), soon()).unwrap();
+            assert_eq!(found, []);
+            assert!(begin.elapsed() < Duration::from_millis(150));
+            announce(&link("lo"), &everything).unwrap();
+        });
+    }
+
+    #[test]
+    fn an_announcement_corrects_the_neighbours() {
+        in_fresh_netns(|| {
+            let (other, _) = neighbour();
+            other
+                .run(|| {
+                    for address in [V4, V6] {
+                        ip(&format!(
+                            "neigh add {address} lladdr 02:00:00:00:00:99 dev eth0 nud stale"
+                        ));
+                    }
+                })
+                .unwrap();
+            let uplink = link("uplink");
+            announce(&uplink, &addresses(&[V4, V6])).unwrap();
+            let mac = uplink.mac.unwrap().map(|byte| format!("{byte:02x}"));
+            let here = format!("lladdr {}", mac.join(":"));
+            for address in [V4, V6] {
+                until("the neighbour learns the new MAC", || {
+                    let shown = other
+                        .run(|| run("ip", &["neigh", "show", address]))
+                        .unwrap();
+                    shown.contains(&here).then_some(())
+                });
+            }
+        });
+    }
+}

@@ -9,8 +9,8 @@
 use std::{io, os::fd::AsFd, time::Instant};
 
 use netlink_packet_core::{
-    Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_MULTIPART, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
-    NLMSG_NOOP, NLMSG_OVERRUN, NetlinkBuffer, NetlinkHeader, NetlinkSerializable, NlasIterator,
+    Emitable, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
+    NLMSG_OVERRUN, NetlinkBuffer, NetlinkHeader, NetlinkSerializable, NlasIterator,
 };
 use netlink_sys::{Socket, SocketAddr};
 
@@ -85,7 +85,7 @@ impl Netlink {
         mut decode: impl FnMut(&[u8]) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut found = None;
-        self.exchange(operation, message, 0, |payload| {
+        self.exchange(operation, message, NLM_F_ACK, |payload| {
             found = Some(decode(payload)?);
             Ok(())
         })?;
@@ -120,6 +120,9 @@ impl Netlink {
         })
     }
 
+    /// Sends a request and hands on each object of the answer, until the message that closes it:
+    /// an acknowledgement, an error, the end of a dump. Not until NLM_F_MULTI is missing:
+    /// ctnetlink sets that also on single answers.
     fn exchange<M: NetlinkSerializable>(
         &mut self,
         operation: &str,
@@ -158,12 +161,7 @@ impl Netlink {
                             None => Ok(consistency),
                         };
                     }
-                    _ => {
-                        on_object(message.payload())?;
-                        if flags & NLM_F_ACK == 0 && message.flags() & NLM_F_MULTIPART == 0 {
-                            return Ok(consistency);
-                        }
-                    }
+                    _ => on_object(message.payload())?,
                 }
             }
         }
@@ -178,9 +176,8 @@ impl Netlink {
         self.sequence = self.sequence.wrapping_add(1);
         let length = HEADER_LENGTH + message.buffer_len();
         let mut header = NetlinkHeader::default();
-        header.length = u32::try_from(length).map_err(|_| {
-            Error::system(operation, io::Error::from_raw_os_error(libc::EMSGSIZE))
-        })?;
+        header.length = u32::try_from(length)
+            .map_err(|_| Error::system(operation, io::Error::from_raw_os_error(libc::EMSGSIZE)))?;
         header.message_type = message.message_type();
         header.flags = NLM_F_REQUEST | flags;
         header.sequence_number = self.sequence;
@@ -251,7 +248,9 @@ fn split_message(bytes: &[u8]) -> Option<(NetlinkBuffer<&[u8]>, &[u8])> {
 fn refusal(operation: &str, message: &NetlinkBuffer<&[u8]>) -> Option<Error> {
     let payload = message.payload();
     // A DONE without a payload is a success.
-    let code = payload.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+    let code = payload
+        .first_chunk()
+        .map_or(0, |code| i32::from_ne_bytes(*code));
     if code == 0 {
         return None;
     }
@@ -326,7 +325,7 @@ impl<'a> Attributes<'a> {
 mod tests {
     use super::*;
 
-    /// What Linux 6.18 answers to a link dump with an index (captured).
+    /// An answer of "Invalid argument", with `cut` bytes of the request after its header.
     fn nack(flags: u16, cut: usize) -> Vec<u8> {
         let mut bytes = vec![0; 16];
         bytes.extend((-22i32).to_ne_bytes());

@@ -43,10 +43,7 @@ impl Netns {
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
                     Error::NoSuchNetns { path: path.clone() }
                 }
-                _ => Error::system(
-                    format!("open network namespace {}", path.display()),
-                    cause,
-                ),
+                _ => Error::system(format!("open network namespace {}", path.display()), cause),
             })?;
         if is_network_namespace(&file) {
             Ok(Netns { file, path })

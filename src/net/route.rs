@@ -5,7 +5,7 @@ use netlink_packet_route::{
     route::{RouteHeader, RouteMessage, RouteType},
 };
 
-use super::{Error, Rtnl, netlink::Attributes, rtnl::is_missing};
+use super::{Error, Rtnl, netlink::Attributes};
 
 /// Length of struct rtmsg.
 const HEADER_LENGTH: usize = 12;
@@ -37,16 +37,18 @@ pub fn default_route_device(rtnl: &mut Rtnl, family: Family) -> Result<Option<u3
     message.header.address_family = address_family;
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     let operation = format!("list {text} default routes");
-    let found = rtnl.dump(&operation, RouteNetlinkMessage::GetRoute(message), |payload| {
-        decode(&operation, payload)
-    });
+    let found = rtnl.dump(
+        &operation,
+        RouteNetlinkMessage::GetRoute(message),
+        |payload| decode(&operation, payload),
+    );
     match found {
         Ok(routes) => Ok(routes
             .into_iter()
             .min_by_key(|route| route.metric)
             .map(|route| route.device)),
         // A namespace that never had a route has no main table.
-        Err(error) if is_missing(&error, &[libc::ENOENT]) => Ok(None),
+        Err(error) if error.is_any_of(&[libc::ENOENT]) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -57,8 +59,8 @@ struct DefaultRoute {
 }
 
 fn decode(operation: &str, payload: &[u8]) -> Result<Option<DefaultRoute>, Error> {
-    let header = RouteHeader::parse(payload)
-        .map_err(|_| Error::malformed(operation, "no route header"))?;
+    let header =
+        RouteHeader::parse(payload).map_err(|_| Error::malformed(operation, "no route header"))?;
     let attributes = Attributes::new(payload.get(HEADER_LENGTH..).unwrap_or_default());
     // Other tables are there if the kernel passed over the filter.
     let is_main = header.table == RouteHeader::RT_TABLE_MAIN;
@@ -67,7 +69,11 @@ fn decode(operation: &str, payload: &[u8]) -> Result<Option<DefaultRoute>, Error
         return Ok(None);
     }
     let single = attributes.u32(libc::RTA_OIF);
-    let device = single.or_else(|| attributes.bytes(libc::RTA_MULTIPATH).and_then(live_next_hop));
+    let device = single.or_else(|| {
+        attributes
+            .bytes(libc::RTA_MULTIPATH)
+            .and_then(live_next_hop)
+    });
     Ok(device.map(|device| DefaultRoute {
         metric: attributes.u32(libc::RTA_PRIORITY).unwrap_or(0),
         device,
@@ -108,21 +114,21 @@ mod tests {
     fn the_lowest_metric_wins_in_both_families() {
         in_fresh_netns(|| {
             let other = new_netns();
-            veth("a", "a1", &other);
-            veth("b", "b1", &other);
-            ip("route add default dev a metric 200");
-            ip("route add default dev b metric 100");
-            ip("route add 10.0.0.0/8 dev a metric 1");
-            ip("route add default dev a table 77 metric 1");
+            veth("va", "va1", &other);
+            veth("vb", "vb1", &other);
+            ip("route add default dev va metric 200");
+            ip("route add default dev vb metric 100");
+            ip("route add 10.0.0.0/8 dev va metric 1");
+            ip("route add default dev va table 77 metric 1");
             ip("route add unreachable default metric 5");
-            ip("-6 route add default dev b metric 200");
-            ip("-6 route add default dev a metric 100");
-            ip("-6 route add default dev b table 77 metric 1");
-            assert_eq!(device(Family::V4), Some(link("b").index));
-            assert_eq!(device(Family::V6), Some(link("a").index));
+            ip("-6 route add default dev vb metric 200");
+            ip("-6 route add default dev va metric 100");
+            ip("-6 route add default dev vb table 77 metric 1");
+            assert_eq!(device(Family::V4), Some(link("vb").index));
+            assert_eq!(device(Family::V6), Some(link("va").index));
             // No metric means 0 for IPv4.
-            ip("route add default dev a");
-            assert_eq!(device(Family::V4), Some(link("a").index));
+            ip("route add default dev va");
+            assert_eq!(device(Family::V4), Some(link("va").index));
         });
     }
 
@@ -130,17 +136,17 @@ mod tests {
     fn multipath_takes_the_first_next_hop_that_lives() {
         in_fresh_netns(|| {
             let other = new_netns();
-            for (name, peer, subnet) in [("a", "a1", 1), ("b", "b1", 2)] {
+            for (name, peer, subnet) in [("va", "va1", 1), ("vb", "vb1", 2)] {
                 veth(name, peer, &other);
                 ip(&format!("addr add 10.0.{subnet}.1/24 dev {name}"));
                 ip(&format!("addr add fd0{subnet}::1/64 dev {name} nodad"));
             }
-            ip("route add default nexthop via 10.0.1.2 dev a nexthop via 10.0.2.2 dev b");
-            ip("-6 route add default nexthop via fd02::2 dev b nexthop via fd01::2 dev a");
-            assert_eq!(device(Family::V4), Some(link("a").index));
-            assert_eq!(device(Family::V6), Some(link("b").index));
-            ip("link set a down");
-            assert_eq!(device(Family::V4), Some(link("b").index));
+            ip("route add default nexthop via 10.0.1.2 dev va nexthop via 10.0.2.2 dev vb");
+            ip("-6 route add default nexthop via fd02::2 dev vb nexthop via fd01::2 dev va");
+            assert_eq!(device(Family::V4), Some(link("va").index));
+            assert_eq!(device(Family::V6), Some(link("vb").index));
+            ip("link set va down");
+            assert_eq!(device(Family::V4), Some(link("vb").index));
         });
     }
 

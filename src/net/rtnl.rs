@@ -1,6 +1,9 @@
 //! The routing socket: links, addresses, routes, traffic control (rtnetlink(7)).
 
-use std::time::Instant;
+use std::{
+    os::fd::{AsFd, AsRawFd},
+    time::Instant,
+};
 
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -12,8 +15,6 @@ use super::{
     Error, Netns,
     netlink::{Attributes, Netlink},
 };
-
-use std::os::fd::{AsFd, AsRawFd};
 
 /// Length of struct rtgenmsg, padded.
 const NSID_HEADER_LENGTH: usize = 4;
@@ -39,7 +40,10 @@ impl Rtnl {
     /// other end lives there. The kernel gives the number when a link into that namespace is
     /// first read, so read the link first.
     pub fn netnsid_of(&mut self, netns: &Netns) -> Result<Option<i32>, Error> {
-        let operation = format!("read the id of network namespace {}", netns.path().display());
+        let operation = format!(
+            "read the id of network namespace {}",
+            netns.path().display()
+        );
         let descriptor = netns.as_fd().as_raw_fd();
         let mut message = NsidMessage::default();
         message.header = NsidHeader {
@@ -86,11 +90,6 @@ impl Rtnl {
     ) -> Result<Vec<T>, Error> {
         self.0.dump(operation, &message, decode)
     }
-}
-
-/// True for an errno of a request for an object that doesn't exist.
-pub(super) fn is_missing(error: &Error, errnos: &[i32]) -> bool {
-    error.errno().is_some_and(|errno| errnos.contains(&errno))
 }
 
 #[cfg(test)]

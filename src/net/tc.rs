@@ -1,1 +1,241 @@
-//! x
+//! Whether a BPF program sits at the ingress of a link. A CNI that forwards in BPF from there
+//! (eBPF host routing) takes packets past the hooks in which this program judges them.
+
+use std::{io, ptr};
+
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    tc::{TcHandle, TcMessage},
+};
+
+use super::{Error, Rtnl, netlink::Attributes};
+
+/// Length of struct tcmsg.
+const HEADER_LENGTH: usize = 20;
+/// Where ingress filters hang, of a clsact and of an ingress qdisc alike (TC_H_CLSACT,
+/// TC_H_MIN_INGRESS).
+const INGRESS: TcHandle = TcHandle {
+    major: 0xffff,
+    minor: TcHandle::MIN_INGRESS,
+};
+/// linux/pkt_cls.h
+const TCA_BPF_NAME: u16 = 7;
+/// bpf(2): lists the programs at an attachment point (linux/bpf.h).
+const BPF_PROG_QUERY: libc::c_long = 16;
+/// The attachment point tcx/ingress (linux/bpf.h, Linux 6.6).
+const BPF_TCX_INGRESS: u32 = 46;
+
+/// The BPF program at the ingress of a link, in words; None if there is none, or no such link.
+///
+/// The calling thread has to be in the namespace of `rtnl`: bpf(2) looks in the thread's own.
+pub fn ingress_bpf(rtnl: &mut Rtnl, link: u32) -> Result<Option<String>, Error> {
+    if let Some(filter) = filter(rtnl, link)? {
+        return Ok(Some(filter));
+    }
+    let program = tcx_program(link)
+        .map_err(|cause| Error::system(format!("list the BPF programs of link {link}"), cause))?;
+    Ok(program.map(|id| format!("tcx program {id}")))
+}
+
+/// A cls_bpf filter.
+fn filter(rtnl: &mut Rtnl, link: u32) -> Result<Option<String>, Error> {
+    let operation = format!("list the ingress filters of link {link}");
+    let mut message = TcMessage::with_index(link.cast_signed());
+    message.header.parent = INGRESS;
+    let message = RouteNetlinkMessage::GetTrafficFilter(message);
+    let names = rtnl.dump(&operation, message, |payload| {
+        let attributes = Attributes::new(payload.get(HEADER_LENGTH..).unwrap_or_default());
+        let is_bpf = attributes.string(libc::TCA_KIND).as_deref() == Some("bpf");
+        Ok(is_bpf.then(|| {
+            attributes
+                .nested(libc::TCA_OPTIONS)
+                .and_then(|options| options.string(TCA_BPF_NAME))
+        }))
+    })?;
+    if names.is_empty() {
+        return Ok(None);
+    }
+    // The kernel lists a filter's head, which has no name, before the filter itself.
+    let name = names.into_iter().flatten().next();
+    Ok(Some(match name {
+        Some(name) => format!("tc filter {name}"),
+        None => "tc filter without a name".into(),
+    }))
+}
+
+/// The argument of BPF_PROG_QUERY: `union bpf_attr`'s member `query` (linux/bpf.h).
+#[repr(C)]
+#[derive(Default)]
+struct ProgQuery {
+    target_ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    count: u32,
+    padding: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
+/// The id of the first program at tcx/ingress.
+fn tcx_program(link: u32) -> io::Result<Option<u32>> {
+    let mut first_id = 0u32;
+    let mut query = ProgQuery {
+        target_ifindex: link,
+        attach_type: BPF_TCX_INGRESS,
+        prog_ids: (&raw mut first_id).addr() as u64,
+        count: 1,
+        ..ProgQuery::default()
+    };
+    // SAFETY: `query` has the layout that the kernel expects and its true size is passed; the
+    // kernel writes into it, and at most `count` (one) id to `first_id`. Both outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_QUERY,
+            &raw mut query,
+            size_of::<ProgQuery>(),
+        )
+    };
+    // SAFETY: `first_id` is a live, initialised local. Read this way because the kernel wrote
+    // it through an address that the compiler saw only as a number.
+    let id = unsafe { ptr::read_volatile(&raw const first_id) };
+    if result == 0 {
+        return Ok((id != 0).then_some(id));
+    }
+    let cause = io::Error::last_os_error();
+    match cause.raw_os_error() {
+        // There are more; the first is enough.
+        Some(libc::ENOSPC) => Ok(Some(id)),
+        // Nothing attached; no such link; no tcx in this kernel (EINVAL); no BPF (ENOSYS).
+        Some(libc::ENOENT | libc::ENODEV | libc::EINVAL | libc::ENOSYS) => Ok(None),
+        _ => Err(cause),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{FromRawFd, OwnedFd};
+
+    use super::*;
+    use crate::net::test_support::{in_fresh_netns, ip, link, rtnl, run};
+
+    /// Classic BPF, which needs no compiler: drop.
+    const BYTECODE: [&str; 3] = ["bpf", "bytecode", "1,6 0 0 0,"];
+
+    fn tc(arguments: &str, more: &[&str]) {
+        let mut all: Vec<&str> = arguments.split_whitespace().collect();
+        all.extend(more);
+        run("tc", &all);
+    }
+
+    fn found(name: &str) -> Option<String> {
+        ingress_bpf(&mut rtnl(), link(name).index).unwrap()
+    }
+
+    #[test]
+    fn finds_filters_of_both_kinds_of_ingress() {
+        in_fresh_netns(|| {
+            ip("link add v0 type veth peer name v1");
+            assert_eq!(found("v0"), None);
+            tc("qdisc add dev v0 clsact", &[]);
+            tc("qdisc add dev v1 ingress", &[]);
+            assert_eq!(found("v0"), None);
+            assert_eq!(found("v1"), None);
+            tc("filter add dev v0 egress", &BYTECODE);
+            tc(
+                "filter add dev v0 ingress u32 match u32 0 0 flowid 1:1",
+                &[],
+            );
+            assert_eq!(found("v0"), None);
+            tc("filter add dev v0 ingress", &BYTECODE);
+            tc("filter add dev v1 ingress", &BYTECODE);
+            assert_eq!(found("v0").as_deref(), Some("tc filter without a name"));
+            assert_eq!(found("v1").as_deref(), Some("tc filter without a name"));
+        });
+    }
+
+    #[test]
+    fn a_missing_link_has_no_program() {
+        in_fresh_netns(|| {
+            assert_eq!(ingress_bpf(&mut rtnl(), 4711).unwrap(), None);
+        });
+    }
+
+    #[test]
+    fn finds_tcx_programs() {
+        in_fresh_netns(|| {
+            ip("link add v0 type veth peer name v1");
+            let program = load_program();
+            let index = link("v0").index;
+            let Some(first) = attach(&program, index) else {
+                return; // Linux before 6.6 has no tcx.
+            };
+            let text = found("v0").unwrap();
+            assert!(text.starts_with("tcx program "), "{text}");
+            assert_ne!(text, "tcx program 0");
+            let second = attach(&load_program(), index).unwrap();
+            assert_eq!(found("v0"), Some(text));
+            assert_eq!(found("v1"), None);
+            drop((first, second));
+            assert_eq!(found("v0"), None);
+        });
+    }
+
+    fn bpf<T>(command: libc::c_long, attribute: &T) -> io::Result<OwnedFd> {
+        // SAFETY: `attribute` is the beginning of union bpf_attr for this command, its size is
+        // passed, and what it points to outlives the call.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                command,
+                attribute as *const T,
+                size_of::<T>(),
+            )
+        };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor; nothing else owns it.
+        Ok(unsafe { OwnedFd::from_raw_fd(result as libc::c_int) })
+    }
+
+    /// BPF_PROG_LOAD of a classifier that passes everything on.
+    fn load_program() -> OwnedFd {
+        #[repr(C)]
+        struct Load {
+            prog_type: u32,
+            insn_cnt: u32,
+            insns: u64,
+            license: u64,
+        }
+        // r0 = -1 (TCX_NEXT); exit
+        let code: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
+        let attribute = Load {
+            prog_type: 3, // BPF_PROG_TYPE_SCHED_CLS
+            insn_cnt: 2,
+            insns: (&raw const code).addr() as u64,
+            license: c"GPL".as_ptr().addr() as u64,
+        };
+        bpf(5, &attribute).unwrap()
+    }
+
+    /// BPF_LINK_CREATE; the program stays attached for as long as the result lives.
+    fn attach(program: &OwnedFd, link: u32) -> Option<OwnedFd> {
+        use std::os::fd::AsRawFd;
+        let attribute: [u32; 4] = [
+            program.as_raw_fd().cast_unsigned(),
+            link,
+            BPF_TCX_INGRESS,
+            0,
+        ];
+        match bpf(28, &attribute) {
+            Ok(attached) => Some(attached),
+            Err(cause) if cause.raw_os_error() == Some(libc::EINVAL) => None,
+            Err(cause) => panic!("{cause}"),
+        }
+    }
+}

@@ -110,6 +110,16 @@ impl Nft {
         self.outcome(ops)
     }
 
+    /// Waits until no packet can still be looking at what was deleted. Closing the socket waits for
+    /// it anyway (`nf_tables_trans_destroy_flush_work`), but with the lock held that every other
+    /// transaction of the node needs.
+    pub fn settle(&self) {
+        const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1; // include/uapi/linux/membarrier.h
+        // SAFETY: no pointers; the call waits for a grace period and changes nothing. It may be
+        // refused, and then the close waits.
+        unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    }
+
     fn outcome(&mut self, ops: &[Op]) -> Result<(), Error> {
         let mut confirmed = false;
         let mut refused: Option<(u32, i32)> = None;

@@ -10,9 +10,6 @@ use crate::policy::rule::{Ports, Rule, Transport};
 use super::ranges::{self, Ranges};
 use super::reach::{self, Reach};
 
-
-
-
 /// A conjunction of tests: one kernel rule.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Condition {
@@ -64,7 +61,11 @@ pub fn of_rule(rule: &Rule, facts: &Facts) -> Vec<Condition> {
     }
     for condition in &mut conditions {
         if let Some(until) = rule.until {
-            let seconds = u64::try_from(until.as_second()).unwrap_or(0);
+            // the kernel's clock counts nanoseconds in 63 bits
+            let seconds = until
+                .as_second()
+                .clamp(0, i64::MAX / 1_000_000_000)
+                .unsigned_abs();
             condition.push(Field::Time, Test::Below(Value::Seconds(seconds)));
         }
     }

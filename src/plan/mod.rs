@@ -3,16 +3,41 @@
 
 pub mod attachment;
 pub mod base;
+mod bridge;
 mod condition;
 pub mod policy;
 mod ranges;
 mod reach;
+mod veth;
 
-pub use attachment::{AttachmentPlan, Bridge};
+pub use attachment::AttachmentPlan;
 pub use base::Base;
+pub use bridge::Bridge;
 pub use policy::{Compiled, compile};
 
 /// Lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A MAC address in JSON: `06:8f:f8:62:38:a5`.
+mod mac {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::nft::Value;
+
+    pub fn serialize<S: Serializer>(mac: &[u8; 6], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Value::Mac(*mac))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 6], D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes: Option<Vec<u8>> = text
+            .split(':')
+            .map(|part| u8::from_str_radix(part, 16).ok())
+            .collect();
+        bytes
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or_else(|| D::Error::custom(format!("`{text}` is not a MAC address")))
+    }
 }

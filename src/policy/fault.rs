@@ -76,6 +76,14 @@ pub struct Faults {
 }
 
 impl Faults {
+    /// A single fault.
+    pub(crate) fn one(source: &str, place: Place<'_>, complaint: Complaint) -> Faults {
+        Faults {
+            described: vec![Fault::new(source, place, complaint)],
+            undescribed: 0,
+        }
+    }
+
     /// The faults in the order of the text; of a text with very many, the first hundred.
     pub fn described(&self) -> &[Fault] {
         &self.described
@@ -119,6 +127,11 @@ impl Collector {
         } else {
             self.undescribed += 1;
         }
+    }
+
+    /// Whether nothing was wrong so far.
+    pub fn is_empty(&self) -> bool {
+        self.described.is_empty()
     }
 
     /// Takes over the faults of another text.

@@ -4,7 +4,7 @@
 pub(super) const LONGEST: usize = 63;
 
 /// Whether this is a DNS label as Kubernetes takes it: lower case letters, digits and inner hyphens.
-pub(super) fn is_label(text: &str) -> bool {
+pub(crate) fn is_label(text: &str) -> bool {
     let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = text.as_bytes();
     !bytes.is_empty()

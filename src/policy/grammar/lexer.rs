@@ -76,6 +76,18 @@ pub(crate) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .map(|(index, line)| (index + 1, line.strip_suffix('\r').unwrap_or(line)))
 }
 
+/// A line as one place.
+pub(crate) fn whole_line(line: usize, source_line: &str) -> Place<'_> {
+    Place {
+        line,
+        column: 1,
+        width: source_line.chars().count(),
+        source_line,
+        start: 0,
+        end: source_line.len(),
+    }
+}
+
 /// The words of a line. `,` and `;` are words of their own; spaces and tabs separate; a comment is left out.
 pub(crate) fn words(line: usize, source_line: &str) -> Vec<Place<'_>> {
     let mut words = Vec::new();

@@ -8,7 +8,7 @@
 //! fault. The cost is linear in the text's length, since anybody who may create a pod may write one.
 
 mod dead;
-mod label;
+pub(crate) mod label;
 pub(crate) mod lexer;
 mod number;
 mod options;

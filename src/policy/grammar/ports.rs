@@ -203,10 +203,7 @@ fn unknown(word: &str) -> Complaint {
         "expected ports ({EXPECTED}), `to`, `except` or an option, found {}",
         quoted(word)
     ));
-    if matches!(
-        word.to_ascii_lowercase().as_str(),
-        "any" | "all" | "*" | "any/any"
-    ) {
+    if matches!(word.to_ascii_lowercase().as_str(), "any" | "all" | "*") {
         return complaint.help("leave the ports out for every protocol");
     }
     if targets::parse(word).is_ok() {

@@ -186,10 +186,10 @@ fn no_address(word: &str, lower: &str) -> Complaint {
     if let Some((_, ours)) = OTHERS.iter().find(|(other, _)| *other == lower) {
         return complaint.meant(ours);
     }
-    if let Some(inside) = word.strip_prefix('[').and_then(|w| w.strip_suffix(']')) {
-        if inside.parse::<IpAddr>().is_ok() {
-            return complaint.meant(inside);
-        }
+    if let Some(inside) = word.strip_prefix('[').and_then(|w| w.strip_suffix(']'))
+        && inside.parse::<IpAddr>().is_ok()
+    {
+        return complaint.meant(inside);
     }
     if let Some((address, port)) = word.rsplit_once(':') {
         let address = address.trim_start_matches('[').trim_end_matches(']');

@@ -152,7 +152,7 @@ fn every_form_of_targets() {
     ] {
         assert_eq!(
             rule(&format!("allow to {text}")).to,
-            [target.clone()],
+            std::slice::from_ref(&target),
             "{text}"
         );
         if target != Target::Any {

@@ -1,0 +1,312 @@
+//! Who the pod is, and which device of the node carries its packets.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::Path;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cni::result::PodResult;
+use crate::net::link::{self, Link};
+use crate::net::{self, Netns, Rtnl, address, tc};
+use crate::plan::{AttachmentPlan, Bridge};
+use crate::policy::stored::StoredPolicy;
+use crate::state::AttachmentId;
+
+/// The version of what a record and the kernel's objects mean. A plugin of another version can
+/// remove them by their names, but not compare them.
+pub const LAYOUT: u32 = 1;
+
+/// What is kept in `stateDir/attachments/ID.json` for as long as the kernel's state lives.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    pub layout: u32,
+    pub network: String,
+    pub container_id: String,
+    pub ifname: String,
+    pub namespace: Option<String>,
+    pub pod: Option<String>,
+    pub uid: Option<String>,
+    /// The index of the host's side of the veth: its name may be reused, this is not.
+    pub veth_index: u32,
+    /// The uplink's index, if there are egress addresses.
+    pub uplink: Option<u32>,
+    pub log_group: u16,
+    /// What the kernel holds.
+    pub plan: AttachmentPlan,
+    /// The rules, with their sources.
+    pub policy: StoredPolicy,
+}
+
+/// Why a pod's traffic can't be judged on this node.
+#[derive(Debug, thiserror::Error)]
+pub enum Unenforceable {
+    #[error(
+        "{ifname} is a {kind}, not a veth: its packets do not pass this node's netfilter hooks"
+    )]
+    Kind { ifname: String, kind: String },
+    #[error("there is no interface {ifname} in {netns}")]
+    NoInterface { ifname: String, netns: String },
+    #[error("{ifname} has no MAC address of six bytes")]
+    NoMac { ifname: String },
+    #[error("the other end of {ifname} is not in this node's network namespace")]
+    PeerElsewhere { ifname: String },
+    #[error("the pod has no IP address on {ifname}")]
+    NoAddress { ifname: String },
+    #[error(
+        "the BPF program {program} at the ingress of {veth} may carry packets past netfilter (eBPF host routing)"
+    )]
+    Bpf { veth: String, program: String },
+    #[error(
+        "{veth} is a port of {master}, a {kind}: its packets do not pass this node's netfilter hooks"
+    )]
+    Master {
+        veth: String,
+        master: String,
+        kind: String,
+    },
+    #[error(
+        "bridge {bridge} is not the gateway of its pods, and br_netfilter is off (net.bridge.bridge-nf-call-iptables, bridge-nf-call-ip6tables): packets between its pods pass no netfilter hook"
+    )]
+    NotGateway { bridge: String },
+}
+
+/// What went wrong while the attachment was looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot be enforced here: {0}")]
+    Unenforceable(#[from] Unenforceable),
+    #[error(transparent)]
+    Net(#[from] net::Error),
+}
+
+/// An attachment as the node sees it, before any policy.
+#[derive(Debug, Clone)]
+pub struct Attachment {
+    pub veth: Link,
+    pub mac: [u8; 6],
+    pub addresses: Vec<IpAddr>,
+    pub link_local: Vec<Ipv6Addr>,
+    pub bridge: Option<Bridge>,
+}
+
+/// What is seen inside the pod's network namespace.
+struct Inside {
+    link: Link,
+    addresses: Vec<IpAddr>,
+    others: Vec<String>,
+}
+
+/// Looks into the pod's namespace and at the host's side of its veth. Changes nothing.
+///
+/// # Errors
+/// [`Error::Unenforceable`] says why this pod's traffic would not be seen.
+pub fn inspect(
+    netns: &Netns,
+    ifname: &str,
+    result: &PodResult,
+    deadline: Instant,
+) -> Result<Attachment, Error> {
+    let inside = netns.run(|| look_inside(ifname, netns.path(), deadline))??;
+    if !inside.others.is_empty() {
+        tracing::warn!(
+            interfaces = inside.others.join(","),
+            "the pod has other interfaces, whose packets are not judged by this attachment"
+        );
+    }
+    let pod = inside.link;
+    let mac = pod.mac.ok_or_else(|| Unenforceable::NoMac {
+        ifname: ifname.to_owned(),
+    })?;
+    let mut rtnl = Rtnl::open(deadline)?;
+    let veth = host_side(&mut rtnl, netns, ifname, &pod)?;
+    if let Some(program) = tc::ingress_bpf(&mut rtnl, veth.index)? {
+        return Err(Unenforceable::Bpf {
+            veth: veth.name,
+            program,
+        }
+        .into());
+    }
+    let (mut addresses, mut link_local) = (Vec::new(), vec![eui64(mac)]);
+    for address in result.addresses.iter().chain(&inside.addresses) {
+        match address {
+            IpAddr::V6(a) if a.is_unicast_link_local() => push_new(&mut link_local, *a),
+            a if a.is_loopback() || a.is_unspecified() || a.is_multicast() => {}
+            a => push_new(&mut addresses, *a),
+        }
+    }
+    if addresses.is_empty() {
+        return Err(Unenforceable::NoAddress {
+            ifname: ifname.to_owned(),
+        }
+        .into());
+    }
+    let bridge = match veth.master {
+        Some(master) => bridge_of(&mut rtnl, &veth, master, &addresses, &result.gateways)?,
+        None => None,
+    };
+    Ok(Attachment {
+        veth,
+        mac,
+        addresses,
+        link_local,
+        bridge,
+    })
+}
+
+fn push_new<T: PartialEq>(list: &mut Vec<T>, item: T) {
+    if !list.contains(&item) {
+        list.push(item);
+    }
+}
+
+fn look_inside(ifname: &str, netns: &Path, deadline: Instant) -> Result<Inside, Error> {
+    let mut rtnl = Rtnl::open(deadline)?;
+    let link = link::get_by_name(&mut rtnl, ifname)?.ok_or_else(|| Unenforceable::NoInterface {
+        ifname: ifname.to_owned(),
+        netns: netns.display().to_string(),
+    })?;
+    match link.kind.as_deref() {
+        Some("veth") => {}
+        kind => {
+            let kind = kind.unwrap_or("physical device").to_owned();
+            return Err(Unenforceable::Kind {
+                ifname: ifname.to_owned(),
+                kind,
+            }
+            .into());
+        }
+    }
+    let addresses = address::of_link(&mut rtnl, link.index)?;
+    let others = link::all(&mut rtnl)?
+        .into_iter()
+        .filter(|other| other.index != link.index && other.up && other.has_neighbours)
+        .map(|other| other.name)
+        .collect();
+    Ok(Inside {
+        link,
+        addresses: addresses.into_iter().map(|a| a.address).collect(),
+        others,
+    })
+}
+
+/// The host's side, proven: the two ends name each other, and the host's end says that its peer
+/// lives in the pod's namespace. An index alone could be that of the node's own uplink.
+fn host_side(rtnl: &mut Rtnl, netns: &Netns, ifname: &str, pod: &Link) -> Result<Link, Error> {
+    let elsewhere = || Unenforceable::PeerElsewhere {
+        ifname: ifname.to_owned(),
+    };
+    let index = pod.peer_index.ok_or_else(elsewhere)?;
+    let veth = link::get_by_index(rtnl, index)?.ok_or_else(elsewhere)?;
+    let lives_there = veth.peer_netnsid.is_some() && veth.peer_netnsid == rtnl.netnsid_of(netns)?;
+    if veth.kind.as_deref() != Some("veth") || veth.peer_index != Some(pod.index) || !lives_there {
+        return Err(elsewhere().into());
+    }
+    Ok(veth)
+}
+
+/// The bridge, if the pod's packets should be sent to it; none if they reach netfilter anyway.
+fn bridge_of(
+    rtnl: &mut Rtnl,
+    veth: &Link,
+    master: u32,
+    addresses: &[IpAddr],
+    gateways: &[IpAddr],
+) -> Result<Option<Bridge>, Error> {
+    let Some(link) = link::get_by_index(rtnl, master)? else {
+        return Ok(None); // it went away: the veth is on its own now
+    };
+    let (Some("bridge"), Some(mac)) = (link.kind.as_deref(), link.mac) else {
+        return Err(Unenforceable::Master {
+            veth: veth.name.clone(),
+            master: link.name,
+            kind: link.kind.unwrap_or_else(|| "device".to_owned()),
+        }
+        .into());
+    };
+    let own = address::of_link(rtnl, link.index)?;
+    let is_gateway = |address: &IpAddr| {
+        own.iter().any(|a| {
+            gateways.contains(&a.address)
+                || ipnet::IpNet::new(a.address, a.prefix_length)
+                    .is_ok_and(|net| net.contains(address))
+        })
+    };
+    if addresses.iter().all(is_gateway) {
+        return Ok(Some(Bridge {
+            name: link.name,
+            index: link.index,
+            mac,
+        }));
+    }
+    if br_netfilter(addresses) {
+        return Ok(None);
+    }
+    Err(Unenforceable::NotGateway { bridge: link.name }.into())
+}
+
+/// Whether bridged packets of these addresses' families pass netfilter's IP hooks
+/// (`Documentation/networking/ip-sysctl.rst`, `bridge-nf-call-*`).
+fn br_netfilter(addresses: &[IpAddr]) -> bool {
+    let on = |name: &str| {
+        std::fs::read_to_string(format!("/proc/sys/net/bridge/bridge-nf-call-{name}"))
+            .is_ok_and(|value| value.trim() == "1")
+    };
+    addresses
+        .iter()
+        .all(|a| on(if a.is_ipv4() { "iptables" } else { "ip6tables" }))
+}
+
+/// The link-local address that a MAC gives (RFC 4291, appendix A).
+fn eui64([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
+    Ipv6Addr::from([
+        0xfe,
+        0x80,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        a ^ 2,
+        b,
+        c,
+        0xff,
+        0xfe,
+        d,
+        e,
+        f,
+    ])
+}
+
+impl Attachment {
+    /// Whether the attachment has an address of this family.
+    pub fn has_family(&self, ipv4: bool) -> bool {
+        self.addresses.iter().any(|a| a.is_ipv4() == ipv4)
+    }
+
+    /// What the kernel has to know, with its policy and the addresses that the outside sees.
+    pub fn plan(&self, id: &AttachmentId, policy: &str, egress: Vec<IpAddr>) -> AttachmentPlan {
+        AttachmentPlan {
+            id: id.as_str().to_owned(),
+            veth: self.veth.name.clone(),
+            mac: self.mac,
+            addresses: self.addresses.clone(),
+            link_local: self.link_local.clone(),
+            bridge: self.bridge.clone(),
+            policy: policy.to_owned(),
+            egress,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_link_local_address_of_a_mac() {
+        let address = eui64([0x06, 0x8f, 0xf8, 0x62, 0x38, 0xa5]);
+        assert_eq!(address.to_string(), "fe80::48f:f8ff:fe62:38a5");
+    }
+}

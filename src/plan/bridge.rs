@@ -1,0 +1,98 @@
+//! A bridge, its pods, and the ports that were there before us.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::nft::{Family, Field, Op, Rule, Statement, Table, Value, Verdict};
+
+use super::base;
+use super::veth::ingress;
+
+/// A bridge that is its pods' gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bridge {
+    pub name: String,
+    pub index: u32,
+    #[serde(with = "super::mac")]
+    pub mac: [u8; 6],
+}
+
+impl Bridge {
+    /// The chain that sends a pod's IP packets to the bridge itself, whatever neighbour they were
+    /// for: then even those to a pod on the same bridge are routed, and judged.
+    pub fn chain(&self) -> String {
+        format!("bridge-{}", self.hash())
+    }
+
+    /// The chain of a port that is not ours (see [`cover_port`]).
+    pub fn port_chain(&self, port: &str) -> String {
+        let digest = Sha256::digest(port.as_bytes());
+        format!("port-{}-{}", self.hash(), super::hex(&digest[..4]))
+    }
+
+    /// How the names of all [`Bridge::port_chain`]s begin.
+    pub fn port_chain_prefix(&self) -> String {
+        format!("port-{}-", self.hash())
+    }
+
+    fn hash(&self) -> String {
+        let mut digest = Sha256::new();
+        digest.update(self.name.as_bytes());
+        digest.update([0]);
+        digest.update(self.index.to_be_bytes());
+        digest.update(self.mac);
+        super::hex(&digest.finalize()[..4])
+    }
+
+    /// The rules of [`Bridge::chain`].
+    pub fn rules(&self) -> Vec<Rule> {
+        vec![
+            Rule::new()
+                .then(Statement::SetEtherDaddr(self.mac))
+                .then(Verdict::Accept),
+        ]
+    }
+
+    /// The operations that make [`Bridge::chain`].
+    pub fn add(&self) -> Vec<Op> {
+        let chain = self.chain();
+        let mut ops = vec![Op::AddChain(Table::Netdev, chain.clone(), None)];
+        ops.extend(
+            self.rules()
+                .into_iter()
+                .map(|r| Op::AddRule(Table::Netdev, chain.clone(), r)),
+        );
+        ops
+    }
+
+    /// A port that was there before us. Its frames to our pods, too, must go through the host:
+    /// conntrack has to see both directions of a connection, or the answers look like new ones.
+    pub fn cover_port(&self, port: &str) -> Vec<Op> {
+        let chain = self.port_chain(port);
+        let to_bridge = |rule: Rule| {
+            let rewrite = Statement::SetEtherDaddr(self.mac);
+            Op::AddRule(
+                Table::Netdev,
+                chain.clone(),
+                rule.then(rewrite).then(Verdict::Accept),
+            )
+        };
+        vec![
+            Op::AddChain(
+                Table::Netdev,
+                chain.clone(),
+                Some(ingress(port, -400, true)),
+            ),
+            to_bridge(
+                Rule::new()
+                    .is(Field::EtherType, Value::EtherType(0x0800))
+                    .inside(Field::IpDaddr, base::bridged(Family::V4)),
+            ),
+            to_bridge(
+                Rule::new()
+                    .is(Field::EtherType, Value::EtherType(0x86dd))
+                    .inside(Field::Ip6Daddr, base::bridged(Family::V6)),
+            ),
+        ]
+    }
+}

@@ -1,0 +1,94 @@
+//! What can be wrong with policy from the outside.
+
+use std::io;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use crate::policy::fault::Faults;
+
+/// Why no policy could be made for a pod. Meant to be read in the pod's events: says what to change.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// No policy file: an empty policy would be an open door.
+    #[error(
+        "there is no policy file {path}, and without one no pod is started. The smallest, which lets everything out:
+  apiVersion: egress-cni.dev/v1alpha1
+  kind: ClusterEgressPolicy
+  defaultAction: allow",
+        path = path.display()
+    )]
+    FileMissing {
+        /// The file looked for.
+        path: PathBuf,
+    },
+    /// The policy file is there and cannot be read.
+    #[error("cannot read the policy file {path}: {cause}", path = path.display())]
+    FileUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why the system refuses.
+        #[source]
+        cause: io::Error,
+    },
+    /// The policy file is no text at all.
+    #[error("the policy file {path} {reason}", path = path.display())]
+    FileUnusable {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead, as the sentence's end.
+        reason: String,
+    },
+    /// The policy file's YAML, or a text in it or in an annotation, is invalid.
+    #[error(transparent)]
+    Text(#[from] Faults),
+    /// An annotation of ours that does not exist, or stands on the wrong object.
+    #[error("{place}: {problem}")]
+    Annotation {
+        /// On what it stands.
+        place: String,
+        /// What is wrong, and what to do.
+        problem: String,
+    },
+    /// A namespace asks for an egress address that the policy file does not offer.
+    #[error(
+        "{place}: {entry} is not inside `egressIPs` of the policy file ({offered}): \
+         ask the cluster's operators for an address, or take one of those"
+    )]
+    EgressNotOffered {
+        /// Where the namespace asks.
+        place: String,
+        /// What it asks for.
+        entry: IpNet,
+        /// What may be asked for, for people.
+        offered: String,
+    },
+    /// A namespace asks for an egress address that another namespace has.
+    #[error(
+        "{place}: {entry} belongs to the namespace {owner}, which lists {owned}: take another address"
+    )]
+    EgressTaken {
+        /// Where the namespace asks.
+        place: String,
+        /// What it asks for.
+        entry: IpNet,
+        /// The other namespace.
+        owner: String,
+        /// The other's entry.
+        owned: IpNet,
+    },
+}
+
+impl SourceError {
+    /// The CNI error code: 102 for refused egress addresses, else 100.
+    pub fn code(&self) -> u32 {
+        match self {
+            SourceError::EgressNotOffered { .. } | SourceError::EgressTaken { .. } => 102,
+            SourceError::FileMissing { .. }
+            | SourceError::FileUnreadable { .. }
+            | SourceError::FileUnusable { .. }
+            | SourceError::Text(_)
+            | SourceError::Annotation { .. } => 100,
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! The policy file on the node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+use ipnet::IpNet;
+use serde_saphyr::Spanned;
+
+use super::mode::Mode;
+use super::yaml::{self, RawFile};
+use super::{NamespaceAnnotations, SourceError};
+use crate::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+use crate::policy::fault::{Collector, Complaint, Faults, quoted};
+use crate::policy::grammar::lexer::Place;
+use crate::policy::grammar::{label, lexer, targets};
+use crate::policy::nearest::nearest;
+
+/// Bytes that a policy file may have. A ConfigMap has at most 1 MiB.
+const LARGEST: u64 = 4 << 20;
+
+const API_VERSION: &str = "egress-cni.dev/v1alpha1";
+const KIND: &str = "ClusterEgressPolicy";
+
+/// The policy file, with all its texts checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyFile {
+    /// What nobody can override.
+    pub enforced: TierRules,
+    /// For what no other rule decided.
+    pub defaults: TierRules,
+    /// What is left after that.
+    pub default_action: DefaultAction,
+    /// The cluster's mode.
+    pub mode: Mode,
+    /// `clusterCIDRs` and `clusterDNS`.
+    pub facts: Facts,
+    /// Namespaces whose pods have no rules.
+    pub exempt_namespaces: BTreeSet<String>,
+    /// What namespaces may ask for as egress addresses.
+    pub egress_ips: Vec<IpNet>,
+    /// What the API would say of namespaces.
+    pub namespaces: BTreeMap<String, NamespaceAnnotations>,
+    /// What the namespaces above list as egress addresses.
+    pub(super) egress_lists: BTreeMap<String, Vec<IpNet>>,
+}
+
+impl PolicyFile {
+    /// Reads and checks a policy file, all of it: a fault in one namespace's text is found before it matters.
+    ///
+    /// # Errors
+    /// The file is missing, unreadable, no text, or says something invalid.
+    pub fn load(path: &Path) -> Result<PolicyFile, SourceError> {
+        let text = read(path)?;
+        PolicyFile::parse(&path.display().to_string(), &text)
+    }
+
+    /// Checks the text of a policy file. `source` is the file's name, for people.
+    ///
+    /// # Errors
+    /// The text says something invalid.
+    pub fn parse(source: &str, text: &str) -> Result<PolicyFile, SourceError> {
+        let raw = yaml::read(source, text)?;
+        let mut reader = Reader {
+            source,
+            text,
+            faults: Collector::default(),
+        };
+        reader.header(&raw);
+        let facts = Facts {
+            cluster: reader.each(&raw.cluster_cidrs, targets::network),
+            dns: reader.each(&raw.cluster_dns, targets::address),
+        };
+        let mut file = PolicyFile {
+            enforced: reader.tier(Tier::ClusterEnforced, "enforced", raw.enforced),
+            defaults: reader.tier(Tier::ClusterDefaults, "defaults", raw.defaults),
+            default_action: reader.value(raw.default_action.as_ref(), default_action),
+            mode: reader.value(raw.mode.as_ref(), Mode::parse),
+            exempt_namespaces: reader
+                .each(&raw.exempt_namespaces, namespace_name)
+                .into_iter()
+                .collect(),
+            egress_ips: reader.each(&raw.egress_ips, targets::network),
+            namespaces: BTreeMap::new(),
+            egress_lists: BTreeMap::new(),
+            facts,
+        };
+        for (name, namespace) in raw.namespaces.0 {
+            reader.each(std::slice::from_ref(&name), namespace_name);
+            let place = format!("{source}: namespaces.{}.annotations", name.value);
+            let annotations = namespace.annotations.0.into_iter();
+            let annotations = annotations.map(|(key, text)| (key.value, text)).collect();
+            let annotations = NamespaceAnnotations::from_map(&place, &annotations)?;
+            if let Some(list) = reader.take(annotations.egress()) {
+                file.egress_lists.insert(name.value.clone(), list);
+            }
+            reader.take(annotations.mode());
+            if let Some(tiers) = reader.take(annotations.tiers()) {
+                reader.keywords(tiers, &file.facts);
+            }
+            file.namespaces.insert(name.value, annotations);
+        }
+        let own = vec![file.enforced.clone(), file.defaults.clone()];
+        reader.keywords(own, &file.facts);
+        Ok(reader.faults.finish(file)?)
+    }
+
+    /// What the file says of a namespace.
+    pub fn namespace(&self, name: &str) -> NamespaceAnnotations {
+        self.namespaces.get(name).cloned().unwrap_or_default()
+    }
+}
+
+/// Turns raw values into checked ones, and gathers what is wrong.
+struct Reader<'a> {
+    source: &'a str,
+    text: &'a str,
+    faults: Collector,
+}
+
+impl Reader<'_> {
+    fn fault(&mut self, value: &Spanned<String>, complaint: Complaint) {
+        let place = yaml::place(self.text, &value.referenced);
+        self.faults.add(self.source, place, complaint);
+    }
+
+    /// `apiVersion` and `kind`: without them, this may be any file.
+    fn header(&mut self, raw: &RawFile) {
+        for (key, found, wanted) in [
+            ("apiVersion", &raw.api_version, API_VERSION),
+            ("kind", &raw.kind, KIND),
+        ] {
+            let complaint = Complaint::new(format!("expected `{key}: {wanted}`"));
+            match found {
+                Some(value) if value.value == wanted => {}
+                Some(value) => {
+                    let message = format!("{}, found {}", complaint.message, quoted(&value.value));
+                    self.fault(value, Complaint::new(message));
+                }
+                None => {
+                    let (line, first) = lexer::lines(self.text).next().unwrap_or((1, ""));
+                    let place = Place {
+                        width: 0,
+                        end: 0,
+                        ..lexer::whole_line(line, first)
+                    };
+                    self.faults.add(self.source, place, complaint);
+                }
+            }
+        }
+    }
+
+    fn each<T>(
+        &mut self,
+        values: &[Spanned<String>],
+        parse: impl Fn(&str) -> Result<T, Complaint>,
+    ) -> Vec<T> {
+        let mut all = Vec::new();
+        for value in values {
+            match parse(&value.value) {
+                Ok(parsed) => all.push(parsed),
+                Err(complaint) => self.fault(value, complaint),
+            }
+        }
+        all
+    }
+
+    fn value<T: Default>(
+        &mut self,
+        value: Option<&Spanned<String>>,
+        parse: impl Fn(&str) -> Result<T, Complaint>,
+    ) -> T {
+        let values = value.map(std::slice::from_ref).unwrap_or_default();
+        self.each(values, parse).pop().unwrap_or_default()
+    }
+
+    fn tier(&mut self, tier: Tier, key: &str, text: Option<String>) -> TierRules {
+        let source = format!("{}: {key}", self.source);
+        let text = text.unwrap_or_default();
+        let rules = self.take(TierRules::parse(tier, &source, &text, false));
+        rules.unwrap_or(TierRules {
+            tier,
+            source,
+            text,
+            rules: Vec::new(),
+            audit: false,
+        })
+    }
+
+    fn take<T>(&mut self, checked: Result<T, Faults>) -> Option<T> {
+        match checked {
+            Ok(value) => Some(value),
+            Err(found) => {
+                self.faults.extend(found);
+                None
+            }
+        }
+    }
+
+    /// Checks that the keywords of these tiers stand for something.
+    fn keywords(&mut self, tiers: Vec<TierRules>, facts: &Facts) {
+        let checked = Effective::new(tiers, DefaultAction::Allow, false, facts.clone());
+        self.take(checked);
+    }
+}
+
+fn default_action(text: &str) -> Result<DefaultAction, Complaint> {
+    match text {
+        "allow" => Ok(DefaultAction::Allow),
+        "deny" => Ok(DefaultAction::Deny),
+        _ => Err(Complaint::new(format!(
+            "expected `allow` or `deny`, found {}",
+            quoted(text)
+        ))
+        .maybe_meant(nearest(text, &["allow", "deny"]))),
+    }
+}
+
+fn namespace_name(text: &str) -> Result<String, Complaint> {
+    if label::is_label(text) {
+        return Ok(text.to_owned());
+    }
+    Err(Complaint::new(format!(
+        "expected a namespace's name, found {}",
+        quoted(text)
+    )))
+}
+
+/// Reads the file's text.
+fn read(path: &Path) -> Result<String, SourceError> {
+    let unreadable = |cause: io::Error| match cause.kind() {
+        io::ErrorKind::NotFound => SourceError::FileMissing {
+            path: path.to_owned(),
+        },
+        _ => SourceError::FileUnreadable {
+            path: path.to_owned(),
+            cause,
+        },
+    };
+    let unusable = |reason: String| SourceError::FileUnusable {
+        path: path.to_owned(),
+        reason,
+    };
+    // Asked before it is opened: opening a FIFO would wait for a writer.
+    let kind = fs::metadata(path).map_err(unreadable)?.file_type();
+    if kind.is_dir() {
+        return Err(unusable("is a directory".to_owned()));
+    }
+    if !kind.is_file() {
+        return Err(unusable("is not a regular file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(LARGEST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(unusable(format!("has more than {} MiB", LARGEST >> 20)));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+        unusable(format!("is not UTF-8, first in line {line}"))
+    })?;
+    if text.trim().is_empty() {
+        return Err(unusable(format!(
+            "is empty; it starts with `apiVersion: {API_VERSION}` and `kind: {KIND}`"
+        )));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,19 @@
+//! Where policy comes from: the policy file, the annotations of namespaces and pods. Together they make one pod's policy.
+//!
+//! Only [`PolicyFile::load`] does I/O. Every text is checked before anything is written to the kernel.
+
+pub mod annotation;
+mod egress;
+mod error;
+mod file;
+mod mode;
+mod namespace;
+pub mod pod;
+mod resolve;
+mod yaml;
+
+pub use error::SourceError;
+pub use file::PolicyFile;
+pub use mode::Mode;
+pub use namespace::NamespaceAnnotations;
+pub use resolve::{PodPolicy, resolve};

@@ -1,0 +1,20 @@
+//! A pod's own rules, from the annotations that the runtime hands over.
+
+use std::collections::BTreeMap;
+
+use super::SourceError;
+use super::annotation::{self, Object, RULES};
+use crate::policy::effective::{Tier, TierRules};
+
+/// The pod's tier, if it has one. Others' annotations are left alone.
+///
+/// # Errors
+/// Faults of the rules, a key of ours that does not exist, or one that belongs on the namespace.
+pub fn rules(annotations: &BTreeMap<String, String>) -> Result<Option<TierRules>, SourceError> {
+    annotation::check_keys(Object::Pod, "pod annotations", annotations.keys())?;
+    let Some(text) = annotations.get(RULES) else {
+        return Ok(None);
+    };
+    let source = format!("pod annotation {RULES}");
+    Ok(Some(TierRules::parse(Tier::Pod, &source, text, false)?))
+}

@@ -1,0 +1,132 @@
+//! One pod's policy out of all sources.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use super::mode::Mode;
+use super::{NamespaceAnnotations, PolicyFile, SourceError, egress, pod};
+use crate::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+use crate::policy::fault::Collector;
+
+/// The allowance that lets every pod ask clusterDNS.
+const DNS_RULES: &str = "allow to dns";
+
+/// What applies to one pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodPolicy {
+    /// Its rules.
+    pub effective: Effective,
+    /// Its namespace is exempt: `effective` allows everything.
+    pub exempt: bool,
+    /// The addresses that its namespace may show outside, in the order of the list; empty: no list.
+    pub egress: Vec<IpNet>,
+}
+
+/// Puts one pod's policy together.
+///
+/// `pod_annotations` is `None` if the runtime hands none over: then nothing is known of the pod's own rules, and it is for
+/// the caller to ask elsewhere first.
+///
+/// # Errors
+/// Faults in the texts of the namespace or the pod, or an egress address that is refused.
+pub fn resolve(
+    file: &PolicyFile,
+    namespace: &str,
+    namespace_annotations: &NamespaceAnnotations,
+    pod_annotations: Option<&BTreeMap<String, String>>,
+) -> Result<PodPolicy, SourceError> {
+    let egress = egress_list(file, namespace, namespace_annotations)?;
+    let exempt = file.exempt_namespaces.contains(namespace);
+    let effective = if exempt {
+        Effective {
+            tiers: Vec::new(),
+            default_action: DefaultAction::Allow,
+            default_audit: false,
+            facts: file.facts.clone(),
+        }
+    } else {
+        effective(file, namespace_annotations, pod_annotations)?
+    };
+    Ok(PodPolicy {
+        effective,
+        exempt,
+        egress,
+    })
+}
+
+fn egress_list(
+    file: &PolicyFile,
+    namespace: &str,
+    annotations: &NamespaceAnnotations,
+) -> Result<Vec<IpNet>, SourceError> {
+    let list = annotations.egress()?;
+    if let Some(text) = &annotations.egress_ip {
+        let place = &text.source;
+        egress::check(
+            &list,
+            place,
+            namespace,
+            &file.egress_ips,
+            &file.egress_lists,
+        )?;
+    }
+    Ok(list)
+}
+
+fn effective(
+    file: &PolicyFile,
+    namespace: &NamespaceAnnotations,
+    pod_annotations: Option<&BTreeMap<String, String>>,
+) -> Result<Effective, SourceError> {
+    let mut faults = Collector::default();
+    let mut tiers = vec![file.enforced.clone(), file.defaults.clone()];
+    match namespace.tiers() {
+        Ok(found) => tiers.extend(found),
+        Err(found) => faults.extend(found),
+    }
+    let mode = namespace.mode().unwrap_or_else(|found| {
+        faults.extend(found);
+        Mode::Enforce
+    });
+    match pod_annotations.map(pod::rules).transpose() {
+        Ok(found) => tiers.extend(found.flatten()),
+        Err(SourceError::Text(found)) => faults.extend(found),
+        Err(other) => return Err(other),
+    }
+    faults.finish(())?;
+    tiers.extend(dns_allowance(&file.facts)?);
+    soften(&mut tiers, file.mode, mode);
+
+    Ok(Effective::new(
+        tiers,
+        file.default_action,
+        [file.mode, mode].contains(&Mode::Audit),
+        file.facts.clone(),
+    )?)
+}
+
+fn dns_allowance(facts: &Facts) -> Result<Option<TierRules>, SourceError> {
+    if facts.dns.is_empty() {
+        return Ok(None);
+    }
+    let tier = TierRules::parse(Tier::Dns, "built-in", DNS_RULES, false)?;
+    Ok(Some(tier))
+}
+
+/// A namespace's audit mode never softens what the cluster enforces. The DNS allowance denies nothing.
+fn soften(tiers: &mut [TierRules], cluster: Mode, namespace: Mode) {
+    for tier in tiers {
+        tier.audit = match tier.tier {
+            Tier::Dns => false,
+            Tier::ClusterEnforced => cluster == Mode::Audit,
+            Tier::NamespaceEnforced
+            | Tier::Pod
+            | Tier::NamespaceDefaults
+            | Tier::ClusterDefaults => [cluster, namespace].contains(&Mode::Audit),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests;
