@@ -256,6 +256,17 @@ mod tests {
         (other, mac)
     }
 
+    /// As [`neighbour`], but `uplink` takes in only the multicast that it was told to.
+    fn neighbour_behind_macvlan() -> (Netns, [u8; 6]) {
+        let other = new_netns();
+        veth("lower", "eth0", &other);
+        ip("link add link lower uplink type macvlan mode bridge");
+        run("sysctl", &["-q", "net.ipv6.conf.uplink.disable_ipv6=1"]);
+        ip("link set uplink up");
+        let mac = other.run(|| link("eth0").mac.unwrap()).unwrap();
+        (other, mac)
+    }
+
     #[test]
     fn silence_means_free_but_only_after_the_whole_wait() {
         in_fresh_netns(|| {
@@ -287,6 +298,18 @@ mod tests {
     }
 
     #[test]
+    fn hears_answers_to_a_group_that_the_link_was_not_in() {
+        in_fresh_netns(|| {
+            let (other, mac) = neighbour_behind_macvlan();
+            other
+                .run(|| ip(&format!("addr add {V6}/128 dev eth0 nodad")))
+                .unwrap();
+            let address = V6.parse().unwrap();
+            assert_eq!(probe_uplink(&[V6]), [Conflict { address, mac }]);
+        });
+    }
+
+    #[test]
     fn ends_at_once_when_all_are_in_use() {
         in_fresh_netns(|| {
             let (other, _) = neighbour();
@@ -307,7 +330,7 @@ mod tests {
     #[test]
     fn finds_another_who_probes_too() {
         in_fresh_netns(|| {
-            let (other, mac) = neighbour();
+            let (other, mac) = neighbour_behind_macvlan();
             let done = AtomicBool::new(false);
             let probe_on = || {
                 let both = addresses(&[V4, V6]);
