@@ -19,9 +19,11 @@ pub const LAYOUT: u32 = 1;
 
 /// What is kept in `stateDir/attachments/ID.json` for as long as the kernel's state lives.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Record {
     pub layout: u32,
     pub network: String,
+    #[serde(rename = "containerID")]
     pub container_id: String,
     pub ifname: String,
     pub namespace: Option<String>,
@@ -33,6 +35,7 @@ pub struct Record {
     pub uplink: Option<u32>,
     pub log_group: u16,
     /// What the kernel holds.
+    #[serde(flatten)]
     pub plan: AttachmentPlan,
     /// The rules, with their sources.
     pub policy: StoredPolicy,

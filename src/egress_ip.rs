@@ -19,6 +19,7 @@ use crate::state::{AttachmentId, Lock, StateDir};
 
 /// What is known of an egress address that this node has, or is about to have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Owner {
     namespace: String,
     uplink: String,

@@ -334,6 +334,11 @@ pub fn verify(
             return missing(format!("chain {name}"));
         }
     }
+    for (set, elements) in &policy.sets {
+        if !nft.elements_are(Table::Inet, &set.name, elements)? {
+            return missing(format!("the policy's set {}", set.name));
+        }
+    }
     for (chain, rules) in &policy.chains {
         if !same_rules(nft, Table::Inet, chain, rules)? {
             return missing(format!("the policy's chain {chain}"));

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 
 pub(super) const ETHERTYPE: u16 = 0x86dd;
 /// The Ethernet group of all nodes (RFC 2464, 7).
-pub(super) const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
+const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ETHERNET: usize = 14;

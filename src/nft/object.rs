@@ -317,10 +317,7 @@ impl Op {
                     message(w, NFT_MSG_NEWSETELEM, CREATE, *t, &|w| {
                         w.str(NFTA_SET_ELEM_LIST_SET, set);
                         w.nested(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
-                            if n == 0 {
-                                encode_interval_start(w, chunk);
-                            }
-                            chunk.iter().for_each(|e| encode_element(w, e));
+                            encode_elements(w, chunk, n == 0);
                         });
                     });
                 }
@@ -392,6 +389,16 @@ fn encode_interval_start(w: &mut Writer, elements: &[Element]) {
             encode_key(w, &vec![0; bytes.len()], NFT_SET_ELEM_INTERVAL_END, |_| {});
         }
     }
+}
+
+/// Elements of one set; `first`: none of its elements was encoded before these.
+pub(super) fn encode_elements(w: &mut Writer, elements: &[Element], first: bool) {
+    if first {
+        encode_interval_start(w, elements);
+    }
+    elements
+        .iter()
+        .for_each(|element| encode_element(w, element));
 }
 
 fn encode_element(w: &mut Writer, element: &Element) {

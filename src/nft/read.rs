@@ -1,11 +1,12 @@
 //! What the kernel holds: single objects by their name, and whether a chain is as it should be.
 //! Nothing here lists a whole table, save where a clean-up has lost its records.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::encode;
 use super::matching::Value;
-use super::object::{Hook, TABLE, Table};
+use super::object::{self, Element, Hook, TABLE, Table};
 use super::socket::{Error, Nft};
 use super::statement::Rule;
 use super::uapi::*;
@@ -157,6 +158,34 @@ impl Nft {
         Ok(elements)
     }
 
+    /// Whether a set's elements are these.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn elements_are(
+        &mut self,
+        table: Table,
+        set: &str,
+        elements: &[Element],
+    ) -> Result<bool, Error> {
+        let object = format!("the elements of {table} {set}");
+        let answer = self.query(&object, NFT_MSG_GETSETELEM, table, true, |w| {
+            w.str(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+            w.str(NFTA_SET_ELEM_LIST_SET, set);
+        })?;
+        let lists = answer
+            .iter()
+            .filter_map(|body| attrs(body).nest(NFTA_SET_ELEM_LIST_ELEMENTS));
+        let held: BTreeSet<_> = lists
+            .flat_map(|list| list.iter())
+            .filter_map(key_and_flags)
+            .collect();
+        let mut w = Writer::default();
+        object::encode_elements(&mut w, elements, true);
+        let expected: BTreeSet<_> = Attrs(&w.bytes).iter().filter_map(key_and_flags).collect();
+        Ok(held == expected)
+    }
+
     /// How many rules a chain has.
     pub fn rule_count(&mut self, table: Table, chain: &str) -> Result<u32, Error> {
         Ok(self.rules(table, chain)?.len() as u32)
@@ -217,6 +246,13 @@ fn targets(rule: Attrs<'_>) -> impl Iterator<Item = String> {
             .text(NFTA_VERDICT_CHAIN)
             .map(str::to_owned)
     })
+}
+
+/// What tells one element from another: its key, and whether it is the end of a range.
+fn key_and_flags((_, _, element): (u16, bool, &[u8])) -> Option<(Vec<u8>, u32)> {
+    let element = Attrs(element);
+    let key = element.nest(NFTA_SET_ELEM_KEY)?.get(NFTA_DATA_VALUE)?;
+    Some((key.to_vec(), element.be32(NFTA_SET_ELEM_FLAGS).unwrap_or(0)))
 }
 
 fn attrs(body: &[u8]) -> Attrs<'_> {

@@ -14,6 +14,7 @@ use super::veth::ingress;
 
 /// All that the kernel has to know of an attachment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct AttachmentPlan {
     /// 16 hex digits.
     pub id: String,
@@ -27,8 +28,10 @@ pub struct AttachmentPlan {
     pub link_local: Vec<Ipv6Addr>,
     pub bridge: Option<Bridge>,
     /// Where the policy starts: [`super::Compiled::name`].
+    #[serde(rename = "policyChain")]
     pub policy: String,
     /// What the outside sees, of each family at most one.
+    #[serde(rename = "egressIPs")]
     pub egress: Vec<IpAddr>,
 }
 

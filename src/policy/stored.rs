@@ -7,6 +7,7 @@ use super::fault::{Collector, Faults};
 
 /// What an [`Effective`] policy is made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct StoredPolicy {
     /// The tiers that have rules, in their order.
     pub tiers: Vec<StoredTier>,
