@@ -39,7 +39,11 @@ impl Install<'_> {
     /// The transaction for the kernel as it is now.
     fn operations(&self, nft: &mut Nft) -> Result<Vec<Op>, nft::Error> {
         let mut ops = Vec::new();
-        if !nft.has_set(Table::Inet, self.base.marker())? {
+        // Later pods rely on what earlier ones put there: a name alone does not say that it is whole.
+        if !nft.has_set(Table::Inet, self.base.marker())?
+            || !nft.has_set(Table::Netdev, base::bridged(Family::V6))?
+            || damaged_base(nft, self.base)?.is_some()
+        {
             let sets = nft.sets(Table::Inet)?;
             ops.extend(self.base.add(&self.base.outdated(&sets)));
         }
@@ -51,7 +55,12 @@ impl Install<'_> {
         if let Some(bridge) = &self.attachment.bridge {
             self.prepare_bridge(nft, bridge, &mut ops)?;
         }
-        if nft.chain(Table::Inet, &self.policy.name)?.is_none() {
+        if damaged_policy(nft, self.policy)?.is_some() {
+            for (chain, _) in &self.policy.chains {
+                if nft.chain(Table::Inet, chain)?.is_some() {
+                    ops.push(Op::FlushChain(Table::Inet, chain.clone()));
+                }
+            }
             ops.extend(self.policy.add());
         }
         ops.extend(self.attachment.add());
@@ -392,6 +401,32 @@ pub fn verify(
         }
     }
     Ok(Ok(()))
+}
+
+/// The first chain of the base that is missing or differs.
+fn damaged_base(nft: &mut Nft, base: &Base) -> Result<Option<&'static str>, nft::Error> {
+    for (name, hook, rules) in base.chains() {
+        let held = nft.chain(Table::Inet, name)?;
+        let hangs = match (&held, &hook) {
+            (Some(held), Some(hook)) => held.hangs_at(hook),
+            (held, None) => held.is_some(),
+            (None, Some(_)) => false,
+        };
+        if !hangs || !same_rules(nft, Table::Inet, name, &rules)? {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+/// The first chain of a policy that is missing or differs.
+fn damaged_policy<'a>(nft: &mut Nft, policy: &'a Compiled) -> Result<Option<&'a str>, nft::Error> {
+    for (chain, rules) in &policy.chains {
+        if !same_rules(nft, Table::Inet, chain, rules)? {
+            return Ok(Some(chain));
+        }
+    }
+    Ok(None)
 }
 
 fn same_rules(

@@ -32,7 +32,9 @@ pub fn remove(state: &StateDir, id: &AttachmentId, deadline: Instant) -> Result<
         tracing::warn!("{e}; what the kernel has is removed by the attachment's id");
         None
     });
-    if let Some(record) = &record {
+    if let Some(record) = &record
+        && is_owner_of_veth(state, record, id)
+    {
         // A pod that is still there must not speak once nobody judges it.
         note("set the pod's veth down", silence(record, deadline));
     }
@@ -87,6 +89,12 @@ fn note<T, E: std::fmt::Display>(what: &str, outcome: Result<T, E>) -> Option<T>
     outcome
         .inspect_err(|e| tracing::warn!("cannot {what}: {e}"))
         .ok()
+}
+
+/// Whether no later attachment has taken the veth over.
+fn is_owner_of_veth(state: &StateDir, record: &Record, id: &AttachmentId) -> bool {
+    let owner = note("read whose veth it is", state.link(&record.plan.veth)).flatten();
+    owner.is_none_or(|owner| owner == *id)
 }
 
 /// Sets the host's side of the veth down, if it still is the one that the record means.

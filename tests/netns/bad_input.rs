@@ -5,6 +5,7 @@ use crate::harness::node::{EXT, ip};
 use crate::harness::*;
 use serde_json::json;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A node with one covered pod whose peace must not be disturbed.
@@ -54,7 +55,7 @@ fn hostile_environment_and_stdin() {
             good.clone().stdin(conf.replacen(from, to, 1))
         };
         let name = format!("\"name\":\"{}\"", cni::NETWORK);
-        let long = format!("\"name\":\"{}\"", "n".repeat(100_000));
+        let long = format!("\"name\":\"{}\"", "n".repeat(200));
         let policy_file = node.dir.path().join("policy.yaml").display().to_string();
         let table: Vec<(&str, Call, u64, &str)> = vec![
             (
@@ -157,6 +158,12 @@ fn hostile_environment_and_stdin() {
                 "",
             ),
             (
+                "a network with an endless name",
+                stdin(&name, &format!("\"name\":\"{}\"", "n".repeat(100_000))),
+                7,
+                "name",
+            ),
+            (
                 "a misspelt key",
                 stdin("\"policyFile\":", "\"policyfile\":"),
                 7,
@@ -179,12 +186,6 @@ fn hostile_environment_and_stdin() {
                 stdin(&policy_file, "/nonexistent/policy.yaml"),
                 0,
                 "/nonexistent/policy.yaml",
-            ),
-            (
-                "an uplink that is not there",
-                stdin("\"logLevel\":", "\"uplink\":\"eth9\",\"logLevel\":"),
-                0,
-                "eth9",
             ),
             (
                 "a netns that is not there",
@@ -361,38 +362,65 @@ fn bad_rules_are_shown_with_a_caret() {
     });
 }
 
+/// The disk fills up at every point of an ADD: a pod comes up whole, or nothing of it is left.
 #[test]
 fn a_full_disk_fails_closed() {
+    const PAGE: usize = 4096;
+    const PAGES: usize = 16;
     let mut node = Node::new(NodeOptions::default());
     let state = node.dir.path().join("full");
     fs::create_dir(&state).expect("make a directory");
-    // One page: no room for anything.
-    let mount = format!(
-        "mount -t tmpfs -o size=4k,nr_inodes=20 tmpfs {}",
-        state.display()
-    );
-    node.netns.exec(&mount);
-    let _unmount = Unmount(state.display().to_string());
-    fs::create_dir(state.join("attachments")).expect("make a directory");
-    let filler = vec![0; 4096];
-    fs::write(state.join("filler"), &filler).expect("fill the disk");
+    let (size, at) = (PAGE * PAGES, state.display());
+    node.netns
+        .exec(&format!("mount -t tmpfs -o size={size} tmpfs {at}"));
+    let _unmount = Unmount(at.to_string());
     node.ours.insert("stateDir".to_owned(), json!(state));
+    let mut outcomes = Vec::new();
+    for free in 0..8 {
+        let filler = state.join("filler");
+        fs::write(&filler, vec![0; PAGE * (PAGES - free)]).expect("fill the disk");
+        let outcome = node.add_pod(PodSpec::new("a", Primary::Bridge));
+        match outcome {
+            Ok(pod) => {
+                outcomes.push(true);
+                fs::remove_file(&filler).expect("remove");
+                assert_eq!(pod.ours("CHECK").ok(), "");
+                pod.delete();
+            }
+            Err(e) => {
+                outcomes.push(false);
+                let text = e.error.text();
+                assert!(text.contains(&at.to_string()), "{free} pages free: {text}");
+                fs::remove_file(&filler).expect("remove");
+            }
+        }
+        assert!(!node.ruleset().contains("goto pod-"), "{}", node.describe());
+        let left: Vec<_> = files_below(&state.join("attachments"));
+        assert!(left.is_empty(), "{free} pages free: {left:?}");
+    }
+    assert_eq!(outcomes.first(), Some(&false), "a full disk");
+    assert_eq!(outcomes.last(), Some(&true), "room for everything");
+}
+
+/// What is in a directory; nothing if there is no such directory.
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten();
+    entries
+        .map(|entry| entry.expect("a directory entry").path())
+        .collect()
+}
+
+#[test]
+fn an_uplink_that_is_not_there() {
+    let mut node = Node::new(NodeOptions::default());
+    node.ours.insert("uplink".to_owned(), json!("eth9"));
+    node.set_policy(&Policy::default().namespace("shop", "egress-ip", "172.30.0.50"));
     let error = node
         .add_pod(PodSpec::new("a", Primary::Bridge))
-        .expect_err("a full disk")
+        .expect_err("no uplink")
         .error;
-    assert!(
-        error.text().contains(&state.display().to_string()),
-        "{error:?}"
-    );
-    assert!(!node.ruleset().contains("goto pod-"), "{}", node.describe());
-    // Room again: the next pod starts, and nothing of the first one is in its way.
-    fs::remove_file(state.join("filler")).expect("remove");
-    node.pod(PodSpec::new("b", Primary::Bridge)).delete();
-    let left: Vec<_> = fs::read_dir(state.join("attachments"))
-        .expect("list")
-        .collect();
-    assert!(left.is_empty(), "{left:?}");
+    assert!(error.text().contains("eth9"), "{error:?}");
+    node.assert_nothing_left();
 }
 
 /// Unmounts on drop.
