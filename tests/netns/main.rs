@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod egress_ip;
+mod evasion;
 mod flows;
 mod harness;
 mod logging;
