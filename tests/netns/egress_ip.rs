@@ -4,6 +4,7 @@ use crate::harness::node::{EXT, FAR, NODE, ip};
 use crate::harness::*;
 use serde_json::json;
 use std::net::{IpAddr, SocketAddr};
+use std::thread;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(4);
@@ -352,11 +353,14 @@ for ip, family in [(IP(dst='198.51.100.100'), '4'), (IPv6(dst='2001:db8:99::100'
     send(ip / TCP(sport=5002, dport=80, flags='R', seq=1) / m('reset' + family))
 send(IP(dst='198.51.100.100') / ICMP(type=0) / m('echo-reply4'))
 send(IPv6(dst='2001:db8:99::100') / ICMPv6EchoReply(data=b'{tag}-echo-reply6-'))
-send(IP(dst='198.51.100.100') / UDP(dport=9) / m('end'))
+send(IP(dst='198.51.100.100') / UDP(dport=9) / m('end4'))
+send(IPv6(dst='2001:db8:99::100') / UDP(dport=9) / m('end6'))
 "
             ),
         );
-        assert!(outside.wait_for_marker(&format!("{tag}-end-"), SOON));
+        for family in [4, 6] {
+            assert!(outside.wait_for_marker(&format!("{tag}-end{family}-"), SOON));
+        }
     };
     send(&bare, "bare");
     for name in [
@@ -437,6 +441,102 @@ fn mac_bytes(text: &str) -> Vec<u8> {
     text.split(':')
         .map(|byte| u8::from_str_radix(byte, 16).expect("a hardware address"))
         .collect()
+}
+
+/// The first of a list is taken; a range counts as its addresses.
+#[test]
+fn the_first_of_a_list_is_taken() {
+    for (list, first) in [
+        ("172.30.0.53, 172.30.0.52", "172.30.0.53"),
+        ("172.30.0.56/29", "172.30.0.56"),
+    ] {
+        let node = Node::new(NodeOptions {
+            dad: true,
+            ..NodeOptions::default()
+        });
+        node.set_policy(&Policy::default().namespace("shop", "egress-ip", list));
+        let pod = node.pod(PodSpec::new("a", Primary::Bridge));
+        let _server = node.serve_ext(&[80]);
+        check(
+            &node,
+            &[Probe::tcp(
+                &pod.netns,
+                ip(FAR[0]),
+                80,
+                Want::From(ip(first)),
+            )],
+        );
+    }
+}
+
+/// Rules are judged before the source changes, and bridged packets may pass the IP hooks twice.
+#[test]
+fn rules_hold_with_an_egress_address() {
+    for bridge_nf in [false, true] {
+        let node = Node::new(NodeOptions {
+            dad: true,
+            bridge_nf,
+        });
+        node.set_policy(&Policy::default().namespace("shop", "egress-ip", BOTH));
+        let pod = node.pod(
+            PodSpec::new("a", Primary::Bridge).rules("deny 81/tcp\nreject 82/tcp to internet"),
+        );
+        let peer = node.pod(PodSpec::new("peer", Primary::Bridge).namespace("other"));
+        let _servers = [
+            node.serve_ext(&[80, 81, 82]),
+            peer.serve(&[80, 81]),
+            pod.serve(&[80]),
+        ];
+        let mut probes = Vec::new();
+        for family in 0..2 {
+            let own = pod.addresses()[family];
+            probes.extend([
+                Probe::tcp(
+                    &pod.netns,
+                    ip(FAR[family]),
+                    80,
+                    Want::From(ip(EGRESS[family])),
+                ),
+                Probe::tcp(&pod.netns, ip(FAR[family]), 81, Want::Silence),
+                Probe::tcp(&pod.netns, ip(FAR[family]), 82, Want::Refused),
+                Probe::tcp(&pod.netns, peer.addresses()[family], 80, Want::From(own)),
+                Probe::tcp(&pod.netns, peer.addresses()[family], 81, Want::Silence),
+                // Towards the pod nothing changes: who answers is who was asked.
+                Probe::tcp(&node.ext, own, 80, Want::From(ip(EXT[family]))),
+                Probe::udp(&node.ext, own, 80, Want::From(ip(EXT[family]))),
+                Probe::tcp(&node.netns, own, 80, Want::Reached),
+                Probe::tcp(&peer.netns, own, 80, Want::From(peer.addresses()[family])),
+            ]);
+        }
+        check(&node, &probes);
+    }
+}
+
+#[test]
+fn many_at_once_share_and_give_back() {
+    let node = shop_node();
+    let before = uplink(&node);
+    node.pod(PodSpec::new("first", Primary::Bridge).namespace("other"))
+        .delete();
+    let pods: Vec<Pod<'_>> = thread::scope(|scope| {
+        let add = |n: usize| {
+            let node = &node;
+            scope.spawn(move || node.pod(PodSpec::new(&format!("p{n}"), Primary::Bridge)))
+        };
+        let adds: Vec<_> = (0..8).map(add).collect();
+        adds.into_iter()
+            .map(|add| add.join().expect("an ADD"))
+            .collect()
+    });
+    assert_eq!(has_egress_addresses(&node), [true, true]);
+    assert_eq!(uplink(&node).len(), before.len() + 2);
+    thread::scope(|scope| {
+        for pod in pods {
+            scope.spawn(|| pod.delete());
+        }
+    });
+    assert_eq!(uplink(&node), before);
+    node.assert_nothing_left();
 }
 
 /// Open connections keep their source when the namespace's rules change.

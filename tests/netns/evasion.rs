@@ -16,7 +16,7 @@ const DISGUISES: &str = "
 def both(name, build):
     for port in (9, 10):
         for frame in build(port, Raw(('{tag}-%s-%d-' % (name, port)).encode())):
-            sendp(Ether(src='{mac}', dst='{gateway}') / frame, iface='eth0')
+            tx(Ether(src='{mac}', dst='{gateway}') / frame)
 def four(port): return IP(src='{v4}', dst='172.30.0.100', id=int(RandShort()))
 def six(): return IPv6(src='{v6}', dst='fd30::100')
 def udp(port): return UDP(sport=4000, dport=port)
@@ -36,7 +36,8 @@ both('ack4', lambda p, m: [four(p) / TCP(sport=4002, dport=p, flags='A', seq=1, 
 both('ack6', lambda p, m: [six() / TCP(sport=4002, dport=p, flags='A', seq=1, ack=1) / m])
 both('null4', lambda p, m: [four(p) / TCP(sport=4003, dport=p, flags=0) / m])
 both('badsum4', lambda p, m: [four(p) / UDP(sport=4004, dport=p, chksum=0xdead) / m])
-sendp(Ether(src='{mac}', dst='{gateway}') / four(10) / udp(10) / Raw(b'{tag}-end-'), iface='eth0')
+tx(Ether(src='{mac}', dst='{gateway}') / four(10) / udp(10) / Raw(b'{tag}-end4-'))
+tx(Ether(src='{mac}', dst='{gateway}') / six() / udp(10) / Raw(b'{tag}-end6-'))
 ";
 const NAMES: [&str; 16] = [
     "plain4",
@@ -86,11 +87,15 @@ fn disguises(primary: Primary, bridge_nf: bool) {
     let mut received = Vec::new();
     let mut send = |tag: &str| -> Vec<String> {
         scapy(&pod.netns, &disguises.replace("{tag}", tag));
-        assert!(
-            capture.wait_for_marker(&format!("{tag}-end-"), SOON),
-            "{}",
-            node.describe()
-        );
+        // Each family's last packet comes last.
+        for family in [4, 6] {
+            let last = format!("{tag}-end{family}-");
+            assert!(
+                capture.wait_for_marker(&last, SOON),
+                "{last}\n{}",
+                node.describe()
+            );
+        }
         received.extend(sockets.iter().flat_map(drain));
         let arrives = |marker: &str| {
             capture.saw(marker)

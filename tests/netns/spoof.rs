@@ -50,7 +50,6 @@ gw, ext4, ext6 = '{}', '{}', '{}'
 fake_mac = '02:66:66:66:66:66'
 my_ll = [a for a, s, i in in6_getifaddr() if i == 'eth0' and a.startswith('fe80')][0]
 def m(name): return Raw(('{tag}-%s-' % name).encode() + b'.' * 46)
-def tx(frame): sendp(frame, iface='eth0')
 def udp(): return UDP(sport=4000, dport=9)
 {lines}
 ",

@@ -410,3 +410,60 @@ fn del_of_an_old_chain_has_no_prev_result() {
     pod.delete();
     node.assert_nothing_of(&who);
 }
+
+/// What primaries really print: no sandbox, MACs that are none, indices that lead nowhere. What counts is what the
+/// pod's namespace holds.
+#[test]
+fn results_of_other_primaries_are_understood() {
+    let node = new_node();
+    let pod = node.pod(PodSpec::new("a", Primary::Ptp).uncovered());
+    let (v4, v6, sandbox, veth) = (pod.v4, pod.v6, pod.who.netns.as_str(), pod.veth.as_str());
+    let ips = json!([{"address": format!("{v4}/32")}, {"address": format!("{v6}/128")}]);
+    let results = [
+        // Calico: the host's end alone.
+        json!({"cniVersion": "1.0.0", "interfaces": [{"name": veth}], "ips": ips}),
+        // Nothing but addresses.
+        json!({"cniVersion": "1.0.0", "ips": ips, "dns": {}}),
+        // AWS: a route table's number for a MAC, and a dummy interface with a number for a sandbox.
+        json!({"cniVersion": "1.0.0", "interfaces": [
+                   {"name": veth}, {"name": "eth0", "sandbox": sandbox, "mac": "1"},
+                   {"name": "dummy", "mac": "0", "sandbox": "0"}],
+               "ips": [{"address": format!("{v4}/32"), "interface": 1}, {"address": format!("{v6}/128"), "interface": 1}]}),
+        // An index that leads nowhere.
+        json!({"cniVersion": "1.0.0", "interfaces": [], "ips": [{"address": format!("{v4}/32"), "interface": 7}]}),
+        // No address at all: the namespace knows.
+        json!({"cniVersion": "1.0.0", "interfaces": [{"name": veth}]}),
+    ];
+    for result in results {
+        let result = result.to_string();
+        let run = pod
+            .call_with("ADD", &pod.spec.annotations, Some(&result))
+            .run(&node.netns);
+        assert!(run.succeeded(), "{result}: {}", run.output.stdout_text());
+        assert_eq!(printed(&run), result);
+        for (set, address) in [("pod4", v4), ("pod6", v6)] {
+            let elements = node.elements(set);
+            assert!(
+                elements.contains(&address.to_string()),
+                "{result}: {address} is not in {set}: {elements}"
+            );
+        }
+        pod.ours("DEL").ok();
+        node.assert_nothing_left();
+        node.netns.ip(&format!("link set {veth} up"));
+    }
+}
+
+/// A pod of a DEL that came too early has nobody to judge it; so it is not heard.
+#[test]
+fn after_del_a_pod_is_not_heard() {
+    let node = new_node();
+    let pod = node.pod(PodSpec::new("a", Primary::Bridge).rules("deny to internet"));
+    let capture = Capture::start(&node.ext);
+    pod.ours("DEL").ok();
+    let frames = "tx(Ether(dst='ff:ff:ff:ff:ff:ff') / IP(dst='172.30.0.100') / UDP(dport=9) / Raw(b'too-late'))";
+    scapy(&pod.netns, frames);
+    let there = node.netns.ip_json(&format!("link show dev {}", pod.veth));
+    assert_eq!(there[0]["operstate"], "DOWN", "{there}");
+    assert!(!capture.saw("too-late"));
+}
