@@ -227,7 +227,11 @@ fn check_sees_what_is_missing() {
         );
         assert!(check.error().code >= 100, "{damage}: {:?}", check.error());
         let add = pod.ours("ADD");
-        assert!(add.succeeded(), "ADD after: {damage}: {}", add.output.stdout_text());
+        assert!(
+            add.succeeded(),
+            "ADD after: {damage}: {}",
+            add.output.stdout_text()
+        );
         assert_eq!(
             printed(&add),
             pod.prev_result.trim_end(),
