@@ -39,7 +39,8 @@ impl Install<'_> {
     /// The transaction for the kernel as it is now.
     fn operations(&self, nft: &mut Nft) -> Result<Vec<Op>, nft::Error> {
         let mut ops = Vec::new();
-        // Later pods rely on what earlier ones put there: a name alone does not say that it is whole.
+        // Later pods rely on what earlier ones put there, and a name alone does not say that it is
+        // whole: `nft flush table` leaves chains without rules. There are few, whatever the policy.
         if !nft.has_set(Table::Inet, self.base.marker())?
             || !nft.has_set(Table::Netdev, base::bridged(Family::V6))?
             || damaged_base(nft, self.base)?.is_some()
@@ -332,26 +333,16 @@ pub fn verify(
     plan: &AttachmentPlan,
 ) -> Result<Result<(), String>, nft::Error> {
     let missing = |what: String| Ok(Err(format!("{what} is missing or differs")));
-    for (name, hook, rules) in base.chains() {
-        let held = nft.chain(Table::Inet, name)?;
-        let hangs = match (&held, &hook) {
-            (Some(held), Some(hook)) => held.hangs_at(hook),
-            (held, None) => held.is_some(),
-            (None, Some(_)) => false,
-        };
-        if !hangs || !same_rules(nft, Table::Inet, name, &rules)? {
-            return missing(format!("chain {name}"));
-        }
+    if let Some(name) = damaged_base(nft, base)? {
+        return missing(format!("chain {name}"));
     }
     for (set, elements) in &policy.sets {
         if !nft.elements_are(Table::Inet, &set.name, elements)? {
             return missing(format!("the policy's set {}", set.name));
         }
     }
-    for (chain, rules) in &policy.chains {
-        if !same_rules(nft, Table::Inet, chain, rules)? {
-            return missing(format!("the policy's chain {chain}"));
-        }
+    if let Some(chain) = damaged_policy(nft, policy)? {
+        return missing(format!("the policy's chain {chain}"));
     }
     if !same_rules(nft, Table::Inet, &plan.pod_chain(), &plan.pod_rules())? {
         return missing(format!("the pod's chain {}", plan.pod_chain()));
@@ -406,8 +397,7 @@ pub fn verify(
 /// The first chain of the base that is missing or differs.
 fn damaged_base(nft: &mut Nft, base: &Base) -> Result<Option<&'static str>, nft::Error> {
     for (name, hook, rules) in base.chains() {
-        let held = nft.chain(Table::Inet, name)?;
-        let hangs = match (&held, &hook) {
+        let hangs = match (nft.chain(Table::Inet, name)?, &hook) {
             (Some(held), Some(hook)) => held.hangs_at(hook),
             (held, None) => held.is_some(),
             (None, Some(_)) => false,

@@ -44,6 +44,7 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
         }
         Err(attachment::Error::Net(e)) => return Err(net_failure("look at the pod's network", e)),
     };
+    uplink_exists(conf, &policy, deadline)?;
     let state = StateDir::new(&conf.state_dir);
     let id = state::attachment_id(&conf.name, &call.container_id, &call.ifname);
     let claim = claim(call, conf, &state, &id, &policy, &attachment, deadline)?;
@@ -92,6 +93,29 @@ fn open_netns(call: &Invocation) -> Result<Netns, CniError> {
         )));
     }
     Ok(netns)
+}
+
+/// A wrong `uplink` is said at the first pod, not only at the first one with an egress IP.
+fn uplink_exists(conf: &Conf, policy: &PodPolicy, deadline: Instant) -> Result<(), CniError> {
+    let Some(name) = &conf.uplink else {
+        return Ok(());
+    };
+    let failed = |e| net_failure("look for the uplink", e);
+    let mut rtnl = Rtnl::open(deadline).map_err(failed)?;
+    if link::get_by_name(&mut rtnl, name)
+        .map_err(failed)?
+        .is_some()
+    {
+        return Ok(());
+    }
+    let message = format!(
+        "`uplink` in the conflist is {name:?}, and this node has no such device: correct it, or leave it out to use the default route's"
+    );
+    Err(if policy.egress.is_empty() {
+        CniError::invalid_config(message)
+    } else {
+        CniError::egress_ip(message)
+    })
 }
 
 fn claim(

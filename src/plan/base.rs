@@ -24,7 +24,6 @@ pub const DENY: &str = "do-deny";
 pub const REJECT: &str = "do-reject";
 
 const ENFORCE: &str = "enforce";
-const ND: &str = "nd";
 const GUARD: &str = "guard";
 const GUARDED: &str = "guard-egress-ip";
 const SNAT: &str = "egress-snat";
@@ -170,7 +169,6 @@ impl Base {
         vec![
             (DENY, None, deny()),
             (REJECT, None, reject()),
-            (ND, None, neighbour_discovery(inside6)),
             (GUARDED, None, guarded()),
             (GUARD, hook(Filter, HookPoint::Prerouting, -150), guard()),
             (ENFORCE, hook(Filter, HookPoint::Prerouting, -99), enforce()),
@@ -246,6 +244,11 @@ fn inside(family: Family, cluster: &[IpNet]) -> Vec<Element> {
         .collect()
 }
 
+/// Solicitations and advertisements of routers and neighbours (RFC 4861, 4).
+fn neighbour_discovery() -> Test {
+    Test::Between(Value::U8(133), Value::U8(136))
+}
+
 fn rule() -> Rule {
     Rule::new()
 }
@@ -294,33 +297,15 @@ fn enforce() -> Vec<Rule> {
         related(1),
         related(58),
         rule().then(Statement::Vmap(Field::IpSaddr, pods(Family::V4).to_owned())),
-        // RFC 4861, 7.1: what was not forwarded still has hop limit 255
+        // The veth's own chain has checked it; `leak-stop` keeps it from being forwarded.
         rule()
-            .test(
-                Field::Icmpv6Type,
-                Test::Between(Value::U8(133), Value::U8(136)),
-            )
+            .test(Field::Icmpv6Type, neighbour_discovery())
             .is(Field::Ip6Hoplimit, Value::U8(255))
-            .then(Verdict::Jump(ND.to_owned())),
+            .then(Verdict::Accept),
         rule().then(Statement::Vmap(
             Field::Ip6Saddr,
             pods(Family::V6).to_owned(),
         )),
-    ]
-}
-
-/// Router advertisements are not a pod's to send; the veth's own chain has checked the rest.
-fn neighbour_discovery(inside6: &str) -> Vec<Rule> {
-    vec![
-        rule()
-            .is(Field::Icmpv6Type, Value::U8(134))
-            .then(Verdict::Return),
-        rule()
-            .inside(Field::Ip6Daddr, inside6)
-            .then(Verdict::Accept),
-        rule()
-            .is(Field::FibDaddrType, Value::Local)
-            .then(Verdict::Accept),
     ]
 }
 
@@ -373,6 +358,13 @@ fn source_nat(inside4: &str, inside6: &str) -> Vec<Rule> {
 fn leak_stop(inside4: &str, inside6: &str) -> Vec<Rule> {
     let (v4, v6) = (Family::V4, Family::V6);
     vec![
+        // RFC 4861, 7.1: neighbour discovery has hop limit 255 and is for one link. A router has
+        // taken one off: a pod would otherwise reach anybody with what looks like it.
+        rule()
+            .test(Field::Icmpv6Type, neighbour_discovery())
+            .is(Field::Ip6Hoplimit, Value::U8(254))
+            .inside(Field::Ip6Saddr, denied(v6))
+            .then(Verdict::Drop),
         rule()
             .is(Field::CtDirection, Value::Reply)
             .then(Verdict::Accept),

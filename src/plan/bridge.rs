@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::nft::{Family, Field, Op, Rule, Statement, Table, Value, Verdict};
+use crate::nft::{Family, Field, Op, Rule, Statement, Table, Test, Value, Verdict};
 
 use super::base;
 use super::veth::ingress;
@@ -82,6 +82,19 @@ impl Bridge {
                 Table::Netdev,
                 chain.clone(),
                 Some(ingress(port, -400, true)),
+            ),
+            // Neighbour discovery is for one link: forwarded, it is void (RFC 4861, 7.1).
+            Op::AddRule(
+                Table::Netdev,
+                chain.clone(),
+                Rule::new()
+                    .is(Field::EtherType, Value::EtherType(0x86dd))
+                    .is(Field::Ip6Nexthdr, Value::Protocol(58))
+                    .test(
+                        Field::Icmpv6Type,
+                        Test::Between(Value::U8(133), Value::U8(137)),
+                    )
+                    .then(Verdict::Accept),
             ),
             to_bridge(
                 Rule::new()
