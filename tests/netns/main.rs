@@ -7,6 +7,10 @@
 #![allow(clippy::needless_range_loop)]
 
 mod bad_input;
+mod bad_policy;
+mod check;
+mod concurrency;
+mod egress_claims;
 mod egress_ip;
 mod evasion;
 mod flows;
