@@ -39,7 +39,7 @@ pub fn remove(state: &StateDir, id: &AttachmentId, deadline: Instant) -> Result<
         note("set the pod's veth down", silence(record, deadline));
     }
     let release = egress_ip::release(state, id, deadline);
-    let _lock = note("lock the state directory", state.lock(deadline));
+    let lock = note("lock the state directory", state.lock(deadline));
     let mut nft = match Nft::open() {
         Ok(nft) => nft,
         Err(e) => {
@@ -65,6 +65,14 @@ pub fn remove(state: &StateDir, id: &AttachmentId, deadline: Instant) -> Result<
             return Ok(());
         }
     }
+    if let Some(record) = &record {
+        note(
+            "forget the pod's veth",
+            state.remove_link(&record.plan.veth, id),
+        );
+    }
+    // What is left is slow, and nobody else needs to wait for it.
+    drop(lock);
     // A reused address must not inherit NAT bindings, or pass for a reply.
     note(
         "forget the pod's connections",
@@ -72,12 +80,6 @@ pub fn remove(state: &StateDir, id: &AttachmentId, deadline: Instant) -> Result<
     );
     nft.settle();
     release.finish(state, deadline);
-    if let Some(record) = &record {
-        note(
-            "forget the pod's veth",
-            state.remove_link(&record.plan.veth, id),
-        );
-    }
     note(
         "remove the attachment's record",
         state.remove_attachment(id),
