@@ -37,6 +37,11 @@ impl Reach {
         }
     }
 
+    /// Whether they can differ in their addresses only.
+    fn is_like(&self, other: &Self) -> bool {
+        (self.local, self.dns) == (other.local, other.dns)
+    }
+
     fn is_nowhere(&self) -> bool {
         self.v4.is_none() && self.v6.is_none()
     }
@@ -95,30 +100,29 @@ fn nonempty(pieces: Vec<Reach>) -> Vec<Reach> {
 
 /// Where a rule reaches. The pieces may overlap; a packet matches the rule if any piece holds.
 pub fn of_rule(rule: &Rule, facts: &Facts) -> Vec<Reach> {
-    let mut pieces = join(rule.to.iter().map(|target| of_target(target, facts)));
-    for target in &rule.except {
-        let hole = of_target(target, facts);
+    let mut pieces = join(&rule.to, facts);
+    for hole in join(&rule.except, facts) {
         pieces = pieces.iter().flat_map(|piece| piece.minus(&hole)).collect();
     }
     pieces
 }
 
-/// Plain address targets become one piece, so that a long list is one set.
-fn join(pieces: impl Iterator<Item = Reach>) -> Vec<Reach> {
-    let mut joined: Vec<Reach> = Vec::new();
-    for piece in pieces {
-        match joined
-            .iter_mut()
-            .find(|j| (j.local, j.dns) == (piece.local, piece.dns))
-        {
-            Some(alike) => {
-                alike.v4 = alike.v4.union(&piece.v4);
-                alike.v6 = alike.v6.union(&piece.v6);
-            }
-            None => joined.push(piece),
+/// Targets that differ in their addresses only become one piece, so that a long list is one set.
+/// Each address is sorted in once: a list may be as long as an annotation.
+fn join(targets: &[Target], facts: &Facts) -> Vec<Reach> {
+    let mut kinds: Vec<Vec<Reach>> = Vec::new();
+    for piece in targets.iter().map(|target| of_target(target, facts)) {
+        match kinds.iter_mut().find(|kind| kind[0].is_like(&piece)) {
+            Some(kind) => kind.push(piece),
+            None => kinds.push(vec![piece]),
         }
     }
-    nonempty(joined)
+    let joined = kinds.into_iter().map(|kind| Reach {
+        v4: Ranges::union_of(Family::V4, kind.iter().map(|piece| &piece.v4)),
+        v6: Ranges::union_of(Family::V6, kind.iter().map(|piece| &piece.v6)),
+        ..kind[0].clone()
+    });
+    nonempty(joined.collect())
 }
 
 fn of_target(target: &Target, facts: &Facts) -> Reach {
