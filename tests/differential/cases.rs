@@ -47,6 +47,8 @@ pub fn fixed_policies() -> Vec<Effective> {
         deny to 224.0.0.0/3 until=2027-01-31T00:00:00Z; deny to ff00::/9, 10.0.0.0/9
         deny to fe80::/10 until=9999-12-30T00:00:00Z; deny to fc00::/7 until=1970-01-01T00:00:00Z";
     let passing = "pass to private except dns; reject 25/tcp log; pass 443/tcp; deny to internet";
+    // the longest way through chains that there is
+    let deepest = "pass to 10.0.0.0/8 except dns; pass 443/tcp to node; deny except dns log";
     vec![
         policy(&[(Tier::Pod, every_port)], Deny, false),
         policy(&[(Tier::Pod, every_target)], Deny, true),
@@ -63,6 +65,18 @@ pub fn fixed_policies() -> Vec<Effective> {
                 (Tier::Pod, every_target),
             ],
             Allow,
+            false,
+        ),
+        policy(
+            &[
+                (Tier::ClusterEnforced, deepest),
+                (Tier::NamespaceEnforced, deepest),
+                (Tier::Dns, "allow to dns"),
+                (Tier::Pod, deepest),
+                (Tier::NamespaceDefaults, deepest),
+                (Tier::ClusterDefaults, deepest),
+            ],
+            Deny,
             false,
         ),
         policy(&[], Allow, false),
