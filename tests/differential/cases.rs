@@ -47,8 +47,6 @@ pub fn fixed_policies() -> Vec<Effective> {
         deny to 224.0.0.0/3 until=2027-01-31T00:00:00Z; deny to ff00::/9, 10.0.0.0/9
         deny to fe80::/10 until=9999-12-30T00:00:00Z; deny to fc00::/7 until=1970-01-01T00:00:00Z";
     let passing = "pass to private except dns; reject 25/tcp log; pass 443/tcp; deny to internet";
-    // the longest way through chains that there is
-    let deepest = "pass to 10.0.0.0/8 except dns; pass 443/tcp to node; deny except dns log";
     vec![
         policy(&[(Tier::Pod, every_port)], Deny, false),
         policy(&[(Tier::Pod, every_target)], Deny, true),
@@ -67,20 +65,26 @@ pub fn fixed_policies() -> Vec<Effective> {
             Allow,
             false,
         ),
-        policy(
-            &[
-                (Tier::ClusterEnforced, deepest),
-                (Tier::NamespaceEnforced, deepest),
-                (Tier::Dns, "allow to dns"),
-                (Tier::Pod, deepest),
-                (Tier::NamespaceDefaults, deepest),
-                (Tier::ClusterDefaults, deepest),
-            ],
-            Deny,
-            false,
-        ),
+        deepest(),
         policy(&[], Allow, false),
     ]
+}
+
+/// The longest way through chains that there is.
+pub fn deepest() -> Effective {
+    let text = "pass to 10.0.0.0/8 except dns; pass 443/tcp to node; deny except dns log";
+    policy(
+        &[
+            (Tier::ClusterEnforced, text),
+            (Tier::NamespaceEnforced, text),
+            (Tier::Dns, "allow to dns"),
+            (Tier::Pod, text),
+            (Tier::NamespaceDefaults, text),
+            (Tier::ClusterDefaults, text),
+        ],
+        DefaultAction::Deny,
+        false,
+    )
 }
 
 /// A policy of one rule with this many networks of each family, and both ends of each family.

@@ -1,10 +1,10 @@
 //! What `enforce` adds it can take away again.
 
 use egress_cni::enforce::{Install, Remove, verify};
-use egress_cni::nft::{Nft, text};
+use egress_cni::nft::{Nft, Op, Table};
 use egress_cni::plan::{AttachmentPlan, Compiled, compile};
 
-use crate::cases::{LOG_GROUP, attachments, base, fixed_policies, with_policy};
+use crate::cases::{LOG_GROUP, attachments, base, deepest, fixed_policies, with_policy};
 use crate::netns::{commit, in_new_namespace, list};
 
 fn install(nft: &mut Nft, policy: &Compiled, attachment: &AttachmentPlan) {
@@ -53,6 +53,15 @@ fn removing_leaves_the_base() {
     }
 }
 
+/// Once refused with EMLINK: the kernel takes no way through chains that is longer than 16.
+#[test]
+fn five_tiers_that_pass_except_dns() {
+    let (_, plan) = attachments().remove(0);
+    let policy = compile(&deepest(), LOG_GROUP);
+    let plan = with_policy(plan, &policy);
+    in_new_namespace(|| install(&mut Nft::open().expect("a socket"), &policy, &plan));
+}
+
 /// What pods share goes with the last of them.
 #[test]
 fn removing_leaves_what_others_use() {
@@ -94,10 +103,7 @@ fn nothing_is_left_of_a_transaction_that_fails() {
         let before = list();
         let mut ops = policy.add();
         ops.extend(plan.add());
-        ops.push(egress_cni::nft::Op::DeleteChain(
-            egress_cni::nft::Table::Inet,
-            "is-not-there".to_owned(),
-        ));
+        ops.push(Op::DeleteChain(Table::Inet, "is-not-there".to_owned()));
         let mut nft = Nft::open().expect("a socket");
         let refused = nft
             .commit(&ops)
@@ -105,6 +111,5 @@ fn nothing_is_left_of_a_transaction_that_fails() {
             .to_string();
         assert!(refused.contains("is-not-there"), "{refused}");
         assert_eq!(list(), before);
-        assert!(text(&ops).contains("is-not-there"));
     });
 }
