@@ -21,6 +21,7 @@
 //! `policy` and `plan` do no I/O. Everything is validated before the first write.
 
 pub mod attachment;
+pub mod cli;
 pub mod cni;
 pub mod egress_ip;
 pub mod enforce;

@@ -4,15 +4,6 @@ use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
-
-/// Egress control for Kubernetes nodes: a CNI plugin chained after any primary CNI.
-///
-/// A container runtime starts it with CNI_COMMAND in the environment. By hand, it explains itself.
-#[derive(Parser)]
-#[command(version)]
-struct Cli {}
-
 fn main() -> ExitCode {
     if env::var_os("CNI_COMMAND").is_some_and(|command| !command.is_empty()) {
         return egress_cni::cni::main();
@@ -22,6 +13,5 @@ fn main() -> ExitCode {
         let _ = io::stderr().write_all(egress_cni::cni::about().as_bytes());
         return ExitCode::SUCCESS;
     }
-    let Cli {} = Cli::parse();
-    ExitCode::SUCCESS
+    egress_cni::cli::main()
 }
