@@ -113,8 +113,7 @@ pub(super) fn main(args: &Args) -> Result<(), Error> {
     outcome
 }
 
-/// SIGINT and SIGTERM as something to wait for. Started with them ignored (`nohup`, `&` in a
-/// script), it can't be interrupted by them either.
+/// SIGINT and SIGTERM as something to wait for, so that they end the command with success.
 fn termination_signals() -> Result<SignalFd, Errno> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGINT);
@@ -214,13 +213,19 @@ impl Log {
         }
         self.told = lost;
         self.told_at = Some(Instant::now());
-        let more = if lost.more { "more than " } else { "" };
         // Lines matter more than this: it may fail.
         let _ = writeln!(
             io::stderr(),
-            "egress-cni: {more}{} log messages lost so far: they came faster than they were printed",
-            lost.messages
+            "egress-cni: {} log messages lost so far: they came faster than they were printed",
+            how_many(lost)
         );
+    }
+}
+
+fn how_many(lost: Lost) -> String {
+    match lost {
+        Lost { messages: 0, .. } => "an unknown number of".to_owned(),
+        Lost { messages, more } => format!("{}{messages}", if more { "more than " } else { "" }),
     }
 }
 

@@ -95,7 +95,7 @@ pub struct Logged {
 pub struct Lost {
     /// Messages that are known to be missing, by the gaps in their numbers.
     pub messages: u64,
-    /// Some more are missing, after the last one that came.
+    /// Some more are missing; how many shows when the next one after them comes.
     pub more: bool,
 }
 

@@ -195,6 +195,10 @@ impl Reader {
             return Some(name.clone());
         }
         let name = if_indextoname(index).ok()?.into_string().ok()?;
+        // nix 0.31 looks for another return value than libc's NULL, and finds no error.
+        if name.is_empty() {
+            return None;
+        }
         self.interfaces.insert(index, name.clone());
         Some(name)
     }
@@ -312,7 +316,7 @@ mod tests {
     #[test]
     fn a_bridged_packet_came_in_by_the_port() {
         let mut logged = syn();
-        logged.indev = Some(u32::MAX);
+        logged.indev = Some(i32::MAX.cast_unsigned());
         let unknown = read(&logged, Path::new("/nonexistent"));
         assert_eq!(unknown.interface, None);
         logged.physindev = Some(1);

@@ -191,6 +191,13 @@ fn a_reader_that_stands_still_can_be_left() {
 }
 
 #[test]
+fn losses_are_told_as_far_as_they_are_known() {
+    let told = [(0, true), (5, true), (5, false)]
+        .map(|(messages, more)| how_many(Lost { messages, more }));
+    assert_eq!(told, ["an unknown number of", "more than 5", "5"]);
+}
+
+#[test]
 fn help_names_every_field() {
     use clap::CommandFactory;
     let help = Cli::command().render_long_help().to_string();
