@@ -79,7 +79,7 @@ step_deny() {
     cargo install --quiet --locked --debug cargo-deny
     PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
   fi
-  one "cargo deny" cargo deny --offline check bans licenses sources
+  one "cargo deny" cargo deny check bans licenses sources
 }
 
 step_unit() { tests "unit, integration and namespace tests" cargo test --locked --no-fail-fast; }
