@@ -9,6 +9,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import world
 from runtime import Refused, Runtime
@@ -93,20 +94,30 @@ def rows():
 
 
 class Log:
-    """`egress-cni logs` on the node."""
+    """`egress-cni logs` on the node, from now on."""
 
     def __init__(self, plugin, state, *options):
         command = world.inside("node", plugin, "logs", "--state-dir", state, *options)
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.lines = []
+        self.reader = Thread(target=self._read)
+        self.reader.start()
         groups = world.inside("node", "cat", "/proc/net/netfilter/nfnetlink_log")
-        for _ in range(100):
-            if world.run(*groups).strip():
-                return
-            time.sleep(0.05)
-        raise SystemExit("`egress-cni logs` does not listen")
+        world.wait_for(lambda: world.run(*groups).strip(), "`egress-cni logs` does not listen")
 
-    def lines(self):
-        return self.process.communicate()[0].splitlines()
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    def until(self, enough):
+        """The lines, once there are `enough`, or no more come."""
+        deadline = time.monotonic() + 3
+        while not enough(self.lines) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.process.terminate()
+        self.reader.join()
+        self.process.wait()
+        return self.lines
 
 
 def attempts(table):
@@ -124,7 +135,7 @@ def attempts(table):
 
 def deciding_rule(log, row):
     """The rule that the log names for this row's packets; empty if there is no line."""
-    for line in log:
+    for line in map(json.loads, log):
         if [line["source"], line["destination"]] == [row.pod.addresses[row.family], row.address]:
             if line.get("destinationPort") == row.target[2]:
                 return line["rule"]
@@ -147,9 +158,10 @@ COLUMNS = "{:<17} {:<22} {:<8} {:<6} {:<28} {:<13}"
 
 def show(table, plugin, state):
     """Makes every row's try and prints the table. How many rows are not as expected."""
-    log = Log(plugin, state, "--for", "3", "-o", "json")
+    log = Log(plugin, state, "-o", "json")
     outcomes = attempts(table)
-    log = [json.loads(line) for line in log.lines()]
+    logged = [row for row in table if not row.rule.startswith("(")]
+    log = log.until(lambda lines: all(deciding_rule(lines, row) for row in logged))
     print(style("1", COLUMNS.format("pod", "destination", "expected", "seen", "deciding rule", "seen outside as")))
     wrong = 0
     for row, outcome in zip(table, outcomes):
@@ -184,17 +196,35 @@ def show_refusal(runtime):
 def show_log(table, plugin, state):
     """The denied tries once more, as an operator sees them."""
     print(style("1", "\n`egress-cni logs` on the node, while the denied tries are made again (times left out):"))
-    log = Log(plugin, state, "--for", "3")
     denied = [row for row in table if row.expected != "allow"]
+
+    def missing(lines):
+        return [row for row in denied if not any(row.rule in line and row.address in line for line in lines)]
+
+    log = Log(plugin, state)
     attempts(denied)
     # A denied client tries more than once: lines that differ only in their times are one here.
-    seen = dict.fromkeys(line.partition(" ")[2] for line in log.lines())
+    seen = dict.fromkeys(line.partition(" ")[2] for line in log.until(lambda lines: not missing(lines)))
     for line in seen:
         print(f"  {line}")
-    missing = sum(not any(row.rule in line and row.address in line for line in seen) for row in denied)
-    if missing:
-        print(style("1;31", f"  WRONG: {missing} denied tries have no line"))
-    return missing
+    for row in missing(seen):
+        print(style("1;31", f"  WRONG: no line for {row.pod} to {row.address} by {row.rule}"))
+    return int(bool(missing(seen)))
+
+
+def show_end(runtime, pods):
+    """Removes all pods. Whether something is left of them."""
+    for pod in pods:
+        runtime.delete(pod)
+    rules = world.run(*world.inside("node", "nft", "list", "ruleset"))
+    addresses = world.run(*world.inside("node", "ip", "address"))
+    left = [word for word in ("pod-", "if-", "nd-", "pol-") if f"chain {word}" in rules]
+    left += [address for address in EGRESS_IP.values() if address in addresses]
+    if left:
+        print(style("1;31", f"\nWRONG: something is left after the last pod: {', '.join(left)}"))
+    else:
+        print("\nAfter the last pod, neither its rules nor the egress IP are left on the node.")
+    return int(bool(left))
 
 
 def main(plugin, cni_plugins):
@@ -227,13 +257,8 @@ def main(plugin, cni_plugins):
     table = list(rows())
     state = str(directory / "state")
     wrong = show(table, plugin, state) + show_refusal(runtime) + show_log(table, plugin, state)
-    for pod in pods:
-        runtime.delete(pod)
-    left = world.run(*world.inside("node", "nft", "list", "map", "inet", "egress-cni", "pod4"))
-    if "goto" in left:
-        print(style("1;31", f"WRONG: something is left after the last pod:\n{left}"))
-        wrong += 1
-    count = len(table) + 2
+    wrong += show_end(runtime, pods)
+    count = len(table) + 3
     seconds = time.monotonic() - started
     print(f"\n{count - wrong} of {count} as expected, in {seconds:.0f} s")
     return 1 if wrong else 0

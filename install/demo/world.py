@@ -111,11 +111,16 @@ def serve(name, *arguments):
     command = inside(name, sys.executable, str(PEER), *arguments)
     subprocess.Popen(command, stdin=subprocess.DEVNULL)
     last = 8080 if arguments == ("serve",) else 53
-    for _ in range(200):
-        if f":{last} " in run(*inside(name, "ss", "-Hlntu")):
-            return
+    wait_for(lambda: f":{last} " in run(*inside(name, "ss", "-Hlntu")), f"the servers in {name} do not listen")
+
+
+def wait_for(done, otherwise):
+    """Waits until `done()`; ends the demo if that takes too long."""
+    deadline = time.monotonic() + 20
+    while not done():
+        if time.monotonic() > deadline:
+            raise SystemExit(otherwise)
         time.sleep(0.05)
-    raise SystemExit(f"the servers in {name} do not listen")
 
 
 def attach(runtime, pod):
