@@ -98,7 +98,7 @@ step_kernel() {
   [ "$(wc -w <<<"$names")" = "$(grep -c '^test .* \.\.\. ' "$output")" ] ||
     count "older kernel: a test of tests/vm/core.txt does not exist" 1 0 1
   build
-  demo "older kernel: demo" tests/vm/run.sh unshare --mount --net --pid --fork --kill-child \
+  demo "older kernel: demo" tests/vm/run.sh env DEMO_PATIENCE=10 unshare --mount --net --pid --fork --kill-child \
     --mount-proc /usr/bin/python3 install/demo/main.py "$BINARY" "$(cni_plugins)"
 }
 
