@@ -57,8 +57,8 @@ impl AttachmentPlan {
                 .not(Field::EtherSaddr, own_mac)
                 .counter()
                 .then(Verdict::Drop),
+            // through any extension headers: behind one, a lie about a neighbour is as good
             ether(0x86dd)
-                .is(Field::Ip6Nexthdr, Value::Protocol(58))
                 .test(
                     Field::Icmpv6Type,
                     Test::Between(Value::U8(133), Value::U8(137)),
@@ -141,6 +141,11 @@ impl AttachmentPlan {
             .collect();
         let unspecified = Value::V6(Ipv6Addr::UNSPECIFIED);
         let mut rules = vec![
+            // nobody who is honest puts an extension header before it
+            Rule::new()
+                .not(Field::Ip6Nexthdr, Value::Protocol(58))
+                .counter()
+                .then(Verdict::Drop),
             Rule::new()
                 .not(Field::Ip6Hoplimit, Value::U8(255))
                 .counter()

@@ -1,52 +1,17 @@
 //! Whatever is wrong, the answer is one error that says what to change, and nothing is left behind.
 
 use crate::harness::cni::Call;
-use crate::harness::node::{EXT, ip};
 use crate::harness::*;
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A node with one covered pod whose peace must not be disturbed.
-struct Scene {
-    node: Node,
-}
-
-impl Scene {
-    fn new() -> Self {
-        Self {
-            node: Node::new(NodeOptions::default()),
-        }
-    }
-
-    /// Runs `attempt` beside a covered pod; afterwards the kernel and the state hold what they held before.
-    fn undisturbed<T>(&self, attempt: impl FnOnce(&Node) -> T) -> T {
-        let node = &self.node;
-        let bystander = node.pod(PodSpec::new("bystander", Primary::Bridge).rules("deny 81/tcp"));
-        let _servers = node.serve_ext(&[80, 81]);
-        let (objects, files) = (node.objects(), node.state_files());
-        let elements = || ["pod4", "pod6"].map(|set| node.elements(set).matches("goto").count());
-        let before = elements();
-        let answer = attempt(node);
-        assert_eq!(node.objects(), objects);
-        assert_eq!(elements(), before);
-        assert_eq!(node.state_files(), files);
-        let mut probes = Vec::new();
-        for ext in EXT.map(ip) {
-            probes.push(Probe::tcp(&bystander.netns, ext, 80, Want::Reached));
-            probes.push(Probe::tcp(&bystander.netns, ext, 81, Want::Silence));
-        }
-        check(node, &probes);
-        answer
-    }
-}
-
 /// What is said about each call; an empty word matches anything.
 #[test]
 fn hostile_environment_and_stdin() {
-    let scene = Scene::new();
-    scene.undisturbed(|node| {
+    let node = Node::new(NodeOptions::default());
+    undisturbed(&node, || {
         let pod = node.pod(PodSpec::new("a", Primary::Bridge).uncovered());
         let good = pod.call("ADD");
         let conf = String::from_utf8(good.stdin.clone()).expect("text");
@@ -229,139 +194,6 @@ fn hostile_environment_and_stdin() {
     });
 }
 
-#[test]
-fn policy_files_in_ruins() {
-    let scene = Scene::new();
-    let path = scene.node.dir.path().join("policy.yaml");
-    scene.undisturbed(|node| {
-        let pod = node.pod(PodSpec::new("a", Primary::Bridge).uncovered());
-        let good = Policy::default().text();
-        let table: Vec<(&str, Option<String>, &str)> = vec![
-            ("missing", None, "policy.yaml"),
-            ("empty", Some(String::new()), "policy.yaml"),
-            ("no YAML", Some("a: [b\n\tc".to_owned()), "policy.yaml"),
-            ("not text", Some("\u{0}\u{1}".to_owned()), "policy.yaml"),
-            ("a list", Some("- a".to_owned()), "policy.yaml"),
-            (
-                "another kind",
-                Some(good.replace("ClusterEgressPolicy", "NetworkPolicy")),
-                "NetworkPolicy",
-            ),
-            (
-                "another version",
-                Some(good.replace("v1alpha1", "v9")),
-                "v9",
-            ),
-            (
-                "a misspelt key",
-                Some(good.replace("defaultAction", "defaultaction")),
-                "defaultAction",
-            ),
-            (
-                "a bad default",
-                Some(good.replace("\"allow\"", "\"maybe\"")),
-                "maybe",
-            ),
-            (
-                "a bad CIDR",
-                Some(good.replace("10.244.0.0/16", "10.244.0.0/99")),
-                "10.244.0.0/99",
-            ),
-            (
-                "a bad rule",
-                Some(
-                    Policy::default()
-                        .enforced("deny to\n# fine\ndney to any")
-                        .text(),
-                ),
-                "dney",
-            ),
-        ];
-        for (what, text, word) in table {
-            match text {
-                Some(text) => fs::write(&path, text).expect("write"),
-                None => fs::remove_file(&path).expect("remove"),
-            }
-            let error = pod.ours("ADD").error();
-            assert!(
-                error.text().contains(word),
-                "{what}: {word:?} is not in {error:?}"
-            );
-            node.assert_nothing_of(&pod.who);
-        }
-        fs::remove_file(&path).expect("remove");
-        fs::create_dir(&path).expect("make a directory");
-        let error = pod.ours("ADD").error();
-        assert!(error.text().contains("policy.yaml"), "{error:?}");
-        // None of this keeps a pod from going.
-        pod.delete();
-        fs::remove_dir(&path).expect("remove");
-        node.set_policy(&Policy::default());
-    });
-}
-
-#[test]
-fn bad_rules_are_shown_with_a_caret() {
-    let scene = Scene::new();
-    scene.undisturbed(|node| {
-        let table = [
-            ("deny to internet\nallow 443/tpc to any", "443/tpc"),
-            ("dney to any", "dney"),
-            ("allow 70000/tcp", "70000"),
-            ("allow 90-80/tcp", "90-80"),
-            ("allow to 10.0.0.0/33", "10.0.0.0/33"),
-            ("allow to 10.0.0.9-10.0.0.1", "10.0.0.9-10.0.0.1"),
-            ("allow to 10.0.0.1-fd00::1", "10.0.0.1-fd00::1"),
-            ("allow 443/tcp any", "any"),
-            ("allow to any name=a\ndeny to any name=a", "name=a"),
-            ("allow to any priority=70000", "70000"),
-            ("allow to any log=fast", "fast"),
-            ("allow to any until=tomorrow", "tomorrow"),
-            ("allow to api.example.com", "api.example.com"),
-            ("allow to \u{1f600}", "\u{1f600}"),
-        ];
-        for (rules, word) in table {
-            let error = node
-                .add_pod(PodSpec::new("a", Primary::Bridge).rules(rules))
-                .expect_err(rules)
-                .error;
-            assert_eq!(error.code, 100, "{rules}: {error:?}");
-            let text = error.text();
-            assert!(
-                text.contains("egress-cni.dev/rules"),
-                "{rules}: where does it stand? {text}"
-            );
-            let lines: Vec<&str> = text.lines().collect();
-            let caret = lines
-                .iter()
-                .position(|line| line.contains('^'))
-                .unwrap_or_else(|| panic!("{rules}: no caret in {text}"));
-            assert!(
-                caret > 0 && lines[caret - 1].contains(word),
-                "{rules}: the caret is not below {word}: {text}"
-            );
-        }
-        // As large as an annotation can be.
-        let huge = "deny 1-2/tcp to 198.51.100.0/24 # a very long story\n".repeat(4000);
-        let result = node.add_pod(PodSpec::new("a", Primary::Bridge).rules(&huge));
-        match result {
-            Ok(pod) => pod.delete(),
-            Err(e) => assert_eq!(e.error.code, 100, "{e:?}"),
-        }
-        let rubbish = "x".repeat(200_000);
-        let error = node
-            .add_pod(PodSpec::new("a", Primary::Bridge).rules(&rubbish))
-            .expect_err("rubbish")
-            .error;
-        assert_eq!(error.code, 100);
-        assert!(
-            error.text().len() < 5000,
-            "the kubelet shows this message: {} bytes",
-            error.text().len()
-        );
-    });
-}
-
 /// The disk fills up at every point of an ADD: a pod comes up whole, or nothing of it is left.
 #[test]
 fn a_full_disk_fails_closed() {
@@ -434,8 +266,8 @@ impl Drop for Unmount {
 
 #[test]
 fn without_net_admin_the_kernel_refuses() {
-    let scene = Scene::new();
-    scene.undisturbed(|node| {
+    let node = Node::new(NodeOptions::default());
+    undisturbed(&node, || {
         let pod = node.pod(PodSpec::new("a", Primary::Bridge).uncovered());
         let wrapper = [
             "/usr/bin/setpriv",
@@ -480,8 +312,8 @@ fn a_macvlan_pod_is_refused() {
 /// A policy asks for something that fails late: by then nothing may be installed.
 #[test]
 fn a_failed_add_leaves_nothing() {
-    let scene = Scene::new();
-    scene.undisturbed(|node| {
+    let node = Node::new(NodeOptions::default());
+    undisturbed(&node, || {
         node.set_policy(&Policy::default().namespace("late", "egress-ip", "172.30.0.99"));
         let spec = PodSpec::new("a", Primary::Bridge)
             .namespace("late")

@@ -1,5 +1,6 @@
 //! Which source address the outside sees.
 
+use crate::harness::egress::{BOTH, EGRESS, has_egress_addresses, shop_node, uplink};
 use crate::harness::node::{EXT, FAR, NODE, ip};
 use crate::harness::*;
 use serde_json::json;
@@ -7,39 +8,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(4);
-const EGRESS: [&str; 2] = ["172.30.0.50", "fd30::50"];
-const BOTH: &str = "172.30.0.50, fd30::50";
-
-/// A node where the namespace `shop` has the egress addresses `EGRESS`.
-fn shop_node() -> Node {
-    let node = Node::new(NodeOptions {
-        dad: true,
-        ..NodeOptions::default()
-    });
-    node.set_policy(&Policy::default().namespace("shop", "egress-ip", BOTH));
-    node
-}
-
-/// The addresses of the node's uplink.
-fn uplink(node: &Node) -> Vec<String> {
-    let link = &node.netns.ip_json("addr show dev eth0")[0];
-    let infos = link["addr_info"].as_array().expect("addresses");
-    infos
-        .iter()
-        .map(|info| {
-            format!(
-                "{}/{}",
-                info["local"].as_str().unwrap_or_default(),
-                info["prefixlen"]
-            )
-        })
-        .collect()
-}
-
-fn has_egress_addresses(node: &Node) -> [bool; 2] {
-    let addresses = uplink(node);
-    ["172.30.0.50/32", "fd30::50/128"].map(|wanted| addresses.iter().any(|a| a == wanted))
-}
 
 /// The pod shows its egress address outside, and its own where the cluster is meant.
 fn seen_as_egress(node: &Node, pod: &Pod<'_>, peer: &Pod<'_>) {
@@ -181,35 +149,6 @@ fn portmap_in_the_chain_still_works() {
     node.assert_nothing_left();
 }
 
-#[test]
-fn the_last_pod_gives_the_address_back() {
-    let node = shop_node();
-    let _server = node.serve_ext(&[80]);
-    let before = uplink(&node);
-    let (a, b) = (
-        node.pod(PodSpec::new("a", Primary::Bridge)),
-        node.pod(PodSpec::new("b", Primary::Ptp)),
-    );
-    let mut probes = Vec::new();
-    for pod in [&a, &b] {
-        probes.extend(
-            [0, 1].map(|f| Probe::tcp(&pod.netns, ip(FAR[f]), 80, Want::From(ip(EGRESS[f])))),
-        );
-    }
-    check(&node, &probes);
-    a.delete();
-    assert_eq!(
-        has_egress_addresses(&node),
-        [true, true],
-        "b still needs them"
-    );
-    let probes = [0, 1].map(|f| Probe::tcp(&b.netns, ip(FAR[f]), 80, Want::From(ip(EGRESS[f]))));
-    check(&node, &probes);
-    b.delete();
-    assert_eq!(uplink(&node), before);
-    node.assert_nothing_left();
-}
-
 /// One family alone: the other keeps the primary's ways.
 #[test]
 fn one_family_alone() {
@@ -227,73 +166,6 @@ fn one_family_alone() {
             Probe::tcp(&pod.netns, ip(FAR[1]), 80, Want::From(pod.v6)),
         ],
     );
-}
-
-#[test]
-fn an_address_in_use_is_refused_with_its_holder() {
-    for address in EGRESS {
-        let node = Node::new(NodeOptions {
-            dad: true,
-            ..NodeOptions::default()
-        });
-        node.set_policy(&Policy::default().namespace("shop", "egress-ip", address));
-        let length = if address.contains(':') {
-            "64 nodad"
-        } else {
-            "24"
-        };
-        node.ext
-            .ip(&format!("addr add {address}/{length} dev eth0"));
-        let before = uplink(&node);
-        let error = node
-            .add_pod(PodSpec::new("a", Primary::Bridge))
-            .expect_err("an address in use")
-            .error;
-        assert_eq!(error.code, 11, "{error:?}");
-        assert!(error.text().contains(address), "{error:?}");
-        assert!(
-            error.text().contains(&node.ext.mac("eth0")),
-            "who holds it? {error:?}"
-        );
-        assert_eq!(uplink(&node), before);
-        node.assert_nothing_left();
-        // Free again: the same pod starts.
-        node.ext
-            .ip(&format!("addr del {address}/{} dev eth0", &length[..2]));
-        node.pod(PodSpec::new("a", Primary::Bridge)).delete();
-    }
-}
-
-#[test]
-fn an_address_that_is_not_the_namespaces_is_refused() {
-    let node = Node::new(NodeOptions {
-        dad: true,
-        ..NodeOptions::default()
-    });
-    let before = uplink(&node);
-    let policies = [
-        // Outside the policy file's egressIPs.
-        Policy::default().namespace("shop", "egress-ip", "172.30.0.99"),
-        Policy::default().namespace("shop", "egress-ip", "fd30::99"),
-        // Listed by another namespace.
-        Policy::default()
-            .namespace("shop", "egress-ip", EGRESS[0])
-            .namespace("other", "egress-ip", EGRESS[0]),
-        // Nothing may be asked for.
-        Policy::default()
-            .set("egressIPs", json!([]))
-            .namespace("shop", "egress-ip", EGRESS[0]),
-    ];
-    for policy in policies {
-        node.set_policy(&policy);
-        let error = node
-            .add_pod(PodSpec::new("a", Primary::Bridge))
-            .expect_err("a foreign address")
-            .error;
-        assert_eq!(error.code, 102, "{error:?}");
-        assert_eq!(uplink(&node), before);
-        node.assert_nothing_left();
-    }
 }
 
 /// Only ping reaches the node on an egress address: no service of the node, no NodePort.
@@ -352,11 +224,14 @@ for ip, family in [(IP(dst='198.51.100.100'), '4'), (IPv6(dst='2001:db8:99::100'
     send(ip / TCP(sport=5002, dport=80, flags='R', seq=1) / m('reset' + family))
 send(IP(dst='198.51.100.100') / ICMP(type=0) / m('echo-reply4'))
 send(IPv6(dst='2001:db8:99::100') / ICMPv6EchoReply(data=b'{tag}-echo-reply6-'))
-send(IP(dst='198.51.100.100') / UDP(dport=9) / m('end'))
+send(IP(dst='198.51.100.100') / UDP(dport=9) / m('end4'))
+send(IPv6(dst='2001:db8:99::100') / UDP(dport=9) / m('end6'))
 "
             ),
         );
-        assert!(outside.wait_for_marker(&format!("{tag}-end-"), SOON));
+        for family in [4, 6] {
+            assert!(outside.wait_for_marker(&format!("{tag}-end{family}-"), SOON));
+        }
     };
     send(&bare, "bare");
     for name in [
@@ -401,42 +276,47 @@ fn source_of(frame: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// Switches and neighbours hear of the address's new place.
+/// Rules are judged before the source changes, and bridged packets may pass the IP hooks twice.
 #[test]
-fn the_address_is_announced() {
-    let node = shop_node();
-    let capture = Capture::start(&node.ext);
-    let mac: Vec<u8> = mac_bytes(&node.netns.mac("eth0"));
-    let _pod = node.pod(PodSpec::new("a", Primary::Bridge));
-    let octets = [172, 30, 0, 50];
-    let gratuitous = capture.wait_for(SOON, |frame| {
-        frame.len() >= 42
-            && frame[12..14] == [0x08, 0x06]
-            && frame[22..28] == mac[..]
-            && frame[28..32] == octets
-            && frame[38..42] == octets
-    });
-    assert!(gratuitous.is_some(), "no gratuitous ARP seen");
-    let IpAddr::V6(target) = ip(EGRESS[1]) else {
-        unreachable!("an IPv6 address")
-    };
-    let unsolicited = capture.wait_for(SOON, |frame| {
-        // Ethernet, IPv6 with ICMPv6 next, Neighbor Advertisement, its target.
-        frame.len() >= 78
-            && frame[12..14] == [0x86, 0xdd]
-            && frame[54] == 136
-            && frame[62..78] == target.octets()
-    });
-    assert!(
-        unsolicited.is_some(),
-        "no unsolicited neighbour advertisement seen"
-    );
-}
-
-fn mac_bytes(text: &str) -> Vec<u8> {
-    text.split(':')
-        .map(|byte| u8::from_str_radix(byte, 16).expect("a hardware address"))
-        .collect()
+fn rules_hold_with_an_egress_address() {
+    for bridge_nf in [false, true] {
+        let node = Node::new(NodeOptions {
+            dad: true,
+            bridge_nf,
+        });
+        node.set_policy(&Policy::default().namespace("shop", "egress-ip", BOTH));
+        let pod = node.pod(
+            PodSpec::new("a", Primary::Bridge).rules("deny 81/tcp\nreject 82/tcp to internet"),
+        );
+        let peer = node.pod(PodSpec::new("peer", Primary::Bridge).namespace("other"));
+        let _servers = [
+            node.serve_ext(&[80, 81, 82]),
+            peer.serve(&[80, 81]),
+            pod.serve(&[80]),
+        ];
+        let mut probes = Vec::new();
+        for family in 0..2 {
+            let own = pod.addresses()[family];
+            probes.extend([
+                Probe::tcp(
+                    &pod.netns,
+                    ip(FAR[family]),
+                    80,
+                    Want::From(ip(EGRESS[family])),
+                ),
+                Probe::tcp(&pod.netns, ip(FAR[family]), 81, Want::Silence),
+                Probe::tcp(&pod.netns, ip(FAR[family]), 82, Want::Refused),
+                Probe::tcp(&pod.netns, peer.addresses()[family], 80, Want::From(own)),
+                Probe::tcp(&pod.netns, peer.addresses()[family], 81, Want::Silence),
+                // Towards the pod nothing changes: who answers is who was asked.
+                Probe::tcp(&node.ext, own, 80, Want::From(ip(EXT[family]))),
+                Probe::udp(&node.ext, own, 80, Want::From(ip(EXT[family]))),
+                Probe::tcp(&node.netns, own, 80, Want::Reached),
+                Probe::tcp(&peer.netns, own, 80, Want::From(peer.addresses()[family])),
+            ]);
+        }
+        check(&node, &probes);
+    }
 }
 
 /// Open connections keep their source when the namespace's rules change.

@@ -3,8 +3,16 @@
 //! They need root, iproute2, nft, containernetworking-plugins in /usr/lib/cni and scapy. With `ECNI_KEEP=1`, the
 //! namespaces of a failed test stay, and the command to enter each is printed.
 
+// `family` is an index into several pairs of addresses at once.
+#![allow(clippy::needless_range_loop)]
+
 mod bad_input;
+mod bad_policy;
+mod check;
+mod concurrency;
+mod egress_claims;
 mod egress_ip;
+mod evasion;
 mod flows;
 mod harness;
 mod logging;

@@ -77,19 +77,22 @@ def send_all(tag):
         for name, upper in [
             ('gre', GRE()), ('sctp', SCTP(sport=1000, dport=2000, tag=0) / SCTPChunkInit(init_tag=1)),
         ]:
-            body = Raw(('%s-%s-%s-' % (tag, name, where)).encode())
-            send(IP(dst=four) / upper / body)
-            send(IPv6(dst=six) / upper / body)
+            body = lambda family: Raw(('%s-%s%d-%s-' % (tag, name, family, where)).encode())
+            send(IP(dst=four) / upper / body(4))
+            send(IPv6(dst=six) / upper / body(6))
         send(IP(dst=four) / ICMP(type=13) / Raw(('%s-stamp-%s-' % (tag, where)).encode()))
         send(IP(dst=four) / ICMP(type=42, code=5) / Raw(('%s-code5-%s-' % (tag, where)).encode()))
         send(IP(dst=four) / ICMP(type=42, code=6) / Raw(('%s-code6-%s-' % (tag, where)).encode()))
-        send(IP(dst=four) / UDP(dport=9) / Raw(('%s-end-%s-' % (tag, where)).encode()))
+        send(IP(dst=four) / UDP(dport=9) / Raw(('%s-end4-%s-' % (tag, where)).encode()))
+        send(IPv6(dst=six) / UDP(dport=9) / Raw(('%s-end6-%s-' % (tag, where)).encode()))
 ";
     // What arrives when nobody forbids it.
     let capture = Capture::start(&node.ext);
     let bare = node.pod(PodSpec::new("bare", primary).uncovered());
     scapy(&bare.netns, &format!("{cases}\nsend_all('bare')"));
-    for name in ["gre", "sctp", "stamp", "code5", "code6", "end"] {
+    for name in [
+        "gre4", "gre6", "sctp4", "sctp6", "stamp", "code5", "code6", "end4", "end6",
+    ] {
         for place in ["ext", "far"] {
             let marker = format!("bare-{name}-{place}-");
             assert!(
@@ -108,13 +111,16 @@ def send_all(tag):
     ));
     scapy(&pod.netns, &format!("{cases}\nsend_all('ruled')"));
     for marker in [
-        "gre-ext",
-        "sctp-ext",
+        "gre4-ext",
+        "gre6-ext",
+        "sctp4-ext",
+        "sctp6-ext",
         "stamp-ext",
         "code5-ext",
         "code6-ext",
         "code6-far",
-        "end-far",
+        "end4-far",
+        "end6-far",
     ] {
         let marker = format!("ruled-{marker}-");
         assert!(
@@ -123,7 +129,14 @@ def send_all(tag):
             node.describe()
         );
     }
-    for marker in ["gre-far", "sctp-far", "stamp-far", "code5-far"] {
+    for marker in [
+        "gre4-far",
+        "gre6-far",
+        "sctp4-far",
+        "sctp6-far",
+        "stamp-far",
+        "code5-far",
+    ] {
         let marker = format!("ruled-{marker}-");
         assert!(
             !capture.saw(&marker),

@@ -6,7 +6,11 @@ use crate::harness::*;
 use crate::primaries::under_every_primary;
 use std::time::Duration;
 
-under_every_primary!(forged_packets, poisoned_neighbours);
+under_every_primary!(
+    forged_packets,
+    poisoned_neighbours,
+    the_nodes_view_of_the_victim
+);
 
 const SOON: Duration = Duration::from_secs(4);
 
@@ -50,7 +54,6 @@ gw, ext4, ext6 = '{}', '{}', '{}'
 fake_mac = '02:66:66:66:66:66'
 my_ll = [a for a, s, i in in6_getifaddr() if i == 'eth0' and a.startswith('fe80')][0]
 def m(name): return Raw(('{tag}-%s-' % name).encode() + b'.' * 46)
-def tx(frame): sendp(frame, iface='eth0')
 def udp(): return UDP(sport=4000, dport=9)
 {lines}
 ",
@@ -331,4 +334,90 @@ tx(Ether(src=mac, dst=gw) / IP(src=me4, dst=ext4) / udp() / m('end'))
         "{}",
         node.describe()
     );
+}
+
+/// The node's entry for the victim must not follow the attacker, however the advertisement is wrapped.
+fn the_nodes_view_of_the_victim(primary: Primary, bridge_nf: bool) {
+    let node = Node::new(NodeOptions {
+        bridge_nf,
+        ..NodeOptions::default()
+    });
+    let scene = Scene::new(&node, primary);
+    // Where the node looks the victim up; without a bridge a lie of the attacker can only touch its own link.
+    let device = if scene.bridged {
+        "cni0"
+    } else {
+        &scene.attacker.veth
+    };
+    node.netns
+        .sysctls(&[(&format!("net/ipv4/neigh/{device}/locktime"), "0")]);
+    let true_mac = &scene.victim.mac;
+    let victims = scene.victim.addresses();
+    let links = node.netns.ip_json(&format!("addr show dev {device}"));
+    let addresses = links[0]["addr_info"].as_array().expect("addresses");
+    let node_ll = addresses
+        .iter()
+        .filter_map(|info| info["local"].as_str())
+        .find(|address| address.starts_with("fe80"))
+        .expect("the node's link-local address");
+    let wrappings = [
+        ("plain", ""),
+        ("hop", "IPv6ExtHdrHopByHop() /"),
+        ("dests", "IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt() /"),
+    ];
+    let learn = || {
+        for victim in victims {
+            node.netns.ip(&format!(
+                "neigh replace {victim} lladdr {true_mac} dev {device} nud stale"
+            ));
+        }
+    };
+    let seen = || {
+        victims.map(|victim| {
+            let entries = node
+                .netns
+                .ip_json(&format!("neigh show {victim} dev {device}"));
+            entries[0]["lladdr"].as_str().unwrap_or_default().to_owned()
+        })
+    };
+    let capture = Capture::start(&node.ext);
+    let lie = |tag: &str, wrapping: &str| {
+        scene.attack(
+            tag,
+            &format!(
+                "
+for there in ['{node_ll}', 'ff02::1']:
+    to = gw if there[:2] == 'fe' else '33:33:00:00:00:01'
+    for src in [my_ll, me6, victim6]:
+        tx(Ether(src=mac, dst=to) / IPv6(src=src, dst=there, hlim=255) / {wrapping} ICMPv6ND_NA(R=0, S=0, O=1, tgt=victim6) / ICMPv6NDOptDstLLAddr(lladdr=mac))
+tx(Ether(src=mac, dst=gw) / IPv6(src=victim6, dst='{node_ll}', hlim=255) / {wrapping} ICMPv6ND_NS(tgt='{node_ll}') / ICMPv6NDOptSrcLLAddr(lladdr=mac))
+tx(Ether(src=mac, dst='ff:ff:ff:ff:ff:ff') / ARP(op=1, psrc=victim4, hwsrc=mac, pdst=victim4))
+tx(Ether(src=mac, dst=gw) / ARP(op=2, psrc=victim4, hwsrc=mac, pdst='169.254.1.1', hwdst=gw))
+tx(Ether(src=mac, dst=gw) / IP(src=me4, dst=ext4) / udp() / m('end'))
+"
+            ),
+        );
+        assert!(capture.wait_for_marker(&format!("{tag}-end-"), SOON));
+    };
+    for (name, wrapping) in wrappings {
+        learn();
+        lie(&format!("bare{name}"), wrapping);
+        let attacker = scene.attacker.mac.clone();
+        assert_eq!(
+            seen(),
+            [attacker.clone(), attacker],
+            "{name}: must work without the plugin"
+        );
+    }
+    scene.cover();
+    for (name, wrapping) in wrappings {
+        learn();
+        lie(&format!("covered{name}"), wrapping);
+        assert_eq!(
+            seen(),
+            [true_mac.clone(), true_mac.clone()],
+            "{name}\n{}",
+            node.describe()
+        );
+    }
 }

@@ -113,9 +113,16 @@ pub fn contains(haystack: &[u8], needle: &[u8]) -> bool {
         .any(|window| window == needle)
 }
 
-/// Runs a scapy program inside; all of scapy's names are there.
+/// Runs a scapy program inside; all of scapy's names are there, and `tx(frame)` sends a frame from eth0.
 pub fn scapy(netns: &Netns, program: &str) {
-    let program = format!("from scapy.all import *\nconf.verb = 0\n{program}");
+    // One socket for all frames: scapy's own sendp opens one for each.
+    let program = format!(
+        "from scapy.all import *
+conf.verb = 0
+wire = conf.L2socket(iface='eth0')
+def tx(frame): wire.send(frame)
+{program}"
+    );
     let output = netns.exec_with(
         Command::new("/usr/bin/python3").args(["-W", "ignore", "-c", &program]),
         b"",

@@ -5,8 +5,10 @@
 
 #![allow(dead_code)]
 
+pub mod bystander;
 pub mod capture;
 pub mod cni;
+pub mod egress;
 pub mod exec;
 pub mod netns;
 pub mod nflog;
@@ -18,6 +20,7 @@ pub mod probe;
 pub mod ruleset;
 pub mod servers;
 
+pub use bystander::undisturbed;
 pub use capture::{Capture, scapy};
 pub use cni::PluginRun;
 pub use netns::Netns;
