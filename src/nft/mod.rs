@@ -11,6 +11,9 @@ mod statement;
 mod uapi;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 pub use matching::{CtState, Family, Field, Match, Test, Value};
 pub use object::{
     ChainKind, DataType, Element, Hook, HookPoint, KeyType, Op, Set, TABLE, Table, text,

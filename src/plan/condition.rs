@@ -11,11 +11,12 @@ use super::ranges::{self, Ranges};
 use super::reach::{self, Reach};
 
 /// A conjunction of tests: one kernel rule.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
     pub tests: Vec<Check>,
-    /// Holds only if the packet is not one to clusterDNS.
-    pub unless_dns: bool,
+    /// `Some(false)`: meant only for packets that do not go to clusterDNS, which no test here
+    /// makes sure of. `Some(true)`: the tests hold only for those that do.
+    pub dns: Option<bool>,
 }
 
 /// A test, or one that needs a set if there are several ranges.
@@ -27,17 +28,14 @@ pub enum Check {
 
 impl Check {
     /// The match; `set` makes a set and gives its name.
-    pub fn into_match(self, set: impl FnOnce(KeyType, Vec<Element>) -> String) -> Match {
+    pub fn to_match(&self, set: impl FnOnce(KeyType, Vec<Element>) -> String) -> Match {
         match self {
-            Check::Plain(m) => m,
+            Check::Plain(m) => m.clone(),
             Check::Ranges(field, key, ranges) => {
-                let elements = ranges
-                    .into_iter()
-                    .map(|(a, b)| Element::Range(a, b))
-                    .collect();
+                let elements = ranges.iter().map(|(a, b)| Element::Range(*a, *b));
                 Match {
-                    field,
-                    test: Test::In(set(key, elements)),
+                    field: *field,
+                    test: Test::In(set(*key, elements.collect())),
                 }
             }
         }
@@ -51,10 +49,9 @@ pub fn of_rule(rule: &Rule, facts: &Facts) -> Vec<Condition> {
     for piece in reach::of_rule(rule, facts) {
         match piece.dns {
             Some(true) => dns(&piece, facts, &dns_transports(&rule.ports), &mut conditions),
-            other => {
-                let unless_dns = other == Some(false) && !facts.dns.is_empty();
+            _ => {
                 for port in &ports {
-                    plain(&piece, port, unless_dns, &mut conditions);
+                    plain(&piece, port, &mut conditions);
                 }
             }
         }
@@ -91,6 +88,14 @@ pub fn of_dns(facts: &Facts) -> Vec<Condition> {
 }
 
 impl Condition {
+    /// Without any test yet.
+    const fn of(piece: &Reach) -> Self {
+        Self {
+            tests: Vec::new(),
+            dns: piece.dns,
+        }
+    }
+
     fn push(&mut self, field: Field, test: Test) {
         self.tests.push(Check::Plain(Match { field, test }));
     }
@@ -190,13 +195,10 @@ fn join(mut ranges: Vec<RangeInclusive<u16>>) -> Vec<RangeInclusive<u16>> {
     joined
 }
 
-fn plain(piece: &Reach, port: &PortTest, unless_dns: bool, conditions: &mut Vec<Condition>) {
+fn plain(piece: &Reach, port: &PortTest, conditions: &mut Vec<Condition>) {
     let everywhere = piece.v4.is_all() && piece.v6.is_all();
     if everywhere && port.family().is_none() {
-        let mut condition = Condition {
-            unless_dns,
-            ..Condition::default()
-        };
+        let mut condition = Condition::of(piece);
         port_checks(&mut condition, port);
         condition.local(piece.local);
         conditions.push(condition);
@@ -207,10 +209,7 @@ fn plain(piece: &Reach, port: &PortTest, unless_dns: bool, conditions: &mut Vec<
         if ranges.is_none() || port.family().is_some_and(|only| only != family) {
             continue;
         }
-        let mut condition = Condition {
-            unless_dns,
-            ..Condition::default()
-        };
+        let mut condition = Condition::of(piece);
         if ranges.is_all() {
             condition.push(Field::Nfproto, Test::Is(Value::Nfproto(family)));
         }
@@ -309,13 +308,13 @@ fn dns(piece: &Reach, facts: &Facts, transports: &[Transport], conditions: &mut 
         for transport in transports {
             let translated = ranges.intersect(&servers);
             if !translated.is_none() {
-                let mut condition = Condition::default();
+                let mut condition = Condition::of(piece);
                 condition.addresses(daddr(family), &translated);
                 condition.push(dport(*transport), Test::Is(Value::U16(DNS_PORT)));
                 condition.local(piece.local);
                 conditions.push(condition);
             }
-            let mut condition = Condition::default();
+            let mut condition = Condition::of(piece);
             condition.addresses(daddr(family), ranges);
             condition.push(
                 Field::L4proto,

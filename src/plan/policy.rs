@@ -1,12 +1,16 @@
 //! A pod's effective policy as chains and sets, named after their own content.
 //!
 //! ```text
-//! pol-HASH       every tier in order, ends with the default action
-//! pol-HASH-fN    the tiers after the Nth one that has a `pass`
-//! pol-HASH-rN    what rule N does, where that takes more than one kernel rule
-//! pol-HASH-xN    the same behind "unless it is DNS"
-//! pol-HASH-sN    addresses or ports of a rule that has several
+//! pol-HASH          every tier in order, ends with the default action
+//! pol-HASH-dns      the same for packets to clusterDNS, if some rule excepts these
+//! pol-HASH-default  the default action, if there are these two
+//! pol-HASH-tN       a tier that has a `pass`, which returns from it
+//! pol-HASH-rN       what rule N does, where that takes more than one kernel rule
+//! pol-HASH-sN       addresses or ports of a rule that has several
 //! ```
+//! Tiers are called one after the other, none leads to the next: the kernel takes no path through
+//! chains that is longer than 16, and older ones walk every path when they check a transaction.
+//!
 //! Pods with the same policy share it. It is never changed in place and goes with its last user.
 
 use std::collections::HashMap;
@@ -60,13 +64,6 @@ impl Compiled {
         }
         ops
     }
-
-    /// How many references the first chain has before any pod uses it: its own rules.
-    pub fn own_uses(&self) -> u32 {
-        self.chains
-            .first()
-            .map_or(0, |(_, rules)| rules.len() as u32)
-    }
 }
 
 /// Compiles; the name is the same for the same policy, whoever compiles it.
@@ -82,11 +79,24 @@ struct Compiler {
     name: String,
     log_group: u16,
     chains: Vec<(String, Vec<KernelRule>)>,
-    /// Where rules are appended now.
-    current: usize,
     sets: Vec<(Set, Vec<Element>)>,
     set_names: HashMap<Vec<Element>, String>,
-    rules: usize,
+}
+
+/// The chain at which a policy starts.
+const START: usize = 0;
+
+/// A rule that something can match.
+struct Ready {
+    conditions: Vec<Condition>,
+    act: Act,
+    passes: bool,
+}
+
+/// How a matching kernel rule hands over to its action.
+enum Act {
+    Inline(KernelRule),
+    Chain(String),
 }
 
 impl Compiler {
@@ -95,30 +105,48 @@ impl Compiler {
             name: name.to_owned(),
             log_group,
             chains: vec![(name.to_owned(), Vec::new())],
-            current: 0,
             sets: Vec::new(),
             set_names: HashMap::new(),
-            rules: 0,
         }
     }
 
     fn run(mut self, policy: &Effective) -> Compiled {
-        for tier in &policy.tiers {
-            let next = format!("{}-f{}", self.name, self.chains.len());
-            let passes = tier.rules.iter().any(|rule| rule.verb == Verb::Pass);
-            if passes {
-                self.chains.push((next.clone(), Vec::new()));
+        let conditions = |rule| condition::of_rule(rule, &policy.facts);
+        let matched: Vec<Vec<(&Rule, Vec<Condition>)>> = policy
+            .tiers
+            .iter()
+            .map(|tier| tier.rules.iter().map(|r| (r, conditions(r))).collect())
+            .collect();
+        // A rule cannot test that a packet does not go to clusterDNS (that would be the negation
+        // of several conjunctions), so that is decided once for all rules, by where they stand.
+        let split = matched
+            .iter()
+            .flatten()
+            .flat_map(|(_, conditions)| conditions)
+            .any(|condition| condition.dns == Some(false));
+
+        let mut tiers = Vec::new();
+        for (tier, rules) in policy.tiers.iter().zip(matched) {
+            let mut ready = Vec::new();
+            for (rule, conditions) in rules {
+                if !conditions.is_empty() {
+                    ready.push(self.ready(tier, rule, conditions, split));
+                }
             }
-            let next_index = self.chains.len() - 1;
-            for rule in &tier.rules {
-                self.rule(policy, tier, rule, &next);
-            }
-            if passes {
-                self.push(KernelRule::new().then(Verdict::Goto(next)));
-                self.current = next_index;
-            }
+            tiers.push(ready);
         }
-        self.default_action(policy);
+        let mut default = self.default_action(policy);
+        if split {
+            let chain = self.add_chain("default".to_owned(), default);
+            default = vec![KernelRule::new().then(Verdict::Goto(self.chains[chain].0.clone()))];
+            let dns = self.add_chain("dns".to_owned(), Vec::new());
+            let to_dns = Act::Chain(self.chains[dns].0.clone());
+            for condition in condition::of_dns(&policy.facts) {
+                self.push(START, &condition, &to_dns);
+            }
+            self.tiers(dns, &tiers, Some(true), &default);
+        }
+        self.tiers(START, &tiers, split.then_some(false), &default);
         Compiled {
             name: self.name,
             chains: self.chains,
@@ -126,78 +154,90 @@ impl Compiler {
         }
     }
 
-    fn push(&mut self, rule: KernelRule) {
-        self.chains[self.current].1.push(rule);
+    /// A new chain; its place in the list.
+    fn add_chain(&mut self, suffix: String, rules: Vec<KernelRule>) -> usize {
+        self.chains.push((format!("{}-{suffix}", self.name), rules));
+        self.chains.len() - 1
     }
 
-    fn rule(&mut self, policy: &Effective, tier: &TierRules, rule: &Rule, next: &str) {
-        let conditions = condition::of_rule(rule, &policy.facts);
-        if conditions.is_empty() {
-            return; // nothing can match it
+    /// All tiers and the default action. `dns`: what is known of packets that come to `chain`.
+    fn tiers(
+        &mut self,
+        chain: usize,
+        tiers: &[Vec<Ready>],
+        dns: Option<bool>,
+        default: &[KernelRule],
+    ) {
+        for tier in tiers {
+            let can_hold = |c: &&Condition| dns.is_none() || c.dns.is_none() || c.dns == dns;
+            let kept: Vec<(&Ready, &Condition)> = tier
+                .iter()
+                .flat_map(|rule| rule.conditions.iter().map(move |c| (rule, c)))
+                .filter(|(_, condition)| can_hold(condition))
+                .collect();
+            let mut target = chain;
+            if kept.iter().any(|(rule, _)| rule.passes) {
+                target = self.add_chain(format!("t{}", self.chains.len()), Vec::new());
+                let jump = Verdict::Jump(self.chains[target].0.clone());
+                self.chains[chain].1.push(KernelRule::new().then(jump));
+            }
+            for (rule, condition) in kept {
+                self.push(target, condition, &rule.act);
+            }
         }
-        self.rules += 1;
+        self.chains[chain].1.extend_from_slice(default);
+    }
+
+    /// What a rule does gets a chain of its own if more than one kernel rule leads there: then it
+    /// has one counter and one limit.
+    fn ready(
+        &mut self,
+        tier: &TierRules,
+        rule: &Rule,
+        conditions: Vec<Condition>,
+        split: bool,
+    ) -> Ready {
         let label = format!("{}:{}", tier.tier, rule.label());
-        let action = self.action(&label, rule, tier.audit, next);
-        let simple = conditions.len() == 1 && !conditions[0].unless_dns && action.len() == 1;
-        let act = if simple {
-            Act::Inline(action.into_iter().next().unwrap_or_default())
-        } else {
-            let chain = format!("{}-r{}", self.name, self.rules);
-            self.chains.push((chain.clone(), action));
-            Act::Chain(chain)
+        let mut action = self.action(&label, rule, tier.audit);
+        let act = match action.pop() {
+            Some(only) if action.is_empty() && conditions.len() == 1 && !split => Act::Inline(only),
+            last => {
+                action.extend(last);
+                let chain = self.add_chain(format!("r{}", self.chains.len()), action);
+                Act::Chain(self.chains[chain].0.clone())
+            }
         };
-        for condition in conditions {
-            let kernel_rule = self.kernel_rule(condition, &act, policy);
-            self.push(kernel_rule);
+        Ready {
+            conditions,
+            act,
+            passes: rule.verb == Verb::Pass,
         }
     }
 
-    fn kernel_rule(&mut self, condition: Condition, act: &Act, policy: &Effective) -> KernelRule {
-        let unless_dns = condition.unless_dns;
+    fn push(&mut self, chain: usize, condition: &Condition, act: &Act) {
         let mut rule = KernelRule::new();
-        for test in condition.tests {
-            let m = test.into_match(|key, elements| self.set(key, elements));
-            rule = rule.then(m);
+        for test in &condition.tests {
+            rule = rule.then(test.to_match(|key, elements| self.set(key, elements)));
         }
         match act {
             Act::Inline(action) => {
                 rule.statements.extend(action.statements.iter().cloned());
-                rule.comment = action.comment.clone();
-                rule
+                rule.comment.clone_from(&action.comment);
             }
-            Act::Chain(chain) if unless_dns => {
-                let guard = self.unless_dns(chain, policy);
-                rule.then(Verdict::Jump(guard))
-            }
-            Act::Chain(chain) => rule.then(Verdict::Goto(chain.clone())),
+            Act::Chain(chain) => rule = rule.then(Verdict::Goto(chain.clone())),
         }
-    }
-
-    /// A chain that comes back for DNS and goes on to `chain` for all else.
-    fn unless_dns(&mut self, chain: &str, policy: &Effective) -> String {
-        let name = format!("{}-x{}", self.name, self.chains.len());
-        let mut rules = Vec::new();
-        for condition in condition::of_dns(&policy.facts) {
-            let mut rule = KernelRule::new();
-            for test in condition.tests {
-                rule = rule.then(test.into_match(|key, elements| self.set(key, elements)));
-            }
-            rules.push(rule.then(Verdict::Return));
-        }
-        rules.push(KernelRule::new().then(Verdict::Goto(chain.to_owned())));
-        self.chains.push((name.clone(), rules));
-        name
+        self.chains[chain].1.push(rule);
     }
 
     /// What a rule does, once it matched: one kernel rule, or two if it logs.
-    fn action(&self, label: &str, rule: &Rule, audit: bool, next: &str) -> Vec<KernelRule> {
+    fn action(&self, label: &str, rule: &Rule, audit: bool) -> Vec<KernelRule> {
         let rate = match rule.log {
             Some(Log::PerSecond(rate)) => Some(rate),
             _ => None,
         };
         let (word, verdict) = match (rule.verb, audit) {
             (Verb::Allow, _) => ("allow", Verdict::Accept),
-            (Verb::Pass, _) => ("pass", Verdict::Goto(next.to_owned())),
+            (Verb::Pass, _) => ("pass", Verdict::Return),
             (Verb::Deny, false) => ("deny", Verdict::Goto(base::DENY.to_owned())),
             (Verb::Reject, false) => ("reject", Verdict::Goto(base::REJECT.to_owned())),
             (Verb::Deny, true) => ("would-deny", Verdict::Accept),
@@ -234,7 +274,7 @@ impl Compiler {
         }
     }
 
-    fn default_action(&mut self, policy: &Effective) {
+    fn default_action(&self, policy: &Effective) -> Vec<KernelRule> {
         let (label, word, verdict) = match (policy.default_action, policy.default_audit) {
             (DefaultAction::Allow, _) => ("default:allow", None, Verdict::Accept),
             (DefaultAction::Deny, false) => (
@@ -244,11 +284,13 @@ impl Compiler {
             ),
             (DefaultAction::Deny, true) => ("default:deny", Some("would-deny"), Verdict::Accept),
         };
+        let mut rules = Vec::new();
         if let Some(word) = word {
             let log = self.log(label, word);
-            self.push(KernelRule::new().then(Statement::Limit(LOG_RATE)).then(log));
+            rules.push(KernelRule::new().then(Statement::Limit(LOG_RATE)).then(log));
         }
-        self.push(KernelRule::new().counter().then(verdict).comment(label));
+        rules.push(KernelRule::new().counter().then(verdict).comment(label));
+        rules
     }
 
     /// The name of the set with these elements; the same elements are stored once.
@@ -268,10 +310,4 @@ impl Compiler {
         self.set_names.insert(elements, name.clone());
         name
     }
-}
-
-/// How a matching kernel rule hands over to its action.
-enum Act {
-    Inline(KernelRule),
-    Chain(String),
 }

@@ -69,13 +69,10 @@ impl Ranges {
         self.ranges == [(0, last(self.family))]
     }
 
-    pub fn union(&self, other: &Self) -> Self {
-        let ranges = self.ranges.iter().chain(&other.ranges).copied().collect();
-        Self {
-            family: self.family,
-            ranges,
-        }
-        .normal()
+    /// All of them together.
+    pub fn union_of<'a>(family: Family, all: impl Iterator<Item = &'a Self>) -> Self {
+        let ranges = all.flat_map(|some| &some.ranges).copied().collect();
+        Self { family, ranges }.normal()
     }
 
     pub fn minus(&self, other: &Self) -> Self {
@@ -221,9 +218,13 @@ mod tests {
             let (a, b) = (a.min(b), a.max(b));
             (a..=b).for_each(|n| flags[usize::from(n)] = true);
             let ip = |n| IpAddr::from([0, 0, 0, n]);
-            ranges = ranges.union(&Ranges::between(Family::V4, ip(a), ip(b)));
+            ranges = union(&ranges, &Ranges::between(Family::V4, ip(a), ip(b)));
         }
         (ranges, flags)
+    }
+
+    fn union(a: &Ranges, b: &Ranges) -> Ranges {
+        Ranges::union_of(Family::V4, [a, b].into_iter())
     }
 
     fn members(ranges: &Ranges) -> Vec<bool> {
@@ -238,10 +239,10 @@ mod tests {
             let each = |f: fn(bool, bool) -> bool| -> Vec<bool> {
                 in_a.iter().zip(&in_b).map(|(a, b)| f(*a, *b)).collect()
             };
-            prop_assert_eq!(members(&a.union(&b)), each(|a, b| a || b));
+            prop_assert_eq!(members(&union(&a, &b)), each(|a, b| a || b));
             prop_assert_eq!(members(&a.minus(&b)), each(|a, b| a && !b));
             prop_assert_eq!(members(&a.intersect(&b)), each(|a, b| a && b));
-            let sorted = a.union(&b).ranges;
+            let sorted = union(&a, &b).ranges;
             prop_assert!(sorted.windows(2).all(|w| w[0].1 + 1 < w[1].0));
         }
     }

@@ -37,6 +37,11 @@ impl Reach {
         }
     }
 
+    /// Whether they can differ in their addresses only.
+    fn is_like(&self, other: &Self) -> bool {
+        (self.local, self.dns) == (other.local, other.dns)
+    }
+
     fn is_nowhere(&self) -> bool {
         self.v4.is_none() && self.v6.is_none()
     }
@@ -95,30 +100,29 @@ fn nonempty(pieces: Vec<Reach>) -> Vec<Reach> {
 
 /// Where a rule reaches. The pieces may overlap; a packet matches the rule if any piece holds.
 pub fn of_rule(rule: &Rule, facts: &Facts) -> Vec<Reach> {
-    let mut pieces = join(rule.to.iter().map(|target| of_target(target, facts)));
-    for target in &rule.except {
-        let hole = of_target(target, facts);
+    let mut pieces = join(&rule.to, facts);
+    for hole in join(&rule.except, facts) {
         pieces = pieces.iter().flat_map(|piece| piece.minus(&hole)).collect();
     }
     pieces
 }
 
-/// Plain address targets become one piece, so that a long list is one set.
-fn join(pieces: impl Iterator<Item = Reach>) -> Vec<Reach> {
-    let mut joined: Vec<Reach> = Vec::new();
-    for piece in pieces {
-        match joined
-            .iter_mut()
-            .find(|j| (j.local, j.dns) == (piece.local, piece.dns))
-        {
-            Some(alike) => {
-                alike.v4 = alike.v4.union(&piece.v4);
-                alike.v6 = alike.v6.union(&piece.v6);
-            }
-            None => joined.push(piece),
+/// Targets that differ in their addresses only become one piece, so that a long list is one set.
+/// Each address is sorted in once: a list may be as long as an annotation.
+fn join(targets: &[Target], facts: &Facts) -> Vec<Reach> {
+    let mut kinds: Vec<Vec<Reach>> = Vec::new();
+    for piece in targets.iter().map(|target| of_target(target, facts)) {
+        match kinds.iter_mut().find(|kind| kind[0].is_like(&piece)) {
+            Some(kind) => kind.push(piece),
+            None => kinds.push(vec![piece]),
         }
     }
-    nonempty(joined)
+    let joined = kinds.into_iter().map(|kind| Reach {
+        v4: Ranges::union_of(Family::V4, kind.iter().map(|piece| &piece.v4)),
+        v6: Ranges::union_of(Family::V6, kind.iter().map(|piece| &piece.v6)),
+        ..kind[0].clone()
+    });
+    nonempty(joined.collect())
 }
 
 fn of_target(target: &Target, facts: &Facts) -> Reach {
@@ -154,5 +158,107 @@ fn of_target(target: &Target, facts: &Facts) -> Reach {
                     .minus(&Ranges::of(family, &facts.cluster))
             })
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A point of a small world: an address of 0 to 31, local or not, DNS or not.
+    type Point = (u8, bool, bool);
+
+    fn world() -> impl Iterator<Item = Point> {
+        let each = |n| {
+            [
+                (n, false, false),
+                (n, false, true),
+                (n, true, false),
+                (n, true, true),
+            ]
+        };
+        (0..32).flat_map(each)
+    }
+
+    fn ip(family: Family, n: u8) -> IpAddr {
+        match family {
+            Family::V4 => IpAddr::from([0, 0, 0, n]),
+            Family::V6 => IpAddr::from([0, 0, 0, 0, 0, 0, 0, u16::from(n)]),
+        }
+    }
+
+    fn holds(reach: &Reach, family: Family, (n, local, dns): Point) -> bool {
+        let ip = ip(family, n);
+        reach
+            .ranges(family)
+            .iter()
+            .any(|(first, last)| first <= ip && ip <= last)
+            && reach.local.is_none_or(|wanted| wanted == local)
+            && reach.dns.is_none_or(|wanted| wanted == dns)
+    }
+
+    fn reach() -> impl Strategy<Value = Reach> {
+        let ranges = |family| {
+            let some = prop::collection::vec((0u8..32, 0u8..32), 0..4).prop_map(move |pairs| {
+                let ranges: Vec<Ranges> = pairs
+                    .iter()
+                    .map(|(a, b)| (ip(family, *a.min(b)), ip(family, *a.max(b))))
+                    .map(|(first, last)| Ranges::between(family, first, last))
+                    .collect();
+                Ranges::union_of(family, ranges.iter())
+            });
+            prop_oneof![3 => some, 1 => Just(Ranges::all(family))]
+        };
+        let maybe = || any::<Option<bool>>();
+        (ranges(Family::V4), ranges(Family::V6), maybe(), maybe())
+            .prop_map(|(v4, v6, local, dns)| Reach { v4, v6, local, dns })
+    }
+
+    proptest! {
+        #[test]
+        fn minus_leaves_disjoint_pieces_that_are_all_of_the_rest(a in reach(), b in reach()) {
+            let pieces = a.minus(&b);
+            prop_assert!(pieces.iter().all(|piece| !piece.is_nowhere()));
+            for family in [Family::V4, Family::V6] {
+                for point in world() {
+                    let found = pieces.iter().filter(|p| holds(p, family, point)).count();
+                    let wanted = holds(&a, family, point) && !holds(&b, family, point);
+                    prop_assert_eq!(found, usize::from(wanted), "{:?} {:?}", family, point);
+                }
+            }
+        }
+    }
+
+    fn of(text: &str) -> Vec<Reach> {
+        let rule = crate::policy::grammar::parse("test", text)
+            .expect("a rule")
+            .remove(0);
+        let facts = Facts {
+            cluster: vec!["10.244.0.0/16".parse().expect("a network")],
+            dns: vec!["10.96.0.10".parse().expect("an address")],
+        };
+        of_rule(&rule, &facts)
+    }
+
+    #[test]
+    fn targets_that_differ_in_addresses_only_are_one_piece() {
+        let list: Vec<String> = (0..100)
+            .map(|n| format!("203.0.113.{n}, fd00::{n}"))
+            .collect();
+        let text = format!("deny to cluster, metadata, {}", list.join(","));
+        assert_eq!(of(&text).len(), 1);
+        assert_eq!(of("deny to private, internet").len(), 1);
+        assert_eq!(of("deny to node, dns, 10.0.0.0/8").len(), 3);
+    }
+
+    #[test]
+    fn exceptions_of_one_kind_are_one_hole() {
+        let list: Vec<String> = (0..100).map(|n| format!("203.0.113.{n}")).collect();
+        let pieces = of(&format!("deny except {}", list.join(",")));
+        assert_eq!(pieces, of("deny except 203.0.113.0-203.0.113.99"));
     }
 }

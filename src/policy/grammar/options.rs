@@ -135,10 +135,15 @@ fn until(value: Option<&str>) -> Result<Timestamp, Complaint> {
         return Err(complaint.maybe_meant(is_rfc3339(&zoned).then(|| format!("until={zoned}"))));
     }
     match value.parse::<Timestamp>() {
-        Ok(until) if until >= Timestamp::UNIX_EPOCH => Ok(until),
+        Ok(until) if until >= Timestamp::UNIX_EPOCH => Ok(whole_seconds(until)),
         Ok(_) => Err(Complaint::new(format!("{} is before 1970", quoted(value)))),
         Err(_) => Err(complaint.help("there is no such day or hour")),
     }
+}
+
+/// Without its fraction: nf_tables text knows whole seconds only, and a rule has to mean the same there.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// `2027-01-31`.

@@ -191,10 +191,10 @@ fn line_ends_of_all_kinds() {
 }
 
 #[test]
-fn until_with_zone_and_fraction() {
+fn until_with_zone_and_fraction_which_is_cut() {
     for (text, utc) in [
         ("2027-01-31T01:00:00+01:00", "2027-01-31T00:00:00Z"),
-        ("2027-01-31t00:00:00.250z", "2027-01-31T00:00:00.25Z"),
+        ("2027-01-31t00:00:00.999z", "2027-01-31T00:00:00Z"),
     ] {
         let until = rule(&format!("deny until={text}")).until;
         assert_eq!(until, Some(utc.parse().expect("a time")), "{text}");

@@ -1,0 +1,145 @@
+//! Our netlink encoder makes what the real `nft` makes of our text.
+//!
+//! One network namespace gets operations over our own socket, another gets their text through
+//! `nft -f`; afterwards `nft` must tell the same about both. The plain listing alone is not enough:
+//! nft 1.0.6 leaves `ether type ip` out of it. So the expressions are compared, too.
+//!
+//! Needs root, `nft` and `ip`.
+
+mod cases;
+mod lifecycle;
+mod netns;
+mod normal;
+#[path = "../meaning/policies.rs"]
+mod policies;
+
+use egress_cni::nft::{Element, KeyType, Op, Set, Table};
+use egress_cni::plan::compile;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+
+use cases::{LOG_GROUP, attachments, base, fixed_policies};
+use netns::{committed, loaded};
+
+/// Fails unless both ways lead to the same.
+fn assert_same(transactions: &[Vec<Op>]) {
+    let (ours, theirs) = (committed(transactions), loaded(transactions));
+    assert!(
+        ours.list.contains("table inet egress-cni"),
+        "nothing is there"
+    );
+    assert_eq!(ours.list, theirs.list);
+    assert_eq!(ours.json, theirs.json);
+    assert!(
+        ours.expressions.iter().any(|line| line.contains("lookup")),
+        "no expressions"
+    );
+    let mut pairs = ours.expressions.iter().zip(&theirs.expressions).enumerate();
+    if let Some((n, (our, their))) = pairs.find(|(_, (our, their))| our != their) {
+        let before = ours.expressions[n.saturating_sub(10)..n].join("\n");
+        panic!("after\n{before}\nours: {our}\nnft's: {their}");
+    }
+    assert_eq!(ours.expressions.len(), theirs.expressions.len());
+}
+
+#[test]
+fn the_base() {
+    assert_same(&[base().add(&[])]);
+}
+
+#[test]
+fn a_base_over_another() {
+    let old = egress_cni::plan::Base::new(&["172.16.0.0/12".parse().expect("a network")]);
+    let sets = [
+        old.marker().to_owned(),
+        old.marker().replace("inside4", "inside6"),
+    ];
+    let outdated = base().outdated(&sets).into_iter().collect::<Vec<_>>();
+    assert_eq!(outdated.len(), 2);
+    assert_same(&[old.add(&[]), base().add(&outdated)]);
+}
+
+#[test]
+fn every_kind_of_attachment() {
+    for (what, plan) in attachments() {
+        println!("{what}");
+        let policy = compile(&fixed_policies()[0], LOG_GROUP);
+        let mut ops = base().add(&[]);
+        if let Some(bridge) = &plan.bridge {
+            ops.extend(bridge.add());
+            ops.extend(bridge.cover_port("port0"));
+            ops.extend(bridge.cover_port("port1"));
+        }
+        ops.extend(policy.add());
+        ops.extend(cases::with_policy(plan, &policy).add());
+        assert_same(&[ops]);
+    }
+}
+
+#[test]
+fn fixed_policies_that_use_everything() {
+    let mut transactions = vec![base().add(&[])];
+    transactions.extend(fixed_policies().iter().map(|p| compile(p, LOG_GROUP).add()));
+    assert_same(&transactions);
+}
+
+#[test]
+fn random_policies() {
+    let mut runner = TestRunner::default();
+    for _ in 0..4 {
+        let mut transactions = vec![base().add(&[])];
+        for _ in 0..8 {
+            let tree = policies::policy().new_tree(&mut runner).expect("a policy");
+            transactions.push(compile(&tree.current(), LOG_GROUP).add());
+        }
+        assert_same(&transactions);
+    }
+}
+
+/// More than one message's worth of elements, the first and last address of each family among them.
+#[test]
+fn long_lists_of_addresses() {
+    let policy = cases::long_list(8000);
+    let compiled = compile(&policy, LOG_GROUP);
+    let longest = compiled
+        .sets
+        .iter()
+        .map(|(_, elements)| elements.len())
+        .max();
+    assert_eq!(longest, Some(8002));
+    assert_same(&[base().add(&[]), compiled.add()]);
+}
+
+/// What an attachment's end takes: every kind of deletion, also of many elements.
+#[test]
+fn deletions() {
+    let set = |name: &str| Set {
+        name: name.to_owned(),
+        key: KeyType::Ipv4,
+        data: None,
+        interval: false,
+        counter: true,
+    };
+    let many: Vec<_> = (0..1200u32)
+        .map(|n| std::net::IpAddr::V4((0x0a00_0000 + n).into()))
+        .collect();
+    let elements = many.iter().copied().map(Element::Address).collect();
+    let (inet, netdev) = (Table::Inet, Table::Netdev);
+    let mut start = base().add(&[]);
+    start.extend([
+        Op::AddSet(inet, set("some")),
+        Op::AddSet(inet, set("none")),
+        Op::AddElements(inet, "some".to_owned(), elements),
+        Op::AddChain(inet, "gone".to_owned(), None),
+    ]);
+    assert_same(&[
+        start.clone(),
+        vec![
+            Op::DeleteElements(inet, "some".to_owned(), many[1..].to_vec()),
+            Op::DeleteSet(inet, "none".to_owned()),
+            Op::FlushChain(inet, "enforce".to_owned()),
+            Op::DeleteChain(inet, "gone".to_owned()),
+        ],
+    ]);
+    assert_same(&[start, vec![Op::DeleteTable(netdev)]]);
+}

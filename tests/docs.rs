@@ -1,0 +1,74 @@
+//! docs/guarantees.md names the test behind each promise. Here is seen that they exist.
+
+#![allow(clippy::unwrap_used)] // in tests
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The tests' names in the document: code that begins with one of these.
+const KINDS: [&str; 4] = ["netns::", "unit::", "cli::", "samples::"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn document() -> String {
+    fs::read_to_string(root().join("docs/guarantees.md")).unwrap()
+}
+
+/// Every name of a test in the document, in order.
+fn named_tests(text: &str) -> Vec<String> {
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|code| KINDS.iter().any(|kind| code.starts_with(kind)))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Where a test of this name can be: `netns::rules::targets` in tests/netns/rules.rs,
+/// `unit::state::links` in src/state.rs or src/state/tests.rs.
+fn places(name: &str) -> (Vec<PathBuf>, String) {
+    let (module, test) = name.rsplit_once("::").unwrap();
+    let (kind, path) = module.split_once("::").unwrap_or((module, ""));
+    let path = path.replace("::", "/");
+    let files = match kind {
+        "netns" => vec![format!("tests/netns/{path}.rs")],
+        "unit" => ["", "/tests", "/mod"]
+            .map(|end| format!("src/{path}{end}.rs"))
+            .into(),
+        file => vec![format!("tests/{file}.rs")],
+    };
+    let files = files.into_iter().map(|file| root().join(file)).collect();
+    (files, format!("fn {test}("))
+}
+
+fn exists(name: &str) -> bool {
+    let (files, function) = places(name);
+    files
+        .iter()
+        .filter_map(|file| fs::read_to_string(file).ok())
+        .any(|text| text.contains(&function))
+}
+
+#[test]
+fn every_named_test_exists() {
+    let names = named_tests(&document());
+    assert!(names.len() > 40, "only {} tests are named", names.len());
+    let missing: BTreeSet<_> = names.iter().filter(|name| !exists(name)).collect();
+    assert!(missing.is_empty(), "no such tests: {missing:#?}");
+    assert!(!exists("netns::rules::no_such_test") && !exists("unit::no_such_file::links"));
+}
+
+#[test]
+fn every_promise_names_a_test() {
+    // A promise is an item of a list, up to the next item or heading.
+    let document = document();
+    let items: Vec<&str> = document.split("\n- ").skip(1).collect();
+    assert!(items.len() > 20, "only {} promises", items.len());
+    for item in items {
+        let item = item.split("\n#").next().unwrap();
+        assert!(!named_tests(item).is_empty(), "no test keeps this: {item}");
+    }
+}

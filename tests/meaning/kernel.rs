@@ -1,0 +1,252 @@
+//! Runs operations as nf_tables runs rules (`net/netfilter/nf_tables_core.c`, `nft_do_chain`).
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use egress_cni::nft::Verdict;
+use egress_cni::nft::{CtState, Element, Family, Field, Match, Op, Rule, Statement, Test, Value};
+use egress_cni::plan::base::{DENY, REJECT};
+use egress_cni::policy::evaluate::{Original, Packet};
+
+/// What came of a packet.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    pub end: End,
+    /// The comments of the rules whose counters moved, in order.
+    pub counted: Vec<String>,
+    /// The prefixes of the log messages, in order.
+    pub logged: Vec<String>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub enum End {
+    Accept,
+    Deny,
+    Reject,
+    /// No rule gave a verdict: the base chain's policy would accept.
+    #[default]
+    Nothing,
+}
+
+/// The chains and sets of a transaction.
+pub struct Kernel<'a> {
+    first: &'a str,
+    chains: HashMap<&'a str, Vec<&'a Rule>>,
+    sets: HashMap<&'a str, &'a [Element]>,
+}
+
+impl<'a> Kernel<'a> {
+    /// What is there after these operations; a packet starts in the first chain.
+    pub fn holding(ops: &'a [Op]) -> Self {
+        let mut chains: HashMap<&str, Vec<&Rule>> = HashMap::new();
+        let mut sets: HashMap<&str, &[Element]> = HashMap::new();
+        let mut declared = Vec::new();
+        let mut first = None;
+        for op in ops {
+            match op {
+                Op::AddSet(_, set) => declared.push(set.name.as_str()),
+                Op::AddElements(_, set, elements) => {
+                    assert!(declared.contains(&set.as_str()), "no set {set} yet");
+                    assert!(
+                        sets.insert(set, elements).is_none(),
+                        "{set} is filled twice"
+                    );
+                }
+                Op::AddChain(_, name, None) => {
+                    first = first.or(Some(name.as_str()));
+                    assert!(
+                        chains.insert(name, Vec::new()).is_none(),
+                        "two chains {name}"
+                    );
+                }
+                Op::AddRule(_, chain, rule) => {
+                    chains
+                        .get_mut(chain.as_str())
+                        .expect("no chain yet")
+                        .push(rule);
+                }
+                other => panic!("a policy has no business with `{other}`"),
+            }
+        }
+        Self {
+            first: first.expect("a policy has chains"),
+            chains,
+            sets,
+        }
+    }
+
+    /// Walks a packet through the chains: `jump` leaves a place to come back to, `goto` does not.
+    pub fn judge(&self, packet: &Packet) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut stack: Vec<(&str, usize)> = Vec::new();
+        let (mut chain, mut next) = (self.first, 0);
+        loop {
+            let Some(rule) = self.chains[chain].get(next) else {
+                match stack.pop() {
+                    Some(caller) => (chain, next) = caller,
+                    None => return outcome,
+                }
+                continue;
+            };
+            next += 1;
+            match self.rule(rule, packet, &mut outcome) {
+                None => {}
+                Some(Verdict::Accept) => {
+                    outcome.end = End::Accept;
+                    return outcome;
+                }
+                Some(Verdict::Drop) => panic!("a policy denies by way of {DENY}, which counts"),
+                Some(Verdict::Return) => next = usize::MAX,
+                Some(Verdict::Jump(to)) => {
+                    stack.push((chain, next));
+                    (chain, next) = (self.chain(to), 0);
+                }
+                Some(Verdict::Goto(to)) if to == DENY => {
+                    outcome.end = End::Deny;
+                    return outcome;
+                }
+                Some(Verdict::Goto(to)) if to == REJECT => {
+                    outcome.end = End::Reject;
+                    return outcome;
+                }
+                Some(Verdict::Goto(to)) => (chain, next) = (self.chain(to), 0),
+            }
+        }
+    }
+
+    fn chain(&self, name: &str) -> &'a str {
+        self.chains.get_key_value(name).expect("a chain to go to").0
+    }
+
+    /// The statements in their order; the first match that does not hold ends the rule.
+    fn rule<'r>(
+        &self,
+        rule: &'r Rule,
+        packet: &Packet,
+        outcome: &mut Outcome,
+    ) -> Option<&'r Verdict> {
+        for statement in &rule.statements {
+            match statement {
+                Statement::Match(m) if self.holds(m, packet) => {}
+                Statement::Match(_) => return None,
+                Statement::Counter => {
+                    let comment = rule.comment.clone();
+                    outcome
+                        .counted
+                        .push(comment.expect("each counter is somebody's"));
+                }
+                Statement::Log { prefix, .. } => outcome.logged.push(prefix.clone()),
+                Statement::Limit(_) => {} // not reached
+                Statement::Verdict(verdict) => return Some(verdict),
+                other => panic!("a policy has no business with `{other}`"),
+            }
+        }
+        None
+    }
+
+    fn holds(&self, m: &Match, packet: &Packet) -> bool {
+        // A field that is not there ends the rule, whatever the test (NFT_BREAK).
+        let Some(field) = read(m.field, packet) else {
+            return false;
+        };
+        let is = |value: &Value| {
+            let value = value.bytes();
+            assert_eq!(value.len(), field.len(), "{m} compares unequal lengths");
+            value
+        };
+        match &m.test {
+            Test::Is(v) => field == is(v),
+            Test::Not(v) => field != is(v),
+            Test::Below(v) => field < is(v),
+            Test::Above(v) => field > is(v),
+            Test::Between(low, high) => is(low) <= field && field <= is(high),
+            Test::Within(net) => net.contains(&address(&field)),
+            Test::Outside(net) => !net.contains(&address(&field)),
+            Test::In(set) => self.member(set, &field),
+            Test::NotIn(set) => !self.member(set, &field),
+            Test::State(states) => states.contains(&CtState::New), // each packet is its flow's first
+        }
+    }
+
+    fn member(&self, set: &str, field: &[u8]) -> bool {
+        let elements = self.sets.get(set).expect("a set to look in");
+        elements.iter().any(|element| match element {
+            Element::Range(low, high) => {
+                let (low, high) = (low.bytes(), high.bytes());
+                assert_eq!(low.len(), field.len(), "{set} holds something else");
+                low.as_slice() <= field && field <= high.as_slice()
+            }
+            other => panic!("`{other}` is no element of an interval set"),
+        })
+    }
+}
+
+/// A field's bytes as in a register; `None` where the packet has no such field.
+fn read(field: Field, packet: &Packet) -> Option<Vec<u8>> {
+    let family = Family::of(&packet.destination);
+    let ports = |protocol: u8| {
+        let port = packet.port.filter(|_| packet.protocol == protocol)?;
+        Some(port.to_be_bytes().to_vec())
+    };
+    let icmp = |protocol: u8, of: Family| {
+        packet
+            .icmp
+            .filter(|_| packet.protocol == protocol && family == of)
+    };
+    let original = |of: Family| {
+        let address = packet.original?.address;
+        (Family::of(&address) == of).then(|| octets(address))
+    };
+    match field {
+        Field::Nfproto => Some(Value::Nfproto(family).bytes()),
+        Field::L4proto => Some(vec![packet.protocol]),
+        Field::IpDaddr => (family == Family::V4).then(|| octets(packet.destination)),
+        Field::Ip6Daddr => (family == Family::V6).then(|| octets(packet.destination)),
+        Field::TcpDport => ports(6),
+        Field::UdpDport => ports(17),
+        Field::SctpDport => ports(132),
+        Field::IcmpType => icmp(1, Family::V4).map(|(kind, _)| vec![kind]),
+        Field::IcmpCode => icmp(1, Family::V4).map(|(_, code)| vec![code]),
+        Field::Icmpv6Type => icmp(58, Family::V6).map(|(kind, _)| vec![kind]),
+        Field::Icmpv6Code => icmp(58, Family::V6).map(|(_, code)| vec![code]),
+        Field::CtOriginalDaddr => original(Family::V4),
+        Field::CtOriginalDaddr6 => original(Family::V6),
+        Field::CtOriginalDport => packet
+            .original
+            .map(|original| original_port(packet, original).to_vec()),
+        Field::CtState => Some(Vec::new()),
+        Field::FibDaddrType => {
+            const RTN_UNICAST: u32 = 1;
+            let elsewhere = RTN_UNICAST.to_ne_bytes().to_vec();
+            Some(if packet.local {
+                Value::Local.bytes()
+            } else {
+                elsewhere
+            })
+        }
+        Field::Time => {
+            let now = u64::try_from(packet.time.as_nanosecond()).expect("a time after 1970");
+            Some(now.to_be_bytes().to_vec())
+        }
+        other => panic!("a policy has no business with {}", other.as_str()),
+    }
+}
+
+/// `struct nf_conntrack_tuple`, `dst.u.all`: for ICMP it is type and code, else the port or zero.
+fn original_port(packet: &Packet, original: Original) -> [u8; 2] {
+    match packet.icmp {
+        Some((kind, code)) => [kind, code],
+        None => original.port.unwrap_or(0).to_be_bytes(),
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    Value::from(address).bytes()
+}
+
+fn address(bytes: &[u8]) -> IpAddr {
+    match bytes.len() {
+        4 => IpAddr::from(<[u8; 4]>::try_from(bytes).expect("four bytes")),
+        _ => IpAddr::from(<[u8; 16]>::try_from(bytes).expect("an address")),
+    }
+}

@@ -1,0 +1,89 @@
+//! The compiler means what the evaluator says.
+//!
+//! Random policies, written as text and read by the real grammar, are compiled to nf_tables
+//! operations. [`kernel`] runs these for random packets as nf_tables would, and what comes of each
+//! packet (the verdict, what is logged, whose counter moves) must be what `Effective::decide` says.
+
+mod expected;
+mod kernel;
+mod named;
+mod packets;
+mod policies;
+
+use std::fmt::Write;
+
+use egress_cni::nft;
+use egress_cni::plan::compile;
+use egress_cni::policy::effective::Effective;
+use egress_cni::policy::evaluate::Packet;
+use proptest::prelude::*;
+
+use expected::Expected;
+use kernel::Kernel;
+use packets::Pool;
+
+/// Any: the tests only look at where it ends up.
+const LOG_GROUP: u16 = 100;
+
+/// Packets tried on each policy.
+const PACKETS: usize = 40;
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 2 * ProptestConfig::default().cases,
+        max_shrink_iters: 20_000,
+        failure_persistence: Some(Box::new(
+            proptest::test_runner::FileFailurePersistence::Direct("tests/meaning/regressions.txt"),
+        )),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn the_kernel_decides_as_the_evaluator(
+        policy in policies::policy(),
+        seeds in prop::collection::vec(packets::seed(), PACKETS),
+    ) {
+        let pool = Pool::of(&policy);
+        let ops = compile(&policy, LOG_GROUP).add();
+        let kernel = Kernel::holding(&ops);
+        let expected = Expected::of(&policy);
+        for seed in seeds {
+            let packet = pool.packet(&seed);
+            let (found, wanted) = (kernel.judge(&packet), expected.outcome(&packet));
+            prop_assert!(found == wanted, "{}", report(&policy, &packet, &found, &wanted));
+        }
+    }
+}
+
+/// Fails, with all that is needed to see why, if compiler and evaluator disagree.
+fn assert_agreement(policy: &Effective, packet: &Packet) {
+    let ops = compile(policy, LOG_GROUP).add();
+    let kernel = Kernel::holding(&ops);
+    let (found, wanted) = (kernel.judge(packet), Expected::of(policy).outcome(packet));
+    assert!(
+        found == wanted,
+        "{}",
+        report(policy, packet, &found, &wanted)
+    );
+}
+
+fn report(
+    policy: &Effective,
+    packet: &Packet,
+    found: &kernel::Outcome,
+    wanted: &kernel::Outcome,
+) -> String {
+    let mut text = String::new();
+    for tier in &policy.tiers {
+        let audit = if tier.audit { " (audit)" } else { "" };
+        let _ = writeln!(text, "\n{}{audit}:\n{}", tier.tier, tier.text);
+    }
+    let ops = nft::text(&compile(policy, LOG_GROUP).add());
+    let _ = writeln!(
+        text,
+        "\ndefault: {:?}, audit {}\nfacts: {:?}\n{ops}\npacket: {packet:#?}\n\
+         the kernel would: {found:#?}\nthe evaluator says: {wanted:#?}",
+        policy.default_action, policy.default_audit, policy.facts
+    );
+    text
+}

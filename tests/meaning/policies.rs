@@ -1,0 +1,208 @@
+//! Random policies, as text that the real grammar reads.
+
+use egress_cni::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// Addresses that meet: neighbours, one in the other, ends of the address space.
+const ADDRESSES: [&str; 30] = [
+    "0.0.0.0/0",
+    "0.0.0.0/1",
+    "128.0.0.0/1",
+    "0.0.0.0-9.255.255.255",
+    "240.0.0.0-255.255.255.255",
+    "255.255.255.255",
+    "10.0.0.0/8",
+    "10.1.0.0/16",
+    "10.1.2.0/23",
+    "10.1.2.3",
+    "10.1.2.4-10.1.2.9",
+    "10.244.0.0/16",
+    "10.96.0.10",
+    "203.0.113.0/25",
+    "203.0.113.128/25",
+    "203.0.113.7",
+    "203.0.113.5-203.0.113.130",
+    "169.254.0.0/16",
+    "169.254.20.10",
+    "100.64.0.0/10",
+    "::/0",
+    "::/1",
+    "8000::/1",
+    "2001:db8::/32",
+    "2001:db8::/33",
+    "2001:db8::7",
+    "2001:db8::5-2001:db8::ffff:1",
+    "fd44::/48",
+    "fd44::a",
+    "ffff:ffff:ffff:ffff:ffff:ffff:ffff:0-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+];
+
+const KEYWORDS: [&str; 7] = [
+    "any", "Internet", "PRIVATE", "cluster", "node", "metadata", "dns",
+];
+
+const PORTS: [&str; 26] = [
+    "tcp",
+    "UDP",
+    "sctp",
+    "53/udp",
+    "53/tcp",
+    "443/tcp",
+    "444/tcp",
+    "1/tcp",
+    "65535/tcp",
+    "1-65535/tcp",
+    "1-52/udp",
+    "54-65535/udp",
+    "50-60/udp",
+    "80-443/sctp",
+    "53/sctp",
+    "icmp",
+    "icmp/8",
+    "icmp/3/4",
+    "icmp/0/0",
+    "icmpv6",
+    "icmpv6/128",
+    "icmpv6/1/3",
+    "proto/47",
+    "proto/17",
+    "proto/1",
+    "proto/0",
+];
+
+const OPTIONS: [&str; 9] = [
+    "log",
+    "log=5/s",
+    "priority=0",
+    "priority=999",
+    "priority=65535",
+    "until=2026-06-01T12:00:00Z",
+    "until=1970-01-01T00:00:00Z",
+    "until=2026-05-31T23:59:59.5Z",
+    "until=9999-12-30T00:00:00Z",
+];
+
+const TIERS: [Tier; 5] = [
+    Tier::ClusterEnforced,
+    Tier::NamespaceEnforced,
+    Tier::Pod,
+    Tier::NamespaceDefaults,
+    Tier::ClusterDefaults,
+];
+
+pub fn policy() -> impl Strategy<Value = Effective> {
+    let tier = (prop::collection::vec(rule(), 0..6), any::<bool>());
+    let tiers = prop::collection::vec(tier, TIERS.len());
+    let default = select(vec![DefaultAction::Allow, DefaultAction::Deny]);
+    (tiers, any::<bool>(), default, any::<bool>(), facts()).prop_map(
+        |(tiers, dns_allowed, default_action, default_audit, facts)| {
+            let mut parsed: Vec<TierRules> = TIERS
+                .iter()
+                .zip(tiers)
+                .map(|(tier, (lines, audit))| {
+                    let text = readable(lines, &facts).join("\n");
+                    TierRules::parse(*tier, "random", &text, audit).expect("each line was read")
+                })
+                .collect();
+            if dns_allowed && !facts.dns.is_empty() {
+                let allowance = TierRules::parse(Tier::Dns, "built in", "allow to dns", false);
+                parsed.push(allowance.expect("is a rule"));
+            }
+            Effective::new(parsed, default_action, default_audit, facts)
+                .expect("unknown keywords were left out")
+        },
+    )
+}
+
+fn facts() -> impl Strategy<Value = Facts> {
+    let facts = |cluster: &[&str], dns: &[&str]| Facts {
+        cluster: cluster.iter().map(|n| n.parse().expect("net")).collect(),
+        dns: dns.iter().map(|a| a.parse().expect("address")).collect(),
+    };
+    let usual = ["10.244.0.0/16", "10.96.0.0/12", "fd44::/48"];
+    select(vec![
+        facts(&usual, &["10.96.0.10", "169.254.20.10", "fd44::a"]),
+        facts(&usual, &["10.96.0.10"]),
+        facts(&usual, &["fd44::a", "fd44::b"]),
+        facts(&usual, &[]),
+        // public addresses and a metadata service inside the cluster
+        facts(&["203.0.113.0/25", "169.254.169.254/32"], &["203.0.113.7"]),
+        facts(&["0.0.0.0/0", "::/0"], &["10.1.2.3"]),
+        facts(&[], &["10.1.2.3", "10.1.2.4", "2001:db8::7"]),
+        facts(&[], &[]),
+    ])
+}
+
+/// Those lines that are rules. The grammar refuses rules that can never match, and a policy refuses
+/// keywords that stand for nothing; any other refusal is a fault of this test.
+fn readable(lines: Vec<String>, facts: &Facts) -> Vec<String> {
+    let readable = |line: &String| {
+        let reading = TierRules::parse(Tier::Pod, "random", line, false).and_then(|tier| {
+            Effective::new(vec![tier], DefaultAction::Allow, false, facts.clone())
+        });
+        reading
+            .map_err(|faults| {
+                let faults = faults.to_string();
+                let known = ["can never match", "stands for nothing"];
+                assert!(known.iter().any(|k| faults.contains(k)), "{faults}");
+            })
+            .is_ok()
+    };
+    lines
+        .into_iter()
+        .filter(readable)
+        .enumerate()
+        .map(|(n, line)| line.replace("rule-number", &format!("rule-{n}")))
+        .collect()
+}
+
+/// One line. The name becomes unique when the line is placed.
+fn rule() -> impl Strategy<Value = String> {
+    let verb = prop_oneof![
+        3 => Just("allow"), 3 => Just("deny"), 2 => Just("reject"), 2 => Just("pass"),
+    ];
+    let ports = prop_oneof![
+        1 => Just(Vec::new()),
+        2 => prop::collection::vec(select(&PORTS[..]), 1..5),
+    ];
+    let to = prop_oneof![1 => Just(Vec::new()), 3 => targets(1..5)];
+    let except = prop_oneof![2 => Just(Vec::new()), 1 => targets(1..4)];
+    let options = prop::sample::subsequence(&OPTIONS[..], 0..3).prop_filter(
+        "an option may be given once",
+        |options| {
+            let mut keys: Vec<_> = options.iter().map(|o| o.split('=').next()).collect();
+            keys.dedup();
+            keys.len() == options.len()
+        },
+    );
+    (verb, ports, to, except, options, any::<bool>()).prop_map(
+        |(verb, ports, to, except, options, named)| {
+            let mut words = vec![verb.to_owned()];
+            let list = |items: &[&str]| items.join(", ");
+            if !ports.is_empty() {
+                words.push(list(&ports));
+            }
+            if !to.is_empty() {
+                words.push(format!("to {}", list(&to)));
+            }
+            if !except.is_empty() {
+                words.push(format!("except {}", list(&except)));
+            }
+            // `pass` decides nothing, and the grammar lets it log nothing
+            let allowed = options
+                .iter()
+                .filter(|o| verb != "pass" || !o.starts_with("log"));
+            words.extend(allowed.map(|o| (*o).to_owned()));
+            if named {
+                words.push("name=rule-number".to_owned());
+            }
+            words.join(" ")
+        },
+    )
+}
+
+fn targets(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<&'static str>> {
+    let target = prop_oneof![select(&ADDRESSES[..]), select(&KEYWORDS[..])];
+    prop::collection::vec(target, count)
+}

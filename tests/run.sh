@@ -1,0 +1,111 @@
+#!/bin/bash
+# Every test. Installs what is missing, and says what. Nothing is skipped: what can't run, fails.
+# The last line is `N passed, N failed`.
+#
+#   tests/run.sh              all of it
+#   tests/run.sh STEP...      only these: format clippy deny unit demo kernel
+set -uo pipefail
+cd "$(dirname "$0")/.."
+. install/prepare.sh
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
+
+need_root tests/run.sh
+need iproute2=ip iptables=iptables nftables=nft conntrack=conntrack strace=strace \
+  python3=/usr/bin/python3 python3-scapy=/usr/lib/python3/dist-packages/scapy procps=sysctl \
+  util-linux=unshare gcc=cc libc6-dev=/usr/include/stdlib.h kmod=modprobe \
+  ca-certificates=/etc/ssl/certs/ca-certificates.crt \
+  qemu-system-x86=qemu-system-x86_64 busybox-static=busybox cpio=cpio || exit 1
+need_cni_plugins || exit 1
+need_rust
+if [ ! -d /proc/sys/net/bridge ]; then
+  say "loading br_netfilter, with which half of the tests on bridges run"
+  modprobe br_netfilter || die "no br_netfilter in this kernel"
+fi
+
+passed=0 failed=0
+output=$(mktemp)
+trap 'rm -f "$output"' EXIT
+
+# count NAME STATUS PASSED FAILED: adds to the sums. A command that fails has at least one failure.
+count() {
+  local bad=$4
+  [ "$2" != 0 ] && [ "$bad" = 0 ] && bad=1
+  passed=$((passed + $3)) failed=$((failed + bad))
+  say "$1: $3 passed, $bad failed"
+}
+
+# one NAME COMMAND...: a check that passes or fails as a whole.
+one() {
+  local name=$1 status
+  shift
+  say "$name"
+  "$@"
+  status=$?
+  count "$name" $status $((status == 0)) 0
+}
+
+# tests NAME COMMAND...: what prints the results of Rust's test runner. An ignored test is a failure.
+tests() {
+  local name=$1 status sums
+  shift
+  say "$name"
+  "$@" 2>&1 | tee "$output"
+  status=$?
+  sums=$(awk '/^test result:/ { p += $4; f += $6 + $8 } END { print p + 0, f + 0 }' "$output")
+  count "$name" $status ${sums% *} ${sums#* }
+}
+
+# demo NAME COMMAND...: the demo, which says `N of M as expected`.
+demo() {
+  local name=$1 status sums
+  shift
+  say "$name"
+  "$@" 2>&1 | tee "$output"
+  status=$?
+  sums=$(sed -n 's/^\([0-9]*\) of \([0-9]*\) as expected.*/\1 \2/p' "$output" | tail -n1)
+  sums=${sums:-0 0}
+  count "$name" $status ${sums% *} $((${sums#* } - ${sums% *}))
+}
+
+step_format() { one "format" cargo fmt --check; }
+
+step_clippy() { one "clippy" cargo clippy --locked --all-targets -- -D warnings; }
+
+# Licences, banned crates and sources. Advisories need the advisory database from the network, and
+# change without a change of ours: `cargo deny check advisories`, by hand and before a release.
+step_deny() {
+  if ! command -v cargo-deny >/dev/null; then
+    say "installing with cargo: cargo-deny (takes minutes, once)"
+    cargo install --quiet --locked --debug cargo-deny
+    PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
+  fi
+  one "cargo deny" cargo deny check bans licenses sources
+}
+
+step_unit() { tests "unit, integration and namespace tests" cargo test --locked --no-fail-fast; }
+
+step_demo() { demo "demo" install/demo.sh; }
+
+# The core of the namespace tests and the demo under an older kernel.
+step_kernel() {
+  local binary names
+  names=$(sed 's/#.*//' tests/vm/core.txt)
+  binary=$(cargo test --locked --quiet --test netns --no-run --message-format=json |
+    sed -n 's/.*"executable":"\([^"]*\/netns-[^"]*\)".*/\1/p')
+  [ -x "$binary" ] || { count "older kernel" 1 0 1; return; }
+  # shellcheck disable=SC2086 # one word a test
+  tests "older kernel: namespace tests" tests/vm/run.sh "$binary" --exact --test-threads=1 $names
+  [ "$(wc -w <<<"$names")" = "$(grep -c '^test .* \.\.\. ' "$output")" ] ||
+    count "older kernel: a test of tests/vm/core.txt does not exist" 1 0 1
+  build
+  demo "older kernel: demo" tests/vm/run.sh env DEMO_PATIENCE=10 unshare --mount --net --pid --fork --kill-child \
+    --mount-proc /usr/bin/python3 install/demo/main.py "$BINARY" "$(cni_plugins)"
+}
+
+[ $# -gt 0 ] || set -- format clippy deny unit demo kernel
+for step in "$@"; do
+  declare -F "step_$step" >/dev/null || die "no step $step: format clippy deny unit demo kernel"
+  "step_$step"
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
