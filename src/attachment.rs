@@ -21,18 +21,26 @@ pub const LAYOUT: u32 = 1;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
+    /// [`LAYOUT`] of the plugin that wrote it.
     pub layout: u32,
+    /// The conflist's `name`.
     pub network: String,
+    /// `CNI_CONTAINERID`
     #[serde(rename = "containerID")]
     pub container_id: String,
+    /// `CNI_IFNAME`
     pub ifname: String,
+    /// `K8S_POD_NAMESPACE`
     pub namespace: Option<String>,
+    /// `K8S_POD_NAME`
     pub pod: Option<String>,
+    /// `K8S_POD_UID`
     pub uid: Option<String>,
     /// The index of the host's side of the veth: its name may be reused, this is not.
     pub veth_index: u32,
     /// The uplink's index, if there are egress addresses.
     pub uplink: Option<u32>,
+    /// The NFLOG group of its log rules.
     pub log_group: u16,
     /// What the kernel holds.
     #[serde(flatten)]
@@ -43,6 +51,7 @@ pub struct Record {
 
 /// Why a pod's traffic can't be judged on this node.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each message says what it is about
 pub enum Unenforceable {
     #[error(
         "{ifname} is a {kind}, not a veth: its packets do not pass this node's netfilter hooks"
@@ -76,6 +85,7 @@ pub enum Unenforceable {
 
 /// What went wrong while the attachment was looked at.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each message says what it is about
 pub enum Error {
     #[error("cannot be enforced here: {0}")]
     Unenforceable(#[from] Unenforceable),
@@ -86,10 +96,15 @@ pub enum Error {
 /// An attachment as the node sees it, before any policy.
 #[derive(Debug, Clone)]
 pub struct Attachment {
+    /// The host's side of the veth.
     pub veth: Link,
+    /// The MAC of the pod's side.
     pub mac: [u8; 6],
+    /// The pod's addresses, link-local IPv6 ones apart.
     pub addresses: Vec<IpAddr>,
+    /// Its link-local IPv6 addresses, and the one that its MAC gives.
     pub link_local: Vec<Ipv6Addr>,
+    /// The bridge to which its packets are sent.
     pub bridge: Option<Bridge>,
 }
 

@@ -4,26 +4,37 @@
 //! when the answer is good, 1 when it is not (a fault found, a packet denied, nothing there) or
 //! when it failed, and 2 when it was called wrongly.
 
-pub mod output;
-
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod logs;
+
 /// Egress control for Kubernetes nodes: a CNI plugin chained after any primary CNI.
 ///
-/// A container runtime starts it with CNI_COMMAND in the environment. By hand, it explains itself.
+/// A container runtime starts it with CNI_COMMAND in the environment. By hand, it is a tool to
+/// look at what the plugin does on this node.
 #[derive(Debug, Parser)]
 #[command(name = "egress-cni", version, max_term_width = 100)]
-pub struct Cli {
+struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Logs(logs::Args),
+}
 
 /// Reads the command line and carries it out.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {}
+    let outcome = match Cli::parse().command {
+        Command::Logs(args) => logs::main(&args).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        // Nobody is left to be told if this fails.
+        let _ = writeln!(io::stderr(), "egress-cni: {error}");
+        ExitCode::FAILURE
+    })
 }

@@ -13,12 +13,13 @@ mod ndp;
 pub mod neighbour;
 mod netlink;
 mod netns;
+pub mod nflog;
 mod packet_socket;
 pub mod route;
 mod rtnl;
 pub mod tc;
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;
 mod wait;
 
 pub use error::Error;

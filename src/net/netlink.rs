@@ -66,6 +66,11 @@ impl Netlink {
         })
     }
 
+    /// The socket itself, for what arrives without having been asked for.
+    pub(super) fn into_socket(self) -> Socket {
+        self.socket
+    }
+
     /// Sends a request that changes something and waits for the kernel's acknowledgement.
     pub(super) fn change<M: NetlinkSerializable>(
         &mut self,
@@ -237,7 +242,7 @@ fn timeout(operation: &str) -> Error {
 }
 
 /// Splits off the first message of a datagram. None: its length doesn't fit.
-fn split_message(bytes: &[u8]) -> Option<(NetlinkBuffer<&[u8]>, &[u8])> {
+pub(super) fn split_message(bytes: &[u8]) -> Option<(NetlinkBuffer<&[u8]>, &[u8])> {
     let length = NetlinkBuffer::new_checked(bytes).ok()?.length() as usize;
     let (message, _) = bytes.split_at_checked(length)?;
     let after = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();

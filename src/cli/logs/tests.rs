@@ -1,0 +1,225 @@
+//! The whole command but for its process: rules that log, packets, lines.
+
+use std::io::{PipeReader, Read, pipe};
+use std::net::UdpSocket;
+
+use clap::Parser;
+
+use super::pods::tests::attach;
+use super::*;
+use crate::net::test_support::{in_fresh_netns, ip, run, soon};
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    args: Args,
+}
+
+fn args(state: &std::path::Path, rest: &str) -> Args {
+    let state = state.to_str().unwrap();
+    let words = ["logs", "--state-dir", state]
+        .into_iter()
+        .chain(rest.split_whitespace());
+    Cli::try_parse_from(words).unwrap().args
+}
+
+/// A node on which what two pods send to ports 7000 and 7001 is logged; so is port 7002, for
+/// somebody else. The pods are addresses of lo.
+fn node() -> tempfile::TempDir {
+    ip("addr add 10.0.0.2/32 dev lo");
+    ip("addr add fd00::3/128 dev lo nodad");
+    let log = |port, prefix: &str| {
+        format!(
+            "add rule inet t in udp dport {port} log prefix \"{prefix}\" group 100 snaplen 128; "
+        )
+    };
+    let rules = "add table inet t; \
+                 add chain inet t in { type filter hook prerouting priority 0; }; "
+        .to_owned()
+        + &log(7000, "egress-cni pod:erp deny")
+        + &log(7001, "egress-cni cluster-defaults:3 allow")
+        + &log(7002, "somebody else");
+    run("nft", &[&rules]);
+    let dir = tempfile::tempdir().unwrap();
+    attach(dir.path(), "web", 7, &["10.0.0.2"], &["203.0.113.10"]);
+    attach(dir.path(), "db", 8, &["fd00::3"], &[]);
+    dir
+}
+
+/// Sends from pod `web`, from port 4000.
+fn send_from_web(port: u16) {
+    let socket = UdpSocket::bind("10.0.0.2:4000").unwrap();
+    // Where nobody listens, the answer to an earlier one may be told now.
+    let _ = socket.send_to(b"x", ("127.0.0.1", port));
+}
+
+/// Sends from pod `db`, from port 4000.
+fn send_from_db(port: u16) {
+    let socket = UdpSocket::bind("[fd00::3]:4000").unwrap();
+    let _ = socket.send_to(b"x", ("::1", port));
+}
+
+/// Prints until the arguments say that it is enough.
+fn printed(log: &mut Log, args: &Args) -> String {
+    let (_never, stop) = nothing();
+    let (mut reader, mut writer) = pipe().unwrap();
+    log.print(args, stop.as_fd(), &mut writer).unwrap();
+    drop(writer);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Something on which there is nothing to read while the first part lives.
+fn nothing() -> (std::io::PipeWriter, PipeReader) {
+    let (reader, writer) = pipe().unwrap();
+    (writer, reader)
+}
+
+/// The lines without their times, which are checked for their form.
+fn untimed(text: &str) -> Vec<&str> {
+    text.lines()
+        .map(|line| {
+            let (time, rest) = line.split_once(' ').unwrap();
+            assert!(time.ends_with('Z') && time.parse::<jiff::Timestamp>().is_ok());
+            rest
+        })
+        .collect()
+}
+
+const WEB_7000: &str =
+    "shop/web deny pod:erp udp 10.0.0.2:4000 -> 127.0.0.1:7000 egress-ip=203.0.113.10";
+const WEB_7001: &str =
+    "shop/web allow cluster-defaults:3 udp 10.0.0.2:4000 -> 127.0.0.1:7001 egress-ip=203.0.113.10";
+const DB_7000: &str = "shop/db deny pod:erp udp [fd00::3]:4000 -> [::1]:7000";
+
+#[test]
+fn prints_what_rules_log_from_now_on() {
+    in_fresh_netns(|| {
+        let state = node();
+        send_from_web(7000); // before
+        let args = args(state.path(), "--count 3");
+        let mut log = Log::open(&args).unwrap();
+        send_from_web(7002); // somebody else's
+        send_from_web(7000);
+        send_from_db(7000);
+        send_from_web(7001);
+        send_from_db(7001); // beyond the count
+        let text = printed(&mut log, &args);
+        assert_eq!(untimed(&text), [WEB_7000, DB_7000, WEB_7001]);
+    });
+}
+
+#[test]
+fn prints_only_what_is_asked_for() {
+    in_fresh_netns(|| {
+        let state = node();
+        for (filter, wanted) in [
+            ("--pod web", &[WEB_7000, WEB_7001][..]),
+            ("--pod db", &[DB_7000]),
+            ("--rule cluster-defaults:3", &[WEB_7001]),
+            ("--verdict deny --namespace shop", &[WEB_7000, DB_7000]),
+            ("--verdict deny,allow -f", &[WEB_7000, DB_7000, WEB_7001]),
+            ("--namespace other", &[]),
+            ("--verdict reject", &[]),
+        ] {
+            let args = args(state.path(), &format!("{filter} --for 1"));
+            let mut log = Log::open(&args).unwrap();
+            send_from_web(7000);
+            send_from_db(7000);
+            send_from_web(7001);
+            assert_eq!(untimed(&printed(&mut log, &args)), wanted, "{filter}");
+        }
+    });
+}
+
+#[test]
+fn json_is_one_object_a_line() {
+    in_fresh_netns(|| {
+        let state = node();
+        let args = args(state.path(), "--count 2 -o json");
+        let mut log = Log::open(&args).unwrap();
+        send_from_web(7000);
+        send_from_db(7000);
+        let text = printed(&mut log, &args);
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(lines.len(), 2);
+        assert_eq!(lines[0]["egressIP"], "203.0.113.10");
+        assert_eq!(lines[0]["interface"], "lo");
+        assert_eq!(lines[1]["pod"], "db");
+        assert_eq!(lines[1]["destinationPort"], 7000);
+    });
+}
+
+#[test]
+fn ends_when_nobody_reads_or_somebody_stops_it() {
+    in_fresh_netns(|| {
+        let state = node();
+        let args = args(state.path(), "--for 60");
+        let mut log = Log::open(&args).unwrap();
+        let limit = soon();
+
+        let (_never, stop) = nothing();
+        let (reader, mut writer) = pipe().unwrap();
+        drop(reader);
+        log.print(&args, stop.as_fd(), &mut writer).unwrap();
+
+        // As a signal would.
+        let (mut ring, stop) = nothing();
+        ring.write_all(b"x").unwrap();
+        let (_reader, mut writer) = pipe().unwrap();
+        log.print(&args, stop.as_fd(), &mut writer).unwrap();
+        assert!(Instant::now() < limit);
+    });
+}
+
+#[test]
+fn a_reader_that_stands_still_can_be_left() {
+    let (_reader, mut writer) = pipe().unwrap();
+    let (mut ring, stop) = nothing();
+    let line = "x".repeat(100) + "\n";
+    // A pipe holds 64 KiB, by whole pages: fill it to less than one.
+    for _ in 0..16 {
+        writer.write_all(&[b'x'; 4096]).unwrap();
+    }
+    ring.write_all(b"x").unwrap();
+    let written = write_line(&line, stop.as_fd(), &mut writer).unwrap();
+    assert!(matches!(written, Written::Stopped));
+}
+
+#[test]
+fn losses_are_told_as_far_as_they_are_known() {
+    let told = [(0, true), (5, true), (5, false)]
+        .map(|(messages, more)| how_many(Lost { messages, more }));
+    assert_eq!(told, ["an unknown number of", "more than 5", "5"]);
+}
+
+#[test]
+fn help_names_every_field() {
+    use clap::CommandFactory;
+    let help = Cli::command().render_long_help().to_string();
+    let line = Line {
+        time: jiff::Timestamp::UNIX_EPOCH,
+        namespace: Some(String::new()),
+        pod: Some(String::new()),
+        verdict: Verdict::Deny,
+        rule: String::new(),
+        protocol: Some(String::new()),
+        source: [0, 0, 0, 0].into(),
+        source_port: Some(0),
+        destination: [0, 0, 0, 0].into(),
+        destination_port: Some(0),
+        icmp_type: Some(0),
+        icmp_code: Some(0),
+        interface: Some(String::new()),
+        egress_ip: Some([0, 0, 0, 0].into()),
+    };
+    let json = serde_json::to_value(&line).unwrap();
+    let documented: Vec<&str> = help.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    for field in json.as_object().unwrap().keys() {
+        assert!(documented.contains(&field.as_str()), "{field}: {help}");
+    }
+}
