@@ -105,7 +105,10 @@ pub(super) fn shown(address: IpAddr, traffic: Option<&Ports>) -> String {
     match traffic {
         None => address.to_string(),
         Some(Ports::Transport(_, range)) if *range == (0..=u16::MAX) => {
-            format!("{address}/{}", traffic.map(Ports::to_string).unwrap_or_default())
+            format!(
+                "{address}/{}",
+                traffic.map(Ports::to_string).unwrap_or_default()
+            )
         }
         Some(ports @ Ports::Transport(..)) if address.is_ipv6() => format!("[{address}]:{ports}"),
         Some(ports @ Ports::Transport(..)) => format!("{address}:{ports}"),
@@ -116,7 +119,9 @@ pub(super) fn shown(address: IpAddr, traffic: Option<&Ports>) -> String {
 /// All addresses of a name, as this machine's resolver knows them.
 pub(super) fn resolve(name: &str) -> Result<Vec<IpAddr>, String> {
     let failed = |why: String| format!("cannot resolve {name}: {why}");
-    let found = (name, 0).to_socket_addrs().map_err(|e| failed(e.to_string()))?;
+    let found = (name, 0)
+        .to_socket_addrs()
+        .map_err(|e| failed(e.to_string()))?;
     let mut addresses: Vec<IpAddr> = found.map(|socket| socket.ip()).collect();
     addresses.sort();
     addresses.dedup();
@@ -192,7 +197,10 @@ mod tests {
         for (text, expected) in [
             ("203.0.113.7", "Address(203.0.113.7) everything"),
             ("203.0.113.7:443/tcp", "Address(203.0.113.7) 443/tcp"),
-            ("203.0.113.7:8000-8100/udp", "Address(203.0.113.7) 8000-8100/udp"),
+            (
+                "203.0.113.7:8000-8100/udp",
+                "Address(203.0.113.7) 8000-8100/udp",
+            ),
             ("203.0.113.7/sctp", "Address(203.0.113.7) sctp"),
             ("203.0.113.7/icmp/8", "Address(203.0.113.7) icmp/8"),
             ("203.0.113.7/proto/47", "Address(203.0.113.7) proto/47"),
@@ -217,7 +225,10 @@ mod tests {
                 "203.0.113.7:443/tpc",
                 "expected `tcp`, `udp` or `sctp` behind the port, found `tpc`; did you mean `443/tcp`?",
             ),
-            ("203.0.113.999:1/tcp", "expected an address, found `203.0.113.999`"),
+            (
+                "203.0.113.999:1/tcp",
+                "expected an address, found `203.0.113.999`",
+            ),
             ("[2001:db8::1:443/tcp", "the `[` has no `]`"),
             (
                 "2001:db8::1/icmp/8",

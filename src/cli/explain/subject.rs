@@ -142,8 +142,11 @@ impl Files<'_> {
         let found = match self.namespace_manifest {
             Some(path) => {
                 let own = Manifest::read(path)?;
-                let any = own.namespace(wanted.as_deref())?.or(own.namespace(None)?);
-                Some(any.ok_or_else(|| own.without_namespace())?)
+                let found = match own.namespace(wanted.as_deref())? {
+                    None => own.namespace(None)?,
+                    found => found,
+                };
+                Some(found.ok_or_else(|| own.without_namespace())?)
             }
             None => match manifest {
                 Some(manifest) => {
@@ -277,7 +280,12 @@ fn is_called(record: &Record, id: &AttachmentId, source: &str, namespace: Option
 }
 
 fn one_line(record: &Record) -> String {
-    let addresses: Vec<String> = record.plan.addresses.iter().map(IpAddr::to_string).collect();
+    let addresses: Vec<String> = record
+        .plan
+        .addresses
+        .iter()
+        .map(IpAddr::to_string)
+        .collect();
     format!(
         "  {}  {}  interface {}  {}",
         record.plan.id,

@@ -49,7 +49,11 @@ pub(super) fn samples(
         .flat_map(|tier| &tier.rules)
         .flat_map(|rule| &rule.ports)
         .collect();
-    let icmp = if base.destination.is_ipv4() { ICMP } else { ICMPV6 };
+    let icmp = if base.destination.is_ipv4() {
+        ICMP
+    } else {
+        ICMPV6
+    };
     let mut found = Vec::new();
     for transport in TRANSPORTS {
         let range = match asked {
@@ -152,12 +156,20 @@ fn icmp_samples(
         },
     };
     let mut found = Vec::new();
-    for of_kind in kinds.iter().copied().filter(|k| kind.is_none_or(|kind| kind == *k)) {
+    for of_kind in kinds
+        .iter()
+        .copied()
+        .filter(|k| kind.is_none_or(|kind| kind == *k))
+    {
         let codes: BTreeSet<u8> = named
             .iter()
             .filter_map(|(kind, code)| code.filter(|_| *kind == of_kind))
             .collect();
-        for of_code in codes.iter().copied().filter(|c| code.is_none_or(|code| code == *c)) {
+        for of_code in codes
+            .iter()
+            .copied()
+            .filter(|c| code.is_none_or(|code| code == *c))
+        {
             let traffic = Traffic::Icmp(Some(of_kind), Some(of_code));
             found.push(sample(traffic, of_kind, of_code));
         }
@@ -178,7 +190,11 @@ pub(super) fn echo_request(protocol: u8) -> u8 {
 
 /// Whether a packet is a ping.
 pub(super) fn is_echo_request(packet: &Packet) -> bool {
-    let own = if packet.destination.is_ipv4() { ICMP } else { ICMPV6 };
+    let own = if packet.destination.is_ipv4() {
+        ICMP
+    } else {
+        ICMPV6
+    };
     let kind = packet.icmp.map(|(kind, _)| kind);
     packet.protocol == own && kind == Some(echo_request(own))
 }
@@ -214,7 +230,9 @@ pub(super) fn describe(some: &[Traffic], all: &[Traffic], ipv4: bool) -> Vec<Str
         for traffic in some {
             match (*traffic, merged.last_mut()) {
                 (Traffic::Ports(t, ..), _) if t != transport => {}
-                (Traffic::Ports(_, first, last), Some(before)) if before.1.checked_add(1) == Some(first) => {
+                (Traffic::Ports(_, first, last), Some(before))
+                    if before.1.checked_add(1) == Some(first) =>
+                {
                     before.1 = last;
                 }
                 (Traffic::Ports(_, first, last), _) => merged.push((first, last)),
@@ -222,7 +240,11 @@ pub(super) fn describe(some: &[Traffic], all: &[Traffic], ipv4: bool) -> Vec<Str
             }
         }
         words.extend(merged.into_iter().map(|(first, last)| {
-            let first = if (first, last) == (1, u16::MAX) { 0 } else { first };
+            let first = if (first, last) == (1, u16::MAX) {
+                0
+            } else {
+                first
+            };
             Ports::Transport(transport, first..=last).to_string()
         }));
     }
