@@ -48,14 +48,15 @@ use subject::{Files, Subject, SubjectError};
 /// defaultAction, defaultAudit, clusterCIDRs, clusterDNS, notes. An answer: destination, via,
 /// traffic (a list), verdict (allow, deny, reject, would-deny, would-reject), passes, rule (as in
 /// log lines), logged, logPrefix, egressIPs (none: the primary CNI's choice), and steps, the rules
-/// that were looked at: tier, source, line, text, audit, logged, result (decides, passes on, not
+/// that were looked at: rule, tier, source, line, text, audit, logged, result (decides, passes on, not
 /// reached, expired, except, other family, other address, other protocol, other port, other ICMP
 /// type).
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment, allow_missing_positional = true)]
 pub(super) struct Args {
-    /// An attached pod: NAMESPACE/POD, POD, the attachment's id or the pod's address. With
-    /// --manifest, which workload of several: NAME or KIND/NAME
+    /// An attached pod: NAMESPACE/POD, POD, the attachment's id or the pod's address;
+    /// with --manifest, which workload of several: NAME or KIND/NAME
+    #[arg(verbatim_doc_comment)]
     source: Option<String>,
     /// Where the packet goes: ADDRESS, ADDRESS:PORT/PROTOCOL, ADDRESS/PROTOCOL, or a name
     #[arg(required = true)]

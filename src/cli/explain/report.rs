@@ -87,9 +87,9 @@ pub(super) struct Answer {
     /// What a log message begins with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_prefix: Option<String>,
-    /// The addresses of which the outside sees one; empty: as the primary CNI decides.
+    /// Addresses or networks, out of which the outside sees one address; empty: as the primary CNI decides.
     #[serde(rename = "egressIPs")]
-    pub egress_ips: Vec<IpNet>,
+    pub egress_ips: Vec<String>,
     pub steps: Vec<StepLine>,
 }
 
@@ -97,6 +97,8 @@ pub(super) struct Answer {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct StepLine {
+    /// As in log lines: `pod:erp`.
+    pub rule: String,
     pub tier: &'static str,
     pub source: String,
     pub line: usize,
@@ -236,7 +238,7 @@ fn matched<'t>(trace: &'t Trace<'_>) -> impl Iterator<Item = *const Rule> + use<
 fn answer(
     group: &Group<'_>,
     traffic: Vec<String>,
-    egress_ips: Vec<IpNet>,
+    egress_ips: Vec<String>,
     steps: Vec<StepLine>,
     to: IpAddr,
     question: &Question,
@@ -269,15 +271,19 @@ fn answer(
     }
 }
 
-/// The addresses of which the outside sees one.
-fn egress(subject: &Subject, packet: &Packet) -> Vec<IpNet> {
+/// Out of which the outside sees one address.
+fn egress(subject: &Subject, packet: &Packet) -> Vec<String> {
     let to = packet.destination;
     let inside = class::contains(&subject.policy.facts.cluster, to) || keeps_source(to);
     if inside || packet.local {
         return Vec::new();
     }
     let of_family = |net: &&IpNet| net.addr().is_ipv4() == to.is_ipv4();
-    subject.egress.iter().filter(of_family).copied().collect()
+    let shown = |net: &IpNet| match net.prefix_len() == net.max_prefix_len() {
+        true => net.addr().to_string(),
+        false => net.to_string(),
+    };
+    subject.egress.iter().filter(of_family).map(shown).collect()
 }
 
 /// The rules that were looked at, or all of the policy.
@@ -309,6 +315,7 @@ fn result(step: &Step<'_>) -> &'static str {
 fn step_line(tier: &TierRules, rule: &Rule, result: &'static str) -> StepLine {
     let audited = tier.audit && matches!(rule.verb, Verb::Deny | Verb::Reject);
     StepLine {
+        rule: format!("{}:{}", tier.tier, rule.label()),
         tier: tier.tier.as_str(),
         source: tier.source.clone(),
         line: rule.line,

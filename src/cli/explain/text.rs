@@ -59,20 +59,23 @@ fn table(out: &mut String, report: &Report, answers: &[Answer], all: bool, colou
     let Some(first) = answers.first() else {
         return;
     };
-    let verdict = toned("DEPENDS", Tone::Warning, colour);
-    line(
-        out,
-        &format!(
-            "{verdict}  {} -> {}: on the protocol or the port",
-            report.source.title,
-            asked(first)
-        ),
-    );
+    let same = answers.iter().all(|answer| answer.verdict == first.verdict);
+    let (verdict, why) = if same {
+        (
+            headline(first, colour),
+            "whatever the protocol and port, by several rules",
+        )
+    } else {
+        let depends = toned("DEPENDS", Tone::Warning, colour);
+        (depends, "on the protocol or the port")
+    };
+    let (source, asked) = (&report.source.title, asked(first));
+    line(out, &format!("{verdict}  {source} -> {asked}: {why}"));
     let mut table = Table::new(&["VERDICT", "RULE", "LOGGED", "TRAFFIC"]);
     for answer in answers {
         table.row(vec![
             answer.verdict.to_owned(),
-            answer.rule.clone(),
+            rules(answer),
             if answer.logged { "yes" } else { "no" }.to_owned(),
             answer.traffic.join(", "),
         ]);
@@ -94,6 +97,13 @@ fn table(out: &mut String, report: &Report, answers: &[Answer], all: bool, colou
             "Ask for one protocol and port, such as 443/tcp, to see the way to its answer.",
         );
     }
+}
+
+/// What decided, and behind which `pass`.
+fn rules(answer: &Answer) -> String {
+    let passes = answer.steps.iter().filter(|step| step.result == PASSES_ON);
+    let passes = passes.map(|step| format!("{} passes, ", step.rule));
+    passes.chain([answer.rule.clone()]).collect()
 }
 
 fn headline(answer: &Answer, colour: bool) -> String {
@@ -147,23 +157,10 @@ fn decided_by(out: &mut String, report: &Report, answer: &Answer) {
 }
 
 fn seen_as(answer: &Answer) -> String {
-    let addresses: Vec<String> = answer
-        .egress_ips
-        .iter()
-        .map(|net| match net.prefix_len() == net.max_prefix_len() {
-            true => net.addr().to_string(),
-            false => net.to_string(),
-        })
-        .collect();
     match answer.egress_ips.as_slice() {
         [] => "source address: the primary CNI's choice".to_owned(),
-        [one] if one.prefix_len() == one.max_prefix_len() => {
-            format!("source address: {}, the egress IP", addresses.join(""))
-        }
-        _ => format!(
-            "source address: an egress IP, one of {}",
-            addresses.join(", ")
-        ),
+        [one] if !one.contains('/') => format!("source address: {one}, the egress IP"),
+        some => format!("source address: an egress IP, one of {}", some.join(", ")),
     }
 }
 
