@@ -183,7 +183,7 @@ impl Manifest {
         let is_pod = template.is_empty();
         Ok(Workload {
             name: name.clone(),
-            namespace: own.namespace,
+            namespace: own.namespace.as_deref().map(printable),
             annotations: pod.metadata.annotations.unwrap_or_default(),
             misplaced: !is_pod && own.annotations.unwrap_or_default().keys().any(ours),
         })
@@ -238,11 +238,16 @@ impl Manifest {
     }
 }
 
+/// A name as it may be shown on a terminal. Those that the API takes stay as they are.
+fn printable(name: &str) -> String {
+    name.replace(char::is_control, "\u{fffd}")
+}
+
 /// Takes lists apart. What is no object at all, such as an empty document, is left out.
 fn gather(document: Value, objects: &mut Vec<(String, String, Value)>) {
     let text = |pointer: &str| {
         let found = document.pointer(pointer).and_then(Value::as_str);
-        found.map(str::to_owned)
+        found.map(printable)
     };
     let Some(kind) = text("/kind") else {
         return;
@@ -336,6 +341,8 @@ items:
         ] {
             assert_eq!(app.workload(wanted).unwrap_err().to_string(), expected);
         }
+        let escape = manifest("kind: Pod\nmetadata: {name: \"w\\u001bb\"}");
+        assert_eq!(escape.workload(None).unwrap().name, "pod/w\u{fffd}b");
         let number = manifest("kind: Pod\nmetadata: {name: web, annotations: {a: 1}}");
         assert_eq!(
             number.workload(None).unwrap_err().to_string(),
