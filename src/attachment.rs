@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cni::result::PodResult;
 use crate::net::link::{self, Link};
-use crate::net::{self, Netns, Rtnl, address, tc};
+use crate::net::tc::{self, Detour};
+use crate::net::{self, Netns, Rtnl, address};
 use crate::plan::{AttachmentPlan, Bridge};
 use crate::policy::stored::StoredPolicy;
 use crate::state::AttachmentId;
@@ -69,6 +70,10 @@ pub enum Unenforceable {
         "the BPF program {program} at the ingress of {veth} may carry packets past netfilter (eBPF host routing)"
     )]
     Bpf { veth: String, program: String },
+    #[error(
+        "traffic control redirects what comes in by {veth} (a limit of the pod's egress bandwidth does), past netfilter's ingress hook: nobody could tell forged packets from true ones"
+    )]
+    Redirect { veth: String },
     #[error(
         "{veth} is a port of {master}, a {kind}: its packets do not pass this node's netfilter hooks"
     )]
@@ -138,12 +143,17 @@ pub fn inspect(
     })?;
     let mut rtnl = Rtnl::open(deadline)?;
     let veth = host_side(&mut rtnl, netns, ifname, &pod)?;
-    if let Some(program) = tc::ingress_bpf(&mut rtnl, veth.index)? {
-        return Err(Unenforceable::Bpf {
-            veth: veth.name,
-            program,
+    let name = veth.name.clone();
+    match tc::detour(&mut rtnl, veth.index)? {
+        Some(Detour::Bpf(program)) => {
+            return Err(Unenforceable::Bpf {
+                veth: name,
+                program,
+            }
+            .into());
         }
-        .into());
+        Some(Detour::Redirect) => return Err(Unenforceable::Redirect { veth: name }.into()),
+        None => {}
     }
     let (mut addresses, mut link_local) = (Vec::new(), vec![eui64(mac)]);
     for address in result.addresses.iter().chain(&inside.addresses) {
