@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::attachment::Record;
 use crate::net::{self, Rtnl, address};
-use crate::policy::effective::{DefaultAction, Effective};
+use crate::policy::effective::Effective;
 use crate::policy::fault::Faults;
 use crate::source::{self, NamespaceAnnotations, PolicyFile, SourceError};
 use crate::state::{AttachmentId, StateDir, StateError};
@@ -203,17 +203,13 @@ pub(super) fn attached(
         })?;
     let mut rtnl = Rtnl::open(Instant::now() + KERNEL_TIMEOUT)?;
     let local = address::all(&mut rtnl)?;
-    // Every pod may ask for names, unless its namespace is exempt.
-    let exempt = policy.tiers.is_empty()
-        && !policy.facts.dns.is_empty()
-        && policy.default_action == DefaultAction::Allow;
     Ok(Subject {
         name,
         namespace: record.namespace,
         pod: record.pod,
         attachment: Some(record.plan.id),
         policy,
-        exempt,
+        exempt: record.exempt,
         egress: record.plan.egress.into_iter().map(IpNet::from).collect(),
         addresses: record.plan.addresses,
         local: local.into_iter().map(|own| own.address).collect(),
