@@ -65,7 +65,10 @@ fn conflists() -> Vec<(String, Value)> {
 /// Our entry: the last one, since what comes behind us could change what we have looked at.
 fn ours(name: &str, conflist: &Value) -> Map<String, Value> {
     let plugins = conflist["plugins"].as_array().unwrap();
-    let types: Vec<_> = plugins.iter().map(|p| p["type"].as_str().unwrap()).collect();
+    let types: Vec<_> = plugins
+        .iter()
+        .map(|p| p["type"].as_str().unwrap())
+        .collect();
     assert_eq!(types.last(), Some(&"egress-cni"), "{name}: {types:?}");
     assert!(types.len() > 1, "{name}: nothing to be chained after");
     plugins.last().unwrap().as_object().unwrap().clone()
@@ -92,7 +95,10 @@ fn every_conflist_is_taken() {
         for command in [Command::Add, Command::Del] {
             let conf = Conf::new(&entry, command).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert!(conf.warnings.is_empty(), "{name}: {:?}", conf.warnings);
-            assert!(conf.kubernetes.is_none(), "{name}: this version asks no API");
+            assert!(
+                conf.kubernetes.is_none(),
+                "{name}: this version asks no API"
+            );
             assert_eq!(conf.unenforceable, Unenforceable::Refuse, "{name}");
             assert!(
                 matches!(&conf.pod_annotations, PodAnnotations::Present(map) if map.len() == 1),

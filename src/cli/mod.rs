@@ -9,7 +9,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod lint;
 mod logs;
+#[allow(dead_code)] // made for all subcommands
+mod output;
 
 /// Egress control for Kubernetes nodes: a CNI plugin chained after any primary CNI.
 ///
@@ -24,12 +27,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Lint(lint::Args),
     Logs(logs::Args),
 }
 
 /// Reads the command line and carries it out.
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Lint(args) => Ok(lint::main(&args)),
         Command::Logs(args) => logs::main(&args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
