@@ -31,6 +31,15 @@ impl Intervals {
         self.0.len()
     }
 
+    /// Whether both have a number. Asked often, so without making a set.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let mut theirs = &other.0[..];
+        self.0.iter().any(|&(first, last)| {
+            theirs = &theirs[theirs.partition_point(|range| range.1 < first)..];
+            theirs.first().is_some_and(|range| range.0 <= last)
+        })
+    }
+
     pub fn minus(&self, other: &Self) -> Self {
         let mut left = Vec::new();
         let mut holes = &other.0[..];
@@ -89,6 +98,7 @@ mod tests {
             };
             prop_assert_eq!(members(&a.minus(&b)), each(|a, b| a && !b));
             prop_assert_eq!(members(&a.intersect(&b)), each(|a, b| a && b));
+            prop_assert_eq!(a.overlaps(&b), !a.intersect(&b).is_empty());
             prop_assert!(a.0.windows(2).all(|w| w[0].1 + 1 < w[1].0));
         }
     }

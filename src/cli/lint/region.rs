@@ -47,26 +47,30 @@ impl Region {
         self.traffic.len() + self.addresses.len()
     }
 
+    /// Whether both have a packet.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let mut answers = self.answers.iter().zip(other.answers);
+        self.family == other.family
+            && answers.all(|(mine, theirs)| mine.is_none() || theirs.is_none() || *mine == theirs)
+            && self.traffic.overlaps(&other.traffic)
+            && self.addresses.overlaps(&other.addresses)
+    }
+
     /// What both have.
     pub fn intersect(&self, other: &Self) -> Option<Self> {
-        if self.family != other.family {
+        if !self.overlaps(other) {
             return None;
         }
         let mut answers = self.answers;
         for (mine, theirs) in answers.iter_mut().zip(other.answers) {
-            match (*mine, theirs) {
-                (Some(mine), Some(theirs)) if mine != theirs => return None,
-                (None, theirs) => *mine = theirs,
-                _ => {}
-            }
+            *mine = mine.or(theirs);
         }
-        let both = Self {
+        Some(Self {
             family: self.family,
             traffic: self.traffic.intersect(&other.traffic),
             addresses: self.addresses.intersect(&other.addresses),
             answers,
-        };
-        (!both.is_empty()).then_some(both)
+        })
     }
 
     /// What only this has, as disjoint pieces.

@@ -278,11 +278,10 @@ fn is_text(value: &str) -> bool {
         "", "~", "null", "true", "false", "yes", "no", "on", "off", "y", "n", "nan",
     ];
     let lower = value.to_ascii_lowercase();
+    let is_hex = |digits: &str| u64::from_str_radix(digits, 16).is_ok();
     !OTHERS.contains(&lower.as_str())
         && value.parse::<f64>().is_err()
-        && i64::from_str_radix(lower.trim_start_matches("0x"), 16)
-            .is_ok_and(|_| lower.starts_with("0x"))
-            == false
+        && !lower.strip_prefix("0x").is_some_and(is_hex)
 }
 
 #[cfg(test)]
