@@ -138,8 +138,8 @@ fn planted_faults_are_found_where_they_are() {
     assert_eq!(
         pointed("unreachable-rule"),
         [
-            "allow 5432/tcp to 10.20.0.5",
-            "deny 443/tcp to metadata, 192.0.2.0/24"
+            "deny 443/tcp to metadata, 192.0.2.0/24",
+            "allow 5432/tcp to 10.20.0.5"
         ]
     );
     assert_eq!(pointed("duplicate-rule"), ["allow 443/TCP to internet"]);

@@ -254,7 +254,9 @@ fn check(
         }
     }
     if let Some(error) = &documents.error {
-        let at = (error.byte, error.byte);
+        // At the file's end there is nothing to point at: behind the last character is.
+        let at = error.byte.min(input.text.trim_end().len());
+        let at = (at, at);
         if input.text.contains("{{") {
             let complaint =
                 Complaint::new("this is a template, not YAML: nothing from here on was checked")
