@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod explain;
+mod lint;
 mod logs;
 mod output;
 
@@ -27,6 +28,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Explain(explain::Args),
+    Lint(lint::Args),
     Logs(logs::Args),
 }
 
@@ -34,6 +36,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Explain(args) => return explain::main(&args),
+        Command::Lint(args) => Ok(lint::main(&args)),
         Command::Logs(args) => logs::main(&args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -46,7 +46,10 @@ fn an_egress_limit_is_refused_with_its_reason() {
     let node = Node::new(NodeOptions::default());
     let spec = PodSpec::new("a", Primary::Bridge).between(bandwidth("egress"), Value::Null);
     let refused = node.add_pod(spec).expect_err("not enforceable");
-    assert_eq!((refused.plugin.as_str(), refused.error.code), ("egress-cni", 101));
+    assert_eq!(
+        (refused.plugin.as_str(), refused.error.code),
+        ("egress-cni", 101)
+    );
     assert!(refused.error.msg.contains("bandwidth"), "{refused:?}");
     node.assert_nothing_left();
 }
@@ -56,7 +59,8 @@ fn check_sees_an_egress_limit_behind_us() {
     let node = Node::new(NodeOptions::default());
     let pod = node.pod(PodSpec::new("a", Primary::Bridge));
     assert_eq!(pod.ours("CHECK").ok(), "");
-    node.netns.exec(&format!("tc qdisc add dev {} ingress", pod.veth));
+    node.netns
+        .exec(&format!("tc qdisc add dev {} ingress", pod.veth));
     node.netns.exec(&format!(
         "tc filter add dev {} parent ffff: protocol all u32 match u32 0 0 action mirred egress redirect dev cni0",
         pod.veth
