@@ -169,7 +169,7 @@ impl Checker<'_, '_, '_> {
             && !rules[..index]
                 .iter()
                 .filter(live)
-                .any(|rule| lets_out(rule));
+                .any(lets_out);
         let who = match self.rules.tier {
             Tier::Pod => "the pod is cut off",
             Tier::NamespaceEnforced => "every pod of the namespace is cut off",
