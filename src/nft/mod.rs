@@ -4,6 +4,7 @@
 
 mod encode;
 mod matching;
+mod message;
 mod object;
 mod read;
 mod socket;
