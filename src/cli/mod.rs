@@ -2,7 +2,8 @@
 //!
 //! A subcommand writes its result to stdout and everything else to stderr. It ends with status 0
 //! when the answer is good, 1 when it is not (a fault found, a packet denied, nothing there) or
-//! when it failed, and 2 when it was called wrongly.
+//! when it failed, and 2 when it was called wrongly. `lint` ends with 3 when it could not read
+//! something.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

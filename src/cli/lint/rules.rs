@@ -166,10 +166,7 @@ impl Checker<'_, '_, '_> {
         }
         let lets_out = |rule: &Rule| matches!(rule.verb, Verb::Allow | Verb::Pass);
         let only_denies = matches!(rule.verb, Verb::Deny | Verb::Reject)
-            && !rules[..index]
-                .iter()
-                .filter(live)
-                .any(|rule| lets_out(rule));
+            && !rules[..index].iter().filter(live).any(lets_out);
         let who = match self.rules.tier {
             Tier::Pod => "the pod is cut off",
             Tier::NamespaceEnforced => "every pod of the namespace is cut off",

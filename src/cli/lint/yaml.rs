@@ -214,10 +214,6 @@ impl<'d> View<'d> {
         items.iter().map(move |id| self.at(*id))
     }
 
-    pub fn is_mapping(self) -> bool {
-        matches!(self.node().content, Content::Mapping(_))
-    }
-
     pub fn is_sequence(self) -> bool {
         matches!(self.node().content, Content::Sequence(_))
     }
