@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cni::result::PodResult;
 use crate::net::link::{self, Link};
-use crate::net::{self, Netns, Rtnl, address, tc};
+use crate::net::tc::{self, Detour};
+use crate::net::{self, Netns, Rtnl, address};
 use crate::plan::{AttachmentPlan, Bridge};
 use crate::policy::stored::StoredPolicy;
 use crate::state::AttachmentId;
@@ -21,18 +22,28 @@ pub const LAYOUT: u32 = 1;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
+    /// [`LAYOUT`] of the plugin that wrote it.
     pub layout: u32,
+    /// The conflist's `name`.
     pub network: String,
+    /// `CNI_CONTAINERID`
     #[serde(rename = "containerID")]
     pub container_id: String,
+    /// `CNI_IFNAME`
     pub ifname: String,
+    /// `K8S_POD_NAMESPACE`
     pub namespace: Option<String>,
+    /// `K8S_POD_NAME`
     pub pod: Option<String>,
+    /// `K8S_POD_UID`
     pub uid: Option<String>,
+    /// Its namespace is exempt: the policy allows everything.
+    pub exempt: bool,
     /// The index of the host's side of the veth: its name may be reused, this is not.
     pub veth_index: u32,
     /// The uplink's index, if there are egress addresses.
     pub uplink: Option<u32>,
+    /// The NFLOG group of its log rules.
     pub log_group: u16,
     /// What the kernel holds.
     #[serde(flatten)]
@@ -43,6 +54,7 @@ pub struct Record {
 
 /// Why a pod's traffic can't be judged on this node.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each message says what it is about
 pub enum Unenforceable {
     #[error(
         "{ifname} is a {kind}, not a veth: its packets do not pass this node's netfilter hooks"
@@ -61,6 +73,10 @@ pub enum Unenforceable {
     )]
     Bpf { veth: String, program: String },
     #[error(
+        "traffic control redirects what comes in by {veth} (a limit of the pod's egress bandwidth does), past netfilter's ingress hook: nobody could tell forged packets from true ones"
+    )]
+    Redirect { veth: String },
+    #[error(
         "{veth} is a port of {master}, a {kind}: its packets do not pass this node's netfilter hooks"
     )]
     Master {
@@ -76,6 +92,7 @@ pub enum Unenforceable {
 
 /// What went wrong while the attachment was looked at.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each message says what it is about
 pub enum Error {
     #[error("cannot be enforced here: {0}")]
     Unenforceable(#[from] Unenforceable),
@@ -86,10 +103,15 @@ pub enum Error {
 /// An attachment as the node sees it, before any policy.
 #[derive(Debug, Clone)]
 pub struct Attachment {
+    /// The host's side of the veth.
     pub veth: Link,
+    /// The MAC of the pod's side.
     pub mac: [u8; 6],
+    /// The pod's addresses, link-local IPv6 ones apart.
     pub addresses: Vec<IpAddr>,
+    /// Its link-local IPv6 addresses, and the one that its MAC gives.
     pub link_local: Vec<Ipv6Addr>,
+    /// The bridge to which its packets are sent.
     pub bridge: Option<Bridge>,
 }
 
@@ -123,12 +145,17 @@ pub fn inspect(
     })?;
     let mut rtnl = Rtnl::open(deadline)?;
     let veth = host_side(&mut rtnl, netns, ifname, &pod)?;
-    if let Some(program) = tc::ingress_bpf(&mut rtnl, veth.index)? {
-        return Err(Unenforceable::Bpf {
-            veth: veth.name,
-            program,
+    let name = veth.name.clone();
+    match tc::detour(&mut rtnl, veth.index)? {
+        Some(Detour::Bpf(program)) => {
+            return Err(Unenforceable::Bpf {
+                veth: name,
+                program,
+            }
+            .into());
         }
-        .into());
+        Some(Detour::Redirect) => return Err(Unenforceable::Redirect { veth: name }.into()),
+        None => {}
     }
     let (mut addresses, mut link_local) = (Vec::new(), vec![eui64(mac)]);
     for address in result.addresses.iter().chain(&inside.addresses) {

@@ -30,6 +30,7 @@ struct Owner {
 /// Addresses that an attachment uses. They stay locked for as long as this lives.
 #[derive(Debug, Default)]
 pub struct Claim {
+    /// At most one of each family.
     pub addresses: Vec<IpAddr>,
     /// The uplink's index.
     pub uplink: Option<u32>,
@@ -38,11 +39,15 @@ pub struct Claim {
 
 /// Who wants an egress address.
 pub struct Request<'a> {
+    /// Where it is written who uses an address.
     pub state: &'a StateDir,
+    /// The attachment that wants one.
     pub id: &'a AttachmentId,
+    /// Its namespace.
     pub namespace: &'a str,
     /// The conflist's `uplink`.
     pub uplink: Option<&'a str>,
+    /// When to give up.
     pub deadline: Instant,
 }
 

@@ -17,8 +17,11 @@ const ATTEMPTS: u32 = 10;
 
 /// What an ADD puts into the kernel.
 pub struct Install<'a> {
+    /// What both tables hold for all pods.
     pub base: &'a Base,
+    /// The pod's policy, which others may share.
     pub policy: &'a Compiled,
+    /// What is the attachment's own.
     pub attachment: &'a AttachmentPlan,
     /// The other ports of the attachment's bridge, to be covered when it is the bridge's first.
     pub bridge_ports: &'a [String],
@@ -138,9 +141,11 @@ impl Install<'_> {
 /// What a DEL takes out of the kernel.
 #[derive(Debug, Default)]
 pub struct Remove<'a> {
+    /// The attachment's id.
     pub id: &'a str,
     /// As far as known; what is not known is looked up.
     pub addresses: &'a [IpAddr],
+    /// The bridge that it is on.
     pub bridge: Option<&'a Bridge>,
     /// Egress addresses of which this was the last user.
     pub egress: &'a [IpAddr],

@@ -7,7 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The tests' names in the document: code that begins with one of these.
-const KINDS: [&str; 4] = ["netns::", "unit::", "cli::", "samples::"];
+const KINDS: [&str; 6] = [
+    "netns::",
+    "differential::",
+    "meaning::",
+    "unit::",
+    "cli::",
+    "samples::",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -34,7 +41,10 @@ fn places(name: &str) -> (Vec<PathBuf>, String) {
     let (kind, path) = module.split_once("::").unwrap_or((module, ""));
     let path = path.replace("::", "/");
     let files = match kind {
-        "netns" => vec![format!("tests/netns/{path}.rs")],
+        directory if root().join("tests").join(directory).is_dir() => {
+            let file = if path.is_empty() { "main" } else { &path };
+            vec![format!("tests/{directory}/{file}.rs")]
+        }
         "unit" => ["", "/tests", "/mod"]
             .map(|end| format!("src/{path}{end}.rs"))
             .into(),

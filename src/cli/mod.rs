@@ -2,17 +2,16 @@
 //!
 //! A subcommand writes its result to stdout and everything else to stderr. It ends with status 0
 //! when the answer is good, 1 when it is not (a fault found, a packet denied, nothing there) or
-//! when it failed, and 2 when it was called wrongly. `lint` ends with 3 when it could not read
-//! something.
+//! when it failed, and 2 when it was called wrongly. One whose answer itself is a 1 says its own.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod explain;
 mod lint;
 mod logs;
-#[allow(dead_code)] // made for all subcommands
 mod output;
 
 /// Egress control for Kubernetes nodes: a CNI plugin chained after any primary CNI.
@@ -28,6 +27,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Explain(explain::Args),
     Lint(lint::Args),
     Logs(logs::Args),
 }
@@ -35,6 +35,7 @@ enum Command {
 /// Reads the command line and carries it out.
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Explain(args) => return explain::main(&args),
         Command::Lint(args) => Ok(lint::main(&args)),
         Command::Logs(args) => logs::main(&args).map(|()| ExitCode::SUCCESS),
     };

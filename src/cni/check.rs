@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use crate::attachment::{LAYOUT, Record};
 use crate::enforce;
+use crate::net::{Rtnl, tc};
 use crate::nft::{Nft, Table};
 use crate::plan::{self, Base};
 use crate::source::PolicyFile;
 use crate::state::{self, StateDir};
 
-use super::failure::nft_failure;
+use super::failure::{net_failure, nft_failure};
 use super::result::PodResult;
 use super::{CniError, Conf, Invocation};
 
@@ -33,6 +34,15 @@ pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), Cn
     if record.layout != LAYOUT {
         tracing::warn!("added by another version of this plugin, whose objects it cannot compare");
         return Ok(());
+    }
+    // A plugin behind this one in the chain may have led the packets elsewhere.
+    let failed = |e| net_failure("look at the pod's veth", e);
+    let mut rtnl = Rtnl::open(deadline).map_err(failed)?;
+    if let Some(detour) = tc::detour(&mut rtnl, record.veth_index).map_err(failed)? {
+        return Err(CniError::unenforceable(format!(
+            "traffic control at {} takes packets past netfilter's ingress hook ({detour:?}): put this plugin last in the conflist",
+            record.plan.veth
+        )));
     }
     let mut nft = Nft::open().map_err(nft_failure)?;
     let policy = record

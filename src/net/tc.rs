@@ -1,5 +1,9 @@
-//! Whether a BPF program sits at the ingress of a link. A CNI that forwards in BPF from there
-//! (eBPF host routing) takes packets past the hooks in which this program judges them.
+//! What traffic control does at the ingress of a link, before netfilter's ingress hook.
+//!
+//! A CNI that forwards in BPF from there (eBPF host routing) takes packets past the hooks in which
+//! this program judges them. So does a redirect to an ifb device, by which the `bandwidth` plugin
+//! limits what a pod sends: a packet that comes back from there skips the ingress hook
+//! (`net/core/dev.c`, `skb_skip_tc_classify`).
 
 use std::{io, ptr};
 
@@ -20,47 +24,71 @@ const INGRESS: TcHandle = TcHandle {
 };
 /// linux/pkt_cls.h
 const TCA_BPF_NAME: u16 = 7;
+/// The kind of a redirecting action (net/sched/act_mirred.c), as it stands in TCA_ACT_KIND.
+const MIRRED: &[u8] = b"mirred\0";
 /// bpf(2): lists the programs at an attachment point (linux/bpf.h).
 const BPF_PROG_QUERY: libc::c_long = 16;
 /// The attachment point tcx/ingress (linux/bpf.h, Linux 6.6).
 const BPF_TCX_INGRESS: u32 = 46;
 
-/// The BPF program at the ingress of a link, in words; None if there is none, or no such link.
+/// What takes packets past netfilter's ingress hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Detour {
+    /// A BPF program, in words.
+    Bpf(String),
+    /// A filter that redirects to another device (tc-mirred).
+    Redirect,
+}
+
+/// What takes packets past the ingress hook of a link; None if nothing does, or no such link.
 ///
 /// The calling thread has to be in the namespace of `rtnl`: bpf(2) looks in the thread's own.
-pub fn ingress_bpf(rtnl: &mut Rtnl, link: u32) -> Result<Option<String>, Error> {
-    if let Some(filter) = filter(rtnl, link)? {
-        return Ok(Some(filter));
+pub fn detour(rtnl: &mut Rtnl, link: u32) -> Result<Option<Detour>, Error> {
+    if let Some(detour) = filter(rtnl, link)? {
+        return Ok(Some(detour));
     }
     let program = tcx_program(link)
         .map_err(|cause| Error::system(format!("list the BPF programs of link {link}"), cause))?;
-    Ok(program.map(|id| format!("tcx program {id}")))
+    Ok(program.map(|id| Detour::Bpf(format!("tcx program {id}"))))
 }
 
-/// A cls_bpf filter.
-fn filter(rtnl: &mut Rtnl, link: u32) -> Result<Option<String>, Error> {
+/// A filter at the ingress qdisc. BPF first: it may do anything.
+fn filter(rtnl: &mut Rtnl, link: u32) -> Result<Option<Detour>, Error> {
     let operation = format!("list the ingress filters of link {link}");
     let mut message = TcMessage::with_index(link.cast_signed());
     message.header.parent = INGRESS;
     let message = RouteNetlinkMessage::GetTrafficFilter(message);
-    let names = rtnl.dump(&operation, message, |payload| {
+    let found = rtnl.dump(&operation, message, |payload| {
         let attributes = Attributes::new(payload.get(HEADER_LENGTH..).unwrap_or_default());
-        let is_bpf = attributes.string(libc::TCA_KIND).as_deref() == Some("bpf");
-        Ok(is_bpf.then(|| {
-            attributes
-                .nested(libc::TCA_OPTIONS)
-                .and_then(|options| options.string(TCA_BPF_NAME))
-        }))
+        if attributes.string(libc::TCA_KIND).as_deref() == Some("bpf") {
+            let options = attributes.nested(libc::TCA_OPTIONS);
+            return Ok(Some(Found::Bpf(
+                options.and_then(|o| o.string(TCA_BPF_NAME)),
+            )));
+        }
+        // Each kind of filter has its actions at another place; the action's own name is the same.
+        let redirects = payload.windows(MIRRED.len()).any(|bytes| bytes == MIRRED);
+        Ok(redirects.then_some(Found::Mirred))
     })?;
-    if names.is_empty() {
-        return Ok(None);
+    let is_bpf = |found: &Found| matches!(found, Found::Bpf(_));
+    if !found.iter().any(is_bpf) {
+        return Ok((!found.is_empty()).then_some(Detour::Redirect));
     }
     // The kernel lists a filter's head, which has no name, before the filter itself.
-    let name = names.into_iter().flatten().next();
-    Ok(Some(match name {
+    let name = found.into_iter().find_map(|found| match found {
+        Found::Bpf(name) => name,
+        Found::Mirred => None,
+    });
+    Ok(Some(Detour::Bpf(match name {
         Some(name) => format!("tc filter {name}"),
         None => "tc filter without a name".into(),
-    }))
+    })))
+}
+
+/// A filter that matters.
+enum Found {
+    Bpf(Option<String>),
+    Mirred,
 }
 
 /// The argument of BPF_PROG_QUERY: `union bpf_attr`'s member `query` (linux/bpf.h).
@@ -133,7 +161,29 @@ mod tests {
     }
 
     fn found(name: &str) -> Option<String> {
-        ingress_bpf(&mut rtnl(), link(name).index).unwrap()
+        match detour(&mut rtnl(), link(name).index).unwrap() {
+            Some(Detour::Bpf(program)) => Some(program),
+            None => None,
+            Some(Detour::Redirect) => panic!("no filter redirects"),
+        }
+    }
+
+    #[test]
+    fn finds_a_redirect_as_the_bandwidth_plugin_makes_it() {
+        in_fresh_netns(|| {
+            ip("link add v0 type veth peer name v1");
+            ip("link add ifb0 type ifb");
+            tc("qdisc add dev v0 ingress", &[]);
+            let all = "filter add dev v0 parent ffff: protocol all u32 match u32 0 0";
+            tc(&format!("{all} flowid 1:1"), &[]);
+            assert_eq!(detour(&mut rtnl(), link("v0").index).unwrap(), None);
+            tc(
+                &format!("{all} action mirred egress redirect dev ifb0"),
+                &[],
+            );
+            let found = detour(&mut rtnl(), link("v0").index).unwrap();
+            assert_eq!(found, Some(Detour::Redirect));
+        });
     }
 
     #[test]
@@ -161,7 +211,7 @@ mod tests {
     #[test]
     fn a_missing_link_has_no_program() {
         in_fresh_netns(|| {
-            assert_eq!(ingress_bpf(&mut rtnl(), 4711).unwrap(), None);
+            assert_eq!(detour(&mut rtnl(), 4711).unwrap(), None);
         });
     }
 

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 /// What is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // they are what nft calls so: see `as_str`
 pub enum Field {
     Nfproto,
     L4proto,
@@ -98,9 +99,13 @@ impl Field {
 /// A value that a field is compared with, in the byte order of that field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Value {
+    /// An IPv4 address.
     V4(Ipv4Addr),
+    /// An IPv6 address.
     V6(Ipv6Addr),
+    /// An Ethernet address.
     Mac([u8; 6]),
+    /// A number of one byte.
     U8(u8),
     /// Big-endian, as in packets.
     U16(u16),
@@ -123,7 +128,9 @@ pub enum Value {
 /// An IP family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
+    /// IPv4
     V4,
+    /// IPv6
     V6,
 }
 
@@ -197,16 +204,23 @@ impl fmt::Display for Value {
 /// How a field is compared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Test {
+    /// Equal.
     Is(Value),
+    /// Different.
     Not(Value),
+    /// Less.
     Below(Value),
+    /// Greater.
     Above(Value),
     /// Both ends included.
     Between(Value, Value),
+    /// An address of this network.
     Within(IpNet),
+    /// An address of any other network.
     Outside(IpNet),
     /// A member of the named set.
     In(String),
+    /// No member of the named set.
     NotIn(String),
     /// `ct state`: any of these.
     State(&'static [CtState]),
@@ -215,7 +229,9 @@ pub enum Test {
 /// Conntrack's view of a packet (`enum ip_conntrack_info`, as nft's bits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CtState {
+    /// About a known flow, such as an ICMP error.
     Related,
+    /// A flow's first packet.
     New,
 }
 
@@ -232,7 +248,9 @@ impl CtState {
 /// One comparison of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Match {
+    /// What is compared.
     pub field: Field,
+    /// With what, and how.
     pub test: Test,
 }
 

@@ -45,8 +45,11 @@ impl fmt::Display for Table {
 /// What makes a chain a base chain.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Hook {
+    /// `type`
     pub kind: ChainKind,
+    /// `hook`
     pub point: HookPoint,
+    /// Lower is asked first.
     pub priority: i32,
     /// What happens to a packet that no rule decided: accept, else drop.
     pub accept: bool,
@@ -55,7 +58,9 @@ pub struct Hook {
 /// `type` of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ChainKind {
+    /// Judges packets.
     Filter,
+    /// Sees a flow's first packet, and translates the flow.
     Nat,
 }
 
@@ -71,7 +76,9 @@ impl ChainKind {
 /// Where a base chain sees packets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum HookPoint {
+    /// What comes in, before it is routed.
     Prerouting,
+    /// What goes out, after it was routed.
     Postrouting,
     /// netdev ingress of this device.
     Ingress(String),
@@ -113,7 +120,9 @@ impl fmt::Display for Hook {
 /// What a set's elements are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyType {
+    /// IPv4 addresses.
     Ipv4,
+    /// IPv6 addresses.
     Ipv6,
     /// TCP, UDP and SCTP ports.
     Service,
@@ -141,6 +150,7 @@ impl KeyType {
 /// What a map's elements lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DataType {
+    /// A verdict.
     Verdict,
     /// An address of the key's own family.
     Address,
@@ -149,9 +159,13 @@ pub enum DataType {
 /// A named set, or a map if it has a data type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Set {
+    /// At most 255 bytes.
     pub name: String,
+    /// What its elements are.
     pub key: KeyType,
+    /// What they lead to, if it is a map.
     pub data: Option<DataType>,
+    /// Its elements are ranges.
     pub interval: bool,
     /// Each element counts its matches.
     pub counter: bool,
@@ -160,10 +174,13 @@ pub struct Set {
 /// An element of a set or map.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Element {
+    /// An address.
     Address(IpAddr),
     /// In an interval set: both ends included.
     Range(Value, Value),
+    /// An address and the chain that it leads to.
     Goto(IpAddr, String),
+    /// An address and another one.
     Map(IpAddr, IpAddr),
 }
 
@@ -191,16 +208,25 @@ impl fmt::Display for Element {
 /// One step of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
+    /// Adds a table; one that is there already stays.
     AddTable(Table),
+    /// Deletes a table with all that is in it.
     DeleteTable(Table),
     /// Adds a chain; one that is there already and alike stays.
     AddChain(Table, String, Option<Hook>),
+    /// Deletes the rules of a chain.
     FlushChain(Table, String),
+    /// Deletes a chain with its rules; nothing may refer to it.
     DeleteChain(Table, String),
+    /// Adds a rule behind those of a chain.
     AddRule(Table, String, Rule),
+    /// Adds a set or map; one that is there already and alike stays.
     AddSet(Table, Set),
+    /// Deletes a set or map with its elements; no rule may refer to it.
     DeleteSet(Table, String),
+    /// Adds elements to a set or map; those that are there already and alike stay.
     AddElements(Table, String, Vec<Element>),
+    /// Deletes elements by their addresses; each must be there.
     DeleteElements(Table, String, Vec<IpAddr>),
 }
 

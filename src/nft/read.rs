@@ -15,6 +15,7 @@ use super::wire::{Attrs, Message, NFGENMSG, Writer};
 /// A chain that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChainState {
+    /// Its name.
     pub name: String,
     /// References to the chain and rules in it (`struct nft_chain`, `use`).
     pub uses: u32,

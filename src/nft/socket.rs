@@ -15,6 +15,7 @@ use super::wire::{self, Message, Writer};
 
 /// What went wrong between us and the kernel.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each message says what it is about
 pub enum Error {
     /// The kernel refused one step; nothing of the transaction is left.
     #[error("the kernel refused `{operation}`: {errno}{}", hint(.errno))]

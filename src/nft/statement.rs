@@ -7,8 +7,11 @@ use super::matching::{CtState, Family, Field, Match, Test, Value};
 /// Where a packet goes next.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Verdict {
+    /// This hook lets the packet go; a later one may drop it.
     Accept,
+    /// The packet is gone.
     Drop,
+    /// Back to where this chain was jumped to.
     Return,
     /// Comes back when that chain ends or returns.
     Jump(String),
@@ -31,19 +34,26 @@ impl fmt::Display for Verdict {
 /// One part of a rule, in order of evaluation: the first that does not hold ends the rule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Statement {
+    /// Holds if the comparison does.
     Match(Match),
+    /// Counts the packet.
     Counter,
     /// Holds at most this often a second, with as much burst.
     Limit(u32),
     /// NFLOG.
     Log {
+        /// At most 127 bytes.
         prefix: String,
+        /// Who reads it.
         group: u16,
+        /// How many bytes of the packet.
         snaplen: u32,
     },
     /// The map's element for this address says where to go.
     Vmap(Field, String),
+    /// Decides, or goes elsewhere.
     Verdict(Verdict),
+    /// Refuses a TCP connection.
     RejectWithReset,
     /// ICMP or ICMPv6 "administratively prohibited".
     RejectProhibited,
@@ -94,6 +104,7 @@ impl fmt::Display for Statement {
 /// A rule of a chain.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Rule {
+    /// In order of evaluation.
     pub statements: Vec<Statement>,
     /// At most 128 bytes (nft's limit).
     pub comment: Option<String>,
@@ -105,39 +116,48 @@ impl Rule {
         Self::default()
     }
 
+    /// Adds a statement.
     pub fn then(mut self, statement: impl Into<Statement>) -> Self {
         self.statements.push(statement.into());
         self
     }
 
+    /// Adds a comparison.
     pub fn test(self, field: Field, test: Test) -> Self {
         self.then(Match { field, test })
     }
 
+    /// Adds "equal".
     pub fn is(self, field: Field, value: Value) -> Self {
         self.test(field, Test::Is(value))
     }
 
+    /// Adds "different".
     pub fn not(self, field: Field, value: Value) -> Self {
         self.test(field, Test::Not(value))
     }
 
+    /// Adds "a member of the set".
     pub fn inside(self, field: Field, set: &str) -> Self {
         self.test(field, Test::In(set.to_owned()))
     }
 
+    /// Adds "no member of the set".
     pub fn outside(self, field: Field, set: &str) -> Self {
         self.test(field, Test::NotIn(set.to_owned()))
     }
 
+    /// Adds "one of these conntrack states".
     pub fn state(self, states: &'static [CtState]) -> Self {
         self.test(Field::CtState, Test::State(states))
     }
 
+    /// Adds a counter.
     pub fn counter(self) -> Self {
         self.then(Statement::Counter)
     }
 
+    /// Sets the comment, at most 127 bytes.
     pub fn comment(mut self, comment: impl Into<String>) -> Self {
         self.comment = Some(comment.into());
         self

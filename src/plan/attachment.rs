@@ -25,7 +25,9 @@ pub struct AttachmentPlan {
     pub mac: [u8; 6],
     /// The pod's addresses, link-local ones apart.
     pub addresses: Vec<IpAddr>,
+    /// Its link-local IPv6 addresses.
     pub link_local: Vec<Ipv6Addr>,
+    /// The bridge to which its packets are sent.
     pub bridge: Option<Bridge>,
     /// Where the policy starts: [`super::Compiled::name`].
     #[serde(rename = "policyChain")]
@@ -38,20 +40,26 @@ pub struct AttachmentPlan {
 /// An element of one of the base's sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
+    /// In which table.
     pub table: Table,
+    /// In which set or map.
     pub set: &'static str,
+    /// The element.
     pub element: Element,
 }
 
 impl AttachmentPlan {
+    /// `pod-ID`
     pub fn pod_chain(&self) -> String {
         pod_chain(&self.id)
     }
 
+    /// `if-ID`
     pub fn veth_chain(&self) -> String {
         veth_chain(&self.id)
     }
 
+    /// `nd-ID`
     pub fn nd_chain(&self) -> String {
         nd_chain(&self.id)
     }
@@ -128,6 +136,7 @@ impl AttachmentPlan {
         entries
     }
 
+    /// The rules of `pod-ID`.
     pub fn pod_rules(&self) -> Vec<Rule> {
         vec![Rule::new().then(Verdict::Goto(self.policy.clone()))]
     }

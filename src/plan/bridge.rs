@@ -11,8 +11,11 @@ use super::veth::ingress;
 /// A bridge that is its pods' gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bridge {
+    /// Its name.
     pub name: String,
+    /// Its index.
     pub index: u32,
+    /// Its own MAC.
     #[serde(with = "super::mac")]
     pub mac: [u8; 6],
 }

@@ -239,3 +239,32 @@ fn path_mtu_errors_pass() {
         );
     }
 }
+
+/// An answer to a socket that has gone: the pod's error about its own, allowed flow is no flow of its own.
+#[test]
+fn errors_about_known_flows_pass() {
+    let node = node_with(false);
+    let pod = node.pod(PodSpec::new("a", Primary::Bridge).rules("allow 80/udp\ndeny to any"));
+    let _servers = node.serve_ext(&[80]);
+    let capture = Capture::start(&node.ext);
+    // No socket has port 5555: the pod's kernel refuses the answer.
+    let program = "
+send(IP(dst='172.30.0.100') / UDP(sport=5555, dport=80) / Raw(b'x'))
+send(IPv6(dst='fd30::100') / UDP(sport=5555, dport=80) / Raw(b'x'))
+";
+    scapy(&pod.netns, program);
+    let unreachable4 =
+        |f: &[u8]| f.len() > 35 && f[12..14] == [8, 0] && f[23] == 1 && f[34..36] == [3, 3];
+    let unreachable6 =
+        |f: &[u8]| f.len() > 55 && f[12..14] == [0x86, 0xdd] && f[20] == 58 && f[54..56] == [1, 4];
+    assert!(
+        capture.wait_for(SOON, unreachable4).is_some(),
+        "{}",
+        node.describe()
+    );
+    assert!(
+        capture.wait_for(SOON, unreachable6).is_some(),
+        "{}",
+        node.describe()
+    );
+}

@@ -283,8 +283,10 @@ fn routed_neighbours(primary: Primary) {
     let node = Node::new(NodeOptions::default());
     let scene = Scene::new(&node, primary);
     let veth = &scene.attacker.veth;
-    node.netns
-        .sysctls(&[(&format!("net/ipv4/neigh/{veth}/locktime"), "0")]);
+    node.netns.sysctls(&[
+        (&format!("net/ipv4/neigh/{veth}/locktime"), "0"),
+        (&format!("net/ipv4/neigh/{veth}/proxy_delay"), "0"),
+    ]);
     let own = scene.attacker.v4;
     let claimed = "10.244.9.9";
     let poison = format!(
@@ -349,8 +351,11 @@ fn the_nodes_view_of_the_victim(primary: Primary, bridge_nf: bool) {
     } else {
         &scene.attacker.veth
     };
-    node.netns
-        .sysctls(&[(&format!("net/ipv4/neigh/{device}/locktime"), "0")]);
+    // No grace before an entry is replaced; and proxy ARP answers at once, not when the next round has begun.
+    node.netns.sysctls(&[
+        (&format!("net/ipv4/neigh/{device}/locktime"), "0"),
+        (&format!("net/ipv4/neigh/{device}/proxy_delay"), "0"),
+    ]);
     let true_mac = &scene.victim.mac;
     let victims = scene.victim.addresses();
     let links = node.netns.ip_json(&format!("addr show dev {device}"));
