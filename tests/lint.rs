@@ -199,6 +199,11 @@ fn exit_statuses() {
             "cannot read no-such-file.yaml",
         ),
         (
+            &["--policy", "good/values.yaml", "good"],
+            3,
+            "good/values.yaml is no policy file",
+        ),
+        (
             &["-v", "good/values.yaml"],
             0,
             "good/values.yaml: document 1 has no Kubernetes object",
@@ -216,7 +221,7 @@ fn exit_statuses() {
     }
     // What could be read is told, even so.
     assert!(stdout(&lint(&["no-such-file.yaml", "bad"])).contains("bad/workloads.yaml:13:17"));
-    let output = lint_stdin(&["-"], "kind: Pod\n\u{0}");
+    let output = lint_stdin(&["-"], "apiVersion: v1\n\u{0}");
     assert_status(&output, 1);
 }
 
@@ -249,6 +254,30 @@ fn a_policy_with_faults_is_checked_itself() {
         stdout(&output).contains("policy.yaml:3:11: error: "),
         "{}",
         stdout(&output)
+    );
+}
+
+#[test]
+fn a_policy_may_be_given_in_its_config_map() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("map.yaml");
+    let policy = fs::read_to_string(fixtures().join("good/policy.yml")).unwrap();
+    let map = format!(
+        "apiVersion: v1\nkind: ConfigMap\ndata:\n  policy.yaml: |\n    {}\n",
+        policy.replace('\n', "\n    ")
+    );
+    fs::write(&path, map).unwrap();
+    let output = lint(&[
+        "-o",
+        "json",
+        "--policy",
+        path.to_str().unwrap(),
+        "bad/namespace.yaml",
+    ]);
+    let rules = json(&output)["findings"].to_string();
+    assert!(
+        rules.contains("egress-ip-refused") && rules.contains("overridden-rule"),
+        "{rules}"
     );
 }
 

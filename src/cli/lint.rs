@@ -24,7 +24,7 @@ use super::output;
 use crate::policy::effective::{Facts, Tier, TierRules};
 use crate::policy::fault::Complaint;
 use crate::policy::grammar::targets;
-use crate::source::PolicyFile;
+use crate::source::{PolicyFile, annotation};
 
 mod annotations;
 mod coverage;
@@ -179,18 +179,28 @@ fn lint(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Box<dyn Error>> {
     }
     let (mut inputs, mut errors) = input::read_all(&args.paths);
     let mut policy = None;
+    let mut unusable = None;
     match args.policy.as_deref().map(input::read) {
-        Some(Ok(given)) => match PolicyFile::parse(&given.name, &given.text) {
-            Ok(parsed) => policy = Some(parsed),
-            // It is checked like the others, and what is wrong with it told.
-            Err(_) if inputs.iter().any(|input| input.name == given.name) => {}
-            Err(_) => inputs.insert(0, given),
-        },
+        Some(Ok(given)) => {
+            policy = policy::find(&given);
+            if policy.is_none() {
+                // It is checked like the others, and what is wrong with it told.
+                unusable = Some(given.name.clone());
+                if inputs.iter().all(|input| input.name != given.name) {
+                    inputs.insert(0, given);
+                }
+            }
+        }
         Some(Err(error)) => errors.push(error),
         None => {}
     }
     let context = Context::new(policy, args.service_cidr.clone(), Timestamp::now());
     let (mut findings, notes) = check_all(&inputs, context);
+    if let Some(name) = unusable
+        && !findings.iter().any(|finding| finding.fault.source == name)
+    {
+        errors.push(input::Error::NoPolicy { name });
+    }
     findings.retain(|finding| !args.ignore.contains(&finding.kind));
     let summary = Summary::of(inputs.len(), &findings);
     match args.output {
@@ -256,18 +266,20 @@ fn check(
     if let Some(error) = &documents.error {
         // At the file's end there is nothing to point at: behind the last character is.
         let at = error.byte.min(input.text.trim_end().len());
-        let at = (at, at);
-        if input.text.contains("{{") {
+        // Other files, such as JSON with comments, are not ours to judge.
+        if !["apiVersion", annotation::PREFIX]
+            .iter()
+            .any(|word| input.text.contains(word))
+        {
+            notes.push(format!("{}: neither YAML nor JSON: skipped", input.name));
+        } else if input.text.contains("{{") {
             let complaint =
                 Complaint::new("this is a template, not YAML: nothing from here on was checked")
                     .help("check what comes out: `helm template . | egress-cni lint -`");
-            report.add(&kind::TEMPLATE, at, complaint);
+            report.add(&kind::TEMPLATE, (at, at), complaint);
         } else {
-            report.add(
-                &kind::YAML_SYNTAX,
-                at,
-                Complaint::new(error.message.clone()),
-            );
+            let complaint = Complaint::new(error.message.clone());
+            report.add(&kind::YAML_SYNTAX, (at, at), complaint);
         }
     }
     report.finish()

@@ -56,6 +56,9 @@ pub(super) fn check_map(
     annotations: View<'_>,
     carrier: &Carrier<'_>,
 ) -> bool {
+    if is_bare_template(report, outer, annotations) {
+        return false;
+    }
     let mut ours: Vec<(&str, Text)> = Vec::new();
     let mut seen: Vec<&str> = Vec::new();
     let mut has_rules = false;
@@ -82,18 +85,11 @@ pub(super) fn check_map(
             continue;
         }
         has_rules |= key == RULES;
+        if is_bare_template(report, outer, value) {
+            continue;
+        }
         if value.as_text().is_none() {
-            let message = format!(
-                "the value of {} is no text: Kubernetes refuses it",
-                quoted(key)
-            );
-            let complaint =
-                Complaint::new(message).help("put it in quotation marks, or behind `|`");
-            let at = if value.span().0 == value.span().1 {
-                at
-            } else {
-                place(outer, value)
-            };
+            let (at, complaint) = no_text(key, at, place(outer, value));
             report.add(&kind::ANNOTATION_VALUE, at, complaint);
             continue;
         }
@@ -103,6 +99,27 @@ pub(super) fn check_map(
     }
     check_values(report, context, &ours, carrier);
     has_rules
+}
+
+/// A value that is a number, a boolean, a list or nothing, and where to point at.
+fn no_text(
+    key: &str,
+    key_place: (usize, usize),
+    place: (usize, usize),
+) -> ((usize, usize), Complaint) {
+    if place.0 == place.1 {
+        let complaint = Complaint::new(format!("the annotation {} has no value", quoted(key)));
+        return (
+            key_place,
+            complaint.help("write one, or remove the annotation"),
+        );
+    }
+    let message = format!(
+        "the value of {} is no text, as annotations have to be",
+        quoted(key)
+    );
+    let complaint = Complaint::new(message).help("put it in quotation marks, or behind `|`");
+    (place, complaint)
 }
 
 /// In the order in which the tiers are asked, so that the earlier is known when the later is judged.
@@ -165,11 +182,27 @@ fn is_template(report: &mut Report<'_>, text: &Text) -> bool {
     let Some(at) = text.content.find("{{") else {
         return false;
     };
-    let complaint = Complaint::new("this is a template: its rules are known when it is rendered")
-        .help("check what comes out: `helm template . | egress-cni lint -`");
-    let place = text.place(at);
-    report.add(&kind::TEMPLATE, (place, place + 2), complaint);
+    add_template(report, text.place(at));
     true
+}
+
+/// A template's braces that are YAML by chance: a mapping in a mapping.
+fn is_bare_template(report: &mut Report<'_>, outer: &Text, value: View<'_>) -> bool {
+    let (start, _) = value.span();
+    let bare = outer
+        .content
+        .get(start..)
+        .is_some_and(|rest| rest.starts_with("{{"));
+    if bare {
+        add_template(report, outer.place(start));
+    }
+    bare
+}
+
+fn add_template(report: &mut Report<'_>, place: usize) {
+    let complaint = Complaint::new("this is a template: what it says is known when it is rendered")
+        .help("check what comes out: `helm template . | egress-cni lint -`");
+    report.add(&kind::TEMPLATE, (place, place + 2), complaint);
 }
 
 fn check_egress(report: &mut Report<'_>, context: &Context, text: &Text, carrier: &Carrier<'_>) {

@@ -34,6 +34,8 @@ pub(super) enum Error {
     NoText { name: String, line: usize },
     #[error("cannot read {name}: it has more than {} MiB", LARGEST >> 20)]
     TooLarge { name: String },
+    #[error("{name} is no policy file: it has no `kind: {}`", super::policy::KIND)]
+    NoPolicy { name: String },
 }
 
 /// Reads all that the paths stand for, each file once.

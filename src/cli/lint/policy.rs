@@ -3,12 +3,13 @@
 use super::Context;
 use super::annotations::{self, Carrier};
 use super::finding::Report;
+use super::input::Input;
 use super::kind;
 use super::rules::{self, Surroundings};
 use super::text::Text;
-use super::yaml::{Document, View};
+use super::yaml::{self, Document, View};
 use crate::policy::effective::{Facts, Tier, TierRules};
-use crate::policy::fault::Faults;
+use crate::policy::fault::{Complaint, Faults};
 use crate::policy::grammar::targets;
 use crate::source::{PolicyFile, SourceError};
 
@@ -17,6 +18,21 @@ pub(super) const KIND: &str = "ClusterEgressPolicy";
 
 /// What the file's own values are called in faults; texts inside have longer names.
 const OWN: &str = "policy";
+
+/// The policy in a file, alone or in a ConfigMap; `None` if there is none without faults.
+pub(super) fn find(input: &Input) -> Option<PolicyFile> {
+    let parse = |text: &str| PolicyFile::parse(&input.name, text).ok();
+    let in_config_maps = || {
+        let read = yaml::read(&input.text);
+        let roots = read.documents.iter().filter_map(Document::root);
+        let data = roots.filter_map(|root| root.get("data"));
+        let texts = data
+            .flat_map(View::entries)
+            .filter_map(|(_, text)| text.as_str());
+        texts.filter_map(parse).next()
+    };
+    parse(&input.text).or_else(in_config_maps)
+}
 
 /// Checks a policy file, which is a document of `outer`.
 pub(super) fn check(
@@ -77,9 +93,10 @@ pub(super) fn check(
 
 /// The document as a text of its own, each character in its line and column.
 fn alone(text: &str, document: &Document) -> String {
-    let start = text[..document.start].rfind('\n').map_or(0, |end| end + 1);
-    let before = text[..start].matches('\n').count();
-    "\n".repeat(before) + &text[start..document.end.max(start)]
+    let before = text.get(..document.start).unwrap_or_default();
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    let own = text.get(start..document.end).unwrap_or_default();
+    "\n".repeat(before.matches('\n').count()) + own
 }
 
 fn own_faults(report: &mut Report<'_>, outer: &Text, faults: &Faults) {
@@ -88,7 +105,7 @@ fn own_faults(report: &mut Report<'_>, outer: &Text, faults: &Faults) {
         .iter()
         .filter(|fault| fault.source == OWN)
     {
-        let complaint = crate::policy::fault::Complaint {
+        let complaint = Complaint {
             message: fault.message.clone(),
             help: fault.help.clone(),
         };

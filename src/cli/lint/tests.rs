@@ -1,5 +1,7 @@
 //! Each kind of finding, where it is found, and what is close to it and none.
 
+use proptest::prelude::*;
+
 use super::*;
 
 const POLICY: &str = "\
@@ -206,6 +208,14 @@ fn annotations() {
             &["6:12 label"],
         ),
         (
+            object("Pod", "egress-cni.dev/rules: {{ .Values.rules }}", ""),
+            &["5:27 template"],
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  annotations: {{ .Values.all }}\n".to_owned(),
+            &["4:16 template"],
+        ),
+        (
             object("Pod", "egress-cni.dev/rules: \"allow {{ .x }}\"", ""),
             &["5:34 template"],
         ),
@@ -368,8 +378,10 @@ fn files_that_are_no_yaml() {
         ("# only\n", &[]),
         ("just a text\n", &[]),
         ("a: b\n", &[]),
-        ("a: [\n", &["1:4 yaml-syntax"]),
-        ("{{- if .Values.x }}\na: b\n", &["1:3 template"]),
+        ("a: [\n", &[]), // not ours
+        ("apiVersion: [\n", &["1:13 yaml-syntax"]),
+        ("{{- if .Values.x }}\na: b\n", &[]),
+        ("{{- if .Values.x }}\napiVersion: v1\n", &["1:3 template"]),
         (
             "kind: Pod\napiVersion: v1\nmetadata: {annotations: {egress-cni.dev/rules: alow}}\n---\nb: [\n",
             &["3:48 rule-syntax", "5:4 yaml-syntax"],
@@ -378,6 +390,38 @@ fn files_that_are_no_yaml() {
         assert_eq!(found(text, false), wanted, "{text}");
     }
 }
+
+proptest! {
+    /// Whatever is written, lint ends, and points at places that exist.
+    #[test]
+    fn damaged_files_do_no_harm(
+        file in 0..4usize,
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..DAMAGE.len(), 0..9usize), 1..6),
+    ) {
+        let files = [
+            POLICY,
+            include_str!("../../../tests/fixtures/lint/bad/workloads.yaml"),
+            include_str!("../../../tests/fixtures/lint/bad/policy.yaml"),
+            include_str!("../../../tests/fixtures/lint/good/pod.json"),
+        ];
+        let mut text: Vec<char> = files[file].chars().collect();
+        for (at, damage, gone) in edits {
+            let at = at.index(text.len().max(1)).min(text.len());
+            let end = (at + gone).min(text.len());
+            text.splice(at..end, DAMAGE[damage].chars());
+        }
+        let text: String = text.into_iter().collect();
+        for place in found(&text, true) {
+            let line: usize = place.split(':').next().expect("a line").parse().expect("a number");
+            prop_assert!((1..=text.split('\n').count()).contains(&line), "{place} in {text:?}");
+        }
+    }
+}
+
+const DAMAGE: &[&str] = &[
+    "", "\n", "\"", "'", "\\", "|", ">", ": ", "- ", "{", "[", "]", "ö", "\u{feff}", "\t", "\r\n",
+    "&a ", "*a", "<<: ", "---\n", "deny;", "\u{2028}", "\\ud83d", "\\n", "#",
+];
 
 #[test]
 fn kinds_are_known_by_their_names() {

@@ -73,7 +73,7 @@ impl Text {
             .take(line.saturating_sub(1))
             .map(str::len)
             .sum();
-        let rest = &self.content[line_start..];
+        let rest = self.content.get(line_start..).unwrap_or_default();
         let rest_of_line = rest.split(['\r', '\n']).next().unwrap_or_default();
         let mut chars = rest_of_line
             .char_indices()
@@ -129,7 +129,7 @@ struct Source<'a> {
 
 impl Source<'_> {
     fn rest(&self) -> &str {
-        &self.written[self.at..]
+        self.written.get(self.at..).unwrap_or_default()
     }
 
     fn skip_blanks(&mut self) {
