@@ -4,6 +4,7 @@
 //! when the answer is good, 1 when it is not (a fault found, a packet denied, nothing there) or
 //! when it failed, and 2 when it was called wrongly. One whose answer itself is a 1 says its own.
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -12,6 +13,7 @@ use clap::{Parser, Subcommand};
 mod explain;
 mod lint;
 mod logs;
+mod manual;
 mod output;
 
 /// Egress control for Kubernetes nodes: a CNI plugin chained after any primary CNI.
@@ -30,18 +32,26 @@ enum Command {
     Explain(explain::Args),
     Lint(lint::Args),
     Logs(logs::Args),
+    Completions(manual::Completions),
+    Man(manual::Man),
 }
 
 /// Reads the command line and carries it out.
 pub fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let outcome: Result<ExitCode, Box<dyn Error>> = match Cli::parse().command {
         Command::Explain(args) => return explain::main(&args),
         Command::Lint(args) => Ok(lint::main(&args)),
-        Command::Logs(args) => logs::main(&args).map(|()| ExitCode::SUCCESS),
+        Command::Logs(args) => done(logs::main(&args)),
+        Command::Completions(args) => done(manual::completions(&args)),
+        Command::Man(args) => done(manual::man(&args)),
     };
     outcome.unwrap_or_else(|error| {
         // Nobody is left to be told if this fails.
         let _ = writeln!(io::stderr(), "egress-cni: {error}");
         ExitCode::FAILURE
     })
+}
+
+fn done(outcome: Result<(), impl Error + 'static>) -> Result<ExitCode, Box<dyn Error>> {
+    outcome.map(|()| ExitCode::SUCCESS).map_err(Into::into)
 }
