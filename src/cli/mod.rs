@@ -9,7 +9,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod capture;
 mod logs;
+mod output;
+mod records;
+mod show;
+mod stream;
 
 /// Egress control for Kubernetes nodes: a CNI plugin chained after any primary CNI.
 ///
@@ -24,13 +29,17 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Capture(capture::Args),
     Logs(logs::Args),
+    Show(show::Args),
 }
 
 /// Reads the command line and carries it out.
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Capture(args) => return capture::main(&args),
         Command::Logs(args) => logs::main(&args).map(|()| ExitCode::SUCCESS),
+        Command::Show(args) => return show::main(&args),
     };
     outcome.unwrap_or_else(|error| {
         // Nobody is left to be told if this fails.

@@ -1,0 +1,130 @@
+//! What all subcommands print alike: tables, JSON, colour, and the end of a closed pipe.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+
+/// `-o`: for people or for programs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns, for people.
+    #[default]
+    Text,
+    /// JSON with stable field names.
+    Json,
+}
+
+/// Runs a subcommand's work on a buffered stdout. A reader that closes the pipe (`| head`) ends it
+/// quietly.
+pub fn run(
+    work: impl FnOnce(&mut dyn Write) -> Result<ExitCode, Box<dyn std::error::Error>>,
+) -> ExitCode {
+    let mut stdout = io::BufWriter::new(io::stdout().lock());
+    let outcome = work(&mut stdout).and_then(|code| {
+        stdout.flush()?;
+        Ok(code)
+    });
+    match outcome {
+        Ok(code) => code,
+        Err(e) if is_closed_pipe(e.as_ref()) => ExitCode::SUCCESS,
+        Err(e) => {
+            // What was written before the failure is still worth reading.
+            let _ = stdout.flush();
+            let _ = writeln!(io::stderr(), "egress-cni: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// What a text means, for colour on a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    Good,
+    Bad,
+    Warning,
+    Faint,
+    Strong,
+}
+
+/// Whether stdout shall be coloured: a terminal, and no `NO_COLOR` (no-color.org).
+pub fn colour() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// The text in its tone, or as it is if `colour` is false.
+pub fn toned(text: &str, tone: Tone, colour: bool) -> String {
+    if !colour {
+        return text.to_owned();
+    }
+    let code = match tone {
+        Tone::Good => "32",
+        Tone::Bad => "31",
+        Tone::Warning => "33",
+        Tone::Faint => "2",
+        Tone::Strong => "1",
+    };
+    format!("\x1b[{code}m{text}\x1b[0m")
+}
+
+/// Columns, as wide as their widest cell. The last one is never padded.
+#[derive(Debug, Default)]
+pub struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table whose first row are these titles.
+    pub fn new(titles: &[&str]) -> Self {
+        Self {
+            rows: vec![titles.iter().map(|title| (*title).to_owned()).collect()],
+        }
+    }
+
+    pub fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..self.rows.first().map_or(0, Vec::len))
+            .map(width)
+            .collect();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                line.push_str(&format!("{cell:width$}   "));
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_lines_have_no_trailing_space() {
+        let mut table = Table::new(&["POD", "VETH"]);
+        table.row(vec!["payments/web-0".into(), "veth1".into()]);
+        table.row(vec!["a".into(), String::new()]);
+        assert_eq!(
+            table.to_string(),
+            "POD              VETH\npayments/web-0   veth1\na\n"
+        );
+    }
+}
