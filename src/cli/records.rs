@@ -239,15 +239,19 @@ pub(super) mod tests {
         let mut second = record("web", 8, &["10.0.0.3"], "");
         second.ifname = "net1".to_owned();
         second.plan.id = "0123456789abcdef".to_owned();
-        store(dir.path(), &record("web", 7, &["10.0.0.2"], ""));
+        let first = record("web", 7, &["10.0.0.2"], "");
+        store(dir.path(), &first);
         store(dir.path(), &second);
         let records = Records::read(dir.path()).expect("readable");
         let error = records.find("shop/web", None).expect_err("two");
         assert_eq!(
             error.to_string(),
-            "shop/web has several attachments: say which by its id\n  \
-             0123456789abcdef  shop/web  interface net1  10.0.0.3\n  \
-             ec0b4f1a1c6b9d1a  shop/web  interface eth0  10.0.0.2"
+            format!(
+                "shop/web has several attachments: say which by its id\n  \
+                 0123456789abcdef  shop/web  interface net1  10.0.0.3\n  \
+                 {}  shop/web  interface eth0  10.0.0.2",
+                first.plan.id
+            )
         );
         let found = records.find("0123456789abcdef", None).expect("one");
         assert_eq!(found.ifname, "net1");

@@ -23,7 +23,7 @@ fn args(state: &Path, rest: &str) -> Args {
     Cli::try_parse_from(words).expect("valid arguments").args
 }
 
-/// A node on which port 7000 is denied, port 7001 allowed, and port 7002 somebody else's business;
+/// A node on which port 9000 is denied, port 9001 allowed, and port 9002 somebody else's business;
 /// all are logged. The pods `web` and `db` are addresses of lo.
 fn node() -> tempfile::TempDir {
     ip("addr add 10.0.0.2/32 dev lo");
@@ -36,9 +36,9 @@ fn node() -> tempfile::TempDir {
     let rules = "add table inet t; \
                  add chain inet t in { type filter hook prerouting priority 0; }; "
         .to_owned()
-        + &log(7000, "egress-cni pod:erp deny")
-        + &log(7001, "egress-cni cluster-defaults:3 allow")
-        + &log(7002, "somebody else");
+        + &log(9000, "egress-cni pod:erp deny")
+        + &log(9001, "egress-cni cluster-defaults:3 allow")
+        + &log(9002, "somebody else");
     run("nft", &[&rules]);
     let dir = tempfile::tempdir().expect("a directory");
     store(dir.path(), &record("web", 7, &["10.0.0.2"], ""));
@@ -93,16 +93,16 @@ fn only_what_was_denied_to_the_pod() {
     in_fresh_netns(|| {
         let dir = node();
         let traffic = || {
-            send("10.0.0.2", 7001, 1);
-            send("10.0.0.2", 7002, 1);
-            send("10.0.0.3", 7000, 1);
-            send("10.0.0.2", 7000, 1000);
+            send("10.0.0.2", 9001, 1);
+            send("10.0.0.2", 9002, 1);
+            send("10.0.0.3", 9000, 1);
+            send("10.0.0.2", 9000, 1000);
         };
         let text = read_back(&captured(dir.path(), "web --count 1", traffic));
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(text.starts_with("IP 10.0.0.2."), "{text}");
         assert!(
-            text.contains("> 127.0.0.1.7000: UDP, length 1000"),
+            text.contains("> 127.0.0.1.9000: UDP, length 1000"),
             "{text}"
         );
 
@@ -112,7 +112,7 @@ fn only_what_was_denied_to_the_pod() {
             traffic,
         ));
         assert!(
-            text.contains("127.0.0.1.7001: UDP") && text.contains("127.0.0.1.7000: UDP"),
+            text.contains("127.0.0.1.9001: UDP") && text.contains("127.0.0.1.9000: UDP"),
             "{text}"
         );
     });

@@ -347,6 +347,36 @@ fn each_damage_is_named() {
     });
 }
 
+/// A few dumps, not a query a pod.
+#[test]
+fn many_pods_are_listed_at_once() {
+    const PODS: u32 = 250;
+    in_fresh_netns(|| {
+        let dir = tempfile::tempdir().expect("a directory");
+        for n in 0..PODS {
+            ip(&format!("link add veth{n} index {} type veth peer name peer{n}", 1000 + n));
+            let addresses = [format!("10.0.0.{n}"), format!("fd00::{n}")];
+            let addresses = addresses.each_ref().map(String::as_str);
+            let mut pod = record(
+                &format!("web-{n}"),
+                1000 + n,
+                &addresses,
+                "deny 25/tcp; allow",
+            );
+            pod.plan.veth = format!("veth{n}");
+            store(dir.path(), &pod);
+            install(&pod);
+        }
+        let started = Instant::now();
+        let (_, text) = shown(&args(dir.path(), "")).expect("is shown");
+        let took = started.elapsed();
+        let healthy = text.lines().filter(|line| line.ends_with("   ok")).count();
+        assert_eq!(healthy, PODS as usize, "{text}");
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        eprintln!("TOOK {took:?}");
+    });
+}
+
 /// Runs the command with its output in a text.
 fn shown(args: &Args) -> Result<(ExitCode, String), String> {
     let mut out = Vec::new();
