@@ -132,7 +132,7 @@ fn run(args: &Args) -> Result<(), Error> {
     let packets = capture.packets;
     let _ = writeln!(
         io::stderr(),
-        "egress-cni: {packets} packets of {}",
+        "egress-cni: packets written of {}: {packets}",
         title(record)
     );
     outcome

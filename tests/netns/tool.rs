@@ -110,7 +110,7 @@ fn show_counts_as_packets_go() {
     // Counted together, over both pods.
     assert_eq!(counted(&detail, "pod:1"), 4);
     assert_eq!(counted(&detail, "pod:2"), 2);
-    assert_eq!(detail["forged"]["packets"], 0);
+    assert_eq!(detail["droppedAtVeth"]["packets"], 0);
 
     scapy(
         &web.netns,
@@ -120,7 +120,7 @@ fn show_counts_as_packets_go() {
         ),
     );
     let detail = node.tool_json(&format!("show {} -o json", web.v6));
-    assert_eq!(detail["forged"]["packets"], 1);
+    assert_eq!(detail["droppedAtVeth"]["packets"], 1);
 
     let text = node.tool("show web").stdout_text();
     assert!(
@@ -176,8 +176,8 @@ fn captured_denials_read_back() {
     check(&node, &probes);
     let output = exec::finish(running, b"", &words);
     assert_eq!(output.code, Some(0), "{}", output.stderr);
-    let name = format!("{} packets of shop/web", 2);
-    assert!(output.stderr.contains(&name), "{}", output.stderr);
+    let told = "packets written of shop/web: 2";
+    assert!(output.stderr.contains(told), "{}", output.stderr);
 
     let text = node
         .netns

@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 use serde::Serialize;
 
 use super::kernel::{self, Kernel};
-use super::list::{Row, addresses};
+use super::list::{Row, addresses, amount};
 use crate::attachment::{LAYOUT, Record};
 use crate::cli::output::{Table, Tone, toned};
 use crate::enforce;
@@ -29,8 +29,9 @@ pub(super) struct Detail {
     pub policy_chain: String,
     /// How many attachments have the same policy, and so the same rule counters.
     pub policy_users: usize,
-    /// What the pod sent and may not, whatever the rules: others' addresses or MACs.
-    pub forged: Counter,
+    /// What no pod may send, whatever the rules: others' addresses or MACs, multicast, what is
+    /// neither IP nor ARP.
+    pub dropped_at_veth: Counter,
     /// Empty if the rules are another version's.
     pub tiers: Vec<TierView>,
     pub default: Option<DefaultView>,
@@ -75,10 +76,10 @@ impl Detail {
     ) -> Result<Detail, kernel::Error> {
         let kernel = Kernel::read(nft)?;
         let mut row = Row::new(record, &kernel, users);
-        let mut forged = Counter::default();
+        let mut dropped = Counter::default();
         for chain in [record.plan.veth_chain(), record.plan.nd_chain()] {
             let rules = nft.rule_counters(NftTable::Netdev, &chain)?;
-            forged += rules.into_iter().map(|rule| rule.counter).sum();
+            dropped += rules.into_iter().map(|rule| rule.counter).sum();
         }
         let policy = record.policy.rebuild().ok();
         let mut counted = Counted::new();
@@ -93,7 +94,7 @@ impl Detail {
             record,
             row,
             users,
-            forged,
+            dropped,
             policy.as_ref(),
             &counted,
         ))
@@ -103,7 +104,7 @@ impl Detail {
         record: &Record,
         row: Row,
         users: usize,
-        forged: Counter,
+        dropped_at_veth: Counter,
         policy: Option<&Effective>,
         counted: &Counted,
     ) -> Detail {
@@ -116,7 +117,7 @@ impl Detail {
             log_group: record.log_group,
             policy_chain: record.plan.policy.clone(),
             policy_users: users,
-            forged,
+            dropped_at_veth,
             tiers: policy.map(|p| tiers(p, counted)).unwrap_or_default(),
             default: policy.map(|p| default(p, counted)),
         }
@@ -126,7 +127,6 @@ impl Detail {
         let mut text = toned(&self.row.title, Tone::Strong, colour) + "\n";
         let row = &self.row;
         let link_local: Vec<_> = self.link_local.iter().map(|a| (*a).into()).collect();
-        let counted = |c: Counter| format!("{} packets, {} bytes", c.packets, c.bytes);
         let egress = match &row.egress_ips[..] {
             [] => "none: the primary CNI's choice".to_owned(),
             list => addresses(list),
@@ -150,11 +150,14 @@ impl Detail {
             ("egress IP", egress),
             ("mode", row.mode.as_str().to_owned()),
             ("log group", self.log_group.to_string()),
-            ("judged", counted(row.judged)),
-            ("denied", counted(row.denied)),
+            ("judged", amount(row.judged)),
+            ("denied", amount(row.denied)),
             (
-                "forged",
-                format!("{}, dropped at the veth", counted(self.forged)),
+                "dropped",
+                format!(
+                    "{}, at the veth: forged, multicast, or neither IP nor ARP",
+                    amount(self.dropped_at_veth)
+                ),
             ),
             ("state", row.state_text(colour)),
         ];

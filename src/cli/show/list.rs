@@ -176,9 +176,9 @@ impl List {
         let mut text = table.to_string();
         if self.leak_stop.packets > 0 {
             text.push_str(&format!(
-                "\n{} packets of this node were dropped that would have left with another source than the egress IP\n",
-                self.leak_stop.packets
-            ));
+                "\ndropped on this node, about to leave with another source than the egress IP: {}\n",
+                amount(self.leak_stop)
+));
         }
         text
     }
@@ -204,4 +204,13 @@ pub(super) fn addresses(list: &[IpAddr]) -> String {
     }
     let texts: Vec<String> = list.iter().map(IpAddr::to_string).collect();
     texts.join(",")
+}
+
+/// `1 packet, 60 bytes`
+pub(super) fn amount(counter: Counter) -> String {
+    let plural = if counter.packets == 1 { "" } else { "s" };
+    format!(
+        "{} packet{plural}, {} bytes",
+        counter.packets, counter.bytes
+    )
 }
