@@ -47,13 +47,14 @@ use list::{List, users, users_of};
 /// 2 on wrong usage.
 ///
 /// JSON: attachments (a list), and leakStop, what this node dropped that would have left with
-/// another source than the egress IP. An attachment: id, namespace, pod, uid, containerID, interface,
-/// addresses, veth, bridge, mode, rules (their number), egressIPs, judged, denied, state (ok or
-/// damaged), problems. With POD: the one attachment, and network, mac, linkLocal, vethIndex, logGroup,
-/// policyChain, policyUsers (how many have the same policy), droppedAtVeth (whatever the rules: forged
-/// addresses and MACs, multicast, what is neither IP nor ARP), tiers, default. A tier: tier, source, audit, and rules: rule (as in log lines),
-/// line, text, counted (null: nothing can match it). The default: rule, action, audit, counted. What
-/// counts has packets and bytes. What is not known is null. With --watch it is one line each time.
+/// another source than the egress IP. An attachment: id, namespace, pod, uid, containerID,
+/// interface, addresses, veth, bridge, mode, rules (their number), egressIPs, judged, denied, state
+/// (ok or damaged), problems. With POD: the one attachment, and network, mac, linkLocal, vethIndex,
+/// logGroup, policyChain, policyUsers (how many have the same policy), droppedAtVeth (whatever the
+/// rules: forged addresses and MACs, multicast, what is neither IP nor ARP), tiers, default. A
+/// tier: tier, source, audit, and rules: rule (as in log lines), line, text, counted (null: nothing
+/// can match it). The default: rule, action, audit, counted. What counts has packets and bytes.
+/// What is not known is null. With --watch it is one line each time.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {

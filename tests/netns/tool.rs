@@ -3,13 +3,14 @@
 use crate::harness::cni::binary;
 use crate::harness::exec::{self, Output};
 use crate::harness::node::{EXT, METADATA, ip};
+use crate::harness::probe::try_udp;
 use crate::harness::*;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 impl Node {
     /// Runs a subcommand on the node, with its state directory.
@@ -202,6 +203,45 @@ fn captured_denials_read_back() {
     assert_eq!(output.code, Some(1));
     let told = output.stdout_text();
     assert!(told.contains("a pcap file is not for a terminal"), "{told}");
+}
+
+#[test]
+fn a_capture_goes_through_a_pipe_until_interrupted() {
+    let node = Node::new(NodeOptions::default());
+    let web = node.pod(PodSpec::new("web", Primary::Bridge).rules("deny 9001/udp log"));
+    let mut piped = Command::new("sh");
+    piped.args([
+        "-c",
+        "$0 capture web --state-dir $1 | tcpdump -n -r - -c 1; $0 capture web --state-dir $1 >$2",
+    ]);
+    let file = node.dir.path().join("denied.pcap");
+    piped
+        .arg(binary("egress-cni"))
+        .arg(node.state_dir())
+        .arg(&file);
+    let running = node.netns.spawn(&mut piped);
+    // tcpdump has enough after one packet, and the pipe's end ends the first capture.
+    let started = Instant::now();
+    while fs::metadata(&file).map_or(0, |data| data.len()) <= 24 {
+        assert!(started.elapsed() < exec::LIMIT, "{}", node.describe());
+        let _ = try_udp(
+            &web.netns,
+            (ip(EXT[0]), 9001).into(),
+            Duration::from_millis(100),
+        );
+    }
+    let second = node.netns.exec("cat /proc/net/netfilter/nfnetlink_log");
+    let process = second
+        .split_whitespace()
+        .nth(1)
+        .expect("a reader of the group");
+    node.netns.exec(&format!("kill -INT {process}"));
+    let output = exec::finish(running, b"", "sh");
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    let text = output.stdout_text();
+    assert!(text.contains(&format!("> {}.9001: UDP", EXT[0])), "{text}");
+    let told = output.stderr.matches("packets written of shop/web: ");
+    assert_eq!(told.count(), 2, "{}", output.stderr);
 }
 
 fn until_exists(file: &Path) {
