@@ -10,11 +10,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod capture;
 mod explain;
 mod lint;
 mod logs;
 mod manual;
 mod output;
+mod records;
+mod show;
+mod stream;
 
 /// Egress control for Kubernetes nodes: a CNI plugin chained after any primary CNI.
 ///
@@ -29,9 +33,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Show(show::Args),
     Explain(explain::Args),
     Lint(lint::Args),
     Logs(logs::Args),
+    Capture(capture::Args),
     Completions(manual::Completions),
     Man(manual::Man),
 }
@@ -39,9 +45,11 @@ enum Command {
 /// Reads the command line and carries it out.
 pub fn main() -> ExitCode {
     let outcome: Result<ExitCode, Box<dyn Error>> = match Cli::parse().command {
+        Command::Show(args) => return show::main(&args),
         Command::Explain(args) => return explain::main(&args),
         Command::Lint(args) => Ok(lint::main(&args)),
         Command::Logs(args) => done(logs::main(&args)),
+        Command::Capture(args) => return capture::main(&args),
         Command::Completions(args) => done(manual::completions(&args)),
         Command::Man(args) => done(manual::man(&args)),
     };

@@ -23,4 +23,5 @@ mod primaries;
 mod rules;
 mod self_check;
 mod spoof;
+mod tool;
 mod verbs;
