@@ -245,8 +245,8 @@ impl StateDir {
     /// names are reused. To be called under [`StateDir::lock`].
     pub fn remove_link(&self, name: &str, id: &AttachmentId) -> Result<(), StateError> {
         match self.link(name)? {
-            Some(current) if current == *id => remove(&self.link_path(name)),
-            _ => Ok(()),
+            Some(current) if current != *id => Ok(()),
+            _ => remove(&self.link_path(name)),
         }
     }
 
@@ -306,15 +306,22 @@ impl StateDir {
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StateError> {
         let dir = path.parent().unwrap_or(&self.root);
         self.create(dir)?;
-        // In the same directory: a rename works inside one file system only. On failure it is removed.
-        let mut file = tempfile::Builder::new()
-            .prefix(".new-")
-            .tempfile_in(dir)
-            .map_err(failed("create a file in", dir))?;
-        file.write_all(bytes).map_err(failed("write", path))?;
-        file.persist(path)
-            .map_err(|e| failed("replace", path)(e.error))?;
-        Ok(())
+        // In the same directory: a rename works inside one file system only. Its name follows from
+        // the file's, so that what a killed process leaves is overwritten, or removed with the file.
+        let new = unfinished(path);
+        let written = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)
+            .and_then(|mut file| file.write_all(bytes))
+            .map_err(failed("write", path))
+            .and_then(|()| fs::rename(&new, path).map_err(failed("replace", path)));
+        if written.is_err() {
+            let _ = fs::remove_file(&new); // the failure itself is what matters
+        }
+        written
     }
 }
 
@@ -359,11 +366,21 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
     }
 }
 
+/// Where a file is written before it takes its name.
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = OsStr::new(".new-").to_owned();
+    name.push(path.file_name().unwrap_or_default());
+    path.with_file_name(name)
+}
+
 fn remove(path: &Path) -> Result<(), StateError> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(e)),
-        _ => Ok(()),
+    for path in [unfinished(path).as_path(), path] {
+        match fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed("remove", path)(e)),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 /// A file name for any text, different for different ones: all but ASCII letters, digits, `_` and

@@ -94,7 +94,7 @@ step_kernel() {
     sed -n 's/.*"executable":"\([^"]*\/netns-[^"]*\)".*/\1/p')
   [ -x "$binary" ] || { count "older kernel" 1 0 1; return; }
   # shellcheck disable=SC2086 # one word a test
-  tests "older kernel: namespace tests" tests/vm/run.sh "$binary" --exact --test-threads=1 $names
+  VM_SECONDS=1800 tests "older kernel: namespace tests" tests/vm/run.sh env ECNI_PATIENCE=10 "$binary" --exact --test-threads=1 $names
   [ "$(wc -w <<<"$names")" = "$(grep -c '^test .* \.\.\. ' "$output")" ] ||
     count "older kernel: a test of tests/vm/core.txt does not exist" 1 0 1
   build

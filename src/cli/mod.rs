@@ -2,7 +2,7 @@
 //!
 //! A subcommand writes its result to stdout and everything else to stderr. It ends with status 0
 //! when the answer is good, 1 when it is not (a fault found, a packet denied, nothing there) or
-//! when it failed, and 2 when it was called wrongly.
+//! when it failed, and 2 when it was called wrongly. One whose answer itself is a 1 says its own.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -10,6 +10,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod capture;
+mod explain;
+mod lint;
 mod logs;
 mod output;
 mod records;
@@ -30,6 +32,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Capture(capture::Args),
+    Explain(explain::Args),
+    Lint(lint::Args),
     Logs(logs::Args),
     Show(show::Args),
 }
@@ -38,6 +42,8 @@ enum Command {
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Capture(args) => return capture::main(&args),
+        Command::Explain(args) => return explain::main(&args),
+        Command::Lint(args) => Ok(lint::main(&args)),
         Command::Logs(args) => logs::main(&args).map(|()| ExitCode::SUCCESS),
         Command::Show(args) => return show::main(&args),
     };

@@ -5,6 +5,7 @@
 mod counters;
 mod encode;
 mod matching;
+mod message;
 mod object;
 mod read;
 mod socket;

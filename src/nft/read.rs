@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use super::encode;
 use super::matching::Value;
-use super::object::{self, Element, Hook, TABLE, Table};
+use super::message;
+use super::object::{Element, Hook, TABLE, Table};
 use super::socket::{Error, Nft};
 use super::statement::Rule;
 use super::uapi::*;
@@ -182,7 +183,7 @@ impl Nft {
             .filter_map(key_and_flags)
             .collect();
         let mut w = Writer::default();
-        object::encode_elements(&mut w, elements, true);
+        message::encode_elements(&mut w, elements, true);
         let expected: BTreeSet<_> = Attrs(&w.bytes).iter().filter_map(key_and_flags).collect();
         Ok(held == expected)
     }

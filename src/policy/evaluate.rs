@@ -109,12 +109,86 @@ impl Decision<'_> {
     }
 }
 
+/// Why a rule does not match a packet. Where several reasons hold, the first in this order is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mismatch {
+    /// The rule's `until` is over.
+    Expired,
+    /// All its targets are addresses of the other IP version.
+    Family,
+    /// The packet goes to none of its targets.
+    Address,
+    /// None of its ports is of the packet's protocol.
+    Protocol,
+    /// The protocol is right, the port is not.
+    Port,
+    /// ICMP is right, its type or code is not.
+    IcmpType,
+    /// Its `except` takes the destination away.
+    Except,
+}
+
+impl Mismatch {
+    /// In a word or two, for people and programs: `other port`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Mismatch::Expired => "expired",
+            Mismatch::Family => "other family",
+            Mismatch::Address => "other address",
+            Mismatch::Protocol => "other protocol",
+            Mismatch::Port => "other port",
+            Mismatch::IcmpType => "other ICMP type",
+            Mismatch::Except => "except",
+        }
+    }
+}
+
+/// One rule on the way to a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step<'a> {
+    /// The rule's tier.
+    pub tier: &'a TierRules,
+    /// The rule that was looked at.
+    pub rule: &'a Rule,
+    /// Why it does not match; `None`: it matches, so that it decides or, if it says `pass`, ends its tier.
+    pub mismatch: Option<Mismatch>,
+}
+
+/// A decision and the way to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trace<'a> {
+    /// Every rule that was looked at, in that order.
+    pub steps: Vec<Step<'a>>,
+    /// What [`Effective::decide`] says.
+    pub decision: Decision<'a>,
+}
+
 impl Effective {
     /// Decides a packet: the first rule that matches, tier by tier; `pass` goes on with the next tier.
     pub fn decide(&self, packet: &Packet) -> Decision<'_> {
+        self.walk(packet, |_| {})
+    }
+
+    /// Decides a packet and tells which rules were looked at.
+    pub fn trace(&self, packet: &Packet) -> Trace<'_> {
+        let mut steps = Vec::new();
+        let decision = self.walk(packet, |step| steps.push(step));
+        Trace { steps, decision }
+    }
+
+    /// Decides a packet and shows `see` every rule that it looks at.
+    fn walk<'a>(&'a self, packet: &Packet, mut see: impl FnMut(Step<'a>)) -> Decision<'a> {
         for tier in &self.tiers {
             let mut rules = tier.rules.iter();
-            let Some(rule) = rules.find(|rule| rule_matches(rule, packet, &self.facts)) else {
+            let Some(rule) = rules.find(|rule| {
+                let mismatch = mismatch(rule, packet, &self.facts);
+                see(Step {
+                    tier,
+                    rule,
+                    mismatch,
+                });
+                mismatch.is_none()
+            }) else {
                 continue;
             };
             let verdict = match rule.verb {
@@ -142,15 +216,55 @@ impl Effective {
     }
 }
 
-fn rule_matches(rule: &Rule, packet: &Packet, facts: &Facts) -> bool {
-    rule.until.is_none_or(|until| packet.time < until)
-        && rule.to.iter().any(|target| {
-            target_matches(target, packet, facts) && ports_match(rule, target, packet)
+/// Why the rule does not match; `None`: it does.
+fn mismatch(rule: &Rule, packet: &Packet, facts: &Facts) -> Option<Mismatch> {
+    if rule.until.is_some_and(|until| packet.time >= until) {
+        return Some(Mismatch::Expired);
+    }
+    let goes_to = |target: &&Target| target_matches(target, packet, facts);
+    let mut reached = rule.to.iter().filter(goes_to).peekable();
+    if reached.peek().is_none() {
+        let other = |target: &Target| is_of_other_family(target, packet.destination);
+        return Some(if rule.to.iter().all(other) {
+            Mismatch::Family
+        } else {
+            Mismatch::Address
+        });
+    }
+    if !reached.any(|target| ports_match(rule, target, packet)) {
+        return Some(ports_mismatch(&rule.ports, packet));
+    }
+    rule.except
+        .iter()
+        .any(|target| target_matches(target, packet, facts))
+        .then_some(Mismatch::Except)
+}
+
+/// Whether the target holds addresses of the other IP version only.
+fn is_of_other_family(target: &Target, to: IpAddr) -> bool {
+    match target {
+        Target::Net(net) => net.addr().is_ipv4() != to.is_ipv4(),
+        Target::Range(first, _) => first.is_ipv4() != to.is_ipv4(),
+        _ => false,
+    }
+}
+
+/// What is wrong with ports that do not take the packet.
+fn ports_mismatch(ports: &[Ports], packet: &Packet) -> Mismatch {
+    let ipv4 = packet.destination.is_ipv4();
+    let reasons = ports.iter().map(|ports| match ports {
+        Ports::Transport(transport, _) if transport.protocol() == packet.protocol => Mismatch::Port,
+        Ports::Icmp { .. } if packet.protocol == ICMP && ipv4 => Mismatch::IcmpType,
+        Ports::Icmpv6 { .. } if packet.protocol == ICMPV6 && !ipv4 => Mismatch::IcmpType,
+        _ => Mismatch::Protocol,
+    });
+    // A packet has one protocol: what is not `Protocol` is the same for all.
+    reasons
+        .reduce(|one, other| match one {
+            Mismatch::Protocol => other,
+            _ => one,
         })
-        && !rule
-            .except
-            .iter()
-            .any(|target| target_matches(target, packet, facts))
+        .unwrap_or(Mismatch::Protocol)
 }
 
 /// Whether the packet goes to the target. `except dns` takes DNS away whatever the rule's ports are.

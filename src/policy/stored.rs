@@ -50,14 +50,6 @@ impl From<&Effective> for StoredPolicy {
 }
 
 impl StoredPolicy {
-    /// Whether it is the empty allow of an exempt namespace: every other pod may at least ask for
-    /// names by rule. Not known (false) where `clusterDNS` is empty.
-    pub fn is_exempt(&self) -> bool {
-        self.tiers.is_empty()
-            && !self.facts.dns.is_empty()
-            && self.default_action == DefaultAction::Allow
-    }
-
     /// Whether anything is only logged and counted.
     pub fn is_audited(&self) -> bool {
         self.default_audit || self.tiers.iter().any(|tier| tier.audit)

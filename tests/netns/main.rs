@@ -16,6 +16,7 @@ mod evasion;
 mod flows;
 mod harness;
 mod logging;
+mod neighbours;
 mod order;
 mod ownership;
 mod primaries;

@@ -24,7 +24,7 @@ pub(super) enum Mode {
 
 impl Mode {
     fn of(record: &Record) -> Mode {
-        match (record.policy.is_exempt(), record.policy.is_audited()) {
+        match (record.exempt, record.policy.is_audited()) {
             (true, _) => Mode::Exempt,
             (false, true) => Mode::Audit,
             (false, false) => Mode::Enforce,

@@ -554,3 +554,119 @@ fn verdicts_are_called_as_in_logs() {
         ["allow", "deny", "reject", "would-deny", "would-reject"]
     );
 }
+
+/// Why a rule without its verb does not match a packet.
+fn mismatch_of(rule: &str, text: &str) -> Option<&'static str> {
+    let tiers = vec![tier(Tier::Pod, &format!("deny {rule}"), false)];
+    let policy = policy(tiers, DefaultAction::Allow, false);
+    let trace = policy.trace(&packet(text));
+    let [step] = trace.steps.as_slice() else {
+        panic!("one rule, one step: {trace:?}");
+    };
+    step.mismatch.map(Mismatch::as_str)
+}
+
+#[test]
+fn a_mismatch_has_its_reason() {
+    for (rule, text, expected) in [
+        ("443/tcp to 1.1.1.1", "tcp 1.1.1.1 443", None),
+        (
+            "443/tcp to 1.1.1.1",
+            "tcp 1.1.1.2 443",
+            Some("other address"),
+        ),
+        (
+            "443/tcp to 1.1.1.1",
+            "tcp 2001:db8::1 443",
+            Some("other family"),
+        ),
+        (
+            "443/tcp to 1.1.1.1, node",
+            "tcp 2001:db8::1 443",
+            Some("other address"),
+        ),
+        ("443/tcp,53/udp", "tcp 1.1.1.1 80", Some("other port")),
+        ("53/udp,443/tcp", "tcp 1.1.1.1 80", Some("other port")),
+        ("443/tcp,icmp", "udp 1.1.1.1 443", Some("other protocol")),
+        ("icmp/8", "icmp 1.1.1.1 0/0", Some("other ICMP type")),
+        ("icmp/8", "icmpv6 2001:db8::1 8/0", Some("other protocol")),
+        ("to any except 1.1.1.0/24", "tcp 1.1.1.1 80", Some("except")),
+        (
+            "to 2.2.2.2 until=2026-01-01T00:00:00Z",
+            "tcp 1.1.1.1 80",
+            Some("expired"),
+        ),
+        ("to dns", "udp 10.96.0.10 54", Some("other address")),
+    ] {
+        assert_eq!(mismatch_of(rule, text), expected, "`{rule}`: {text}");
+    }
+}
+
+#[test]
+fn a_trace_shows_what_was_looked_at() {
+    let tiers = vec![
+        tier(
+            Tier::ClusterEnforced,
+            "deny to metadata\npass 443/tcp\ndeny",
+            false,
+        ),
+        tier(Tier::Pod, "allow 80/tcp\nallow 443/tcp\ndeny", false),
+    ];
+    let policy = policy(tiers, DefaultAction::Allow, false);
+    let trace = policy.trace(&packet("tcp 1.1.1.1 443"));
+    let steps: Vec<String> = trace
+        .steps
+        .iter()
+        .map(|step| format!("{}:{} {:?}", step.tier.tier, step.rule.line, step.mismatch))
+        .collect();
+    assert_eq!(
+        steps,
+        [
+            "cluster-enforced:1 Some(Address)",
+            "cluster-enforced:2 None",
+            "pod:1 Some(Port)",
+            "pod:2 None",
+        ]
+    );
+    assert_eq!(trace.decision.label(), "pod:2");
+}
+
+proptest::proptest! {
+    /// The last rule that a trace shows is the one that decided, unless none did.
+    #[test]
+    fn a_trace_ends_where_the_decision_is(
+        verbs in proptest::collection::vec((0..4usize, 0..4usize, 0..3usize), 1..12),
+        address in 0..4usize,
+        port in 1..5u16,
+    ) {
+        let targets = ["1.1.1.1", "1.1.1.0/30", "any except 1.1.1.2", "internet"];
+        let tiers = [Tier::ClusterEnforced, Tier::Pod, Tier::ClusterDefaults].map(|which| {
+            let rules = verbs.iter().zip(1u16..).filter(|((.., t), _)| tiers_index(which) == *t);
+            let text: Vec<String> = rules
+                .map(|((verb, target, _), n)| {
+                    let verb = ["allow", "deny", "reject", "pass"][*verb];
+                    format!("{verb} {}/tcp to {}", n % 5 + 1, targets[*target])
+                })
+                .collect();
+            tier(which, &text.join("\n"), which == Tier::Pod)
+        });
+        let policy = policy(tiers.into(), DefaultAction::Deny, false);
+        let packet = packet(&format!("tcp 1.1.1.{address} {port}"));
+        let trace = policy.trace(&packet);
+        proptest::prop_assert_eq!(&trace.decision, &policy.decide(&packet));
+        let decides = |step: &&Step<'_>| step.mismatch.is_none() && step.rule.verb != Verb::Pass;
+        let deciding: Vec<_> = trace.steps.iter().filter(decides).collect();
+        let expected = trace.decision.rule;
+        proptest::prop_assert_eq!(deciding.len(), usize::from(expected.is_some()));
+        let found = deciding.first().map(|step| (step.tier, step.rule));
+        proptest::prop_assert_eq!(found, expected);
+    }
+}
+
+fn tiers_index(tier: Tier) -> usize {
+    match tier {
+        Tier::ClusterEnforced => 0,
+        Tier::Pod => 1,
+        _ => 2,
+    }
+}

@@ -12,7 +12,7 @@ pub(crate) mod label;
 pub(crate) mod lexer;
 mod number;
 mod options;
-mod ports;
+pub(crate) mod ports;
 mod statement;
 pub(crate) mod targets;
 

@@ -18,7 +18,7 @@ const WORDS: [&str; 12] = [
 ];
 
 /// Reads one entry of a port list.
-pub(super) fn parse(word: &str) -> Result<Ports, Complaint> {
+pub(crate) fn parse(word: &str) -> Result<Ports, Complaint> {
     let lower = word.to_ascii_lowercase();
     let Some((left, right)) = lower.split_once('/') else {
         return without_slash(word, &lower);

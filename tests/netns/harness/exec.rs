@@ -5,8 +5,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long any helper command may take. A plugin that needs longer is broken.
-pub const LIMIT: Duration = Duration::from_secs(15);
+/// How long anything that is run may take. `ECNI_PATIENCE` multiplies it, for emulated machines.
+fn limit() -> Duration {
+    let patience = std::env::var("ECNI_PATIENCE")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    Duration::from_secs(15) * patience.unwrap_or(1)
+}
 
 /// What a finished command left.
 #[derive(Debug)]
@@ -60,10 +65,10 @@ pub fn finish(mut child: Child, stdin: &[u8], what: &str) -> Output {
             if let Some(status) = child.try_wait().expect("wait for a child") {
                 break status;
             }
-            if started.elapsed() > LIMIT {
+            if started.elapsed() > limit() {
                 child.kill().expect("kill a child");
                 child.wait().expect("wait for a killed child");
-                panic!("{what}: not done after {LIMIT:?}");
+                panic!("{what}: not done after {:?}", limit());
             }
             thread::sleep(Duration::from_millis(2));
         };

@@ -1,0 +1,233 @@
+//! `egress-cni explain`: whether a pod's packet may leave, and why.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+
+use super::output::{self, Format};
+
+mod destination;
+mod manifest;
+mod report;
+mod subject;
+#[cfg(test)]
+mod tests;
+mod text;
+mod traffic;
+
+use destination::{Destination, Host, Via};
+use report::{Question, Report};
+use subject::{Files, Subject, SubjectError};
+
+/// Say whether a pod's packet may leave, by which rule, and why no other.
+///
+/// On a node, from what is enforced for an attached pod:
+///
+///   egress-cni explain payments/web-0 203.0.113.7:443/tcp
+///
+/// Anywhere else, from files; nothing is asked of a cluster:
+///
+///   egress-cni explain --manifest web.yaml --policy policy.yaml 203.0.113.7:443/tcp
+///
+/// Answered is what happens to packets that the pod originates. Replies to what was opened towards
+/// the pod, errors about known connections and neighbour discovery always pass.
+///
+/// Destinations: 203.0.113.7:443/tcp  [2001:db8::1]:443/tcp  203.0.113.7:8000-8100/udp
+///   203.0.113.7/icmp/8  203.0.113.7/proto/47  203.0.113.7 (whatever the protocol)
+/// An address is where the packet really goes; --via says where the pod sent it, if a Service
+/// translates that.
+///
+/// Exit status: 0 it goes, also if audit mode lets it; 1 it is denied or rejected; 2 wrong usage;
+/// 3 no answer, since something can't be read or is invalid; 4 it depends on the protocol, the port
+/// or the address.
+///
+/// JSON: source (namespace, pod, attachment, exempt), passes (null: it depends), answers, and
+/// defaultAction, defaultAudit, clusterCIDRs, clusterDNS, notes. An answer: destination, via,
+/// traffic (a list), verdict (allow, deny, reject, would-deny, would-reject), passes, rule (as in
+/// log lines), logged, logPrefix, egressIPs (none: the primary CNI's choice), and steps, the rules
+/// that were looked at: rule, tier, source, line, text, audit, logged, result (decides, passes on, not
+/// reached, expired, except, other family, other address, other protocol, other port, other ICMP
+/// type).
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment, allow_missing_positional = true)]
+pub(super) struct Args {
+    /// An attached pod: NAMESPACE/POD, POD, the attachment's id or the pod's address;
+    /// with --manifest, which workload of several: NAME or KIND/NAME
+    #[arg(verbatim_doc_comment)]
+    source: Option<String>,
+    /// Where the packet goes: ADDRESS, ADDRESS:PORT/PROTOCOL, ADDRESS/PROTOCOL, or a name
+    #[arg(required = true)]
+    destination: Destination,
+    /// A pod, or a workload whose template makes pods; "-" is stdin
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// The pod's Namespace [default: the one in the manifest, else what the policy file says]
+    #[arg(long, value_name = "FILE")]
+    namespace_manifest: Option<PathBuf>,
+    /// The policy file
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// The pod's namespace
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// Where the pod sends it, if a Service translates that: ADDRESS[:PORT]
+    #[arg(
+        long,
+        visible_alias = "service-destination",
+        value_name = "ADDRESS[:PORT]"
+    )]
+    via: Option<Via>,
+    /// The destination is an address of the pod's node; for an attached pod the node is asked
+    #[arg(long)]
+    node: bool,
+    /// Ask this machine's resolver for a name's addresses; the pod's may give others
+    #[arg(long)]
+    resolve: bool,
+    /// When, as in `until` [default: now]
+    #[arg(long, value_name = "TIME")]
+    time: Option<Timestamp>,
+    /// Show the whole policy, also the rules that were not reached
+    #[arg(long)]
+    all: bool,
+    /// The conflist's stateDir, which knows the attached pods
+    #[arg(long, value_name = "DIR", default_value = "/run/egress-cni")]
+    state_dir: PathBuf,
+    /// What to print
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    output: Format,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(
+        "whose packet? Name an attached pod, such as payments/web-0, or files: --manifest, --policy"
+    )]
+    NoSource,
+    #[error(
+        "SOURCE names an attached pod, or a workload of --manifest: leave it out, or --policy and --namespace-manifest"
+    )]
+    SourceAndFiles,
+    #[error(
+        "{0} is a name, and rules see addresses: give one, or --resolve to ask this machine's resolver for all of them"
+    )]
+    Name(String),
+    #[error("{name} has no address of the IP version that the protocol belongs to")]
+    NoSuchAddress { name: String },
+    #[error("{via} and {address} are not of the same IP version: no Service translates so")]
+    ViaOfOtherFamily { via: Via, address: IpAddr },
+    #[error("{0}")]
+    Resolve(String),
+    #[error(transparent)]
+    Subject(#[from] SubjectError),
+    #[error("cannot write the answer: {0}")]
+    Write(String),
+}
+
+impl Error {
+    fn code(&self) -> u8 {
+        match self {
+            Error::NoSource
+            | Error::SourceAndFiles
+            | Error::Name(_)
+            | Error::ViaOfOtherFamily { .. } => 2,
+            Error::NoSuchAddress { .. }
+            | Error::Resolve(_)
+            | Error::Subject(_)
+            | Error::Write(_) => 3,
+        }
+    }
+}
+
+/// Answers. The exit status is in [`Args`]' help.
+pub(super) fn main(args: &Args) -> ExitCode {
+    let outcome = report(args).and_then(|report| {
+        print(args, &report)?;
+        Ok(match report.passes {
+            Some(true) => 0,
+            Some(false) => 1,
+            None => 4,
+        })
+    });
+    ExitCode::from(outcome.unwrap_or_else(|error| {
+        // Nobody is left to be told if this fails.
+        let _ = writeln!(io::stderr(), "egress-cni: {error}");
+        error.code()
+    }))
+}
+
+fn report(args: &Args) -> Result<Report, Error> {
+    let subject = subject(args)?;
+    let addresses = addresses(&args.destination, args.resolve)?;
+    let question = Question {
+        traffic: args.destination.traffic.clone(),
+        via: args.via,
+        node: args.node,
+        time: args.time.unwrap_or_else(Timestamp::now),
+        all: args.all,
+    };
+    let other = |via: &Via| {
+        let other = |address: &&IpAddr| address.is_ipv4() != via.address.is_ipv4();
+        addresses.iter().find(other).copied()
+    };
+    if let Some(via) = args.via
+        && let Some(address) = other(&via)
+    {
+        return Err(Error::ViaOfOtherFamily { via, address });
+    }
+    Ok(Report::new(subject, &addresses, &question))
+}
+
+fn subject(args: &Args) -> Result<Subject, Error> {
+    let described = args.policy.is_some() || args.namespace_manifest.is_some();
+    let namespace = args.namespace.as_deref();
+    match (&args.manifest, &args.source) {
+        (None, Some(_)) if described => Err(Error::SourceAndFiles),
+        (None, Some(source)) => Ok(subject::attached(&args.state_dir, source, namespace)?),
+        (None, None) if !described => Err(Error::NoSource),
+        _ => Ok(Files {
+            manifest: args.manifest.as_deref(),
+            namespace_manifest: args.namespace_manifest.as_deref(),
+            policy: args.policy.as_deref(),
+            namespace,
+            workload: args.source.as_deref(),
+        }
+        .subject()?),
+    }
+}
+
+fn addresses(destination: &Destination, may_resolve: bool) -> Result<Vec<IpAddr>, Error> {
+    let name = match &destination.host {
+        Host::Address(address) => return Ok(vec![*address]),
+        Host::Name(name) if !may_resolve => return Err(Error::Name(name.clone())),
+        Host::Name(name) => name,
+    };
+    let mut addresses = destination::resolve(name).map_err(Error::Resolve)?;
+    addresses.retain(|address| destination.suits(*address));
+    if addresses.is_empty() {
+        return Err(Error::NoSuchAddress { name: name.clone() });
+    }
+    Ok(addresses)
+}
+
+/// Prints the answer. A reader that closes the pipe has seen enough: the exit status still answers.
+fn print(args: &Args, report: &Report) -> Result<(), Error> {
+    let text = match args.output {
+        Format::Text => text::render(report, args.all, output::colour()),
+        Format::Json => {
+            let json = serde_json::to_string_pretty(report);
+            json.map_err(|e| Error::Write(e.to_string()))? + "\n"
+        }
+    };
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::Write(e.to_string())),
+        _ => Ok(()),
+    }
+}

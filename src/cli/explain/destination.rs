@@ -1,0 +1,265 @@
+//! Where the packet goes, as written on the command line.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
+
+use crate::policy::fault::Complaint;
+use crate::policy::grammar::{label, ports, targets};
+use crate::policy::rule::Ports;
+
+/// An address or a name, and what of the traffic to it is asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Destination {
+    pub host: Host,
+    /// `None`: every protocol.
+    pub traffic: Option<Ports>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Host {
+    Address(IpAddr),
+    Name(String),
+}
+
+/// Where the pod sent the packet, before a Service's translation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Via {
+    pub address: IpAddr,
+    /// `None`: the same as after translation.
+    pub port: Option<u16>,
+}
+
+impl FromStr for Destination {
+    type Err = String;
+
+    /// `203.0.113.7:443/tcp`, `[2001:db8::1]:443/tcp`, `203.0.113.7`, `203.0.113.7/icmp/8`, `example.com:443/tcp`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, port, rest) = split(text)?;
+        let traffic = match (port, rest) {
+            (None, None) => None,
+            (None, Some(rest)) => Some(parse_ports(rest)?),
+            (Some(port), Some(rest)) => Some(parse_ports(&format!("{port}/{rest}"))?),
+            (Some(_), None) => {
+                return Err(format!(
+                    "expected a protocol behind the port: did you mean `{text}/tcp`?"
+                ));
+            }
+        };
+        let host = match targets::address(host) {
+            Ok(address) => Host::Address(address),
+            Err(_) if is_name(host) => Host::Name(host.to_owned()),
+            Err(complaint) => return Err(words(complaint)),
+        };
+        let destination = Destination { host, traffic };
+        match destination.host {
+            Host::Address(address) if !destination.suits(address) => Err(
+                "`icmp` is IPv4's and `icmpv6` is IPv6's: the address is of the other".to_owned(),
+            ),
+            _ => Ok(destination),
+        }
+    }
+}
+
+impl Destination {
+    /// Whether the traffic exists in the address's IP version.
+    pub(super) fn suits(&self, address: IpAddr) -> bool {
+        match self.traffic {
+            Some(Ports::Icmp { .. }) => address.is_ipv4(),
+            Some(Ports::Icmpv6 { .. }) => address.is_ipv6(),
+            _ => true,
+        }
+    }
+}
+
+impl FromStr for Via {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(socket) = text.parse::<SocketAddr>() {
+            return Ok(Via {
+                address: socket.ip(),
+                port: Some(socket.port()),
+            });
+        }
+        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+        let address = targets::address(bare.unwrap_or(text)).map_err(words)?;
+        Ok(Via {
+            address,
+            port: None,
+        })
+    }
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => SocketAddr::new(self.address, port).fmt(f),
+            None => self.address.fmt(f),
+        }
+    }
+}
+
+/// The address in front of what `traffic` says: `203.0.113.7:443/tcp`.
+pub(super) fn shown(address: IpAddr, traffic: Option<&Ports>) -> String {
+    match traffic {
+        None => address.to_string(),
+        Some(Ports::Transport(_, range)) if *range == (0..=u16::MAX) => {
+            format!(
+                "{address}/{}",
+                traffic.map(Ports::to_string).unwrap_or_default()
+            )
+        }
+        Some(ports @ Ports::Transport(..)) if address.is_ipv6() => format!("[{address}]:{ports}"),
+        Some(ports @ Ports::Transport(..)) => format!("{address}:{ports}"),
+        Some(ports) => format!("{address}/{ports}"),
+    }
+}
+
+/// All addresses of a name, as this machine's resolver knows them.
+pub(super) fn resolve(name: &str) -> Result<Vec<IpAddr>, String> {
+    let failed = |why: String| format!("cannot resolve {name}: {why}");
+    let found = (name, 0)
+        .to_socket_addrs()
+        .map_err(|e| failed(e.to_string()))?;
+    let mut addresses: Vec<IpAddr> = found.map(|socket| socket.ip()).collect();
+    addresses.sort();
+    addresses.dedup();
+    if addresses.is_empty() {
+        return Err(failed("it has no address".to_owned()));
+    }
+    Ok(addresses)
+}
+
+/// Host, port and what stands behind the first slash.
+fn split(text: &str) -> Result<(&str, Option<&str>, Option<&str>), String> {
+    let (place, rest) = match text.split_once('/') {
+        Some((place, rest)) => (place, Some(rest)),
+        None => (text, None),
+    };
+    if rest.is_some_and(|rest| rest.parse::<u8>().is_ok()) {
+        return Err("expected one address, found a network".to_owned());
+    }
+    if let Some(inside) = place.strip_prefix('[') {
+        let (host, behind) = inside
+            .split_once(']')
+            .ok_or_else(|| "the `[` has no `]`".to_owned())?;
+        return match behind.strip_prefix(':') {
+            Some(port) => Ok((host, Some(port), rest)),
+            None if behind.is_empty() => Ok((host, None, rest)),
+            None => Err(format!("expected `:PORT` behind `]`, found `{behind}`")),
+        };
+    }
+    if place.parse::<IpAddr>().is_ok() {
+        return Ok((place, None, rest));
+    }
+    match place.rsplit_once(':') {
+        Some((host, port)) => Ok((host, Some(port), rest)),
+        None => Ok((place, None, rest)),
+    }
+}
+
+fn parse_ports(text: &str) -> Result<Ports, String> {
+    ports::parse(text).map_err(words)
+}
+
+/// Labels with dots between them; the last one is no number, which would be a misspelt address.
+fn is_name(text: &str) -> bool {
+    let text = text.strip_suffix('.').unwrap_or(text);
+    let last = text.rsplit('.').next().unwrap_or_default();
+    text.to_ascii_lowercase().split('.').all(label::is_label) && last.parse::<u64>().is_err()
+}
+
+fn words(complaint: Complaint) -> String {
+    match complaint.help {
+        Some(help) => format!("{}; {help}", complaint.message),
+        None => complaint.message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is read, written again: HOST TRAFFIC; or what is wrong.
+    fn read(text: &str) -> String {
+        match text.parse::<Destination>() {
+            Ok(Destination { host, traffic }) => {
+                let traffic = traffic.map_or("everything".to_owned(), |ports| ports.to_string());
+                format!("{host:?} {traffic}")
+            }
+            Err(wrong) => wrong,
+        }
+    }
+
+    #[test]
+    fn every_form() {
+        for (text, expected) in [
+            ("203.0.113.7", "Address(203.0.113.7) everything"),
+            ("203.0.113.7:443/tcp", "Address(203.0.113.7) 443/tcp"),
+            (
+                "203.0.113.7:8000-8100/udp",
+                "Address(203.0.113.7) 8000-8100/udp",
+            ),
+            ("203.0.113.7/sctp", "Address(203.0.113.7) sctp"),
+            ("203.0.113.7/icmp/8", "Address(203.0.113.7) icmp/8"),
+            ("203.0.113.7/proto/47", "Address(203.0.113.7) proto/47"),
+            ("[2001:db8::1]:443/tcp", "Address(2001:db8::1) 443/tcp"),
+            ("[2001:db8::1]", "Address(2001:db8::1) everything"),
+            ("2001:db8::1/icmpv6", "Address(2001:db8::1) icmpv6"),
+            ("example.com:443/tcp", "Name(\"example.com\") 443/tcp"),
+        ] {
+            assert_eq!(read(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        for (text, expected) in [
+            (
+                "203.0.113.7:443",
+                "expected a protocol behind the port: did you mean `203.0.113.7:443/tcp`?",
+            ),
+            ("203.0.113.0/24", "expected one address, found a network"),
+            (
+                "203.0.113.7:443/tpc",
+                "expected `tcp`, `udp` or `sctp` behind the port, found `tpc`; did you mean `443/tcp`?",
+            ),
+            (
+                "203.0.113.999:1/tcp",
+                "expected an address, found `203.0.113.999`",
+            ),
+            ("[2001:db8::1:443/tcp", "the `[` has no `]`"),
+            (
+                "2001:db8::1/icmp/8",
+                "`icmp` is IPv4's and `icmpv6` is IPv6's: the address is of the other",
+            ),
+            ("", "expected an address, found ``"),
+        ] {
+            assert_eq!(read(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn destinations_are_shown_as_they_are_written() {
+        for text in [
+            "203.0.113.7",
+            "203.0.113.7:443/tcp",
+            "[2001:db8::1]:443/tcp",
+            "2001:db8::1/udp",
+            "203.0.113.7/icmp/8",
+        ] {
+            let Destination { host, traffic } = text.parse().unwrap();
+            let Host::Address(address) = host else {
+                panic!("{text} is no name");
+            };
+            assert_eq!(shown(address, traffic.as_ref()), text);
+        }
+    }
+
+    #[test]
+    fn a_name_has_its_addresses() {
+        let loopback = resolve("localhost").unwrap();
+        assert!(loopback.iter().all(IpAddr::is_loopback), "{loopback:?}");
+    }
+}

@@ -1,0 +1,327 @@
+//! The answer as data: what `-o json` prints, and what the text is made of.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::policy::class;
+use crate::policy::effective::{Effective, TierRules};
+use crate::policy::evaluate::{Packet, Step, Trace, Verdict};
+use crate::policy::rule::{Ports, Rule, Verb};
+
+use super::destination::{self, Via};
+use super::subject::Subject;
+use super::traffic::{self, Sample, Traffic};
+
+/// Where a pod keeps its own address whatever egress IP it has, beside the cluster and the node:
+/// link-local, loopback, multicast and reserved.
+fn keeps_source(address: IpAddr) -> bool {
+    class::contains(&class::NOT_UNICAST, address)
+        || match address {
+            IpAddr::V4(address) => address.is_link_local(),
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        }
+}
+
+/// What is asked, apart from whose packet it is.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub traffic: Option<Ports>,
+    pub via: Option<Via>,
+    /// The destination is an address of the node, whatever the node says.
+    pub node: bool,
+    pub time: jiff::Timestamp,
+    /// Tell the rules that were not reached, too.
+    pub all: bool,
+}
+
+/// The answer to one call.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Report {
+    pub source: Source,
+    /// Whether the packets go; `null`: some do.
+    pub passes: Option<bool>,
+    pub answers: Vec<Answer>,
+    pub default_action: &'static str,
+    pub default_audit: bool,
+    #[serde(rename = "clusterCIDRs")]
+    pub cluster_cidrs: Vec<IpNet>,
+    #[serde(rename = "clusterDNS")]
+    pub cluster_dns: Vec<IpAddr>,
+    pub notes: Vec<String>,
+}
+
+/// Whose packets.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Source {
+    /// For people.
+    #[serde(skip)]
+    pub title: String,
+    pub namespace: Option<String>,
+    pub pod: Option<String>,
+    pub attachment: Option<String>,
+    pub exempt: bool,
+}
+
+/// What becomes of some traffic to one address.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Answer {
+    pub destination: IpAddr,
+    /// Before a Service's translation, if that was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
+    /// Destination and traffic as asked.
+    #[serde(skip)]
+    pub asked: String,
+    /// `443/tcp`, `udp`, `other protocols`, ...
+    pub traffic: Vec<String>,
+    pub verdict: &'static str,
+    pub passes: bool,
+    /// What decided, as in log lines: `pod:erp`, `default:deny`.
+    pub rule: String,
+    pub logged: bool,
+    /// What a log message begins with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_prefix: Option<String>,
+    /// Addresses or networks, out of which the outside sees one address; empty: as the primary CNI decides.
+    #[serde(rename = "egressIPs")]
+    pub egress_ips: Vec<String>,
+    pub steps: Vec<StepLine>,
+}
+
+/// One rule on the way.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct StepLine {
+    /// As in log lines: `pod:erp`.
+    pub rule: String,
+    pub tier: &'static str,
+    pub source: String,
+    pub line: usize,
+    pub text: String,
+    pub audit: bool,
+    pub logged: bool,
+    /// `decides`, `passes on`, `not reached`, or why it does not match: `other port`.
+    pub result: &'static str,
+}
+
+/// This rule decided.
+pub(super) const DECIDES: &str = "decides";
+/// This rule says `pass`.
+pub(super) const PASSES_ON: &str = "passes on";
+/// The rule was not looked at.
+pub(super) const NOT_REACHED: &str = "not reached";
+/// What decided, where no rule of the policy did.
+pub(super) const EGRESS_GUARD: &str = "built-in:egress-ip";
+
+impl Report {
+    /// Asks the subject's policy about these addresses.
+    pub(super) fn new(mut subject: Subject, addresses: &[IpAddr], question: &Question) -> Report {
+        let mut answers = Vec::new();
+        for address in addresses {
+            answers.extend(answers_for(&subject, *address, question));
+            let notes = notes_for(&subject, *address);
+            subject.notes.extend(notes);
+        }
+        let passing = answers.iter().filter(|answer| answer.passes).count();
+        let passes = match passing {
+            0 => Some(false),
+            all if all == answers.len() => Some(true),
+            _ => None,
+        };
+        let policy = subject.policy;
+        Report {
+            source: Source {
+                title: subject.name,
+                namespace: subject.namespace,
+                pod: subject.pod,
+                attachment: subject.attachment,
+                exempt: subject.exempt,
+            },
+            passes,
+            answers,
+            default_action: policy.default_action.as_str(),
+            default_audit: policy.default_audit,
+            cluster_cidrs: policy.facts.cluster,
+            cluster_dns: policy.facts.dns,
+            notes: subject.notes,
+        }
+    }
+}
+
+/// What else should be known of packets to this address.
+fn notes_for(subject: &Subject, to: IpAddr) -> Vec<String> {
+    let own = &subject.addresses;
+    let mut notes = Vec::new();
+    if to.is_loopback() || own.contains(&to) {
+        notes.push(format!(
+            "{to} is the pod itself: what it sends there never leaves it"
+        ));
+    } else if !own.is_empty() && !own.iter().any(|own| own.is_ipv4() == to.is_ipv4()) {
+        let version = if to.is_ipv4() { "IPv4" } else { "IPv6" };
+        notes.push(format!(
+            "the pod has no {version} address: it cannot send to {to}"
+        ));
+    }
+    notes
+}
+
+/// Samples with the same way to the same end.
+struct Group<'a> {
+    trace: Trace<'a>,
+    guarded: bool,
+    traffic: Vec<Traffic>,
+}
+
+fn answers_for(subject: &Subject, to: IpAddr, question: &Question) -> Vec<Answer> {
+    let base = Packet {
+        destination: to,
+        protocol: 0,
+        port: None,
+        icmp: None,
+        original: None,
+        local: question.node || subject.local.contains(&to),
+        time: question.time,
+    };
+    let samples = traffic::samples(
+        &subject.policy,
+        question.traffic.as_ref(),
+        question.via,
+        &base,
+    );
+    let all: Vec<Traffic> = samples.iter().map(|sample| sample.traffic).collect();
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for Sample { traffic, packet } in samples {
+        let trace = subject.policy.trace(&packet);
+        let sent_to = question.via.map_or(to, |via| via.address);
+        let guarded = trace.decision.verdict.passes()
+            && subject.guarded.contains(&sent_to)
+            && !traffic::is_echo_request(&packet);
+        let same = |group: &&mut Group<'_>| {
+            group.guarded == guarded && matched(&group.trace).eq(matched(&trace))
+        };
+        match groups.iter_mut().find(same) {
+            Some(group) => group.traffic.push(traffic),
+            None => groups.push(Group {
+                trace,
+                guarded,
+                traffic: vec![traffic],
+            }),
+        }
+    }
+    let one = groups.len() == 1;
+    groups
+        .into_iter()
+        .map(|group| {
+            let traffic = match (&question.traffic, one) {
+                (Some(asked), true) => vec![asked.to_string()],
+                (None, true) => vec!["everything".to_owned()],
+                _ => traffic::describe(&group.traffic, &all, to.is_ipv4()),
+            };
+            let steps = steps(&subject.policy, &group.trace, question.all);
+            let egress = egress(subject, &base);
+            answer(&group, traffic, egress, steps, to, question)
+        })
+        .collect()
+}
+
+/// The rules that matched, by their places in the policy. The last one decided, if one did.
+fn matched<'t>(trace: &'t Trace<'_>) -> impl Iterator<Item = *const Rule> + use<'t> {
+    let matched = trace.steps.iter().filter(|step| step.mismatch.is_none());
+    matched.map(|step| std::ptr::from_ref(step.rule))
+}
+
+fn answer(
+    group: &Group<'_>,
+    traffic: Vec<String>,
+    egress_ips: Vec<String>,
+    steps: Vec<StepLine>,
+    to: IpAddr,
+    question: &Question,
+) -> Answer {
+    let decision = &group.trace.decision;
+    let label = decision.label();
+    let verdict = decision.verdict.as_str();
+    Answer {
+        destination: to,
+        via: question.via.map(|via| via.to_string()),
+        asked: destination::shown(to, question.traffic.as_ref()),
+        traffic,
+        verdict: if group.guarded {
+            Verdict::Deny.as_str()
+        } else {
+            verdict
+        },
+        passes: decision.verdict.passes() && !group.guarded,
+        log_prefix: decision
+            .logged
+            .then(|| format!("egress-cni {label} {verdict}")),
+        rule: if group.guarded {
+            EGRESS_GUARD.to_owned()
+        } else {
+            label
+        },
+        logged: decision.logged,
+        egress_ips,
+        steps,
+    }
+}
+
+/// Out of which the outside sees one address.
+fn egress(subject: &Subject, packet: &Packet) -> Vec<String> {
+    let to = packet.destination;
+    let inside = class::contains(&subject.policy.facts.cluster, to) || keeps_source(to);
+    if inside || packet.local {
+        return Vec::new();
+    }
+    let of_family = |net: &&IpNet| net.addr().is_ipv4() == to.is_ipv4();
+    let shown = |net: &IpNet| match net.prefix_len() == net.max_prefix_len() {
+        true => net.addr().to_string(),
+        false => net.to_string(),
+    };
+    subject.egress.iter().filter(of_family).map(shown).collect()
+}
+
+/// The rules that were looked at, or all of the policy.
+fn steps(policy: &Effective, trace: &Trace<'_>, all: bool) -> Vec<StepLine> {
+    if !all {
+        let line = |step: &Step<'_>| step_line(step.tier, step.rule, result(step));
+        return trace.steps.iter().map(line).collect();
+    }
+    // Steps and rules come in the same order; behind a `pass`, rules are left out.
+    let mut steps = trace.steps.iter().peekable();
+    let mut lines = Vec::new();
+    for tier in &policy.tiers {
+        for rule in &tier.rules {
+            let step = steps.next_if(|step| std::ptr::eq(step.rule, rule));
+            lines.push(step_line(tier, rule, step.map_or(NOT_REACHED, result)));
+        }
+    }
+    lines
+}
+
+fn result(step: &Step<'_>) -> &'static str {
+    match step.mismatch {
+        Some(mismatch) => mismatch.as_str(),
+        None if step.rule.verb == Verb::Pass => PASSES_ON,
+        None => DECIDES,
+    }
+}
+
+fn step_line(tier: &TierRules, rule: &Rule, result: &'static str) -> StepLine {
+    let audited = tier.audit && matches!(rule.verb, Verb::Deny | Verb::Reject);
+    StepLine {
+        rule: format!("{}:{}", tier.tier, rule.label()),
+        tier: tier.tier.as_str(),
+        source: tier.source.clone(),
+        line: rule.line,
+        text: rule.text.clone(),
+        audit: tier.audit,
+        logged: rule.log.is_some() || audited,
+        result,
+    }
+}

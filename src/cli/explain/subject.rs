@@ -1,0 +1,235 @@
+//! Whose packet it is: an attachment of this node, or what manifests and a policy file describe.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+
+use crate::attachment::Record;
+use crate::cli::records::{self, Records, title};
+use crate::net::{self, Rtnl, address};
+use crate::policy::effective::Effective;
+use crate::policy::fault::Faults;
+use crate::source::{self, NamespaceAnnotations, PolicyFile, SourceError};
+use crate::state::{StateDir, StateError};
+
+use super::manifest::{Manifest, ManifestError};
+
+/// How long the kernel may take to list addresses.
+const KERNEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A policy file that says nothing.
+const EMPTY: &str = "apiVersion: egress-cni.dev/v1alpha1\nkind: ClusterEgressPolicy\n";
+
+/// Why it is not known what applies.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SubjectError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Records(#[from] records::Error),
+    #[error("cannot list this node's addresses: {0}")]
+    Addresses(#[from] net::Error),
+    #[error("the rules recorded for {name} were written by another version: {faults}")]
+    OtherVersion { name: String, faults: Faults },
+    #[error(
+        "no pod {name} is attached on this node, by {}; elsewhere, use --manifest and --policy{}",
+        state.display(),
+        unreadable.as_ref().map(|e| format!(" ({e})")).unwrap_or_default()
+    )]
+    NoAttachment {
+        name: String,
+        state: PathBuf,
+        unreadable: Option<StateError>,
+    },
+    #[error("the {what} says that the namespace is {said}, not {wanted}")]
+    OtherNamespace {
+        what: &'static str,
+        said: String,
+        wanted: String,
+    },
+}
+
+/// Whose packet it is, and all that applies to it.
+#[derive(Debug)]
+pub(super) struct Subject {
+    /// For people: `payments/web-0`, `payments/deployment/web`.
+    pub name: String,
+    pub namespace: Option<String>,
+    pub pod: Option<String>,
+    /// On a node, the attachment.
+    pub attachment: Option<String>,
+    pub policy: Effective,
+    /// Its namespace is exempt.
+    pub exempt: bool,
+    /// What the outside may see.
+    pub egress: Vec<IpNet>,
+    /// The pod's own addresses; empty: not known.
+    pub addresses: Vec<IpAddr>,
+    /// Addresses of the node.
+    pub local: Vec<IpAddr>,
+    /// Egress IPs that the node has, which serve nothing but ping.
+    pub guarded: Vec<IpAddr>,
+    /// What else whoever asks should know.
+    pub notes: Vec<String>,
+}
+
+/// What to read instead of a node's state.
+#[derive(Debug)]
+pub(super) struct Files<'a> {
+    pub manifest: Option<&'a Path>,
+    pub namespace_manifest: Option<&'a Path>,
+    pub policy: Option<&'a Path>,
+    pub namespace: Option<&'a str>,
+    /// Which workload of the manifest.
+    pub workload: Option<&'a str>,
+}
+
+impl Files<'_> {
+    pub(super) fn subject(&self) -> Result<Subject, SubjectError> {
+        let mut notes = Vec::new();
+        let file = match self.policy {
+            Some(path) => PolicyFile::load(path)?,
+            None => {
+                notes.push("no --policy: nothing of the cluster's is considered".to_owned());
+                PolicyFile::parse("no policy file", EMPTY)?
+            }
+        };
+        let manifest = self.manifest.map(Manifest::read).transpose()?;
+        let workload = manifest
+            .as_ref()
+            .map(|manifest| manifest.workload(self.workload))
+            .transpose()?;
+        if let Some(workload) = workload.as_ref().filter(|workload| workload.misplaced) {
+            notes.push(format!(
+                "egress-cni.dev/ annotations of {} itself reach no pod: they belong to its template",
+                workload.name
+            ));
+        }
+        let own = workload.as_ref().and_then(|w| w.namespace.clone());
+        let wanted = agree("manifest", own, self.namespace)?;
+        let (name, annotations) = self.namespace(manifest.as_ref(), wanted, &file)?;
+        let none = Default::default();
+        let of_pod = workload.as_ref().map_or(&none, |w| &w.annotations);
+        let policy = source::resolve(&file, &name, &annotations, Some(of_pod))?;
+        let title = workload.as_ref().map_or("any pod", |w| &w.name);
+        Ok(Subject {
+            name: format!("{name}/{title}"),
+            namespace: Some(name),
+            pod: workload.map(|workload| workload.name),
+            attachment: None,
+            policy: policy.effective,
+            exempt: policy.exempt,
+            egress: policy.egress,
+            addresses: Vec::new(),
+            local: Vec::new(),
+            guarded: Vec::new(),
+            notes,
+        })
+    }
+
+    /// The namespace's name and annotations: from its manifest, else from the policy file.
+    fn namespace(
+        &self,
+        manifest: Option<&Manifest>,
+        wanted: Option<String>,
+        file: &PolicyFile,
+    ) -> Result<(String, NamespaceAnnotations), SubjectError> {
+        let found = match self.namespace_manifest {
+            Some(path) => {
+                let own = Manifest::read(path)?;
+                let found = match own.namespace(wanted.as_deref())? {
+                    None => own.namespace(None)?,
+                    found => found,
+                };
+                Some(found.ok_or_else(|| own.without_namespace())?)
+            }
+            None => match manifest {
+                Some(manifest) => {
+                    manifest.namespace(Some(wanted.as_deref().unwrap_or("default")))?
+                }
+                None => None,
+            },
+        };
+        let said = found.as_ref().map(|namespace| namespace.name.clone());
+        let name = agree("namespace's manifest", said, wanted.as_deref())?;
+        let name = name.unwrap_or_else(|| "default".to_owned());
+        let annotations = match found {
+            Some(namespace) => {
+                let place = format!("namespace {name}: annotations");
+                NamespaceAnnotations::from_map(&place, &namespace.annotations)?
+            }
+            None => file.namespace(&name),
+        };
+        Ok((name, annotations))
+    }
+}
+
+/// One name, said here, there, or at both places alike.
+fn agree(
+    what: &'static str,
+    said: Option<String>,
+    wanted: Option<&str>,
+) -> Result<Option<String>, SubjectError> {
+    match (said, wanted) {
+        (Some(said), Some(wanted)) if said != wanted => Err(SubjectError::OtherNamespace {
+            what,
+            said,
+            wanted: wanted.to_owned(),
+        }),
+        (said, wanted) => Ok(said.or(wanted.map(str::to_owned))),
+    }
+}
+
+/// The attachment of this node that is called `source`: `NAMESPACE/POD`, `POD`, an attachment's id or an address.
+pub(super) fn attached(
+    state_dir: &Path,
+    source: &str,
+    namespace: Option<&str>,
+) -> Result<Subject, SubjectError> {
+    let state = StateDir::new(state_dir);
+    let record = find(state_dir, source, namespace)?;
+    let name = title(&record);
+    let policy = record
+        .policy
+        .rebuild()
+        .map_err(|faults| SubjectError::OtherVersion {
+            name: name.clone(),
+            faults,
+        })?;
+    let mut rtnl = Rtnl::open(Instant::now() + KERNEL_TIMEOUT)?;
+    let local = address::all(&mut rtnl)?;
+    Ok(Subject {
+        name,
+        namespace: record.namespace,
+        pod: record.pod,
+        attachment: Some(record.plan.id),
+        policy,
+        exempt: record.exempt,
+        egress: record.plan.egress.into_iter().map(IpNet::from).collect(),
+        addresses: record.plan.addresses,
+        local: local.into_iter().map(|own| own.address).collect(),
+        guarded: state.list_egress()?,
+        notes: Vec::new(),
+    })
+}
+
+/// # Errors
+/// Where there is no such attachment, also that a record can't be read: it may be the one meant.
+fn find(state_dir: &Path, source: &str, namespace: Option<&str>) -> Result<Record, SubjectError> {
+    let mut records = Records::read(state_dir)?;
+    match records.find(source, namespace) {
+        Ok(record) => Ok(record.clone()),
+        Err(records::Error::NotFound { name, dir }) => Err(SubjectError::NoAttachment {
+            name,
+            state: dir,
+            unreadable: records.unreadable.pop(),
+        }),
+        Err(other) => Err(other.into()),
+    }
+}

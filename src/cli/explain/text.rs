@@ -1,0 +1,223 @@
+//! The answer for people: first what happens, then by what, then the way to it.
+
+use std::fmt::Write;
+
+use super::super::output::{Table, Tone, toned};
+use super::report::{Answer, DECIDES, EGRESS_GUARD, NOT_REACHED, PASSES_ON, Report, StepLine};
+
+/// The whole report. `all`: also where nothing was reached.
+pub(super) fn render(report: &Report, all: bool, colour: bool) -> String {
+    let mut out = String::new();
+    // Answers about one address follow one another.
+    for answers in report
+        .answers
+        .chunk_by(|a, b| a.destination == b.destination)
+    {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        match answers {
+            [one] => single(&mut out, report, one, all, colour),
+            several => table(&mut out, report, several, all, colour),
+        }
+    }
+    let notes = report.notes.iter();
+    for (index, note) in notes.enumerate() {
+        let gap = if index == 0 { "\n" } else { "" };
+        line(&mut out, &format!("{gap}note: {note}"));
+    }
+    out
+}
+
+/// One answer for all that was asked, and the way to it.
+fn single(out: &mut String, report: &Report, answer: &Answer, all: bool, colour: bool) {
+    let audit = match answer.verdict {
+        "would-deny" | "would-reject" => " (audit: the packet goes)",
+        _ => "",
+    };
+    line(
+        out,
+        &format!(
+            "{}  {} -> {}{audit}",
+            headline(answer, colour),
+            report.source.title,
+            asked(answer)
+        ),
+    );
+    decided_by(out, report, answer);
+    if let Some(prefix) = &answer.log_prefix {
+        line(out, &format!("logged as \"{prefix}\""));
+    }
+    if answer.passes {
+        line(out, &seen_as(answer));
+    }
+    way(out, report, answer, all, colour);
+}
+
+/// What the protocol or the port decides.
+fn table(out: &mut String, report: &Report, answers: &[Answer], all: bool, colour: bool) {
+    let Some(first) = answers.first() else {
+        return;
+    };
+    let same = answers.iter().all(|answer| answer.verdict == first.verdict);
+    let (verdict, why) = if same {
+        (
+            headline(first, colour),
+            "whatever the protocol and port, by several rules",
+        )
+    } else {
+        let depends = toned("DEPENDS", Tone::Warning, colour);
+        (depends, "on the protocol or the port")
+    };
+    let (source, asked) = (&report.source.title, asked(first));
+    line(out, &format!("{verdict}  {source} -> {asked}: {why}"));
+    let mut table = Table::new(&["VERDICT", "RULE", "LOGGED", "TRAFFIC"]);
+    for answer in answers {
+        table.row(vec![
+            answer.verdict.to_owned(),
+            rules(answer),
+            if answer.logged { "yes" } else { "no" }.to_owned(),
+            answer.traffic.join(", "),
+        ]);
+    }
+    let _ = write!(out, "{table}");
+    if answers.iter().any(|answer| answer.passes) {
+        line(out, &seen_as(first));
+    }
+    if all {
+        // Each answer has a way of its own: the policy alone is shown.
+        let steps = first.steps.iter().cloned();
+        let steps: Vec<StepLine> = steps.map(|step| StepLine { result: "", ..step }).collect();
+        line(out, "");
+        tiers(out, &steps, colour);
+        default(out, report, "");
+    } else {
+        line(
+            out,
+            "Ask for one protocol and port, such as 443/tcp, to see the way to its answer.",
+        );
+    }
+}
+
+/// What decided, and behind which `pass`.
+fn rules(answer: &Answer) -> String {
+    let passes = answer.steps.iter().filter(|step| step.result == PASSES_ON);
+    let passes = passes.map(|step| format!("{} passes, ", step.rule));
+    passes.chain([answer.rule.clone()]).collect()
+}
+
+fn headline(answer: &Answer, colour: bool) -> String {
+    let tone = match answer.verdict {
+        "allow" => Tone::Good,
+        "deny" | "reject" => Tone::Bad,
+        _ => Tone::Warning,
+    };
+    toned(&answer.verdict.to_uppercase(), tone, colour)
+}
+
+fn asked(answer: &Answer) -> String {
+    match &answer.via {
+        Some(via) => format!("{}, sent to {via}", answer.asked),
+        None => answer.asked.clone(),
+    }
+}
+
+fn decided_by(out: &mut String, report: &Report, answer: &Answer) {
+    let step = answer.steps.iter().find(|step| step.result == DECIDES);
+    match step {
+        _ if answer.rule == EGRESS_GUARD => line(
+            out,
+            "by built-in:egress-ip: it is an egress IP of this node, on which only ping is answered",
+        ),
+        Some(step) => {
+            let StepLine {
+                line: number,
+                source,
+                text,
+                ..
+            } = step;
+            line(
+                out,
+                &format!("by {}, line {number} of {source}", answer.rule),
+            );
+            line(out, &format!("    {text}"));
+        }
+        None if report.source.exempt => line(
+            out,
+            "by its namespace, which is exempt: no rule applies to it",
+        ),
+        None => line(
+            out,
+            &format!(
+                "by {}: no rule decides, the policy file's defaultAction does",
+                answer.rule
+            ),
+        ),
+    }
+}
+
+fn seen_as(answer: &Answer) -> String {
+    match answer.egress_ips.as_slice() {
+        [] => "source address: the primary CNI's choice".to_owned(),
+        [one] if !one.contains('/') => format!("source address: {one}, the egress IP"),
+        some => format!("source address: an egress IP, one of {}", some.join(", ")),
+    }
+}
+
+fn way(out: &mut String, report: &Report, answer: &Answer, all: bool, colour: bool) {
+    let decided = answer.steps.iter().any(|step| step.result == DECIDES);
+    if answer.steps.is_empty() && report.source.exempt {
+        return;
+    }
+    line(out, "");
+    tiers(out, &answer.steps, colour);
+    if !decided {
+        default(out, report, DECIDES);
+    } else if all {
+        default(out, report, NOT_REACHED);
+    }
+}
+
+fn tiers(out: &mut String, steps: &[StepLine], colour: bool) {
+    let width = steps.iter().map(|step| step.text.chars().count());
+    let width = width.max().unwrap_or(0);
+    for tier in steps.chunk_by(|a, b| a.tier == b.tier) {
+        let Some(first) = tier.first() else {
+            continue;
+        };
+        let audit = if first.audit { ", audit" } else { "" };
+        let title = format!("{} ({}{audit})", first.tier, first.source);
+        line(out, &toned(&title, Tone::Strong, colour));
+        for step in tier {
+            let mark = if step.result == DECIDES { '>' } else { ' ' };
+            let text = format!(
+                "{mark} {:>3}  {:width$}  {}",
+                step.line, step.text, step.result
+            );
+            let tone = match step.result {
+                DECIDES | PASSES_ON | "" => None,
+                _ => Some(Tone::Faint),
+            };
+            let text = text.trim_end();
+            line(
+                out,
+                &tone.map_or(text.to_owned(), |tone| toned(text, tone, colour)),
+            );
+        }
+    }
+}
+
+fn default(out: &mut String, report: &Report, result: &str) {
+    let audit = if report.default_audit { ", audit" } else { "" };
+    let action = report.default_action;
+    let mark = if result == DECIDES { "> " } else { "  " };
+    line(
+        out,
+        &format!("{mark}defaultAction: {action}{audit}  {result}"),
+    );
+}
+
+fn line(out: &mut String, text: &str) {
+    out.push_str(text.trim_end());
+    out.push('\n');
+}

@@ -1,0 +1,400 @@
+//! `egress-cni explain` as it is called: answers, exit statuses, JSON, and what can go wrong.
+
+#![allow(clippy::unwrap_used)] // in tests
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+const POLICY: [&str; 2] = ["--policy", "policy.yaml"];
+const WEB: [&str; 4] = ["--policy", "policy.yaml", "--manifest", "web.yaml"];
+const AUDITED: [&str; 4] = ["--policy", "policy.yaml", "--manifest", "audited.yaml"];
+/// Within the rules' times.
+const TIME: [&str; 2] = ["--time", "2026-05-01T00:00:00Z"];
+
+fn command(args: &[&[&str]]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_egress-cni"));
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/explain");
+    command.current_dir(fixtures).env_clear().arg("explain");
+    command.args(args.iter().copied().flatten());
+    command
+}
+
+/// Exit status, stdout and stderr.
+fn run(args: &[&[&str]]) -> (i32, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command(args).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+/// Fails unless this is exactly what is printed.
+#[track_caller]
+fn assert_prints(args: &[&[&str]], status: i32, expected: &str) {
+    let (code, stdout, stderr) = run(args);
+    assert_eq!((stdout.as_str(), stderr.as_str()), (expected, ""));
+    assert_eq!(code, status);
+}
+
+/// Fails unless nothing is answered, with this status and reason.
+#[track_caller]
+fn assert_refuses(args: &[&[&str]], status: i32, reason: &str) {
+    let (code, stdout, stderr) = run(args);
+    assert_eq!(stdout, "");
+    assert!(stderr.contains(reason), "{stderr}");
+    assert_eq!(code, status, "{stderr}");
+}
+
+fn json(args: &[&[&str]]) -> Value {
+    let (_, stdout, stderr) = run(&[args.concat().as_slice(), &["-o", "json"]]);
+    serde_json::from_str(&stdout).unwrap_or_else(|e| panic!("{e}: {stdout}{stderr}"))
+}
+
+#[test]
+fn from_manifests() {
+    assert_prints(
+        &[&WEB, &TIME, &["198.51.100.66:443/tcp"]],
+        0,
+        "\
+ALLOW  payments/deployment/web -> 198.51.100.66:443/tcp
+by cluster-defaults:1, line 1 of policy.yaml: defaults
+    allow 80/tcp,443/tcp to internet
+source address: 203.0.113.10, the egress IP
+
+cluster-enforced (policy.yaml: enforced)
+    1  deny to metadata log name=no-metadata                                other address
+    2  pass icmp to private                                                 other address
+    3  reject icmp to private                                               other address
+dns (built-in)
+    1  allow to dns                                                         other address
+pod (pod annotation egress-cni.dev/rules)
+    2  allow 443/tcp to 198.51.100.0/24 except 198.51.100.66 name=provider  except
+    3  allow 443/tcp to 2001:db8::/32                                       other family
+    4  allow 5432/tcp to 192.0.2.5 until=2026-06-01T00:00:00Z               other address
+    5  pass 8000-8100/tcp to internet                                       other port
+    6  reject to private                                                    other address
+cluster-defaults (policy.yaml: defaults)
+>   1  allow 80/tcp,443/tcp to internet                                     decides
+",
+    );
+}
+
+#[test]
+fn exit_statuses() {
+    for (args, status) in [
+        (&[&WEB[..], &TIME, &["192.0.2.5:5432/tcp"]][..], 0),
+        (
+            &[
+                &WEB,
+                &["--time", "2026-06-01T00:00:00Z", "192.0.2.5:5432/tcp"],
+            ],
+            1,
+        ),
+        (&[&WEB, &["10.1.1.1/icmp/8"]], 1),
+        (&[&WEB, &["169.254.169.254:80/tcp"]], 1),
+        (&[&WEB, &["198.51.100.7"]], 4),
+        (
+            &[&POLICY, &["--namespace", "kube-system", "169.254.169.254"]],
+            0,
+        ),
+        // nothing but what the pod says
+        (&[&["--manifest", "web.yaml", "198.51.100.7:443/tcp"]], 0),
+        (&[&["--manifest", "web.yaml", "192.0.2.5"]], 0),
+        (&[&["--manifest", "web.yaml", "10.1.1.1"]], 1),
+        // audit
+        (&[&AUDITED, &["mailer", "192.0.2.5:9/tcp"]], 0),
+    ] {
+        let (code, stdout, stderr) = run(args);
+        assert_eq!(code, status, "{args:?}: {stdout}{stderr}");
+        assert_eq!(stderr, "", "{args:?}");
+    }
+}
+
+#[test]
+fn audit_and_workloads_of_one_file() {
+    let mail = json(&[
+        &AUDITED,
+        &["--namespace", "shop", "mailer", "192.0.2.5:25/tcp"],
+    ]);
+    assert_eq!(mail["passes"], true);
+    let answer = &mail["answers"][0];
+    assert_eq!(answer["verdict"], "would-reject");
+    assert_eq!(answer["rule"], "namespace-enforced:1");
+    assert_eq!(answer["egressIPs"], json!(["203.0.113.16/29"]));
+    assert_eq!(
+        answer["logPrefix"],
+        "egress-cni namespace-enforced:1 would-reject"
+    );
+    let report = json(&[&AUDITED, &["cronjob/report", "192.0.2.5:443/tcp"]]);
+    assert_eq!(report["source"]["pod"], "cronjob/report");
+    assert_eq!(
+        report["notes"],
+        json!([
+            "egress-cni.dev/ annotations of cronjob/report itself reach no pod: they belong to its template"
+        ])
+    );
+}
+
+#[test]
+fn the_namespaces_manifest() {
+    let web = [
+        "--policy",
+        "policy.yaml",
+        "--namespace-manifest",
+        "audited.yaml",
+    ];
+    let mail = json(&[&web, &["192.0.2.5:25/tcp"]]);
+    assert_eq!(mail["source"]["namespace"], "shop");
+    assert_eq!(mail["answers"][0]["verdict"], "would-reject");
+    assert_refuses(
+        &[&web, &["--namespace", "payments", "192.0.2.5"]],
+        3,
+        "the namespace's manifest says that the namespace is shop, not payments",
+    );
+}
+
+#[test]
+fn json_of_one_answer() {
+    let args = [&WEB[..], &TIME, &["10.1.1.1/icmp/8"]];
+    let mut answer = json(&args);
+    let steps = answer["answers"][0]["steps"].take();
+    assert_eq!(
+        answer,
+        json!({
+            "source": {
+                "namespace": "payments",
+                "pod": "deployment/web",
+                "attachment": null,
+                "exempt": false,
+            },
+            "passes": false,
+            "answers": [{
+                "destination": "10.1.1.1",
+                "traffic": ["icmp/8"],
+                "verdict": "reject",
+                "passes": false,
+                "rule": "pod:6",
+                "logged": false,
+                "egressIPs": ["203.0.113.10"],
+                "steps": null,
+            }],
+            "defaultAction": "deny",
+            "defaultAudit": false,
+            "clusterCIDRs": ["10.244.0.0/16", "10.96.0.0/12"],
+            "clusterDNS": ["10.96.0.10"],
+            "notes": [],
+        })
+    );
+    assert_eq!(
+        steps[1],
+        json!({
+            "rule": "cluster-enforced:2",
+            "tier": "cluster-enforced",
+            "source": "policy.yaml: enforced",
+            "line": 2,
+            "text": "pass icmp to private",
+            "audit": false,
+            "logged": false,
+            "result": "passes on",
+        })
+    );
+    let results: Vec<&Value> = steps
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| &s["result"])
+        .collect();
+    assert_eq!(*results.last().unwrap(), "decides");
+    assert_eq!(results.len(), 8);
+    let all = json(&[&args.concat(), &["--all"]]);
+    let steps = all["answers"][0]["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 11);
+    assert_eq!(steps[10]["result"], "not reached");
+}
+
+#[test]
+fn json_of_what_depends() {
+    let depends = json(&[&POLICY, &["192.0.2.1"]]);
+    assert_eq!(depends["passes"], Value::Null);
+    let allowed = &depends["answers"][1];
+    assert_eq!(allowed["traffic"], json!(["80/tcp", "443/tcp"]));
+    assert_eq!(allowed["rule"], "cluster-defaults:1");
+}
+
+#[test]
+fn names() {
+    assert_refuses(&[&POLICY, &["example.com:443/tcp"]], 2, "--resolve");
+    let local = json(&[&POLICY, &["--resolve", "localhost:443/tcp"]]);
+    let to = local["answers"][0]["destination"].as_str().unwrap();
+    assert!(["127.0.0.1", "::1"].contains(&to), "{local}");
+}
+
+#[test]
+fn what_cannot_be_answered() {
+    assert_refuses(&[&["192.0.2.1"]], 2, "whose packet?");
+    assert_refuses(&[&POLICY, &["shop/web", "192.0.2.1"]], 2, "SOURCE names");
+    assert_refuses(&[&POLICY, &["192.0.2.1:443"]], 2, "`192.0.2.1:443/tcp`");
+    let via = ["--via", "2001:db8::1", "192.0.2.1:443/tcp"];
+    assert_refuses(&[&POLICY, &via], 2, "not of the same IP version");
+    assert_refuses(
+        &[&["--policy", "nothing.yaml", "192.0.2.1"]],
+        3,
+        "nothing.yaml",
+    );
+    assert_refuses(&[&["--policy", "web.yaml", "192.0.2.1"]], 3, "web.yaml");
+    let none = ["--manifest", "policy.yaml", "192.0.2.1"];
+    assert_refuses(&[&none], 3, "no Pod, Deployment");
+    assert_refuses(&[&AUDITED, &["192.0.2.1"]], 3, "pod/mailer, cronjob/report");
+}
+
+/// The reader is gone before anything is written: the exit status still answers.
+#[test]
+fn a_closed_pipe_is_quiet() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = command(&[&WEB, &["169.254.169.254:80/tcp"]]);
+    let output = command
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn what_cannot_be_written_is_no_answer() {
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let mut command = command(&[&WEB, &["169.254.169.254:80/tcp"]]);
+    let output = command
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3));
+}
+
+mod on_a_node {
+    use egress_cni::attachment::{LAYOUT, Record};
+    use egress_cni::plan::AttachmentPlan;
+    use egress_cni::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+    use egress_cni::policy::stored::StoredPolicy;
+    use egress_cni::state::{StateDir, attachment_id};
+
+    use super::*;
+
+    fn attach(dir: &Path, pod: &str, container: &str, veth_index: u32, rules: &str) -> String {
+        let tier = TierRules::parse(
+            Tier::Pod,
+            "pod annotation egress-cni.dev/rules",
+            rules,
+            false,
+        );
+        let (facts, default) = (Facts::default(), DefaultAction::Allow);
+        let policy = Effective::new(vec![tier.unwrap()], default, false, facts).unwrap();
+        let id = attachment_id("net", container, "eth0");
+        let record = Record {
+            layout: LAYOUT,
+            network: "net".to_owned(),
+            container_id: container.to_owned(),
+            ifname: "eth0".to_owned(),
+            namespace: Some("shop".to_owned()),
+            pod: Some(pod.to_owned()),
+            uid: None,
+            exempt: false,
+            veth_index,
+            uplink: None,
+            log_group: 100,
+            plan: AttachmentPlan {
+                id: id.as_str().to_owned(),
+                veth: format!("veth{veth_index}"),
+                mac: [2, 0, 0, 0, 0, 1],
+                addresses: vec!["10.244.1.2".parse().unwrap()],
+                link_local: Vec::new(),
+                bridge: None,
+                policy: "pol-0123456789abcdef".to_owned(),
+                egress: vec!["203.0.113.10".parse().unwrap()],
+            },
+            policy: StoredPolicy::from(&policy),
+        };
+        let state = StateDir::new(dir);
+        state.write_attachment(&id, &record).unwrap();
+        state
+            .write_egress("203.0.113.10".parse().unwrap(), &())
+            .unwrap();
+        id.as_str().to_owned()
+    }
+
+    fn state(dir: &Path) -> [&str; 2] {
+        ["--state-dir", dir.to_str().unwrap()]
+    }
+
+    #[test]
+    fn by_name_id_and_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = state(dir.path());
+        let id = attach(
+            dir.path(),
+            "web",
+            "one",
+            7,
+            "allow 443/tcp\nallow to node\ndeny",
+        );
+        for source in ["shop/web", "web", &id, "10.244.1.2"] {
+            let allowed = json(&[&state, &[source, "198.51.100.7:443/tcp"]]);
+            assert_eq!(allowed["passes"], true, "{source}");
+            assert_eq!(allowed["source"]["attachment"], id.as_str());
+            assert_eq!(allowed["answers"][0]["egressIPs"], json!(["203.0.113.10"]));
+        }
+        assert_eq!(run(&[&state, &["shop/web", "198.51.100.7:80/tcp"]]).0, 1);
+        // The node is asked for its addresses: this one it has in any case.
+        let node = json(&[&state, &["shop/web", "127.0.0.1:80/tcp"]]);
+        assert_eq!(node["answers"][0]["rule"], "pod:2");
+        // Whatever the rules say, an egress IP serves nothing.
+        let guarded = json(&[&state, &["shop/web", "203.0.113.10:443/tcp"]]);
+        assert_eq!(guarded["answers"][0]["rule"], "built-in:egress-ip");
+        assert_eq!(guarded["passes"], false);
+        for absent in [
+            "shop/other",
+            "payments/web",
+            "10.244.1.3",
+            "0123456789abcdef",
+        ] {
+            assert_refuses(
+                &[&state, &[absent, "192.0.2.1"]],
+                3,
+                &format!("no pod {absent}"),
+            );
+        }
+    }
+
+    #[test]
+    fn several_attachments() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = state(dir.path());
+        let old = attach(dir.path(), "web", "one", 7, "deny");
+        let new = attach(dir.path(), "web", "two", 8, "allow");
+        let ask = [&state[..], &["shop/web", "192.0.2.1"]];
+        assert_refuses(&ask, 3, &old);
+        assert_refuses(&ask, 3, &new);
+        assert_eq!(run(&[&state, &[&old, "192.0.2.1"]]).0, 1);
+        assert_eq!(run(&[&state, &[&new, "192.0.2.1"]]).0, 0);
+        // An address is its last owner's.
+        assert_eq!(run(&[&state, &["10.244.1.2", "192.0.2.1"]]).0, 0);
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = state(dir.path());
+        attach(dir.path(), "web", "one", 7, "allow");
+        let damaged = dir.path().join("attachments/0000000000000000.json");
+        std::fs::write(damaged, "{").unwrap();
+        assert_eq!(run(&[&state, &["shop/web", "192.0.2.1"]]).0, 0);
+        assert_refuses(&[&state, &["shop/other", "192.0.2.1"]], 3, "is damaged");
+    }
+}
