@@ -19,7 +19,10 @@ mod pods;
 #[cfg(test)]
 mod tests;
 
-use line::{Line, Reader, Verdict};
+pub(super) use line::{Line, Verdict};
+pub(super) use packet::protocol_number;
+
+use line::Reader;
 
 /// How long the kernel may take to hand over the group.
 const BIND_TIMEOUT: Duration = Duration::from_secs(5);

@@ -10,8 +10,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod explain;
+mod log_files;
 mod logs;
 mod output;
+mod suggest;
 
 /// Egress control for Kubernetes nodes: a CNI plugin chained after any primary CNI.
 ///
@@ -28,12 +30,14 @@ struct Cli {
 enum Command {
     Explain(explain::Args),
     Logs(logs::Args),
+    Suggest(suggest::Args),
 }
 
 /// Reads the command line and carries it out.
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Explain(args) => return explain::main(&args),
+        Command::Suggest(args) => return suggest::main(&args),
         Command::Logs(args) => logs::main(&args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
