@@ -17,6 +17,8 @@ mod line;
 mod packet;
 mod pods;
 #[cfg(test)]
+pub(super) mod test_support;
+#[cfg(test)]
 mod tests;
 
 pub(super) use line::{Line, Verdict};

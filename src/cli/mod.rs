@@ -13,6 +13,7 @@ mod explain;
 mod log_files;
 mod logs;
 mod output;
+mod report;
 mod suggest;
 
 /// Egress control for Kubernetes nodes: a CNI plugin chained after any primary CNI.
@@ -30,6 +31,7 @@ struct Cli {
 enum Command {
     Explain(explain::Args),
     Logs(logs::Args),
+    Report(report::Args),
     Suggest(suggest::Args),
 }
 
@@ -37,8 +39,11 @@ enum Command {
 pub fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Explain(args) => return explain::main(&args),
+        Command::Report(args) => report::main(&args).map_err(Box::from),
         Command::Suggest(args) => return suggest::main(&args),
-        Command::Logs(args) => logs::main(&args).map(|()| ExitCode::SUCCESS),
+        Command::Logs(args) => logs::main(&args)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(Box::<dyn std::error::Error>::from),
     };
     outcome.unwrap_or_else(|error| {
         // Nobody is left to be told if this fails.

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::flow::Flow;
 use super::*;
 use crate::cli::logs::protocol_number;
+use crate::cli::logs::test_support::line;
 use crate::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 use crate::policy::evaluate::{self, Packet};
 
@@ -21,31 +22,6 @@ struct Cli {
 fn args(words: &str) -> Args {
     let words = ["suggest"].into_iter().chain(words.split_whitespace());
     Cli::try_parse_from(words).unwrap().args
-}
-
-/// A line written as `shop/web deny pod:erp tcp 203.0.113.9 443`, `... icmp 203.0.113.9 8/0`.
-fn line(minute: usize, text: &str) -> Line {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let name = |name: &str| (name != "-").then(|| name.to_owned());
-    let (namespace, pod) = words[0].split_once('/').unwrap();
-    let detail = words.get(5).copied().unwrap_or_default();
-    let (icmp_type, icmp_code) = detail.split_once('/').unzip();
-    Line {
-        time: format!("2026-01-31T09:{minute:02}:00.5Z").parse().unwrap(),
-        namespace: name(namespace),
-        pod: name(pod),
-        verdict: serde_json::from_value(words[1].into()).unwrap(),
-        rule: words[2].to_owned(),
-        protocol: name(words[3]),
-        source: [10, 0, 0, 2].into(),
-        source_port: None,
-        destination: words[4].parse().unwrap(),
-        destination_port: detail.parse().ok(),
-        icmp_type: icmp_type.map(|kind| kind.parse().unwrap()),
-        icmp_code: icmp_code.map(|code| code.parse().unwrap()),
-        interface: None,
-        egress_ip: None,
-    }
 }
 
 /// What the lines come to.
