@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 
+use super::html::time_text;
 use super::summary::{Counts, Fate};
 use crate::cli::log_files::how_many;
 
@@ -49,7 +50,7 @@ impl Bars {
         let second = i64::try_from(index).unwrap_or_default() * self.step + self.start;
         // Out of range only for the last seconds of the year 9999.
         Timestamp::from_second(second)
-            .map(|time| time.to_string())
+            .map(time_text)
             .unwrap_or_default()
     }
 }

@@ -1,5 +1,7 @@
 //! Text in HTML: whatever a log says, it stays text.
 
+use jiff::Timestamp;
+
 /// Escapes for elements and for quoted attributes (HTML standard, section 13.3). What can't be seen
 /// or turns the writing direction is shown as U+FFFD.
 pub(super) fn escape(text: &str) -> String {
@@ -19,6 +21,11 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
+/// `2026-01-31 09:30:00`, in UTC.
+pub(super) fn time_text(time: Timestamp) -> String {
+    time.strftime("%F %T").to_string()
+}
+
 /// A table whose cells name their columns, so that a narrow screen can show each row as a card.
 pub(super) struct Table {
     titles: &'static [(&'static str, Kind)],
@@ -31,6 +38,8 @@ pub(super) enum Kind {
     Text,
     /// Names, addresses, rules.
     Code,
+    /// One address or service, which is not broken into lines where there is room.
+    Short,
     Number,
 }
 
@@ -39,6 +48,7 @@ impl Kind {
         match self {
             Kind::Text => "text",
             Kind::Code => "code",
+            Kind::Short => "code short",
             Kind::Number => "number",
         }
     }
@@ -57,8 +67,13 @@ impl Table {
         self.rows
             .push_str(&format!("<tr class=\"{}\">", escape(class)));
         for ((title, kind), cell) in self.titles.iter().zip(cells) {
+            let zero = if *kind == Kind::Number && cell == "0" {
+                " zero"
+            } else {
+                ""
+            };
             self.rows.push_str(&format!(
-                "<td class=\"{}\" data-label=\"{}\">{}</td>",
+                "<td class=\"{}{zero}\" data-label=\"{}\">{}</td>",
                 kind.class(),
                 escape(title),
                 escape(cell)

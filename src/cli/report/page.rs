@@ -1,7 +1,7 @@
 //! The page: everything in one file, nothing that runs.
 
 use super::chart;
-use super::html::{Kind, Table, escape};
+use super::html::{Kind, Table, escape, time_text};
 use super::rules::{RuleUse, Rules};
 use super::summary::{Fate, Summary};
 use crate::cli::log_files::how_many;
@@ -52,7 +52,9 @@ fn paragraph(text: &str) -> String {
 /// From when to when.
 fn span(summary: &Summary) -> String {
     match (summary.first, summary.last) {
-        (Some(first), Some(last)) => paragraph(&format!("{first:.0} to {last:.0}")),
+        (Some(first), Some(last)) => {
+            paragraph(&format!("{} to {} UTC", time_text(first), time_text(last)))
+        }
         _ => String::new(),
     }
 }
@@ -88,8 +90,8 @@ fn stopped(summary: &Summary) -> String {
     let mut all: Vec<_> = summary.stopped.iter().collect();
     all.sort_by_key(|(_, stopped)| std::cmp::Reverse(stopped.counts.stopped()));
     let mut table = Table::new(&[
-        ("Destination", Kind::Code),
-        ("Service", Kind::Code),
+        ("Destination", Kind::Short),
+        ("Service", Kind::Short),
         ("Denied", Kind::Number),
         ("Would be denied", Kind::Number),
         ("Pods", Kind::Code),
@@ -140,8 +142,8 @@ fn talks(summary: &Summary) -> String {
     all[..shown].sort_by_key(|(key, _)| *key);
     let mut table = Table::new(&[
         ("Pod", Kind::Code),
-        ("Destination", Kind::Code),
-        ("Service", Kind::Code),
+        ("Destination", Kind::Short),
+        ("Service", Kind::Short),
         ("Allowed", Kind::Number),
         ("Would be denied", Kind::Number),
         ("Denied", Kind::Number),
@@ -155,7 +157,7 @@ fn talks(summary: &Summary) -> String {
         };
         let mut cells = vec![pod.clone(), to.address.to_string(), to.service.clone()];
         cells.extend(Fate::ALL.map(|fate| talk.counts.of(fate).to_string()));
-        cells.push(talk.last.strftime("%F %T").to_string());
+        cells.push(time_text(talk.last));
         table.row(class, &cells);
     }
     table.html() + &left_out(all.len(), shown)
@@ -165,6 +167,9 @@ fn unmatched(rules: Option<&Rules>) -> String {
     let Some(rules) = rules else {
         return paragraph("Not known: the report was made without --state-dir.");
     };
+    if rules.attachments == 0 && rules.unreadable == 0 {
+        return paragraph("The state directory has no attached pod.");
+    }
     let never: Vec<(&(String, String), &RuleUse)> = rules
         .logging
         .iter()
