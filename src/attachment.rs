@@ -37,6 +37,8 @@ pub struct Record {
     pub pod: Option<String>,
     /// `K8S_POD_UID`
     pub uid: Option<String>,
+    /// Its namespace is exempt: the policy allows everything.
+    pub exempt: bool,
     /// The index of the host's side of the veth: its name may be reused, this is not.
     pub veth_index: u32,
     /// The uplink's index, if there are egress addresses.

@@ -305,6 +305,7 @@ mod on_a_node {
             namespace: Some("shop".to_owned()),
             pod: Some(pod.to_owned()),
             uid: None,
+            exempt: false,
             veth_index,
             uplink: None,
             log_group: 100,

@@ -4,16 +4,23 @@
 //! when the answer is good, 1 when it is not (a fault found, a packet denied, nothing there) or
 //! when it failed, and 2 when it was called wrongly. One whose answer itself is a 1 says its own.
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod capture;
 mod explain;
+mod lint;
 mod log_files;
 mod logs;
+mod manual;
 mod output;
+mod records;
 mod report;
+mod show;
+mod stream;
 mod suggest;
 
 /// Egress control for Kubernetes nodes: a CNI plugin chained after any primary CNI.
@@ -29,25 +36,37 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Show(show::Args),
     Explain(explain::Args),
+    Lint(lint::Args),
     Logs(logs::Args),
-    Report(report::Args),
     Suggest(suggest::Args),
+    Report(report::Args),
+    Capture(capture::Args),
+    Completions(manual::Completions),
+    Man(manual::Man),
 }
 
 /// Reads the command line and carries it out.
 pub fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let outcome: Result<ExitCode, Box<dyn Error>> = match Cli::parse().command {
+        Command::Show(args) => return show::main(&args),
         Command::Explain(args) => return explain::main(&args),
-        Command::Report(args) => report::main(&args).map_err(Box::from),
+        Command::Lint(args) => Ok(lint::main(&args)),
+        Command::Logs(args) => done(logs::main(&args)),
         Command::Suggest(args) => return suggest::main(&args),
-        Command::Logs(args) => logs::main(&args)
-            .map(|()| ExitCode::SUCCESS)
-            .map_err(Box::<dyn std::error::Error>::from),
+        Command::Report(args) => report::main(&args).map_err(Box::from),
+        Command::Capture(args) => return capture::main(&args),
+        Command::Completions(args) => done(manual::completions(&args)),
+        Command::Man(args) => done(manual::man(&args)),
     };
     outcome.unwrap_or_else(|error| {
         // Nobody is left to be told if this fails.
         let _ = writeln!(io::stderr(), "egress-cni: {error}");
         ExitCode::FAILURE
     })
+}
+
+fn done(outcome: Result<(), impl Error + 'static>) -> Result<ExitCode, Box<dyn Error>> {
+    outcome.map(|()| ExitCode::SUCCESS).map_err(Into::into)
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::log_files::{self, ReadError};
-use crate::state::StateError;
+use super::records;
 
 mod chart;
 mod html;
@@ -53,7 +53,7 @@ pub(super) enum Error {
     #[error(transparent)]
     Read(#[from] ReadError),
     #[error(transparent)]
-    State(#[from] StateError),
+    Records(#[from] records::Error),
     #[error("nothing to report: there is no log line; `egress-cni logs -o json` prints them")]
     Nothing,
     #[error("cannot write {}: {source}", path.display())]

@@ -157,6 +157,7 @@ fn record(
         namespace: call.args.namespace.clone(),
         pod: call.args.name.clone(),
         uid: call.args.uid.clone(),
+        exempt: policy.exempt,
         veth_index: attachment.veth.index,
         uplink: claim.uplink,
         log_group: conf.log_group,

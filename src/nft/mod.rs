@@ -2,8 +2,10 @@
 //! one transaction. No exec, no libnftables: minimal hosts have neither, and an exec costs more
 //! than ten times the transaction.
 
+mod counters;
 mod encode;
 mod matching;
+mod message;
 mod object;
 mod read;
 mod socket;
@@ -14,6 +16,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use counters::{Counter, ElementCounter, RuleCounter};
 pub use matching::{CtState, Family, Field, Match, Test, Value};
 pub use object::{
     ChainKind, DataType, Element, Hook, HookPoint, KeyType, Op, Set, TABLE, Table, text,

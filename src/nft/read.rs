@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use super::encode;
 use super::matching::Value;
-use super::object::{self, Element, Hook, TABLE, Table};
+use super::message;
+use super::object::{Element, Hook, TABLE, Table};
 use super::socket::{Error, Nft};
 use super::statement::Rule;
 use super::uapi::*;
@@ -182,7 +183,7 @@ impl Nft {
             .filter_map(key_and_flags)
             .collect();
         let mut w = Writer::default();
-        object::encode_elements(&mut w, elements, true);
+        message::encode_elements(&mut w, elements, true);
         let expected: BTreeSet<_> = Attrs(&w.bytes).iter().filter_map(key_and_flags).collect();
         Ok(held == expected)
     }
@@ -218,7 +219,7 @@ impl Nft {
             }))
     }
 
-    fn rules(&mut self, table: Table, chain: &str) -> Result<Vec<Vec<u8>>, Error> {
+    pub(super) fn rules(&mut self, table: Table, chain: &str) -> Result<Vec<Vec<u8>>, Error> {
         let object = format!("the rules of {table} {chain}");
         let mut answer = self.query(&object, NFT_MSG_GETRULE, table, true, |w| {
             w.str(NFTA_RULE_TABLE, TABLE);
@@ -256,7 +257,7 @@ fn key_and_flags((_, _, element): (u16, bool, &[u8])) -> Option<(Vec<u8>, u32)> 
     Some((key.to_vec(), element.be32(NFTA_SET_ELEM_FLAGS).unwrap_or(0)))
 }
 
-fn attrs(body: &[u8]) -> Attrs<'_> {
+pub(super) fn attrs(body: &[u8]) -> Attrs<'_> {
     Message {
         kind: 0,
         flags: 0,
@@ -304,7 +305,7 @@ fn element(nft: &mut Nft, table: Table, set: &str, key: IpAddr) -> Result<Option
     }))
 }
 
-fn verdict_chain(element: Attrs<'_>) -> Option<String> {
+pub(super) fn verdict_chain(element: Attrs<'_>) -> Option<String> {
     element
         .nest(NFTA_SET_ELEM_DATA)?
         .nest(NFTA_DATA_VERDICT)?
@@ -312,7 +313,7 @@ fn verdict_chain(element: Attrs<'_>) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => Some(IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?)),
         16 => Some(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?)),

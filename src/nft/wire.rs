@@ -164,6 +164,10 @@ impl<'a> Attrs<'a> {
     pub fn be32(self, kind: u16) -> Option<u32> {
         Some(u32::from_be_bytes(self.get(kind)?.try_into().ok()?))
     }
+
+    pub fn be64(self, kind: u16) -> Option<u64> {
+        Some(u64::from_be_bytes(self.get(kind)?.try_into().ok()?))
+    }
 }
 
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {

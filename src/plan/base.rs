@@ -27,7 +27,8 @@ const ENFORCE: &str = "enforce";
 const GUARD: &str = "guard";
 const GUARDED: &str = "guard-egress-ip";
 const SNAT: &str = "egress-snat";
-const LEAK_STOP: &str = "leak-stop";
+/// Drops what would leave with another source than the egress address, and counts it.
+pub const LEAK_STOP: &str = "leak-stop";
 
 /// Address of a pod -> its chain; the elements count what was judged.
 pub const fn pods(family: Family) -> &'static str {

@@ -31,7 +31,7 @@ pub struct Fault {
     /// What was probably meant, or what to do.
     pub help: Option<String>,
     /// Where the carets stand under `source_line`: first character (from 0) and how many.
-    caret: (usize, usize),
+    pub(crate) caret: (usize, usize),
 }
 
 impl Fault {

@@ -50,6 +50,11 @@ impl From<&Effective> for StoredPolicy {
 }
 
 impl StoredPolicy {
+    /// Whether anything is only logged and counted.
+    pub fn is_audited(&self) -> bool {
+        self.default_audit || self.tiers.iter().any(|tier| tier.audit)
+    }
+
     /// Reads the rules again.
     ///
     /// # Errors

@@ -50,14 +50,14 @@ impl NamespaceAnnotations {
     }
 
     /// The namespace's mode; `enforce` if it says nothing.
-    pub(super) fn mode(&self) -> Result<Mode, Faults> {
+    pub(crate) fn mode(&self) -> Result<Mode, Faults> {
         self.mode
             .as_ref()
             .map_or(Ok(Mode::Enforce), Mode::parse_sourced)
     }
 
     /// The egress addresses, in the order of the list; none if it says nothing.
-    pub(super) fn egress(&self) -> Result<Vec<IpNet>, Faults> {
+    pub(crate) fn egress(&self) -> Result<Vec<IpNet>, Faults> {
         self.egress_ip
             .as_ref()
             .map_or(Ok(Vec::new()), egress::parse)

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use crate::attachment::Record;
+use crate::cli::records::{self, Records, title};
 use crate::net::{self, Rtnl, address};
-use crate::policy::effective::{DefaultAction, Effective};
+use crate::policy::effective::Effective;
 use crate::policy::fault::Faults;
 use crate::source::{self, NamespaceAnnotations, PolicyFile, SourceError};
-use crate::state::{AttachmentId, StateDir, StateError};
+use crate::state::{StateDir, StateError};
 
 use super::manifest::{Manifest, ManifestError};
 
@@ -30,6 +31,8 @@ pub(super) enum SubjectError {
     Manifest(#[from] ManifestError),
     #[error(transparent)]
     State(#[from] StateError),
+    #[error(transparent)]
+    Records(#[from] records::Error),
     #[error("cannot list this node's addresses: {0}")]
     Addresses(#[from] net::Error),
     #[error("the rules recorded for {name} were written by another version: {faults}")]
@@ -44,8 +47,6 @@ pub(super) enum SubjectError {
         state: PathBuf,
         unreadable: Option<StateError>,
     },
-    #[error("{name} has several attachments: say which by its id\n{}", list.join("\n"))]
-    SeveralAttachments { name: String, list: Vec<String> },
     #[error("the {what} says that the namespace is {said}, not {wanted}")]
     OtherNamespace {
         what: &'static str,
@@ -192,7 +193,7 @@ pub(super) fn attached(
     namespace: Option<&str>,
 ) -> Result<Subject, SubjectError> {
     let state = StateDir::new(state_dir);
-    let record = find(&state, state_dir, source, namespace)?;
+    let record = find(state_dir, source, namespace)?;
     let name = title(&record);
     let policy = record
         .policy
@@ -203,17 +204,13 @@ pub(super) fn attached(
         })?;
     let mut rtnl = Rtnl::open(Instant::now() + KERNEL_TIMEOUT)?;
     let local = address::all(&mut rtnl)?;
-    // Every pod may ask for names, unless its namespace is exempt.
-    let exempt = policy.tiers.is_empty()
-        && !policy.facts.dns.is_empty()
-        && policy.default_action == DefaultAction::Allow;
     Ok(Subject {
         name,
         namespace: record.namespace,
         pod: record.pod,
         attachment: Some(record.plan.id),
         policy,
-        exempt,
+        exempt: record.exempt,
         egress: record.plan.egress.into_iter().map(IpNet::from).collect(),
         addresses: record.plan.addresses,
         local: local.into_iter().map(|own| own.address).collect(),
@@ -222,75 +219,17 @@ pub(super) fn attached(
     })
 }
 
-fn title(record: &Record) -> String {
-    match (&record.namespace, &record.pod) {
-        (Some(namespace), Some(pod)) => format!("{namespace}/{pod}"),
-        _ => format!("container {}", record.container_id),
-    }
-}
-
-fn find(
-    state: &StateDir,
-    state_dir: &Path,
-    source: &str,
-    namespace: Option<&str>,
-) -> Result<Record, SubjectError> {
-    let mut unreadable = None;
-    let mut found: Vec<Record> = Vec::new();
-    for id in state.list_attachments()? {
-        match state.read_attachment::<Record>(&id) {
-            Ok(record) => found.extend(record.filter(|r| is_called(r, &id, source, namespace))),
-            // It may be the one that is meant, or any other.
-            Err(error) => unreadable = Some(error),
-        }
-    }
-    if source.parse::<IpAddr>().is_ok() {
-        // Indexes are given in order: of two records, a stale one has the lower.
-        found.sort_by_key(|record| record.veth_index);
-        found.drain(..found.len().saturating_sub(1));
-    }
-    match (found.pop(), found.is_empty()) {
-        (None, _) => Err(SubjectError::NoAttachment {
-            name: source.to_owned(),
-            state: state_dir.to_owned(),
-            unreadable,
+/// # Errors
+/// Where there is no such attachment, also that a record can't be read: it may be the one meant.
+fn find(state_dir: &Path, source: &str, namespace: Option<&str>) -> Result<Record, SubjectError> {
+    let mut records = Records::read(state_dir)?;
+    match records.find(source, namespace) {
+        Ok(record) => Ok(record.clone()),
+        Err(records::Error::NotFound { name, dir }) => Err(SubjectError::NoAttachment {
+            name,
+            state: dir,
+            unreadable: records.unreadable.pop(),
         }),
-        (Some(record), true) => Ok(record),
-        (Some(last), false) => Err(SubjectError::SeveralAttachments {
-            name: source.to_owned(),
-            list: found.iter().chain([&last]).map(one_line).collect(),
-        }),
+        Err(other) => Err(other.into()),
     }
-}
-
-fn is_called(record: &Record, id: &AttachmentId, source: &str, namespace: Option<&str>) -> bool {
-    if namespace.is_some() && namespace != record.namespace.as_deref() {
-        return false;
-    }
-    if let Ok(address) = source.parse::<IpAddr>() {
-        return record.plan.addresses.contains(&address);
-    }
-    let pod = record.pod.as_deref();
-    match source.split_once('/') {
-        Some((namespace, name)) => {
-            record.namespace.as_deref() == Some(namespace) && pod == Some(name)
-        }
-        None => pod == Some(source) || id.as_str() == source,
-    }
-}
-
-fn one_line(record: &Record) -> String {
-    let addresses: Vec<String> = record
-        .plan
-        .addresses
-        .iter()
-        .map(IpAddr::to_string)
-        .collect();
-    format!(
-        "  {}  {}  interface {}  {}",
-        record.plan.id,
-        title(record),
-        record.ifname,
-        addresses.join(" ")
-    )
 }

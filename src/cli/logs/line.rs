@@ -205,7 +205,7 @@ impl Reader {
 }
 
 /// Takes a prefix `egress-cni RULE VERDICT` apart. None: it is another program's.
-fn rule_and_verdict(prefix: &str) -> Option<(&str, Verdict)> {
+pub(in crate::cli) fn rule_and_verdict(prefix: &str) -> Option<(&str, Verdict)> {
     let (rule, word) = prefix.strip_prefix("egress-cni ")?.split_once(' ')?;
     let verdict = Verdict::ALL.into_iter().find(|v| v.as_str() == word)?;
     // What others put into a prefix must not reach the terminal.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A packet's ends, as far as its bytes tell them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Packet {
+pub(in crate::cli) struct Packet {
     pub source: IpAddr,
     pub destination: IpAddr,
     /// IANA's protocol number. None: it is cut off behind IPv6 extension headers.
@@ -14,7 +14,7 @@ pub(super) struct Packet {
 
 /// What the transport header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Transport {
+pub(in crate::cli) enum Transport {
     /// TCP, UDP, SCTP.
     Ports { source: u16, destination: u16 },
     /// ICMP and ICMPv6.
@@ -44,7 +44,7 @@ const HIP: u8 = 139;
 const SHIM6: u8 = 140;
 
 /// Reads an IP packet. None: it isn't one, or its addresses are cut off.
-pub(super) fn parse(ethertype: u16, bytes: &[u8]) -> Option<Packet> {
+pub(in crate::cli) fn parse(ethertype: u16, bytes: &[u8]) -> Option<Packet> {
     match (ethertype, bytes.first()? >> 4) {
         (ETHERTYPE_IPV4, 4) => ipv4(bytes),
         (ETHERTYPE_IPV6, 6) => ipv6(bytes),

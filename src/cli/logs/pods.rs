@@ -135,6 +135,7 @@ pub(super) mod tests {
             namespace: Some("shop".to_owned()),
             pod: Some(pod.to_owned()),
             uid: None,
+            exempt: false,
             veth_index,
             uplink: None,
             log_group: 100,

@@ -2,6 +2,7 @@
 
 use std::io::{PipeReader, Read, pipe};
 use std::net::UdpSocket;
+use std::time::Instant;
 
 use clap::Parser;
 
@@ -174,27 +175,6 @@ fn ends_when_nobody_reads_or_somebody_stops_it() {
         log.print(&args, stop.as_fd(), &mut writer).unwrap();
         assert!(Instant::now() < limit);
     });
-}
-
-#[test]
-fn a_reader_that_stands_still_can_be_left() {
-    let (_reader, mut writer) = pipe().unwrap();
-    let (mut ring, stop) = nothing();
-    let line = "x".repeat(100) + "\n";
-    // A pipe holds 64 KiB, by whole pages: fill it to less than one.
-    for _ in 0..16 {
-        writer.write_all(&[b'x'; 4096]).unwrap();
-    }
-    ring.write_all(b"x").unwrap();
-    let written = write_line(&line, stop.as_fd(), &mut writer).unwrap();
-    assert!(matches!(written, Written::Stopped));
-}
-
-#[test]
-fn losses_are_told_as_far_as_they_are_known() {
-    let told = [(0, true), (5, true), (5, false)]
-        .map(|(messages, more)| how_many(Lost { messages, more }));
-    assert_eq!(told, ["an unknown number of", "more than 5", "5"]);
 }
 
 #[test]

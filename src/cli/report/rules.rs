@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::summary::Summary;
 use crate::attachment::Record;
+use crate::cli::records::{self, Records};
 use crate::policy::effective::TierRules;
 use crate::policy::rule::{Rule, Verb};
-use crate::state::{StateDir, StateError};
 
 /// One rule of one or several pods.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,14 +35,16 @@ pub(super) struct Rules {
 
 impl Rules {
     /// Reads the records of the state directory.
-    pub(super) fn read(dir: &Path, summary: &Summary) -> Result<Rules, StateError> {
-        let state = StateDir::new(dir);
-        let mut rules = Rules::default();
-        for id in state.list_attachments()? {
-            let record: Option<Record> = state.read_attachment(&id).unwrap_or_default();
-            match record.map(|record| rules.add(&record, summary)) {
-                Some(Some(())) => rules.attachments += 1,
-                _ => rules.unreadable += 1,
+    pub(super) fn read(dir: &Path, summary: &Summary) -> Result<Rules, records::Error> {
+        let records = Records::read(dir)?;
+        let mut rules = Rules {
+            unreadable: records.unreadable.len() as u64,
+            ..Rules::default()
+        };
+        for record in &records.list {
+            match rules.add(record, summary) {
+                Some(()) => rules.attachments += 1,
+                None => rules.unreadable += 1,
             }
         }
         Ok(rules)

@@ -33,7 +33,7 @@ const OTHERS: [(&str, &str); 6] = [
 ];
 
 /// Reads one entry of a target list.
-pub(super) fn parse(word: &str) -> Result<Target, Complaint> {
+pub(crate) fn parse(word: &str) -> Result<Target, Complaint> {
     let lower = word.to_ascii_lowercase();
     match lower.as_str() {
         "any" => return Ok(Target::Any),

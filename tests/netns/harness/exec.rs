@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long anything that is run may take. `ECNI_PATIENCE` multiplies it, for emulated machines.
-fn limit() -> Duration {
+pub fn limit() -> Duration {
     let patience = std::env::var("ECNI_PATIENCE")
         .ok()
         .and_then(|text| text.parse().ok());

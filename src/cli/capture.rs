@@ -1,0 +1,225 @@
+//! `egress-cni capture`: a pod's denied packets as a pcap file.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use pcap_file::PcapError;
+
+use super::logs::{Packet, Verdict, packet, rule_and_verdict};
+use super::records::{self, Records, title};
+use super::stream::{self, Stream, Woken, Written};
+use crate::attachment::Record;
+use crate::net::nflog::Logged;
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+use file::Pcap;
+
+/// Whether the pod is still there is looked at this often.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Write a pod's denied packets to a pcap file, for tcpdump and Wireshark.
+///
+///   egress-cni capture payments/web-0 -w denied.pcap --for 60
+///   egress-cni capture payments/web-0 | tcpdump -n -r -
+///
+/// Only what is logged can be seen: packets of rules with `log`, of defaultAction deny, and of audit
+/// mode; of rules that deny or reject 10 a second each, if they do not say `log=N/s`. Of each packet
+/// the first 128 bytes, from the IP header on, as the rule saw it: after a Service's translation.
+/// The kernel keeps no history: it begins now, and goes on until interrupted, or until the pod is
+/// gone. One program at a time can read a group, so `egress-cni logs` can't run beside it.
+///
+/// Exit status: 0, also if no packet came; 1 on failure; 2 on wrong usage.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Args {
+    /// NAMESPACE/POD, POD, the attachment's id or the pod's address
+    #[arg(value_name = "POD")]
+    pod: String,
+    /// The file; "-" is stdout, which must not be a terminal
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    write: PathBuf,
+    /// Which packets
+    #[arg(long, value_enum, default_value_t = Which::Denied)]
+    verdict: Which,
+    /// The pod's namespace
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// Stop after this many packets
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Stop after this many seconds
+    #[arg(long = "for", value_name = "SECONDS")]
+    seconds: Option<u64>,
+    /// NFLOG group [default: the pod's, from the conflist's logGroup]
+    #[arg(long)]
+    group: Option<u16>,
+    /// The conflist's stateDir, which knows the pods
+    #[arg(long, value_name = "DIR", default_value = "/run/egress-cni")]
+    state_dir: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Which {
+    /// Denied, rejected, or what would have been but for audit mode
+    Denied,
+    /// Whatever is logged, also what was allowed
+    Any,
+}
+
+impl Which {
+    fn includes(self, verdict: Verdict) -> bool {
+        match verdict {
+            Verdict::Deny | Verdict::Reject | Verdict::WouldDeny | Verdict::WouldReject => true,
+            Verdict::Allow | Verdict::Pass => self == Which::Any,
+        }
+    }
+}
+
+/// What ends the command other than success.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Records(#[from] records::Error),
+    #[error("a pcap file is not for a terminal: say -w FILE, or pipe it to `tcpdump -n -r -`")]
+    Terminal,
+    #[error("cannot create {}: {cause}", path.display())]
+    Create { path: PathBuf, cause: io::Error },
+    #[error("cannot make a pcap record: {0}")]
+    Encode(#[from] PcapError),
+    #[error(transparent)]
+    Stream(#[from] stream::Error),
+}
+
+/// Runs the command.
+pub(super) fn main(args: &Args) -> ExitCode {
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "egress-cni: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Error> {
+    let to_stdout = args.write == Path::new("-");
+    if to_stdout && io::stdout().is_terminal() {
+        return Err(Error::Terminal);
+    }
+    let records = Records::read(&args.state_dir)?;
+    let record = records.find(&args.pod, args.namespace.as_deref())?;
+    let signals = stream::termination_signals()?;
+    // Before the file: a group that can't be read leaves an older file as it was.
+    let stream = Stream::open(args.group.unwrap_or(record.log_group))?;
+    let mut capture = Capture::new(args, record, stream)?;
+    let outcome = if to_stdout {
+        capture.write_to(&mut io::stdout(), "stdout", signals.as_fd())
+    } else {
+        let mut file = create(&args.write)?;
+        let name = args.write.display().to_string();
+        capture.write_to(&mut file, &name, signals.as_fd())
+    };
+    capture.stream.tell_loss();
+    let packets = capture.packets;
+    let _ = writeln!(
+        io::stderr(),
+        "egress-cni: packets written of {}: {packets}",
+        title(record)
+    );
+    outcome
+}
+
+/// Packets are nobody else's business.
+fn create(path: &Path) -> Result<File, Error> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path).map_err(|cause| Error::Create {
+        path: path.to_owned(),
+        cause,
+    })
+}
+
+/// A pod's messages on their way to a file.
+struct Capture<'a> {
+    args: &'a Args,
+    record: &'a Record,
+    stream: Stream,
+    pcap: Pcap,
+    /// How many were written.
+    packets: u64,
+}
+
+impl<'a> Capture<'a> {
+    fn new(args: &'a Args, record: &'a Record, stream: Stream) -> Result<Self, Error> {
+        Ok(Capture {
+            args,
+            record,
+            stream,
+            pcap: Pcap::new()?,
+            packets: 0,
+        })
+    }
+
+    /// Writes until there is something to read on `stop`, nobody reads `out` any more, the pod is
+    /// gone, or the arguments say that it is enough.
+    fn write_to(
+        &mut self,
+        out: &mut (impl Write + AsFd),
+        name: &str,
+        stop: BorrowedFd<'_>,
+    ) -> Result<(), Error> {
+        let deadline = stream::deadline(self.args.seconds);
+        let header = self.pcap.take();
+        if stream::write(&header, stop, out, name)? == Written::Stopped {
+            return Ok(());
+        }
+        loop {
+            let tick = Instant::now() + TICK;
+            let until = deadline.map_or(tick, |deadline| deadline.min(tick));
+            match self.stream.wait(Some(until), stop, out.as_fd())? {
+                Woken::Stopped => return Ok(()),
+                Woken::Deadline if deadline.is_some_and(|at| at <= Instant::now()) => return Ok(()),
+                Woken::Deadline => {}
+                Woken::Messages => {
+                    for logged in self.stream.receive()? {
+                        if !self.wants(&logged) {
+                            continue;
+                        }
+                        // One by one: a pipe takes that much whole.
+                        self.pcap.push(&logged)?;
+                        let bytes = self.pcap.take();
+                        if stream::write(&bytes, stop, out, name)? == Written::Stopped {
+                            return Ok(());
+                        }
+                        self.packets += 1;
+                        if self.args.count.is_some_and(|count| count <= self.packets) {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+            // Another pod may get its address.
+            if !records::exists(&self.args.state_dir, self.record) {
+                let _ = writeln!(io::stderr(), "egress-cni: the pod is gone");
+                return Ok(());
+            }
+        }
+    }
+
+    fn wants(&self, logged: &Logged) -> bool {
+        let of_pod = packet::parse(logged.hw_protocol, &logged.payload)
+            .is_some_and(|Packet { source, .. }| self.record.plan.addresses.contains(&source));
+        of_pod
+            && rule_and_verdict(&logged.prefix)
+                .is_some_and(|(_, verdict)| self.args.verdict.includes(verdict))
+    }
+}

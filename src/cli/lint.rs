@@ -1,0 +1,286 @@
+//! `egress-cni lint`: what is wrong with manifests and policy files, before a cluster sees them.
+//!
+//! ```text
+//! files ── input::Input ── yaml::Document      nodes that know their places
+//!              │ objects                        which of them carry rules
+//!              ▼
+//!         text::Text                            an annotation's value, mapped to the file
+//!              │ annotations, policy, rules, coverage
+//!              ▼
+//!         finding::Finding ── print
+//! ```
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use ipnet::IpNet;
+use jiff::Timestamp;
+
+use super::output;
+use crate::policy::effective::{Facts, Tier, TierRules};
+use crate::policy::fault::Complaint;
+use crate::policy::grammar::targets;
+use crate::source::{PolicyFile, annotation};
+
+mod annotations;
+mod coverage;
+mod finding;
+mod input;
+mod intervals;
+mod kind;
+mod objects;
+mod policy;
+mod print;
+mod region;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod text;
+mod yaml;
+
+use finding::{Finding, Report};
+use input::Input;
+use kind::Kind;
+use print::Summary;
+use rules::Surroundings;
+use text::Text;
+use yaml::Documents;
+
+/// Something could not be read.
+const UNREAD: u8 = 3;
+
+/// Find faults in manifests and policy files before a cluster sees them.
+///
+/// Reads Pods, workloads with a template of pods, Namespaces, Lists, policy files
+/// (ClusterEgressPolicy) and ConfigMaps that hold one, as YAML or JSON, several documents in a
+/// file. In a folder, every *.yaml, *.yml and *.json below it. Other objects and files that are no
+/// Kubernetes objects are left alone.
+///
+/// Each fault is shown with its file, line and column. What kinds there are: --list-rules.
+///
+/// Examples:
+///   egress-cni lint deploy/
+///   egress-cni lint --policy policy.yaml --service-cidr 10.96.0.0/12 --strict deploy/ pod.json
+///   helm template . | egress-cni lint -
+///   egress-cni lint -o sarif . > lint.sarif
+///
+/// Exit status: 0 nothing found (or only warnings, without --strict), 1 faults found, 2 called
+/// wrongly, 3 something could not be read, whatever else was found.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Args {
+    /// Files, folders, or - for stdin
+    #[arg(value_name = "FILE|DIR|-", required_unless_present = "list_rules")]
+    paths: Vec<PathBuf>,
+    /// A node's policy file, to find what its rules decide before
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// The cluster's Service range, to find addresses that rules never see; may be repeated
+    #[arg(long, value_name = "CIDR", value_parser = cidr, value_delimiter = ',')]
+    service_cidr: Vec<IpNet>,
+    /// Let warnings fail, too
+    #[arg(long)]
+    strict: bool,
+    /// Leave out findings of this kind; may be repeated
+    #[arg(long, value_name = "RULE", value_parser = kind_by_id, value_delimiter = ',')]
+    ignore: Vec<&'static Kind>,
+    /// What to print
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    output: Format,
+    /// Say on stderr what was skipped, and how much was checked
+    #[arg(short, long)]
+    verbose: bool,
+    /// Print the kinds of findings, and end
+    #[arg(long)]
+    list_rules: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// JSON with stable field names
+    Json,
+    /// SARIF 2.1.0, for code hosts
+    Sarif,
+}
+
+fn cidr(text: &str) -> Result<IpNet, String> {
+    targets::network(text).map_err(|complaint| match complaint.help {
+        Some(help) => format!("{}; {help}", complaint.message),
+        None => complaint.message,
+    })
+}
+
+fn kind_by_id(text: &str) -> Result<&'static Kind, String> {
+    kind::by_id(text)
+        .ok_or_else(|| "no such rule: `egress-cni lint --list-rules` has them all".to_owned())
+}
+
+/// What all files are checked against.
+#[derive(Debug)]
+struct Context {
+    policy: Option<PolicyFile>,
+    /// The cluster's enforced rules.
+    enforced: Option<TierRules>,
+    /// What the policy says of the cluster, if one is given.
+    facts: Option<Facts>,
+    /// What namespaces enforce, by their names.
+    namespaces: BTreeMap<String, TierRules>,
+    dns_allowance: Option<TierRules>,
+    service_cidrs: Vec<IpNet>,
+    now: Timestamp,
+}
+
+impl Context {
+    fn new(policy: Option<PolicyFile>, service_cidrs: Vec<IpNet>, now: Timestamp) -> Self {
+        let mut namespaces = BTreeMap::new();
+        for (name, annotations) in policy.iter().flat_map(|policy| &policy.namespaces) {
+            let rules = annotations.enforced_rules.as_ref().and_then(|text| {
+                TierRules::parse(Tier::NamespaceEnforced, &text.source, &text.text, false).ok()
+            });
+            namespaces.extend(rules.map(|rules| (name.clone(), rules)));
+        }
+        Self {
+            enforced: policy.as_ref().map(|policy| policy.enforced.clone()),
+            facts: policy.as_ref().map(|policy| policy.facts.clone()),
+            policy,
+            namespaces,
+            dns_allowance: coverage::dns_allowance(),
+            service_cidrs,
+            now,
+        }
+    }
+
+    /// Of a text that no tier is asked before.
+    fn surroundings(&self) -> Surroundings<'_> {
+        Surroundings {
+            above: Vec::new(),
+            facts: self.facts.as_ref(),
+            service_cidrs: &self.service_cidrs,
+            now: self.now,
+        }
+    }
+}
+
+/// Checks what the arguments say, and prints what is found.
+pub(super) fn main(args: &Args) -> ExitCode {
+    output::run(|out| lint(args, out))
+}
+
+fn lint(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Box<dyn Error>> {
+    if args.list_rules {
+        print::kinds(out, args.output != Format::Text)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (mut inputs, mut errors) = input::read_all(&args.paths);
+    let mut policy = None;
+    let mut unusable = None;
+    match args.policy.as_deref().map(input::read) {
+        Some(Ok(given)) => {
+            policy = policy::find(&given);
+            if policy.is_none() {
+                // It is checked like the others, and what is wrong with it told.
+                unusable = Some(given.name.clone());
+                if inputs.iter().all(|input| input.name != given.name) {
+                    inputs.insert(0, given);
+                }
+            }
+        }
+        Some(Err(error)) => errors.push(error),
+        None => {}
+    }
+    let context = Context::new(policy, args.service_cidr.clone(), Timestamp::now());
+    let (mut findings, notes) = check_all(&inputs, context);
+    if let Some(name) = unusable
+        && !findings.iter().any(|finding| finding.fault.source == name)
+    {
+        errors.push(input::Error::NoPolicy { name });
+    }
+    findings.retain(|finding| !args.ignore.contains(&finding.kind));
+    let summary = Summary::of(inputs.len(), &findings);
+    match args.output {
+        Format::Text => print::text(out, &findings, summary, output::colour())?,
+        Format::Json => print::json(out, &findings, summary)?,
+        Format::Sarif => print::sarif(out, &findings)?,
+    }
+    let mut told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    if args.verbose {
+        told.extend(notes);
+        told.push(summary.sentence());
+    }
+    for line in told {
+        // Nobody is left to be told if this fails.
+        let _ = writeln!(io::stderr(), "egress-cni: {line}");
+    }
+    let fails = summary.errors > 0 || (args.strict && summary.warnings > 0);
+    Ok(match (errors.is_empty(), fails) {
+        (false, _) => ExitCode::from(UNREAD),
+        (true, true) => ExitCode::FAILURE,
+        (true, false) => ExitCode::SUCCESS,
+    })
+}
+
+/// Checks all texts together: a namespace in one of them may enforce rules for a pod in another. Findings, and what
+/// was skipped.
+fn check_all(inputs: &[Input], mut context: Context) -> (Vec<Finding>, Vec<String>) {
+    let read: Vec<(&Input, Documents)> = inputs
+        .iter()
+        .map(|input| (input, yaml::read(&input.text)))
+        .collect();
+    for (input, documents) in &read {
+        for document in &documents.documents {
+            let enforced = objects::enforced(&input.name, document);
+            context.namespaces.extend(enforced);
+        }
+    }
+    let mut findings = Vec::new();
+    let mut notes = Vec::new();
+    for (input, documents) in &read {
+        findings.extend(check(input, documents, &context, &mut notes));
+    }
+    (findings, notes)
+}
+
+fn check(
+    input: &Input,
+    documents: &Documents,
+    context: &Context,
+    notes: &mut Vec<String>,
+) -> Vec<Finding> {
+    let file = Text::file(input.text.clone());
+    let mut report = Report::new(&input.name, &file);
+    for (index, document) in documents.documents.iter().enumerate() {
+        if !objects::check(&mut report, context, &file, document) {
+            notes.push(format!(
+                "{}: document {} has no Kubernetes object: skipped",
+                input.name,
+                index + 1
+            ));
+        }
+    }
+    if let Some(error) = &documents.error {
+        // At the file's end there is nothing to point at: behind the last character is.
+        let at = error.byte.min(input.text.trim_end().len());
+        // Other files, such as JSON with comments, are not ours to judge.
+        if !["apiVersion", annotation::PREFIX]
+            .iter()
+            .any(|word| input.text.contains(word))
+        {
+            notes.push(format!("{}: neither YAML nor JSON: skipped", input.name));
+        } else if input.text.contains("{{") {
+            let complaint =
+                Complaint::new("this is a template, not YAML: nothing from here on was checked")
+                    .help("check what comes out: `helm template . | egress-cni lint -`");
+            report.add(&kind::TEMPLATE, (at, at), complaint);
+        } else {
+            let complaint = Complaint::new(error.message.clone());
+            report.add(&kind::YAML_SYNTAX, (at, at), complaint);
+        }
+    }
+    report.finish()
+}

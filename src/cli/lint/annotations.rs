@@ -1,0 +1,359 @@
+//! Our keys among an object's annotations and labels, and what stands behind them.
+
+use super::Context;
+use super::finding::{Report, Spot};
+use super::kind;
+use super::rules::{self, Surroundings};
+use super::text::Text;
+use super::yaml::View;
+use crate::policy::effective::{Tier, TierRules};
+use crate::policy::fault::{Complaint, quoted};
+use crate::policy::nearest::nearest;
+use crate::source::annotation::{
+    DEFAULT_RULES, EGRESS_IP, ENFORCED_RULES, MODE, PREFIX, RULES, SourcedText,
+};
+use crate::source::{NamespaceAnnotations, SourceError, resolve};
+
+/// All our keys.
+const KEYS: [&str; 5] = [RULES, ENFORCED_RULES, DEFAULT_RULES, EGRESS_IP, MODE];
+
+/// What carries annotations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Carrier<'a> {
+    /// A pod or a template of pods, in this namespace if that is known.
+    Pod {
+        namespace: Option<&'a str>,
+    },
+    Namespace {
+        name: &'a str,
+    },
+    /// Any other object. `instead` says where the pods' annotations stand, if it makes pods.
+    Other {
+        instead: Option<&'a str>,
+    },
+}
+
+/// Checks the annotations and labels in an object's metadata. Whether they hold rules.
+pub(super) fn check(
+    report: &mut Report<'_>,
+    context: &Context,
+    outer: &Text,
+    metadata: Option<View<'_>>,
+    carrier: &Carrier<'_>,
+) -> bool {
+    if let Some(labels) = metadata.and_then(|metadata| metadata.get("labels")) {
+        check_labels(report, outer, labels);
+    }
+    let annotations = metadata.and_then(|metadata| metadata.get("annotations"));
+    annotations.is_some_and(|annotations| check_map(report, context, outer, annotations, carrier))
+}
+
+/// Checks a mapping of annotations. Whether one of them holds rules.
+pub(super) fn check_map(
+    report: &mut Report<'_>,
+    context: &Context,
+    outer: &Text,
+    annotations: View<'_>,
+    carrier: &Carrier<'_>,
+) -> bool {
+    if is_bare_template(report, outer, annotations) {
+        return false;
+    }
+    let mut ours: Vec<(&str, Text)> = Vec::new();
+    let mut seen: Vec<&str> = Vec::new();
+    let mut has_rules = false;
+    for (key_view, value) in annotations.entries() {
+        let Some(key) = key_view.as_str() else {
+            continue;
+        };
+        let at = place(outer, key_view);
+        if let Some(complaint) = wrong_prefix(key) {
+            report.add(&kind::UNKNOWN_ANNOTATION, at, complaint);
+        }
+        if !key.starts_with(PREFIX) {
+            continue;
+        }
+        if seen.contains(&key) {
+            let message = format!("the annotation {} is there twice", quoted(key));
+            let complaint =
+                Complaint::new(message).help("only the last one counts; remove the others");
+            report.add(&kind::DUPLICATE_ANNOTATION, at, complaint);
+        }
+        seen.push(key);
+        if let Some((kind, complaint)) = misplaced(key, carrier) {
+            report.add(kind, at, complaint);
+            continue;
+        }
+        has_rules |= key == RULES;
+        if is_bare_template(report, outer, value) {
+            continue;
+        }
+        if value.as_text().is_none() {
+            let (at, complaint) = no_text(key, at, place(outer, value));
+            report.add(&kind::ANNOTATION_VALUE, at, complaint);
+            continue;
+        }
+        if let Some(text) = value.text(outer) {
+            ours.push((key, text));
+        }
+    }
+    check_values(report, context, &ours, carrier);
+    has_rules
+}
+
+/// A value that is a number, a boolean, a list or nothing, and where to point at.
+fn no_text(
+    key: &str,
+    key_place: (usize, usize),
+    place: (usize, usize),
+) -> ((usize, usize), Complaint) {
+    if place.0 == place.1 {
+        let complaint = Complaint::new(format!("the annotation {} has no value", quoted(key)));
+        return (
+            key_place,
+            complaint.help("write one, or remove the annotation"),
+        );
+    }
+    let message = format!(
+        "the value of {} is no text, as annotations have to be",
+        quoted(key)
+    );
+    let complaint = Complaint::new(message).help("put it in quotation marks, or behind `|`");
+    (place, complaint)
+}
+
+/// In the order in which the tiers are asked, so that the earlier is known when the later is judged.
+fn check_values(
+    report: &mut Report<'_>,
+    context: &Context,
+    ours: &[(&str, Text)],
+    carrier: &Carrier<'_>,
+) {
+    let all = |wanted: &'static str| ours.iter().filter(move |(key, _)| *key == wanted);
+    for (_, text) in all(MODE) {
+        let annotations = NamespaceAnnotations {
+            mode: Some(sourced(MODE, text)),
+            ..Default::default()
+        };
+        if let Err(faults) = annotations.mode() {
+            report.add_faults(&kind::ANNOTATION_VALUE, text, &faults);
+        }
+    }
+    for (_, text) in all(EGRESS_IP) {
+        check_egress(report, context, text, carrier);
+    }
+    let cluster = context.enforced.as_ref();
+    let namespace = match carrier {
+        Carrier::Pod { namespace } => namespace.and_then(|name| context.namespaces.get(name)),
+        _ => None,
+    };
+    let mut enforced: Option<TierRules> = None;
+    for (key, tier) in [
+        (ENFORCED_RULES, Tier::NamespaceEnforced),
+        (RULES, Tier::Pod),
+        (DEFAULT_RULES, Tier::NamespaceDefaults),
+    ] {
+        for (_, text) in all(key) {
+            if is_template(report, text) {
+                continue;
+            }
+            let above = match tier {
+                Tier::NamespaceEnforced => cluster.into_iter().collect(),
+                _ => cluster
+                    .into_iter()
+                    .chain(namespace)
+                    .chain(&enforced)
+                    .chain(&context.dns_allowance)
+                    .collect(),
+            };
+            let around = Surroundings {
+                above,
+                ..context.surroundings()
+            };
+            let rules = rules::check(report, tier, key, text, &around);
+            if tier == Tier::NamespaceEnforced {
+                enforced = rules;
+            }
+        }
+    }
+}
+
+fn is_template(report: &mut Report<'_>, text: &Text) -> bool {
+    let Some(at) = text.content.find("{{") else {
+        return false;
+    };
+    add_template(report, text.place(at));
+    true
+}
+
+/// A template's braces that are YAML by chance: a mapping in a mapping.
+fn is_bare_template(report: &mut Report<'_>, outer: &Text, value: View<'_>) -> bool {
+    let (start, _) = value.span();
+    let bare = outer
+        .content
+        .get(start..)
+        .is_some_and(|rest| rest.starts_with("{{"));
+    if bare {
+        add_template(report, outer.place(start));
+    }
+    bare
+}
+
+fn add_template(report: &mut Report<'_>, place: usize) {
+    let complaint = Complaint::new("this is a template: what it says is known when it is rendered")
+        .help("check what comes out: `helm template . | egress-cni lint -`");
+    report.add(&kind::TEMPLATE, (place, place + 2), complaint);
+}
+
+fn check_egress(report: &mut Report<'_>, context: &Context, text: &Text, carrier: &Carrier<'_>) {
+    let annotations = NamespaceAnnotations {
+        egress_ip: Some(sourced(EGRESS_IP, text)),
+        ..Default::default()
+    };
+    let refused = match (annotations.egress(), &context.policy, carrier) {
+        (Err(faults), ..) => {
+            report.add_faults(&kind::ANNOTATION_VALUE, text, &faults);
+            return;
+        }
+        (Ok(_), Some(policy), Carrier::Namespace { name }) => {
+            resolve(policy, name, &annotations, None).err()
+        }
+        _ => None,
+    };
+    let whole = Spot {
+        line: 1,
+        column: 1,
+        width: text
+            .content
+            .lines()
+            .next()
+            .map_or(1, |line| line.chars().count()),
+    };
+    match refused {
+        Some(SourceError::EgressNotOffered { entry, offered, .. }) => {
+            let message =
+                format!("{entry} is not inside `egressIPs` of the policy file ({offered})");
+            let complaint = Complaint::new(message).help("take one of those");
+            report.add_in(&kind::EGRESS_IP_REFUSED, text, whole, complaint);
+        }
+        Some(SourceError::EgressTaken {
+            entry,
+            owner,
+            owned,
+            ..
+        }) => {
+            let message = format!("{entry} belongs to the namespace {owner}, which lists {owned}");
+            let complaint = Complaint::new(message).help("take another address");
+            report.add_in(&kind::EGRESS_IP_REFUSED, text, whole, complaint);
+        }
+        _ => {}
+    }
+}
+
+fn sourced(key: &str, text: &Text) -> SourcedText {
+    SourcedText {
+        source: key.to_owned(),
+        text: text.content.clone(),
+    }
+}
+
+/// What is wrong with one of our keys on this object.
+fn misplaced(key: &str, carrier: &Carrier<'_>) -> Option<(&'static kind::Kind, Complaint)> {
+    if !KEYS.contains(&key) {
+        return Some((&kind::UNKNOWN_ANNOTATION, unknown(key)));
+    }
+    let on_pods = key == RULES;
+    let complaint = |message: String, help: &str| Complaint::new(message).help(help);
+    match carrier {
+        Carrier::Pod { .. } if !on_pods => Some((
+            &kind::WRONG_OBJECT,
+            complaint(
+                format!(
+                    "the annotation {} belongs on namespaces, not on pods",
+                    quoted(key)
+                ),
+                "a pod's own rules are `egress-cni.dev/rules`",
+            ),
+        )),
+        Carrier::Namespace { .. } if on_pods => Some((
+            &kind::WRONG_OBJECT,
+            complaint(
+                format!(
+                    "the annotation {} belongs on pods, not on namespaces",
+                    quoted(key)
+                ),
+                "a namespace has `egress-cni.dev/enforced-rules` and `egress-cni.dev/default-rules`",
+            ),
+        )),
+        Carrier::Other { instead } => Some((
+            &kind::NOT_ON_POD,
+            match instead {
+                Some(instead) if on_pods => complaint(
+                    "this annotation does not reach the pods: it has no effect here".to_owned(),
+                    &format!("move it to {instead}.metadata.annotations"),
+                ),
+                _ => complaint(
+                    "this annotation has no effect here".to_owned(),
+                    if on_pods {
+                        "it belongs on pods"
+                    } else {
+                        "it belongs on namespaces"
+                    },
+                ),
+            },
+        )),
+        _ => None,
+    }
+}
+
+fn unknown(key: &str) -> Complaint {
+    let complaint = Complaint::new(format!("there is no annotation {}", quoted(key)));
+    // Compared without the prefix, which would make all keys look alike.
+    let name = key.strip_prefix(PREFIX).unwrap_or(key);
+    match nearest(name, &names()) {
+        Some(name) => complaint.meant(format!("{PREFIX}{name}")),
+        None => complaint.help(format!("there is {}", KEYS.map(quoted).join(", "))),
+    }
+}
+
+fn names() -> Vec<&'static str> {
+    KEYS.iter()
+        .filter_map(|key| key.strip_prefix(PREFIX))
+        .collect()
+}
+
+/// A key that is ours but for a misspelt prefix. The plugin takes it for another's and leaves it alone.
+fn wrong_prefix(key: &str) -> Option<Complaint> {
+    let domain = PREFIX.trim_end_matches('/');
+    let (prefix, name) = key.split_once('/')?;
+    let misspelt = prefix != domain
+        && names().contains(&name)
+        && (nearest(prefix, &[domain]).is_some() || prefix.starts_with("egress-cni"));
+    misspelt.then(|| {
+        Complaint::new(format!(
+            "{} is no annotation of egress-cni: it has no effect",
+            quoted(key)
+        ))
+        .meant(format!("{PREFIX}{name}"))
+    })
+}
+
+fn check_labels(report: &mut Report<'_>, outer: &Text, labels: View<'_>) {
+    for (key, _) in labels.entries() {
+        let Some(name) = key.as_str().filter(|key| KEYS.contains(key)) else {
+            continue;
+        };
+        let message = format!(
+            "{} is a label here: only annotations are read",
+            quoted(name)
+        );
+        let complaint = Complaint::new(message).help("move it to metadata.annotations");
+        report.add(&kind::LABEL, place(outer, key), complaint);
+    }
+}
+
+/// A node's bytes of the file.
+pub(super) fn place(outer: &Text, view: View<'_>) -> (usize, usize) {
+    let (start, end) = view.span();
+    (outer.place(start), outer.place(end))
+}

@@ -1,0 +1,129 @@
+//! Which files are read.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Bytes that a file may have. Whole clusters written into one file are smaller.
+const LARGEST: u64 = 64 << 20;
+
+/// Names of files in a folder that are read.
+const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
+
+/// What stands for stdin on the command line, and what findings call it.
+pub(super) const STDIN: &str = "-";
+
+/// One text to check.
+#[derive(Debug)]
+pub(super) struct Input {
+    /// As findings show it: the path as it was given, without a leading `./`.
+    pub name: String,
+    pub text: String,
+}
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("cannot read {name}: {cause}")]
+    Unreadable {
+        name: String,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("cannot read {name}: it is not UTF-8, first in line {line}")]
+    NoText { name: String, line: usize },
+    #[error("cannot read {name}: it has more than {} MiB", LARGEST >> 20)]
+    TooLarge { name: String },
+    #[error("{name} is no policy file: it has no `kind: {}`", super::policy::KIND)]
+    NoPolicy { name: String },
+}
+
+/// Reads all that the paths stand for, each file once.
+pub(super) fn read_all(paths: &[PathBuf]) -> (Vec<Input>, Vec<Error>) {
+    let mut files: Vec<PathBuf> = Vec::new();
+    let mut errors = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            walk(path, &mut files, &mut errors);
+        } else {
+            files.push(path.clone());
+        }
+    }
+    let mut inputs: Vec<Input> = Vec::new();
+    for file in files {
+        let name = name_of(&file);
+        if inputs.iter().any(|input| input.name == name) {
+            continue;
+        }
+        match read(&file) {
+            Ok(input) => inputs.push(input),
+            Err(error) => errors.push(error),
+        }
+    }
+    (inputs, errors)
+}
+
+/// Reads one file, or stdin.
+pub(super) fn read(path: &Path) -> Result<Input, Error> {
+    let name = name_of(path);
+    let unreadable = |cause| Error::Unreadable {
+        name: name.clone(),
+        cause,
+    };
+    let mut bytes = Vec::new();
+    let length = if path.as_os_str() == STDIN {
+        io::stdin().take(LARGEST + 1).read_to_end(&mut bytes)
+    } else {
+        let file = fs::File::open(path).map_err(unreadable)?;
+        file.take(LARGEST + 1).read_to_end(&mut bytes)
+    };
+    if length.map_err(unreadable)? as u64 > LARGEST {
+        return Err(Error::TooLarge { name });
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Input { name, text }),
+        Err(error) => {
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+            Err(Error::NoText { name, line })
+        }
+    }
+}
+
+/// The files of a folder and those below, in the order of their names. Hidden folders and links to folders are left out.
+fn walk(folder: &Path, files: &mut Vec<PathBuf>, errors: &mut Vec<Error>) {
+    let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
+    let mut entries = match entries {
+        Ok(entries) => entries,
+        Err(cause) => {
+            let name = name_of(folder);
+            errors.push(Error::Unreadable { name, cause });
+            return;
+        }
+    };
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if is_folder && !hidden {
+            walk(&path, files, errors);
+        } else if is_manifest(&path) && path.is_file() {
+            files.push(path);
+        }
+    }
+}
+
+fn is_manifest(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|is| {
+        EXTENSIONS
+            .iter()
+            .any(|wanted| is.eq_ignore_ascii_case(wanted))
+    })
+}
+
+fn name_of(path: &Path) -> String {
+    let path = path.strip_prefix("./").unwrap_or(path);
+    path.display().to_string()
+}

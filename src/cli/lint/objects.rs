@@ -1,0 +1,282 @@
+//! Kubernetes objects: which of them carry our annotations, and which make pods.
+
+use std::collections::HashSet;
+
+use super::Context;
+use super::annotations::{self, Carrier, place};
+use super::finding::Report;
+use super::kind;
+use super::policy;
+use super::text::Text;
+use super::yaml::{self, Document, View};
+use crate::policy::effective::{Tier, TierRules};
+use crate::policy::fault::Complaint;
+use crate::source::annotation::ENFORCED_RULES;
+
+/// Lists in lists, at most.
+const DEEPEST: usize = 16;
+
+/// Where an object keeps its template of pods.
+const TEMPLATE: &[&str] = &["spec", "template"];
+const JOB_TEMPLATE: &[&str] = &["spec", "jobTemplate"];
+const CRON_TEMPLATE: &[&str] = &["spec", "jobTemplate", "spec", "template"];
+const POD_TEMPLATE: &[&str] = &["template"];
+
+/// Capabilities with which a pod can leave any firewall of the host.
+const CAPABILITIES: [&str; 3] = ["ALL", "NET_ADMIN", "CAP_NET_ADMIN"];
+
+/// Goes through a document. False if there is no Kubernetes object in it.
+pub(super) fn check(
+    report: &mut Report<'_>,
+    context: &Context,
+    outer: &Text,
+    document: &Document,
+) -> bool {
+    let mut objects = Vec::new();
+    if let Some(root) = document.root() {
+        collect(root, 0, &mut HashSet::new(), &mut objects);
+    }
+    for object in &objects {
+        report.object = Some(name_of(*object));
+        check_object(report, context, outer, document, *object);
+        report.object = None;
+    }
+    !objects.is_empty()
+}
+
+/// Rules that the namespaces in a document enforce.
+pub(super) fn enforced(file: &str, document: &Document) -> Vec<(String, TierRules)> {
+    let mut objects = Vec::new();
+    if let Some(root) = document.root() {
+        collect(root, 0, &mut HashSet::new(), &mut objects);
+    }
+    let namespaces = objects.into_iter().filter(|o| kind_of(*o) == "Namespace");
+    let rules = |object: View<'_>| {
+        let name = object.path(&["metadata", "name"])?.as_str()?;
+        let text = object.path(&["metadata", "annotations", ENFORCED_RULES])?;
+        let source = format!("{file}: {ENFORCED_RULES}");
+        let rules = TierRules::parse(Tier::NamespaceEnforced, &source, text.as_text()?, false);
+        Some((name.to_owned(), rules.ok()?))
+    };
+    namespaces.filter_map(rules).collect()
+}
+
+/// Whether this is a policy for the node, in or outside a cluster.
+pub(super) fn is_policy(root: View<'_>) -> bool {
+    kind_of(root) == policy::KIND || string(root, "apiVersion").starts_with("egress-cni.dev/")
+}
+
+/// The objects in a document: itself, or a list's items, each once.
+fn collect<'d>(
+    view: View<'d>,
+    depth: usize,
+    seen: &mut HashSet<usize>,
+    objects: &mut Vec<View<'d>>,
+) {
+    if depth > DEEPEST || !seen.insert(view.id()) {
+        return;
+    }
+    let items = view.get("items").filter(|items| items.is_sequence());
+    match items {
+        Some(items) if kind_of(view).ends_with("List") => {
+            for item in items.items() {
+                collect(item, depth + 1, seen, objects);
+            }
+        }
+        _ => {
+            let is_object = !kind_of(view).is_empty() && !string(view, "apiVersion").is_empty();
+            if is_object || is_policy(view) {
+                objects.push(view);
+            }
+        }
+    }
+}
+
+fn check_object(
+    report: &mut Report<'_>,
+    context: &Context,
+    outer: &Text,
+    document: &Document,
+    object: View<'_>,
+) {
+    let metadata = object.get("metadata");
+    let name = metadata.map_or("", |metadata| string(metadata, "name"));
+    let namespace = metadata
+        .and_then(|metadata| metadata.get("namespace"))
+        .and_then(View::as_str);
+    if is_policy(object) {
+        policy::check(report, context, outer, document, object);
+        return;
+    }
+    let kind = kind_of(object);
+    if kind == "Pod" {
+        check_pod(report, context, outer, object, namespace);
+        return;
+    }
+    if kind == "Namespace" {
+        let carrier = Carrier::Namespace { name };
+        annotations::check(report, context, outer, metadata, &carrier);
+        return;
+    }
+    if kind == "ConfigMap" {
+        check_config_map(report, context, outer, object);
+    }
+    let template = template_of(kind, object);
+    let instead = template.map(|path| path.join("."));
+    let carrier = Carrier::Other {
+        instead: instead.as_deref(),
+    };
+    annotations::check(report, context, outer, metadata, &carrier);
+    if template == Some(CRON_TEMPLATE) {
+        let job = object
+            .path(JOB_TEMPLATE)
+            .and_then(|job| job.get("metadata"));
+        annotations::check(report, context, outer, job, &carrier);
+    }
+    if let Some(template) = template.and_then(|path| object.path(path)) {
+        check_pod(report, context, outer, template, namespace);
+    }
+}
+
+/// Where this object keeps a template of pods. Kinds that we do not know are told by what they hold.
+fn template_of(kind: &str, object: View<'_>) -> Option<&'static [&'static str]> {
+    match kind {
+        "Deployment"
+        | "StatefulSet"
+        | "DaemonSet"
+        | "ReplicaSet"
+        | "ReplicationController"
+        | "Job" => Some(TEMPLATE),
+        "CronJob" => Some(CRON_TEMPLATE),
+        "PodTemplate" => Some(POD_TEMPLATE),
+        _ => object
+            .path(TEMPLATE)
+            .and_then(|template| template.path(&["spec", "containers"]))
+            .map(|_| TEMPLATE),
+    }
+}
+
+/// A pod, or a template of pods.
+fn check_pod(
+    report: &mut Report<'_>,
+    context: &Context,
+    outer: &Text,
+    pod: View<'_>,
+    namespace: Option<&str>,
+) {
+    let carrier = Carrier::Pod { namespace };
+    let has_rules = annotations::check(report, context, outer, pod.get("metadata"), &carrier);
+    let (true, Some(spec)) = (has_rules, pod.get("spec")) else {
+        return;
+    };
+    if let Some(host_network) = spec.get("hostNetwork").filter(|value| is_true(*value)) {
+        let complaint = Complaint::new(
+            "this pod is in the host's network: no plugin is asked for it, and its rules have no effect",
+        )
+        .help("remove `hostNetwork`, or the annotation");
+        report.add(&kind::HOST_NETWORK, place(outer, host_network), complaint);
+        return;
+    }
+    let exempt = |name: &&str| {
+        let policy = context.policy.as_ref();
+        policy.is_some_and(|policy| policy.exempt_namespaces.contains(*name))
+    };
+    if let (Some(namespace), Some(metadata)) = (namespace.filter(exempt), pod.get("metadata")) {
+        let complaint = Complaint::new(format!(
+            "the policy file exempts the namespace {namespace}: the rules of its pods have no effect"
+        ));
+        let annotations = metadata.get("annotations").unwrap_or(metadata);
+        report.add(
+            &kind::EXEMPT_NAMESPACE,
+            place(outer, annotations),
+            complaint,
+        );
+    }
+    // In a user namespace of its own, the pod's privileges do not reach the host's network.
+    if spec.get("hostUsers").and_then(View::as_str) != Some("false") {
+        check_privileges(report, outer, spec);
+    }
+}
+
+fn check_privileges(report: &mut Report<'_>, outer: &Text, spec: View<'_>) {
+    let lists = ["initContainers", "containers", "ephemeralContainers"];
+    let lists = lists.iter().filter_map(|list| spec.get(list));
+    for container in lists.flat_map(View::items) {
+        let Some(security) = container.get("securityContext") else {
+            continue;
+        };
+        let name = string(container, "name");
+        let added = security.path(&["capabilities", "add"]);
+        let added = added
+            .into_iter()
+            .flat_map(View::items)
+            .filter(|capability| {
+                let capability = capability.as_str().unwrap_or_default();
+                CAPABILITIES
+                    .iter()
+                    .any(|risky| capability.eq_ignore_ascii_case(risky))
+            });
+        let privileged = security.get("privileged").filter(|value| is_true(*value));
+        for found in privileged.into_iter().chain(added) {
+            let what = match found.as_str() {
+                Some(capability) if !is_true(found) => format!("has {capability}"),
+                _ => "is privileged".to_owned(),
+            };
+            let complaint = Complaint::new(format!(
+                "the container {name} {what}: it can leave any firewall of the host, and its rules are no guarantee"
+            ))
+            .help("remove the privilege, or set `hostUsers: false`");
+            report.add(&kind::NO_GUARANTEE, place(outer, found), complaint);
+        }
+    }
+}
+
+/// A policy file on its way to the nodes.
+fn check_config_map(report: &mut Report<'_>, context: &Context, outer: &Text, object: View<'_>) {
+    let data = object.get("data").map(View::entries).unwrap_or_default();
+    for (_, value) in data {
+        let Some(text) = value
+            .text(outer)
+            .filter(|t| t.content.contains(policy::KIND))
+        else {
+            continue;
+        };
+        let read = yaml::read(&text.content);
+        for document in &read.documents {
+            if let Some(root) = document.root().filter(|root| is_policy(*root)) {
+                policy::check(report, context, &text, document, root);
+            }
+        }
+        if let Some(error) = read.error {
+            let at = text.place(error.byte);
+            report.add(&kind::YAML_SYNTAX, (at, at), Complaint::new(error.message));
+        }
+    }
+}
+
+fn kind_of(view: View<'_>) -> &str {
+    string(view, "kind")
+}
+
+fn string<'d>(view: View<'d>, key: &str) -> &'d str {
+    view.get(key).and_then(View::as_str).unwrap_or_default()
+}
+
+fn is_true(view: View<'_>) -> bool {
+    view.as_str()
+        .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+/// `Deployment payments/web`.
+fn name_of(object: View<'_>) -> String {
+    let metadata = |key| object.path(&["metadata", key]).and_then(View::as_str);
+    let name = match (
+        metadata("namespace"),
+        metadata("name").or(metadata("generateName")),
+    ) {
+        (Some(namespace), Some(name)) => format!(" {namespace}/{name}"),
+        (None, Some(name)) => format!(" {name}"),
+        (_, None) => String::new(),
+    };
+    format!("{}{name}", kind_of(object))
+}

@@ -1,0 +1,131 @@
+//! Policy files, alone or in a ConfigMap.
+
+use super::Context;
+use super::annotations::{self, Carrier};
+use super::finding::Report;
+use super::input::Input;
+use super::kind;
+use super::rules::{self, Surroundings};
+use super::text::Text;
+use super::yaml::{self, Document, View};
+use crate::policy::effective::{Facts, Tier, TierRules};
+use crate::policy::fault::{Complaint, Faults};
+use crate::policy::grammar::targets;
+use crate::source::{PolicyFile, SourceError};
+
+/// What a policy file calls itself.
+pub(super) const KIND: &str = "ClusterEgressPolicy";
+
+/// What the file's own values are called in faults; texts inside have longer names.
+const OWN: &str = "policy";
+
+/// The policy in a file, alone or in a ConfigMap; `None` if there is none without faults.
+pub(super) fn find(input: &Input) -> Option<PolicyFile> {
+    let parse = |text: &str| PolicyFile::parse(&input.name, text).ok();
+    let in_config_maps = || {
+        let read = yaml::read(&input.text);
+        let roots = read.documents.iter().filter_map(Document::root);
+        let data = roots.filter_map(|root| root.get("data"));
+        let texts = data
+            .flat_map(View::entries)
+            .filter_map(|(_, text)| text.as_str());
+        texts.filter_map(parse).next()
+    };
+    parse(&input.text).or_else(in_config_maps)
+}
+
+/// Checks a policy file, which is a document of `outer`.
+pub(super) fn check(
+    report: &mut Report<'_>,
+    context: &Context,
+    outer: &Text,
+    document: &Document,
+    root: View<'_>,
+) {
+    let parsed = PolicyFile::parse(OWN, &alone(&outer.content, document));
+    let policy = match parsed {
+        Ok(policy) => Some(policy),
+        Err(SourceError::Text(faults)) => {
+            own_faults(report, outer, &faults);
+            None
+        }
+        // What is wrong with annotations is found below, all of it.
+        Err(_) => None,
+    };
+    let facts = policy
+        .as_ref()
+        .map_or_else(|| facts_of(root), |policy| policy.facts.clone());
+    let tier = |report: &mut Report<'_>, tier, key: &str, above| {
+        let text = root.get(key).and_then(|value| value.text(outer))?;
+        let around = Surroundings {
+            above,
+            facts: Some(&facts),
+            ..context.surroundings()
+        };
+        rules::check(report, tier, key, &text, &around)
+    };
+    let enforced: Option<TierRules> = tier(report, Tier::ClusterEnforced, "enforced", Vec::new());
+    let above = enforced.iter().chain(&context.dns_allowance).collect();
+    tier(report, Tier::ClusterDefaults, "defaults", above);
+
+    let inside = Context {
+        policy,
+        enforced,
+        facts: Some(facts.clone()),
+        namespaces: Default::default(),
+        dns_allowance: context.dns_allowance.clone(),
+        service_cidrs: context.service_cidrs.clone(),
+        now: context.now,
+    };
+    for (name, namespace) in root
+        .get("namespaces")
+        .map(View::entries)
+        .unwrap_or_default()
+    {
+        let carrier = Carrier::Namespace {
+            name: name.as_str().unwrap_or_default(),
+        };
+        if let Some(annotations) = namespace.get("annotations") {
+            annotations::check_map(report, &inside, outer, annotations, &carrier);
+        }
+    }
+}
+
+/// The document as a text of its own, each character in its line and column.
+fn alone(text: &str, document: &Document) -> String {
+    let before = text.get(..document.start).unwrap_or_default();
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    let own = text.get(start..document.end).unwrap_or_default();
+    "\n".repeat(before.matches('\n').count()) + own
+}
+
+fn own_faults(report: &mut Report<'_>, outer: &Text, faults: &Faults) {
+    for fault in faults
+        .described()
+        .iter()
+        .filter(|fault| fault.source == OWN)
+    {
+        let complaint = Complaint {
+            message: fault.message.clone(),
+            help: fault.help.clone(),
+        };
+        report.add_in(&kind::POLICY_FILE, outer, fault.into(), complaint);
+    }
+}
+
+/// What a policy file with faults says of the cluster, as far as that is valid.
+fn facts_of(root: View<'_>) -> Facts {
+    let words = |key: &str| -> Vec<&str> {
+        let list = root.get(key);
+        let items = list.into_iter().flat_map(View::items);
+        items.filter_map(View::as_str).collect()
+    };
+    let cidrs = words("clusterCIDRs").into_iter();
+    let dns = words("clusterDNS").into_iter();
+    Facts {
+        cluster: cidrs
+            .filter_map(|word| targets::network(word).ok())
+            .collect(),
+        dns: dns.filter_map(|word| targets::address(word).ok()).collect(),
+    }
+}

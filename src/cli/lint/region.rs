@@ -1,0 +1,291 @@
+//! Which packets a rule matches, as sets that can be taken from each other.
+//!
+//! What is not known here (which addresses are the node's own; what `cluster` stands for, if no
+//! policy is given; what was asked of clusterDNS) is a question that may be answered either way: what is
+//! found to be empty is empty whatever the answers are.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::intervals::Intervals;
+use crate::policy::class::{DNS_PORT, METADATA, NOT_UNICAST, PRIVATE};
+use crate::policy::effective::Facts;
+use crate::policy::rule::{Ports, Rule, Target, Transport};
+
+/// IP protocol numbers (IANA).
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+
+/// Questions about a packet, as indexes of [`Region::answers`].
+const LOCAL: usize = 0;
+const DNS: usize = 1;
+const CLUSTER: usize = 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+/// Packets for which all of this holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Region {
+    family: Family,
+    /// The protocol in bits 16 to 23; below, the port, or ICMP's type and code.
+    traffic: Intervals,
+    addresses: Intervals,
+    /// Goes to the node itself? To clusterDNS? To the cluster? `None`: either.
+    answers: [Option<bool>; 3],
+}
+
+impl Region {
+    /// How much work it is to take it from something.
+    pub fn size(&self) -> usize {
+        self.traffic.len() + self.addresses.len()
+    }
+
+    /// Whether both have a packet.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let mut answers = self.answers.iter().zip(other.answers);
+        self.family == other.family
+            && answers.all(|(mine, theirs)| mine.is_none() || theirs.is_none() || *mine == theirs)
+            && self.traffic.overlaps(&other.traffic)
+            && self.addresses.overlaps(&other.addresses)
+    }
+
+    /// What both have.
+    pub fn intersect(&self, other: &Self) -> Option<Self> {
+        if !self.overlaps(other) {
+            return None;
+        }
+        let mut answers = self.answers;
+        for (mine, theirs) in answers.iter_mut().zip(other.answers) {
+            *mine = mine.or(theirs);
+        }
+        Some(Self {
+            family: self.family,
+            traffic: self.traffic.intersect(&other.traffic),
+            addresses: self.addresses.intersect(&other.addresses),
+            answers,
+        })
+    }
+
+    /// What only this has, as disjoint pieces.
+    pub fn minus(&self, other: &Self) -> Vec<Self> {
+        let Some(both) = self.intersect(other) else {
+            return vec![self.clone()];
+        };
+        let mut pieces = vec![
+            Self {
+                traffic: self.traffic.minus(&both.traffic),
+                ..self.clone()
+            },
+            Self {
+                traffic: both.traffic.clone(),
+                addresses: self.addresses.minus(&both.addresses),
+                ..self.clone()
+            },
+        ];
+        let mut rest = Self {
+            answers: self.answers,
+            ..both
+        };
+        for (question, theirs) in other.answers.iter().enumerate() {
+            if let (None, Some(theirs)) = (rest.answers[question], theirs) {
+                let mut piece = rest.clone();
+                piece.answers[question] = Some(!theirs);
+                pieces.push(piece);
+                rest.answers[question] = Some(*theirs);
+            }
+        }
+        pieces.retain(|piece| !piece.is_empty());
+        pieces
+    }
+
+    fn is_empty(&self) -> bool {
+        self.traffic.is_empty() || self.addresses.is_empty()
+    }
+}
+
+/// Every packet.
+pub(super) fn everything() -> Vec<Region> {
+    FAMILIES.map(any).into()
+}
+
+/// Takes all of `others` from all of `regions`.
+pub(super) fn minus(mut regions: Vec<Region>, others: &[Region]) -> Vec<Region> {
+    for other in others {
+        regions = regions
+            .iter()
+            .flat_map(|region| region.minus(other))
+            .collect();
+    }
+    regions
+}
+
+/// What a rule matches. Without `facts` nothing is known of the cluster.
+pub(super) fn of_rule(rule: &Rule, facts: Option<&Facts>) -> Vec<Region> {
+    let mut regions = Vec::new();
+    for mut region in of_targets(&rule.to, facts) {
+        let ports = traffic(
+            &rule.ports,
+            region.family,
+            region.answers[DNS] == Some(true),
+        );
+        region.traffic = region.traffic.intersect(&ports);
+        if !region.is_empty() {
+            regions.push(region);
+        }
+    }
+    minus(regions, &of_targets(&rule.except, facts))
+}
+
+fn any(family: Family) -> Region {
+    Region {
+        family,
+        traffic: traffic(&[], family, false),
+        addresses: all_addresses(family),
+        answers: [None; 3],
+    }
+}
+
+/// Addresses and networks of a list become one region in each family.
+fn of_targets(targets: &[Target], facts: Option<&Facts>) -> Vec<Region> {
+    let mut regions = Vec::new();
+    for family in FAMILIES {
+        let plain = targets.iter().filter_map(|target| match target {
+            Target::Net(net) => range_of(family, net),
+            Target::Range(first, last) => between(family, *first, *last),
+            _ => None,
+        });
+        regions.push(Region {
+            addresses: Intervals::new(plain.collect()),
+            ..any(family)
+        });
+        regions.extend(targets.iter().filter_map(|t| of_keyword(t, family, facts)));
+    }
+    regions.retain(|region| !region.is_empty());
+    regions
+}
+
+fn of_keyword(target: &Target, family: Family, facts: Option<&Facts>) -> Option<Region> {
+    let mut region = any(family);
+    match target {
+        Target::Net(_) | Target::Range(..) => return None,
+        Target::Any => {}
+        Target::Node => region.answers[LOCAL] = Some(true),
+        Target::Metadata => region.addresses = nets(family, &METADATA),
+        Target::Dns => {
+            region.answers[DNS] = Some(true);
+            let both = [Transport::Tcp, Transport::Udp].map(|t| every(t.protocol()));
+            region.traffic = Intervals::new(both.into());
+        }
+        Target::Cluster => match facts {
+            Some(facts) => region.addresses = nets(family, &facts.cluster),
+            None => region.answers[CLUSTER] = Some(true),
+        },
+        Target::Private => {
+            region.addresses = nets(family, &PRIVATE);
+            elsewhere(&mut region, facts);
+        }
+        Target::Internet => {
+            region.addresses = region
+                .addresses
+                .minus(&nets(family, &PRIVATE))
+                .minus(&nets(family, &NOT_UNICAST));
+            elsewhere(&mut region, facts);
+        }
+    }
+    Some(region)
+}
+
+/// Not the node, the cluster or a metadata service.
+fn elsewhere(region: &mut Region, facts: Option<&Facts>) {
+    region.answers[LOCAL] = Some(false);
+    region.addresses = region.addresses.minus(&nets(region.family, &METADATA));
+    match facts {
+        Some(facts) => {
+            region.addresses = region.addresses.minus(&nets(region.family, &facts.cluster));
+        }
+        None => region.answers[CLUSTER] = Some(false),
+    }
+}
+
+/// What a port list matches. Towards clusterDNS the port is the one asked, 53, whatever it is translated to.
+fn traffic(ports: &[Ports], family: Family, to_dns: bool) -> Intervals {
+    if ports.is_empty() {
+        return Intervals::new((0..=u8::MAX).map(every).collect());
+    }
+    let ranges = ports.iter().filter_map(|ports| match ports {
+        Ports::Transport(transport, range) => {
+            let base = u128::from(transport.protocol()) << 16;
+            if to_dns {
+                return range
+                    .contains(&DNS_PORT)
+                    .then(|| every(transport.protocol()));
+            }
+            Some((
+                base + u128::from(*range.start()),
+                base + u128::from(*range.end()),
+            ))
+        }
+        Ports::Icmp { kind, code } => {
+            (family == Family::V4).then(|| icmp(ICMP, kind.as_ref(), code.as_ref()))
+        }
+        Ports::Icmpv6 { kind, code } => {
+            (family == Family::V6).then(|| icmp(ICMPV6, kind.as_ref(), code.as_ref()))
+        }
+        Ports::Protocol(number) => Some(every(*number)),
+    });
+    Intervals::new(ranges.collect())
+}
+
+/// All traffic of one protocol.
+fn every(protocol: u8) -> (u128, u128) {
+    let base = u128::from(protocol) << 16;
+    (base, base + u128::from(u16::MAX))
+}
+
+/// The upper byte is the type, the lower one the code. All codes of a type go up to 255.
+fn icmp(protocol: u8, kind: Option<&u8>, code: Option<&u8>) -> (u128, u128) {
+    let base = u128::from(protocol) << 16;
+    let number = |kind: u8, code: u8| base + (u128::from(kind) << 8) + u128::from(code);
+    match (kind, code) {
+        (None, _) => every(protocol),
+        (Some(kind), None) => (number(*kind, 0), number(*kind, u8::MAX)),
+        (Some(kind), Some(code)) => (number(*kind, *code), number(*kind, *code)),
+    }
+}
+
+fn all_addresses(family: Family) -> Intervals {
+    let last = match family {
+        Family::V4 => u128::from(u32::MAX),
+        Family::V6 => u128::MAX,
+    };
+    Intervals::new(vec![(0, last)])
+}
+
+fn nets(family: Family, nets: &[IpNet]) -> Intervals {
+    Intervals::new(
+        nets.iter()
+            .filter_map(|net| range_of(family, net))
+            .collect(),
+    )
+}
+
+fn range_of(family: Family, net: &IpNet) -> Option<(u128, u128)> {
+    between(family, net.network(), net.broadcast())
+}
+
+fn between(family: Family, first: IpAddr, last: IpAddr) -> Option<(u128, u128)> {
+    match (family, first, last) {
+        (Family::V4, IpAddr::V4(first), IpAddr::V4(last)) => {
+            Some((u32::from(first).into(), u32::from(last).into()))
+        }
+        (Family::V6, IpAddr::V6(first), IpAddr::V6(last)) => Some((first.into(), last.into())),
+        _ => None,
+    }
+}

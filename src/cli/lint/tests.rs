@@ -1,0 +1,433 @@
+//! Each kind of finding, where it is found, and what is close to it and none.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const POLICY: &str = "\
+apiVersion: egress-cni.dev/v1alpha1
+kind: ClusterEgressPolicy
+enforced: |
+  deny to metadata
+clusterCIDRs: [10.244.0.0/16, 10.96.0.0/12]
+clusterDNS: [10.96.0.10]
+exemptNamespaces: [kube-system]
+egressIPs: [203.0.113.0/24]
+namespaces:
+  shop:
+    annotations:
+      egress-cni.dev/enforced-rules: deny 25/tcp
+      egress-cni.dev/egress-ip: 203.0.113.7
+";
+
+/// `LINE:COLUMN KIND` of each finding, with a policy and a Service range, or without.
+fn found(text: &str, with_policy: bool) -> Vec<String> {
+    let (policy, service_cidrs) = if with_policy {
+        let policy = PolicyFile::parse("policy.yaml", POLICY).expect("is valid");
+        (
+            Some(policy),
+            vec!["10.96.0.0/12".parse().expect("a network")],
+        )
+    } else {
+        (None, Vec::new())
+    };
+    let now = "2026-06-01T00:00:00Z".parse().expect("a time");
+    let input = Input {
+        name: "f".to_owned(),
+        text: text.to_owned(),
+    };
+    let (findings, _) = check_all(&[input], Context::new(policy, service_cidrs, now));
+    let short = |finding: &Finding| {
+        let fault = &finding.fault;
+        format!("{}:{} {}", fault.line, fault.column, finding.kind.id)
+    };
+    findings.iter().map(short).collect()
+}
+
+fn pod(rules: &str) -> String {
+    let rules = rules.replace('\n', "\n      ");
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  annotations:\n    egress-cni.dev/rules: |\n      {rules}\n"
+    )
+}
+
+/// An object with this in its metadata's annotations, from line 5, column 5 on.
+fn object(kind: &str, annotations: &str, rest: &str) -> String {
+    format!("apiVersion: v1\nkind: {kind}\nmetadata:\n  annotations:\n    {annotations}\n{rest}")
+}
+
+#[test]
+fn rules_of_pods() {
+    for (rules, wanted) in [
+        ("allow 443/tcp to internet # fine\ndeny", &[][..]),
+        ("allow 443/tpc to internet", &["6:13 rule-syntax"]),
+        ("allow to", &["6:15 rule-syntax"]),
+        ("allow\n\nallow tcp", &["6:7 after-unconditional"]),
+        ("allow tcp; deny; deny udp", &["6:18 after-unconditional"]),
+        ("deny", &["6:7 cut-off"]),
+        ("deny 25/tcp\nreject", &["7:7 cut-off"]),
+        ("pass tcp\ndeny", &[]),
+        (
+            "allow tcp until=2020-01-01T00:00:00Z\ndeny",
+            &["6:7 expired-rule", "7:7 cut-off"],
+        ),
+        (
+            "deny to 10.0.0.0/8\nallow 1/tcp to 10.1.2.3",
+            &["7:7 unreachable-rule"],
+        ),
+        (
+            "deny to 10.0.0.0/8\n  deny 1/tcp to 10.1.2.3",
+            &["7:9 redundant-rule"],
+        ),
+        (
+            "allow 1/tcp, 2/tcp\nallow 2/tcp,1/tcp log",
+            &["7:7 duplicate-rule"],
+        ),
+        ("allow to dns", &["6:7 overridden-rule"]),
+    ] {
+        assert_eq!(found(&pod(rules), false), wanted, "{rules}");
+    }
+}
+
+#[test]
+fn rules_beside_a_policy() {
+    for (rules, wanted) in [
+        (
+            "allow to cluster\nallow to 169.254.169.254",
+            &["7:7 overridden-rule"][..],
+        ),
+        (
+            "allow to 10.96.0.10, 10.100.0.0-10.100.0.9, 10.0.0.1",
+            &["6:16 service-address", "6:28 service-address"],
+        ),
+        ("allow except 10.96.7.7", &["6:20 service-address"]),
+        ("allow to 10.96.0.0/11", &[]), // more than the range
+    ] {
+        assert_eq!(found(&pod(rules), true), wanted, "{rules}");
+    }
+    let in_shop = object(
+        "Pod",
+        "egress-cni.dev/rules: allow 25/tcp to 8.8.8.8",
+        "  namespace: shop\n",
+    );
+    assert_eq!(found(&in_shop, true), ["5:27 overridden-rule"]);
+    assert_eq!(found(&in_shop, false), [""; 0]);
+    let exempt = object(
+        "Pod",
+        "egress-cni.dev/rules: allow tcp",
+        "  namespace: kube-system\nspec: {}\n",
+    );
+    assert_eq!(found(&exempt, true), ["5:5 exempt-namespace"]);
+    assert_eq!(found(&exempt, false), [""; 0]);
+    let beside = format!(
+        "{}---\n{in_shop}",
+        object(
+            "Namespace",
+            "egress-cni.dev/enforced-rules: deny 25/tcp",
+            "  name: shop\n"
+        )
+    );
+    assert_eq!(found(&beside, false), ["12:27 overridden-rule"]);
+}
+
+#[test]
+fn annotations() {
+    for (text, wanted) in [
+        (
+            object("Pod", "egress-cni.dev/rulez: allow", ""),
+            &["5:5 unknown-annotation"][..],
+        ),
+        (
+            object("Pod", "egres-cni.dev/rules: allow", ""),
+            &["5:5 unknown-annotation"],
+        ),
+        (
+            object("Pod", "egress-cni.io/rules: allow", ""),
+            &["5:5 unknown-annotation"],
+        ),
+        (object("Pod", "example.com/rules: allow", ""), &[]),
+        (
+            object("Pod", "egress-cni.dev/mode: audit", ""),
+            &["5:5 wrong-object"],
+        ),
+        (
+            object("Namespace", "egress-cni.dev/rules: allow", ""),
+            &["5:5 wrong-object"],
+        ),
+        (
+            object("Namespace", "egress-cni.dev/mode: adit", ""),
+            &["5:26 annotation-value"],
+        ),
+        (object("Namespace", "egress-cni.dev/mode: audit", ""), &[]),
+        (
+            object("Namespace", "egress-cni.dev/egress-ip: 1.2.3.4, 1.2.3", ""),
+            &["5:40 annotation-value"],
+        ),
+        (
+            object("Namespace", "egress-cni.dev/default-rules: deny", ""),
+            &[],
+        ),
+        (
+            object("Namespace", "egress-cni.dev/enforced-rules: deny", ""),
+            &["5:36 cut-off"],
+        ),
+        (
+            object("Deployment", "egress-cni.dev/rules: allow", ""),
+            &["5:5 not-on-pod"],
+        ),
+        (
+            object("CronJob", "egress-cni.dev/rules: allow", ""),
+            &["5:5 not-on-pod"],
+        ),
+        (
+            object("Service", "egress-cni.dev/mode: audit", ""),
+            &["5:5 not-on-pod"],
+        ),
+        (
+            object("Pod", "egress-cni.dev/rules: yes", ""),
+            &["5:27 annotation-value"],
+        ),
+        (
+            object("Pod", "egress-cni.dev/rules:", ""),
+            &["5:5 annotation-value"],
+        ),
+        (
+            object("Pod", "egress-cni.dev/rules: [allow]", ""),
+            &["5:27 annotation-value"],
+        ),
+        (
+            object(
+                "Pod",
+                "egress-cni.dev/rules: allow tcp\n    egress-cni.dev/rules: allow tcp",
+                "",
+            ),
+            &["6:5 duplicate-annotation"],
+        ),
+        (
+            object("Pod", "a: b", "  labels: {egress-cni.dev/rules: allow}\n"),
+            &["6:12 label"],
+        ),
+        (
+            object("Pod", "egress-cni.dev/rules: {{ .Values.rules }}", ""),
+            &["5:27 template"],
+        ),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  annotations: {{ .Values.all }}\n".to_owned(),
+            &["4:16 template"],
+        ),
+        (
+            object("Pod", "egress-cni.dev/rules: \"allow {{ .x }}\"", ""),
+            &["5:34 template"],
+        ),
+    ] {
+        assert_eq!(found(&text, false), wanted, "{text}");
+    }
+    for (list, wanted) in [
+        ("203.0.113.9", &[][..]),
+        ("198.51.100.1", &["5:31 egress-ip-refused"]),
+        ("203.0.113.7", &["5:31 egress-ip-refused"]), // shop has it
+    ] {
+        let text = object(
+            "Namespace",
+            &format!("egress-cni.dev/egress-ip: {list}"),
+            "  name: erp\n",
+        );
+        assert_eq!(found(&text, true), wanted, "{text}");
+    }
+}
+
+#[test]
+fn pods_that_no_rule_holds() {
+    let with = |spec: &str| {
+        object(
+            "Pod",
+            "egress-cni.dev/rules: allow tcp",
+            &format!("spec:\n  {spec}\n"),
+        )
+    };
+    for (spec, wanted) in [
+        ("hostNetwork: true", &["7:16 host-network"][..]),
+        ("hostNetwork: false", &[]),
+        (
+            "containers: [{securityContext: {privileged: true}}]",
+            &["7:47 no-guarantee"],
+        ),
+        (
+            "initContainers: [{securityContext: {capabilities: {add: [CHOWN, NET_ADMIN]}}}]",
+            &["7:67 no-guarantee"],
+        ),
+        (
+            "containers: [{securityContext: {capabilities: {drop: [NET_ADMIN], add: [NET_RAW]}}}]",
+            &[],
+        ),
+        (
+            "hostUsers: false\n  containers: [{securityContext: {privileged: true}}]",
+            &[],
+        ),
+    ] {
+        assert_eq!(found(&with(spec), false), wanted, "{spec}");
+    }
+    let without_rules = object("Pod", "a: b", "spec: {hostNetwork: true}\n");
+    assert_eq!(found(&without_rules, false), [""; 0]);
+}
+
+#[test]
+fn every_kind_of_object_that_makes_pods() {
+    let template = r#"{"metadata": {"annotations": {"egress-cni.dev/rules": "alow"}}, "spec": {"containers": []}}"#;
+    for (kind, spec) in [
+        ("Deployment", r#""spec": {"template": @}"#),
+        ("StatefulSet", r#""spec": {"template": @}"#),
+        ("DaemonSet", r#""spec": {"template": @}"#),
+        ("ReplicaSet", r#""spec": {"template": @}"#),
+        ("ReplicationController", r#""spec": {"template": @}"#),
+        ("Job", r#""spec": {"template": @}"#),
+        ("Rollout", r#""spec": {"template": @}"#), // a custom resource
+        (
+            "CronJob",
+            r#""spec": {"jobTemplate": {"spec": {"template": @}}}"#,
+        ),
+        ("PodTemplate", r#""template": @"#),
+        (
+            "Pod",
+            r#""metadata": {"annotations": {"egress-cni.dev/rules": "alow"}}"#,
+        ),
+        (
+            "List",
+            r#""items": [{"apiVersion": "v1", "kind": "PodList", "items": [
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"annotations": {"egress-cni.dev/rules": "alow"}}}]}]"#,
+        ),
+    ] {
+        let text = format!(
+            r#"{{"apiVersion": "x/v1", "kind": "{kind}", {}}}"#,
+            spec.replace('@', template)
+        );
+        let at = text.find("alow").expect("is there");
+        let line = text[..at].matches('\n').count() + 1;
+        let column = at - text[..at].rfind('\n').map_or(0, |end| end + 1) + 1;
+        assert_eq!(
+            found(&text, false),
+            [format!("{line}:{column} rule-syntax")],
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn policy_files() {
+    assert_eq!(found(POLICY, false), [""; 0]);
+    let edited = |from: &str, to: &str| POLICY.replacen(from, to, 1);
+    for (text, wanted) in [
+        (
+            edited("deny to metadata", "deny to metdata"),
+            &["4:11 rule-syntax"][..],
+        ),
+        (
+            edited("deny to metadata", "deny"),
+            &["4:3 cut-off", "12:38 overridden-rule"],
+        ),
+        (edited("clusterDNS", "clusterDNs"), &["6:1 policy-file"]),
+        (edited("10.96.0.10", "10.96.0.300"), &["6:14 policy-file"]),
+        (
+            edited(
+                "clusterCIDRs: [10.244.0.0/16, 10.96.0.0/12]",
+                "defaults: deny to cluster",
+            ),
+            &["5:19 unknown-keyword"],
+        ),
+        (
+            edited(
+                "exemptNamespaces: [kube-system]",
+                "defaults: deny to metadata",
+            ),
+            &["7:11 overridden-rule"],
+        ),
+        (
+            edited("enforced-rules", "enforced-rulez"),
+            &["12:7 unknown-annotation"],
+        ),
+        (edited("deny 25/tcp", "deny 25/tpc"), &["12:43 rule-syntax"]),
+        (
+            edited("203.0.113.7", "198.51.100.7"),
+            &["13:33 egress-ip-refused"],
+        ),
+        (
+            edited("apiVersion: egress-cni.dev/v1alpha1\n", ""),
+            &["1:1 policy-file"],
+        ),
+    ] {
+        assert_eq!(found(&text, false), wanted, "{text}");
+    }
+    // Behind another document, and in a ConfigMap.
+    let second = format!("a: b\n---\n{}", edited("10.96.0.10", "10.96.0.300"));
+    assert_eq!(found(&second, false), ["8:14 policy-file"]);
+    let faulty = edited("10.96.0.10", "10.96.0.300").replace("deny to metadata", "deny to metdata");
+    let map = format!(
+        "apiVersion: v1\nkind: ConfigMap\ndata:\n  policy.yaml: |\n    {}\n",
+        faulty.replace('\n', "\n    ")
+    );
+    assert_eq!(
+        found(&map, false),
+        ["8:15 rule-syntax", "10:18 policy-file"]
+    );
+}
+
+#[test]
+fn files_that_are_no_yaml() {
+    for (text, wanted) in [
+        ("", &[][..]),
+        ("# only\n", &[]),
+        ("just a text\n", &[]),
+        ("a: b\n", &[]),
+        ("a: [\n", &[]), // not ours
+        ("apiVersion: [\n", &["1:13 yaml-syntax"]),
+        ("{{- if .Values.x }}\na: b\n", &[]),
+        ("{{- if .Values.x }}\napiVersion: v1\n", &["1:3 template"]),
+        (
+            "kind: Pod\napiVersion: v1\nmetadata: {annotations: {egress-cni.dev/rules: alow}}\n---\nb: [\n",
+            &["3:48 rule-syntax", "5:4 yaml-syntax"],
+        ),
+    ] {
+        assert_eq!(found(text, false), wanted, "{text}");
+    }
+}
+
+proptest! {
+    /// Whatever is written, lint ends, and points at places that exist.
+    #[test]
+    fn damaged_files_do_no_harm(
+        file in 0..4usize,
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..DAMAGE.len(), 0..9usize), 1..6),
+    ) {
+        let files = [
+            POLICY,
+            include_str!("../../../tests/fixtures/lint/bad/workloads.yaml"),
+            include_str!("../../../tests/fixtures/lint/bad/policy.yaml"),
+            include_str!("../../../tests/fixtures/lint/good/pod.json"),
+        ];
+        let mut text: Vec<char> = files[file].chars().collect();
+        for (at, damage, gone) in edits {
+            let at = at.index(text.len().max(1)).min(text.len());
+            let end = (at + gone).min(text.len());
+            text.splice(at..end, DAMAGE[damage].chars());
+        }
+        let text: String = text.into_iter().collect();
+        for place in found(&text, true) {
+            let line: usize = place.split(':').next().expect("a line").parse().expect("a number");
+            prop_assert!((1..=text.split('\n').count()).contains(&line), "{place} in {text:?}");
+        }
+    }
+}
+
+const DAMAGE: &[&str] = &[
+    "", "\n", "\"", "'", "\\", "|", ">", ": ", "- ", "{", "[", "]", "ö", "\u{feff}", "\t", "\r\n",
+    "&a ", "*a", "<<: ", "---\n", "deny;", "\u{2028}", "\\ud83d", "\\n", "#",
+];
+
+#[test]
+fn kinds_are_known_by_their_names() {
+    for kind in kind::ALL {
+        assert_eq!(kind::by_id(kind.id), Some(*kind), "{}", kind.id);
+        assert!(!kind.meaning.ends_with('.'), "{}", kind.id);
+    }
+    assert_eq!(kind::by_id("rule"), None);
+}

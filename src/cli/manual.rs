@@ -1,0 +1,51 @@
+//! `egress-cni completions` and `egress-cni man`: what a package installs beside the program, made
+//! from the same definitions as `--help`.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+/// Print a completion script for a shell.
+///
+/// Examples:
+///
+///   egress-cni completions bash > /usr/share/bash-completion/completions/egress-cni
+///
+///   egress-cni completions zsh > "${fpath[1]}/_egress-cni"
+#[derive(Debug, clap::Args)]
+pub(super) struct Completions {
+    /// The shell
+    shell: Shell,
+}
+
+/// Write the manual pages, one a subcommand.
+///
+/// Example: egress-cni man --out /usr/share/man/man1
+#[derive(Debug, clap::Args)]
+pub(super) struct Man {
+    /// The folder to write them into; it is made if it is not there
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+pub(super) fn completions(args: &Completions) -> io::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(
+        args.shell,
+        &mut super::Cli::command(),
+        "egress-cni",
+        &mut script,
+    );
+    match io::stdout().write_all(&script) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
+    }
+}
+
+pub(super) fn man(args: &Man) -> io::Result<()> {
+    fs::create_dir_all(&args.out)?;
+    clap_mangen::generate_to(super::Cli::command(), &args.out)
+}

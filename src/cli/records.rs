@@ -1,0 +1,273 @@
+//! This node's attachments, from the state directory's records.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use crate::attachment::Record;
+use crate::state::{AttachmentId, StateDir, StateError};
+
+/// All records that can be read, in the order of their pods' names.
+#[derive(Debug)]
+pub(super) struct Records {
+    dir: PathBuf,
+    pub list: Vec<Record>,
+    pub unreadable: Vec<StateError>,
+}
+
+/// Why there are no records, or no single attachment of that name.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error("{cause}{}", hint(.cause))]
+    State {
+        #[from]
+        cause: StateError,
+    },
+    #[error("no pod {name} is attached on this node, by {}", dir.display())]
+    NotFound { name: String, dir: PathBuf },
+    #[error("{name} has several attachments: say which by its id\n{}", list.join("\n"))]
+    Several { name: String, list: Vec<String> },
+}
+
+fn hint(error: &StateError) -> &'static str {
+    match error {
+        StateError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            " (run it as root)"
+        }
+        _ => "",
+    }
+}
+
+impl Records {
+    /// # Errors
+    /// The directory can't be listed, such as for want of permission. None at all is no error.
+    pub(super) fn read(dir: &Path) -> Result<Self, Error> {
+        let state = StateDir::new(dir);
+        let mut records = Records {
+            dir: dir.to_owned(),
+            list: Vec::new(),
+            unreadable: Vec::new(),
+        };
+        for id in state.list_attachments()? {
+            match state.read_attachment::<Record>(&id) {
+                Ok(record) => records.list.extend(record), // None: it has just gone
+                Err(error) => records.unreadable.push(error),
+            }
+        }
+        records.list.sort_by(|a, b| sort_key(a).cmp(&sort_key(b)));
+        Ok(records)
+    }
+
+    /// The attachment that is called `name`: `NAMESPACE/POD`, `POD`, an attachment's id or an
+    /// address.
+    pub(super) fn find(&self, name: &str, namespace: Option<&str>) -> Result<&Record, Error> {
+        let mut found: Vec<&Record> = self
+            .list
+            .iter()
+            .filter(|record| is_called(record, name, namespace))
+            .collect();
+        if name.parse::<IpAddr>().is_ok() {
+            // Indexes are given in order: of two records, a stale one has the lower.
+            found.sort_by_key(|record| record.veth_index);
+            found.drain(..found.len().saturating_sub(1));
+        }
+        match found[..] {
+            [] => Err(Error::NotFound {
+                name: name.to_owned(),
+                dir: self.dir.clone(),
+            }),
+            [record] => Ok(record),
+            _ => Err(Error::Several {
+                name: name.to_owned(),
+                list: found.into_iter().map(one_line).collect(),
+            }),
+        }
+    }
+}
+
+fn sort_key(record: &Record) -> (&Option<String>, &Option<String>, &str) {
+    (&record.namespace, &record.pod, &record.plan.id)
+}
+
+/// `payments/web-0`, or by its container where the runtime names no pod.
+pub(super) fn title(record: &Record) -> String {
+    match (&record.namespace, &record.pod) {
+        (Some(namespace), Some(pod)) => format!("{namespace}/{pod}"),
+        _ => format!("container {}", record.container_id),
+    }
+}
+
+/// Whether the record is still there.
+pub(super) fn exists(dir: &Path, record: &Record) -> bool {
+    let id = record.plan.id.parse::<AttachmentId>();
+    id.is_ok_and(|id| {
+        let found = StateDir::new(dir).read_attachment::<Record>(&id);
+        !matches!(found, Ok(None))
+    })
+}
+
+fn is_called(record: &Record, name: &str, namespace: Option<&str>) -> bool {
+    if namespace.is_some() && namespace != record.namespace.as_deref() {
+        return false;
+    }
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return record.plan.addresses.contains(&address);
+    }
+    let pod = record.pod.as_deref();
+    match name.split_once('/') {
+        Some((namespace, name)) => {
+            record.namespace.as_deref() == Some(namespace) && pod == Some(name)
+        }
+        None => pod == Some(name) || record.plan.id == name,
+    }
+}
+
+fn one_line(record: &Record) -> String {
+    let addresses: Vec<String> = record
+        .plan
+        .addresses
+        .iter()
+        .map(IpAddr::to_string)
+        .collect();
+    format!(
+        "  {}  {}  interface {}  {}",
+        record.plan.id,
+        title(record),
+        record.ifname,
+        addresses.join(" ")
+    )
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::attachment::LAYOUT;
+    use crate::plan::AttachmentPlan;
+    use crate::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+    use crate::policy::stored::StoredPolicy;
+    use crate::state::attachment_id;
+
+    /// The record of a pod of namespace `shop` with these rules of its own.
+    pub(in crate::cli) fn record(
+        pod: &str,
+        veth_index: u32,
+        addresses: &[&str],
+        rules: &str,
+    ) -> Record {
+        let tier = TierRules::parse(Tier::Pod, "pod annotation", rules, false).expect("rules");
+        let facts = Facts::default();
+        let policy = Effective::new(vec![tier], DefaultAction::Deny, false, facts).expect("valid");
+        Record {
+            layout: LAYOUT,
+            network: "net".to_owned(),
+            container_id: pod.to_owned(),
+            ifname: "eth0".to_owned(),
+            namespace: Some("shop".to_owned()),
+            pod: Some(pod.to_owned()),
+            uid: None,
+            exempt: false,
+            veth_index,
+            uplink: None,
+            log_group: 100,
+            plan: AttachmentPlan {
+                id: attachment_id("net", pod, "eth0").as_str().to_owned(),
+                veth: format!("veth{veth_index}"),
+                mac: [2, 0, 0, 0, 0, 1],
+                addresses: addresses
+                    .iter()
+                    .map(|a| a.parse().expect("an address"))
+                    .collect(),
+                link_local: vec!["fe80::1".parse().expect("an address")],
+                bridge: None,
+                policy: crate::plan::compile(&policy, 100).name,
+                egress: Vec::new(),
+            },
+            policy: StoredPolicy::from(&policy),
+        }
+    }
+
+    /// Writes it where the plugin would.
+    pub(in crate::cli) fn store(dir: &Path, record: &Record) {
+        let id = record.plan.id.parse().expect("an id");
+        StateDir::new(dir)
+            .write_attachment(&id, record)
+            .expect("writable");
+    }
+
+    #[test]
+    fn attachments_have_several_names() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert!(
+            Records::read(&dir.path().join("none"))
+                .expect("none")
+                .list
+                .is_empty()
+        );
+        let web = record("web", 7, &["10.0.0.2", "fd00::2"], "");
+        store(dir.path(), &web);
+        store(dir.path(), &record("db", 8, &["10.0.0.3"], ""));
+        store(dir.path(), &record("newer", 9, &["10.0.0.3"], ""));
+        fs::write(dir.path().join("attachments/0000000000000000.json"), "{").expect("writable");
+
+        let records = Records::read(dir.path()).expect("readable");
+        let pods: Vec<_> = records
+            .list
+            .iter()
+            .filter_map(|r| r.pod.as_deref())
+            .collect();
+        assert_eq!(pods, ["db", "newer", "web"]);
+        assert_eq!(records.unreadable.len(), 1);
+        for name in ["web", "shop/web", &web.plan.id, "10.0.0.2", "fd00::2"] {
+            let found = records.find(name, None).expect("is there");
+            assert_eq!(found.plan.id, web.plan.id, "{name}");
+        }
+        let newest = records.find("10.0.0.3", None).expect("is there");
+        assert_eq!(newest.pod.as_deref(), Some("newer"));
+        for name in ["shop", "shop/", "other/web", "10.0.0.9", ""] {
+            assert!(
+                matches!(records.find(name, None), Err(Error::NotFound { .. })),
+                "{name}"
+            );
+        }
+        assert!(records.find("web", Some("other")).is_err());
+    }
+
+    #[test]
+    fn of_several_each_is_told() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut second = record("web", 8, &["10.0.0.3"], "");
+        second.ifname = "net1".to_owned();
+        second.plan.id = "0123456789abcdef".to_owned();
+        let first = record("web", 7, &["10.0.0.2"], "");
+        store(dir.path(), &first);
+        store(dir.path(), &second);
+        let records = Records::read(dir.path()).expect("readable");
+        let error = records.find("shop/web", None).expect_err("two");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "shop/web has several attachments: say which by its id\n  \
+                 0123456789abcdef  shop/web  interface net1  10.0.0.3\n  \
+                 {}  shop/web  interface eth0  10.0.0.2",
+                first.plan.id
+            )
+        );
+        let found = records.find("0123456789abcdef", None).expect("one");
+        assert_eq!(found.ifname, "net1");
+    }
+
+    #[test]
+    fn a_record_is_there_until_it_is_removed() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let web = record("web", 7, &["10.0.0.2"], "");
+        store(dir.path(), &web);
+        assert!(exists(dir.path(), &web));
+        let id = web.plan.id.parse().expect("an id");
+        StateDir::new(dir.path())
+            .remove_attachment(&id)
+            .expect("removable");
+        assert!(!exists(dir.path(), &web));
+    }
+}

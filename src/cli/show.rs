@@ -1,0 +1,234 @@
+//! `egress-cni show`: this node's attachments, their rules, and what the kernel counted.
+
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::Serialize;
+
+use super::output::{self, Format};
+use super::records::{Records, title};
+use crate::attachment::Record;
+use crate::nft::{self, Nft};
+use crate::plan;
+use crate::policy::fault::Faults;
+
+mod detail;
+mod kernel;
+mod list;
+#[cfg(test)]
+mod tests;
+
+use detail::Detail;
+use kernel::Kernel;
+use list::{List, users, users_of};
+
+/// Show this node's attachments, or one of them in full.
+///
+///   egress-cni show                          all of them, a line each
+///   egress-cni show payments/web-0           one, with every rule and what it counted
+///   egress-cni show payments/web-0 --nft     one as nft text
+///   egress-cni show --namespace payments --watch
+///
+/// JUDGED counts the packets that the pod originated and rules looked at; DENIED those of them that
+/// were denied or rejected. Both begin anew when the pod starts. A rule's counter is that of all
+/// pods of this node with the same policy; in audit mode it counts what would have been denied. When
+/// a packet was denied last is not known: the kernel keeps no history (see `egress-cni logs`).
+///
+/// MODE: enforce; audit, where denies of all or some sources only log and count; exempt, of a
+/// namespace without any rules. STATE: ok, or what of the attachment is missing in the kernel. For
+/// one attachment every rule is compared; in the list only chains, hooks, elements and the veth.
+///
+/// Exit status: 0, also if no pod is attached; 1 if what was asked for is not there, or on failure;
+/// 2 on wrong usage.
+///
+/// JSON: attachments (a list), and leakStop, what this node dropped that would have left with
+/// another source than the egress IP. An attachment: id, namespace, pod, uid, containerID,
+/// interface, addresses, veth, bridge, mode, rules (their number), egressIPs, judged, denied, state
+/// (ok or damaged), problems. With POD: the one attachment, and network, mac, linkLocal, vethIndex,
+/// logGroup, policyChain, policyUsers (how many have the same policy), droppedAtVeth (whatever the
+/// rules: forged addresses and MACs, multicast, what is neither IP nor ARP), tiers, default. A
+/// tier: tier, source, audit, and rules: rule (as in log lines), line, text, counted (null: nothing
+/// can match it). The default: rule, action, audit, counted. What counts has packets and bytes.
+/// What is not known is null. With --watch it is one line each time.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Args {
+    /// One attachment: NAMESPACE/POD, POD, the attachment's id or the pod's address
+    #[arg(value_name = "POD")]
+    pod_name: Option<String>,
+    /// Only pods of this namespace
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// Only pods of this name
+    #[arg(long, value_name = "NAME", conflicts_with = "pod_name")]
+    pod: Option<String>,
+    /// The nft text that was put into the kernel for it: its policy, then what is its own
+    #[arg(long, requires = "pod_name", conflicts_with_all = ["output", "watch"])]
+    nft: bool,
+    /// Show it again every so many seconds, 2 if not said, until interrupted
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "2",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    watch: Option<u32>,
+    /// What to print
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    output: Format,
+    /// The conflist's stateDir, which knows the pods
+    #[arg(long, value_name = "DIR", default_value = "/run/egress-cni")]
+    state_dir: PathBuf,
+}
+
+/// What goes wrong for one attachment only.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("the rules of {name} were written by another version: {faults}")]
+    OtherVersion { name: String, faults: Faults },
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+/// Runs the command.
+pub(super) fn main(args: &Args) -> ExitCode {
+    output::run(|out| match args.watch {
+        None => show(args, out),
+        Some(seconds) => watch(args, Duration::from_secs(seconds.into()), out),
+    })
+}
+
+/// Shows it again and again. A signal ends it as any program: there is nothing to tidy up.
+fn watch(args: &Args, interval: Duration, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    // Home, and clear what is below: less flicker than to clear first.
+    const CLEAR: &[u8] = b"\x1b[H\x1b[J";
+    let terminal = io::stdout().is_terminal();
+    loop {
+        if terminal {
+            out.write_all(CLEAR)?;
+        }
+        show(args, out)?;
+        if !terminal && args.output == Format::Text {
+            writeln!(out)?;
+        }
+        out.flush()?;
+        if !pause(interval)? {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+/// Waits. False: nobody reads stdout any more.
+fn pause(interval: Duration) -> Result<bool, Errno> {
+    let stdout = io::stdout();
+    let until = Instant::now() + interval;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left.as_micros().div_ceil(1000));
+        let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        match poll(&mut polled, timeout.unwrap_or(PollTimeout::MAX)) {
+            Ok(0) if Instant::now() >= until => return Ok(true),
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Ok(false),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Shows it once.
+fn show(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    let records = Records::read(&args.state_dir)?;
+    for error in &records.unreadable {
+        // What can be read is shown all the same.
+        let _ = writeln!(io::stderr(), "egress-cni: {error}");
+    }
+    match &args.pod_name {
+        Some(name) => {
+            let record = records.find(name, args.namespace.as_deref())?;
+            show_one(args, record, &records, out)
+        }
+        None => show_all(args, &records, out),
+    }
+}
+
+fn show_one(
+    args: &Args,
+    record: &Record,
+    records: &Records,
+    out: &mut dyn Write,
+) -> Result<ExitCode, Failure> {
+    if args.nft {
+        out.write_all(nft_text(record)?.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let users = users_of(&users(&records.list), record);
+    let detail = Detail::read(record, &mut Nft::open()?, users)?;
+    match args.output {
+        Format::Text => out.write_all(detail.text(output::colour()).as_bytes())?,
+        Format::Json => json(args, &detail, out)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_all(args: &Args, records: &Records, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+    let is = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+    let wanted = records
+        .list
+        .iter()
+        .filter(|r| is(&args.namespace, &r.namespace) && is(&args.pod, &r.pod));
+    let kernel = Kernel::read(&mut Nft::open()?)?;
+    let list = List::new(wanted, &kernel, &users(&records.list));
+    let filtered = args.namespace.is_some() || args.pod.is_some();
+    let nothing = list.attachments.is_empty();
+    match args.output {
+        Format::Text if nothing => {
+            let such = if filtered { "no such pod" } else { "no pod" };
+            let dir = args.state_dir.display();
+            let _ = writeln!(
+                io::stderr(),
+                "egress-cni: {such} is attached on this node, by {dir}"
+            );
+        }
+        Format::Text => out.write_all(list.text(output::colour()).as_bytes())?,
+        Format::Json => json(args, &list, out)?,
+    }
+    Ok(if nothing && (filtered || !records.unreadable.is_empty()) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+fn json(args: &Args, value: &impl Serialize, out: &mut dyn Write) -> Result<(), Failure> {
+    if args.watch.is_some() {
+        serde_json::to_writer(&mut *out, value).map_err(io::Error::from)?;
+    } else {
+        serde_json::to_writer_pretty(&mut *out, value).map_err(io::Error::from)?;
+    }
+    writeln!(out)?;
+    Ok(())
+}
+
+/// What ADD put into the kernel for this attachment, save the base that all have.
+fn nft_text(record: &Record) -> Result<String, Error> {
+    let policy = record
+        .policy
+        .rebuild()
+        .map_err(|faults| Error::OtherVersion {
+            name: title(record),
+            faults,
+        })?;
+    let mut ops = plan::compile(&policy, record.log_group).add();
+    if let Some(bridge) = &record.plan.bridge {
+        ops.extend(bridge.add());
+    }
+    ops.extend(record.plan.add());
+    Ok(nft::text(&ops))
+}

@@ -1,0 +1,279 @@
+//! One attachment in full.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::net::Ipv6Addr;
+
+use serde::Serialize;
+
+use super::kernel::{self, Kernel};
+use super::list::{Row, addresses, amount};
+use crate::attachment::{LAYOUT, Record};
+use crate::cli::output::{Table, Tone, toned};
+use crate::enforce;
+use crate::nft::{self, Counter, Nft, Table as NftTable, Value};
+use crate::plan::{self, Base, Compiled};
+use crate::policy::effective::{DefaultAction, Effective, Tier};
+
+/// One attachment. The fields' JSON names are a promise to scripts.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Detail {
+    #[serde(flatten)]
+    pub row: Row,
+    pub network: String,
+    pub mac: String,
+    pub link_local: Vec<Ipv6Addr>,
+    pub veth_index: u32,
+    pub log_group: u16,
+    pub policy_chain: String,
+    /// How many attachments have the same policy, and so the same rule counters.
+    pub policy_users: usize,
+    /// What no pod may send, whatever the rules: others' addresses or MACs, multicast, what is
+    /// neither IP nor ARP.
+    pub dropped_at_veth: Counter,
+    /// Empty if the rules are another version's.
+    pub tiers: Vec<TierView>,
+    pub default: Option<DefaultView>,
+}
+
+/// One source of rules.
+#[derive(Debug, Serialize)]
+pub(super) struct TierView {
+    pub tier: Tier,
+    pub source: String,
+    pub audit: bool,
+    pub rules: Vec<RuleView>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct RuleView {
+    /// As in log lines: `pod:3`.
+    pub rule: String,
+    pub line: usize,
+    pub text: String,
+    /// None: there is nothing that the rule could match.
+    pub counted: Option<Counter>,
+}
+
+/// What is left when no rule decided.
+#[derive(Debug, Serialize)]
+pub(super) struct DefaultView {
+    pub rule: String,
+    pub action: DefaultAction,
+    pub audit: bool,
+    pub counted: Option<Counter>,
+}
+
+/// What rules counted, by their labels.
+pub(super) type Counted = HashMap<String, Counter>;
+
+impl Detail {
+    pub(super) fn read(
+        record: &Record,
+        nft: &mut Nft,
+        users: usize,
+    ) -> Result<Detail, kernel::Error> {
+        let kernel = Kernel::read(nft)?;
+        let mut row = Row::new(record, &kernel, users);
+        let mut dropped = Counter::default();
+        for chain in [record.plan.veth_chain(), record.plan.nd_chain()] {
+            let rules = nft.rule_counters(NftTable::Netdev, &chain)?;
+            dropped += rules.into_iter().map(|rule| rule.counter).sum();
+        }
+        let policy = record.policy.rebuild().ok();
+        let mut counted = Counted::new();
+        if let Some(policy) = &policy {
+            let compiled = plan::compile(policy, record.log_group);
+            counted = count(nft, &compiled)?;
+            if row.problems.is_empty() && record.layout == LAYOUT {
+                row.add_problems(difference(record, nft, &compiled)?);
+            }
+        }
+        Ok(Detail::new(
+            record,
+            row,
+            users,
+            dropped,
+            policy.as_ref(),
+            &counted,
+        ))
+    }
+
+    pub(super) fn new(
+        record: &Record,
+        row: Row,
+        users: usize,
+        dropped_at_veth: Counter,
+        policy: Option<&Effective>,
+        counted: &Counted,
+    ) -> Detail {
+        Detail {
+            row,
+            network: record.network.clone(),
+            mac: Value::Mac(record.plan.mac).to_string(),
+            link_local: record.plan.link_local.clone(),
+            veth_index: record.veth_index,
+            log_group: record.log_group,
+            policy_chain: record.plan.policy.clone(),
+            policy_users: users,
+            dropped_at_veth,
+            tiers: policy.map(|p| tiers(p, counted)).unwrap_or_default(),
+            default: policy.map(|p| default(p, counted)),
+        }
+    }
+
+    pub(super) fn text(&self, colour: bool) -> String {
+        let mut text = toned(&self.row.title, Tone::Strong, colour) + "\n";
+        let row = &self.row;
+        let link_local: Vec<_> = self.link_local.iter().map(|a| (*a).into()).collect();
+        let egress = match &row.egress_ips[..] {
+            [] => "none: the primary CNI's choice".to_owned(),
+            list => addresses(list),
+        };
+        let lines = [
+            ("attachment", row.id.clone()),
+            (
+                "interface",
+                format!("{} of network {}", row.interface, self.network),
+            ),
+            ("container", row.container_id.clone()),
+            ("uid", row.uid.clone().unwrap_or_else(|| "-".to_owned())),
+            ("addresses", addresses(&row.addresses)),
+            ("link-local", addresses(&link_local)),
+            ("MAC", self.mac.clone()),
+            ("veth", format!("{}, index {}", row.veth, self.veth_index)),
+            (
+                "bridge",
+                row.bridge.clone().unwrap_or_else(|| "-".to_owned()),
+            ),
+            ("egress IP", egress),
+            ("mode", row.mode.as_str().to_owned()),
+            ("log group", self.log_group.to_string()),
+            ("judged", amount(row.judged)),
+            ("denied", amount(row.denied)),
+            (
+                "dropped",
+                format!(
+                    "{}, at the veth: forged, multicast, or neither IP nor ARP",
+                    amount(self.dropped_at_veth)
+                ),
+            ),
+            ("state", row.state_text(colour)),
+        ];
+        // Writing to a String can't fail.
+        for (name, value) in lines {
+            let _ = writeln!(text, "  {name:11} {value}");
+        }
+        for tier in &self.tiers {
+            let source = toned(&format!("({})", tier.source), Tone::Faint, colour);
+            let title = toned(tier.tier.as_str(), Tone::Strong, colour);
+            let audit = audit(tier.audit, colour);
+            let _ = writeln!(text, "\n{title} {source}{audit}");
+            text.push_str(&rules_table(&tier.rules));
+        }
+        if let Some(default) = &self.default {
+            let audit = audit(default.audit, colour);
+            let title = toned("default", Tone::Strong, colour);
+            let _ = writeln!(text, "\n{title}{audit}");
+            text.push_str(&rules_table(&[RuleView {
+                rule: default.rule.clone(),
+                line: 0,
+                text: default.action.as_str().to_owned(),
+                counted: default.counted,
+            }]));
+        }
+        if self.policy_users > 1 {
+            let _ = writeln!(
+                text,
+                "\nThe rules' counters are those of all {} attachments that have this policy.",
+                self.policy_users
+            );
+        }
+        text
+    }
+}
+
+fn audit(audit: bool, colour: bool) -> String {
+    if !audit {
+        return String::new();
+    }
+    let text = toned("audit: nothing is denied", Tone::Warning, colour);
+    format!(" {text}")
+}
+
+fn rules_table(rules: &[RuleView]) -> String {
+    let mut table = Table::new(&["  PACKETS", "BYTES", "NAME", "RULE"]);
+    for rule in rules {
+        let number = |of: fn(Counter) -> u64| {
+            rule.counted
+                .map_or_else(|| "-".to_owned(), |c| of(c).to_string())
+        };
+        table.row(vec![
+            format!("  {}", number(|c| c.packets)),
+            number(|c| c.bytes),
+            rule.rule.clone(),
+            rule.text.clone(),
+        ]);
+    }
+    table.to_string()
+}
+
+fn tiers(policy: &Effective, counted: &Counted) -> Vec<TierView> {
+    let view = |tier: &crate::policy::effective::TierRules| TierView {
+        tier: tier.tier,
+        source: tier.source.clone(),
+        audit: tier.audit,
+        rules: tier
+            .rules
+            .iter()
+            .map(|rule| {
+                let name = format!("{}:{}", tier.tier, rule.label());
+                RuleView {
+                    counted: counted.get(&name).copied(),
+                    rule: name,
+                    line: rule.line,
+                    text: rule.text.clone(),
+                }
+            })
+            .collect(),
+    };
+    policy.tiers.iter().map(view).collect()
+}
+
+fn default(policy: &Effective, counted: &Counted) -> DefaultView {
+    let rule = format!("default:{}", policy.default_action.as_str());
+    DefaultView {
+        counted: counted.get(&rule).copied(),
+        rule,
+        action: policy.default_action,
+        audit: policy.default_audit,
+    }
+}
+
+/// Sums what the kernel rules of each rule counted.
+fn count(nft: &mut Nft, compiled: &Compiled) -> Result<Counted, nft::Error> {
+    let mut counted = Counted::new();
+    for (chain, _) in &compiled.chains {
+        for rule in nft.rule_counters(NftTable::Inet, chain)? {
+            if let Some(comment) = rule.comment {
+                *counted.entry(comment).or_default() += rule.counter;
+            }
+        }
+    }
+    Ok(counted)
+}
+
+/// The first thing in the kernel that differs from the plan. Not compared if a later ADD has
+/// brought a base for other cluster networks.
+fn difference(
+    record: &Record,
+    nft: &mut Nft,
+    compiled: &Compiled,
+) -> Result<Option<String>, nft::Error> {
+    let base = Base::new(&record.policy.facts.cluster);
+    if !nft.has_set(NftTable::Inet, base.marker())? {
+        return Ok(None);
+    }
+    Ok(enforce::verify(nft, &base, compiled, &record.plan)?.err())
+}

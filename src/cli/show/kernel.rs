@@ -1,0 +1,208 @@
+//! What the kernel holds of all attachments, in a few dumps whatever their number.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::attachment::{LAYOUT, Record};
+use crate::net::{self, Rtnl, link};
+use crate::nft::{self, ChainState, Counter, ElementCounter, Family, Nft, Table};
+use crate::plan::base::{self, Base};
+
+/// How long the kernel may take to list the links.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the kernel does not tell.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Nft(#[from] nft::Error),
+    #[error(transparent)]
+    Net(#[from] net::Error),
+}
+
+/// The kernel's state at one moment, or nearly: another process may change it between two dumps.
+#[derive(Debug, Default)]
+pub(super) struct Kernel {
+    judged: HashMap<IpAddr, ElementCounter>,
+    denied: HashMap<IpAddr, Counter>,
+    /// Pods' addresses with an egress address, in the map and in the set.
+    translated: HashSet<IpAddr>,
+    guarded: HashSet<IpAddr>,
+    egress: HashSet<IpAddr>,
+    inet: HashMap<String, ChainState>,
+    netdev: HashMap<String, ChainState>,
+    links: HashSet<u32>,
+    /// What would have left the node with another source than the egress address.
+    pub leak_stop: Counter,
+    /// What is wrong for all attachments.
+    base: Vec<String>,
+}
+
+impl Kernel {
+    pub(super) fn read(nft: &mut Nft) -> Result<Self, Error> {
+        let mut kernel = Kernel {
+            inet: by_name(nft.chains(Table::Inet)?),
+            netdev: by_name(nft.chains(Table::Netdev)?),
+            ..Kernel::default()
+        };
+        for family in [Family::V4, Family::V6] {
+            let mut addresses = |set| -> Result<Vec<IpAddr>, nft::Error> {
+                let elements = nft.element_counters(set)?;
+                Ok(elements.into_iter().map(|e| e.address).collect())
+            };
+            kernel.translated.extend(addresses(base::snat(family))?);
+            kernel.guarded.extend(addresses(base::snatted(family))?);
+            kernel.egress.extend(addresses(base::egress(family))?);
+            let judged = nft.element_counters(base::pods(family))?;
+            kernel
+                .judged
+                .extend(judged.into_iter().map(|e| (e.address, e)));
+            let denied = nft.element_counters(base::denied(family))?;
+            kernel
+                .denied
+                .extend(denied.into_iter().map(|e| (e.address, e.counter)));
+        }
+        let leaks = nft.rule_counters(Table::Inet, base::LEAK_STOP)?;
+        kernel.leak_stop = leaks.into_iter().map(|rule| rule.counter).sum();
+        let mut rtnl = Rtnl::open(Instant::now() + TIMEOUT)?;
+        kernel.links = link::all(&mut rtnl)?
+            .iter()
+            .map(|link| link.index)
+            .collect();
+        kernel.base = kernel.base_problems(nft)?;
+        Ok(kernel)
+    }
+
+    /// The packets of this attachment that rules looked at.
+    pub(super) fn judged(&self, record: &Record) -> Counter {
+        let own = self.own(record).filter_map(|a| self.judged.get(a));
+        own.map(|element| element.counter).sum()
+    }
+
+    /// Those that were denied or rejected.
+    pub(super) fn denied(&self, record: &Record) -> Counter {
+        self.own(record)
+            .filter_map(|a| self.denied.get(a))
+            .copied()
+            .sum()
+    }
+
+    /// The attachment's addresses that lead to its chain: another may have taken them over.
+    fn own<'a>(&'a self, record: &'a Record) -> impl Iterator<Item = &'a IpAddr> {
+        let chain = record.plan.pod_chain();
+        record.plan.addresses.iter().filter(move |address| {
+            let element = self.judged.get(address);
+            element.is_some_and(|e| e.chain.as_ref() == Some(&chain))
+        })
+    }
+
+    /// What an attachment lacks, as far as the dumps tell: not what single rules say. `users`: how
+    /// many attachments have its policy.
+    pub(super) fn problems(&self, record: &Record, users: usize) -> Vec<String> {
+        if record.layout != LAYOUT {
+            return vec!["added by another version of egress-cni: not compared".to_owned()];
+        }
+        let mut problems = self.base.clone();
+        self.veth_problems(record, &mut problems);
+        self.address_problems(record, &mut problems);
+        let policy = &record.plan.policy;
+        match self.inet.get(policy) {
+            None => problems.push(format!("chain {policy} is missing")),
+            // What refers to it are the pods' chains; the rest are its own rules.
+            Some(chain) if chain.uses as usize <= users => {
+                problems.push(format!("chain {policy} is empty"));
+            }
+            Some(_) => {}
+        }
+        problems
+    }
+
+    fn base_problems(&self, nft: &mut Nft) -> Result<Vec<String>, nft::Error> {
+        let mut problems = Vec::new();
+        // Names, hooks and numbers of rules are the same whatever the cluster's networks are.
+        for (name, hook, rules) in Base::new(&[]).chains() {
+            match (self.inet.get(name), hook) {
+                (None, _) => problems.push(format!("chain {name} is missing")),
+                (Some(chain), Some(hook)) if !chain.hangs_at(&hook) => {
+                    problems.push(format!("chain {name} is at another hook"));
+                }
+                _ if nft.rule_count(Table::Inet, name)? as usize != rules.len() => {
+                    problems.push(format!("chain {name} has other rules"));
+                }
+                _ => {}
+            }
+        }
+        Ok(problems)
+    }
+
+    fn veth_problems(&self, record: &Record, problems: &mut Vec<String>) {
+        let plan = &record.plan;
+        if !self.links.contains(&record.veth_index) {
+            problems.push(format!("{} is gone", plan.veth));
+            return; // its chain goes with it
+        }
+        let (name, nd) = (plan.veth_chain(), plan.nd_chain());
+        match self.netdev.get(&name) {
+            None => problems.push(format!("chain {name} is missing")),
+            Some(chain) if !chain.hangs_at(&plan.veth_hook()) => {
+                problems.push(format!(
+                    "chain {name} is not at the ingress of {}",
+                    plan.veth
+                ));
+            }
+            Some(chain) if (chain.uses as usize) < plan.veth_rules().len() => {
+                problems.push(format!("chain {name} lacks rules"));
+            }
+            Some(_) => match self.netdev.get(&nd) {
+                None => problems.push(format!("chain {nd} is missing")),
+                // One of the veth's rules refers to it.
+                Some(chain) if chain.uses as usize <= plan.nd_rules().len() => {
+                    problems.push(format!("chain {nd} lacks rules"));
+                }
+                Some(_) => {}
+            },
+        }
+        if let Some(bridge) = &plan.bridge
+            && !self.netdev.contains_key(&bridge.chain())
+        {
+            problems.push(format!("chain {} is missing", bridge.chain()));
+        }
+    }
+
+    fn address_problems(&self, record: &Record, problems: &mut Vec<String>) {
+        let plan = &record.plan;
+        let name = plan.pod_chain();
+        match self.inet.get(&name) {
+            None => problems.push(format!("chain {name} is missing")),
+            // Its addresses refer to it.
+            Some(chain) if chain.uses as usize <= self.own(record).count() => {
+                problems.push(format!("chain {name} is empty"));
+            }
+            Some(_) => {}
+        }
+        for address in &plan.addresses {
+            match self.judged.get(address).map(|e| e.chain.as_ref()) {
+                None => problems.push(format!("{address} is not judged")),
+                Some(chain) if chain != Some(&name) => {
+                    problems.push(format!("{address} is another attachment's"));
+                }
+                Some(_) => {}
+            }
+            let family = Family::of(address);
+            let Some(egress) = plan.egress.iter().find(|e| Family::of(e) == family) else {
+                continue;
+            };
+            if !self.translated.contains(address)
+                || !self.guarded.contains(address)
+                || !self.egress.contains(egress)
+            {
+                problems.push(format!("{address} is not kept to egress IP {egress}"));
+            }
+        }
+    }
+}
+
+fn by_name(chains: Vec<ChainState>) -> HashMap<String, ChainState> {
+    chains.into_iter().map(|c| (c.name.clone(), c)).collect()
+}

@@ -1,0 +1,216 @@
+//! All attachments, a line each.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::kernel::Kernel;
+use crate::attachment::Record;
+use crate::cli::output::{Table, Tone, toned};
+use crate::cli::records::title;
+use crate::nft::Counter;
+
+/// What a deny does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mode {
+    Enforce,
+    /// All or some of the rules only log and count.
+    Audit,
+    /// The namespace is exempt: there are no rules.
+    Exempt,
+}
+
+impl Mode {
+    fn of(record: &Record) -> Mode {
+        match (record.exempt, record.policy.is_audited()) {
+            (true, _) => Mode::Exempt,
+            (false, true) => Mode::Audit,
+            (false, false) => Mode::Enforce,
+        }
+    }
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Mode::Enforce => "enforce",
+            Mode::Audit => "audit",
+            Mode::Exempt => "exempt",
+        }
+    }
+}
+
+/// Whether the kernel holds what it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum State {
+    Ok,
+    Damaged,
+}
+
+/// One attachment. The fields' JSON names are a promise to scripts.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Row {
+    pub id: String,
+    pub namespace: Option<String>,
+    pub pod: Option<String>,
+    pub uid: Option<String>,
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+    pub interface: String,
+    pub addresses: Vec<IpAddr>,
+    pub veth: String,
+    pub bridge: Option<String>,
+    pub mode: Mode,
+    /// None: another version's, which this one can't read.
+    pub rules: Option<usize>,
+    #[serde(rename = "egressIPs")]
+    pub egress_ips: Vec<IpAddr>,
+    pub judged: Counter,
+    pub denied: Counter,
+    pub state: State,
+    pub problems: Vec<String>,
+    #[serde(skip)]
+    pub title: String,
+}
+
+impl Row {
+    /// `users`: how many attachments have the same policy.
+    pub(super) fn new(record: &Record, kernel: &Kernel, users: usize) -> Row {
+        let mut problems = kernel.problems(record, users);
+        let rules = record.policy.rebuild().ok();
+        if rules.is_none() {
+            problems.push("its rules are another version's".to_owned());
+        }
+        let mut row = Row {
+            id: record.plan.id.clone(),
+            namespace: record.namespace.clone(),
+            pod: record.pod.clone(),
+            uid: record.uid.clone(),
+            container_id: record.container_id.clone(),
+            interface: record.ifname.clone(),
+            addresses: record.plan.addresses.clone(),
+            veth: record.plan.veth.clone(),
+            bridge: record
+                .plan
+                .bridge
+                .as_ref()
+                .map(|bridge| bridge.name.clone()),
+            mode: Mode::of(record),
+            rules: rules.map(|policy| policy.tiers.iter().map(|tier| tier.rules.len()).sum()),
+            egress_ips: record.plan.egress.clone(),
+            judged: kernel.judged(record),
+            denied: kernel.denied(record),
+            state: State::Ok,
+            problems: Vec::new(),
+            title: title(record),
+        };
+        row.add_problems(problems);
+        row
+    }
+
+    pub(super) fn add_problems(&mut self, problems: impl IntoIterator<Item = String>) {
+        self.problems.extend(problems);
+        if !self.problems.is_empty() {
+            self.state = State::Damaged;
+        }
+    }
+
+    /// `ok`, or what is missing.
+    pub(super) fn state_text(&self, colour: bool) -> String {
+        match self.state {
+            State::Ok => toned("ok", Tone::Good, colour),
+            State::Damaged => toned(&self.problems.join("; "), Tone::Bad, colour),
+        }
+    }
+}
+
+/// What `show` tells of a node.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct List {
+    pub attachments: Vec<Row>,
+    /// Packets of this node that would have left with another source than the egress address.
+    pub leak_stop: Counter,
+}
+
+impl List {
+    pub(super) fn new<'a>(
+        wanted: impl Iterator<Item = &'a Record>,
+        kernel: &Kernel,
+        users: &HashMap<&str, usize>,
+    ) -> List {
+        let row = |record: &Record| Row::new(record, kernel, users_of(users, record));
+        List {
+            attachments: wanted.map(row).collect(),
+            leak_stop: kernel.leak_stop,
+        }
+    }
+
+    pub(super) fn text(&self, colour: bool) -> String {
+        let mut table = Table::new(&[
+            "POD",
+            "ADDRESSES",
+            "VETH",
+            "RULES",
+            "MODE",
+            "EGRESS IP",
+            "JUDGED",
+            "DENIED",
+            "STATE",
+        ]);
+        for row in &self.attachments {
+            table.row(vec![
+                row.title.clone(),
+                addresses(&row.addresses),
+                row.veth.clone(),
+                row.rules.map_or_else(|| "-".to_owned(), |n| n.to_string()),
+                row.mode.as_str().to_owned(),
+                addresses(&row.egress_ips),
+                row.judged.packets.to_string(),
+                row.denied.packets.to_string(),
+                row.state_text(colour),
+            ]);
+        }
+        let mut text = table.to_string();
+        if self.leak_stop.packets > 0 {
+            text.push_str(&format!(
+                "\ndropped on this node, about to leave with another source than the egress IP: {}\n",
+                amount(self.leak_stop)
+));
+        }
+        text
+    }
+}
+
+/// How many attachments have each policy.
+pub(super) fn users(records: &[Record]) -> HashMap<&str, usize> {
+    let mut users = HashMap::new();
+    for record in records {
+        *users.entry(record.plan.policy.as_str()).or_default() += 1;
+    }
+    users
+}
+
+pub(super) fn users_of(users: &HashMap<&str, usize>, record: &Record) -> usize {
+    users.get(record.plan.policy.as_str()).copied().unwrap_or(1)
+}
+
+/// Separated by commas; a dash for none.
+pub(super) fn addresses(list: &[IpAddr]) -> String {
+    if list.is_empty() {
+        return "-".to_owned();
+    }
+    let texts: Vec<String> = list.iter().map(IpAddr::to_string).collect();
+    texts.join(",")
+}
+
+/// `1 packet, 60 bytes`
+pub(super) fn amount(counter: Counter) -> String {
+    let plural = if counter.packets == 1 { "" } else { "s" };
+    format!(
+        "{} packet{plural}, {} bytes",
+        counter.packets, counter.bytes
+    )
+}

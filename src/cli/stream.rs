@@ -1,0 +1,210 @@
+//! What `logs` and `capture` do alike: wait for an NFLOG group's messages, tell what was lost, and
+//! write so that nothing keeps the command from being stopped.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::net::nflog::{self, Logged, Lost, Nflog};
+
+/// How long the kernel may take to hand over the group.
+const BIND_TIMEOUT: Duration = Duration::from_secs(5);
+/// Losses are told no more often than this.
+const LOSS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What ends a command that reads a group, other than success.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Nflog(#[from] nflog::Error),
+    #[error("cannot take over signals: {0}")]
+    Signals(Errno),
+    #[error("cannot wait for log messages: {0}")]
+    Wait(Errno),
+    #[error("cannot write to {to}: {cause}")]
+    Write { to: String, cause: io::Error },
+}
+
+/// SIGINT and SIGTERM as something to wait for, so that they end the command with success.
+pub(super) fn termination_signals() -> Result<SignalFd, Error> {
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGINT);
+    mask.add(Signal::SIGTERM);
+    mask.thread_block()
+        .and_then(|()| SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC))
+        .map_err(Error::Signals)
+}
+
+/// Why waiting ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Woken {
+    Messages,
+    Deadline,
+    /// There is something to read on `stop`, or nobody reads the output any more.
+    Stopped,
+}
+
+/// The messages of a group.
+pub(super) struct Stream {
+    nflog: Nflog,
+    told: Lost,
+    told_at: Option<Instant>,
+}
+
+impl Stream {
+    pub(super) fn open(group: u16) -> Result<Self, Error> {
+        Ok(Stream {
+            nflog: Nflog::bind(group, Instant::now() + BIND_TIMEOUT)?,
+            told: Lost::default(),
+            told_at: None,
+        })
+    }
+
+    /// Waits for messages.
+    pub(super) fn wait(
+        &self,
+        deadline: Option<Instant>,
+        stop: BorrowedFd<'_>,
+        out: BorrowedFd<'_>,
+    ) -> Result<Woken, Error> {
+        loop {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(Woken::Deadline);
+            }
+            let mut polled = [
+                PollFd::new(self.nflog.as_fd(), PollFlags::POLLIN),
+                PollFd::new(stop, PollFlags::POLLIN),
+                // Errors only: the other end of a pipe was closed.
+                PollFd::new(out, PollFlags::empty()),
+            ];
+            match poll(&mut polled, timeout(left)) {
+                Ok(_) if polled[1..].iter().any(happened) => return Ok(Woken::Stopped),
+                Ok(_) if happened(&polled[0]) => return Ok(Woken::Messages),
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(Error::Wait(errno)),
+            }
+        }
+    }
+
+    /// Takes what is there, and tells what was lost, not too often.
+    pub(super) fn receive(&mut self) -> Result<Vec<Logged>, Error> {
+        let messages = self.nflog.receive()?;
+        if self.told_at.is_none_or(|at| at.elapsed() >= LOSS_INTERVAL) {
+            self.tell_loss();
+        }
+        Ok(messages)
+    }
+
+    /// Tells on stderr what has been lost, unless that was told already.
+    pub(super) fn tell_loss(&mut self) {
+        let lost = self.nflog.lost();
+        if lost == self.told {
+            return;
+        }
+        self.told = lost;
+        self.told_at = Some(Instant::now());
+        // The messages matter more than this: it may fail.
+        let _ = writeln!(
+            io::stderr(),
+            "egress-cni: {} log messages lost so far: they came faster than they were written",
+            how_many(lost)
+        );
+    }
+}
+
+fn how_many(lost: Lost) -> String {
+    match lost {
+        Lost { messages: 0, .. } => "an unknown number of".to_owned(),
+        Lost { messages, more } => format!("{}{messages}", if more { "more than " } else { "" }),
+    }
+}
+
+/// The moment until which `--for SECONDS` goes on.
+pub(super) fn deadline(seconds: Option<u64>) -> Option<Instant> {
+    seconds.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)))
+}
+
+/// Whether something was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    Yes,
+    /// Nobody wants more.
+    Stopped,
+}
+
+/// Writes when it fits, so that a reader that stands still can't keep the command from being
+/// stopped. A pipe that takes anything takes 4096 bytes
+/// (PIPE_BUF): no more should be written at once.
+pub(super) fn write(
+    bytes: &[u8],
+    stop: BorrowedFd<'_>,
+    out: &mut (impl Write + AsFd),
+    to: &str,
+) -> Result<Written, Error> {
+    loop {
+        let mut polled = [
+            PollFd::new(stop, PollFlags::POLLIN),
+            PollFd::new(out.as_fd(), PollFlags::POLLOUT),
+        ];
+        match poll(&mut polled, PollTimeout::NONE) {
+            Ok(_) if happened(&polled[0]) => return Ok(Written::Stopped),
+            Ok(_) if happened(&polled[1]) => break,
+            Ok(_) | Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(Error::Wait(errno)),
+        }
+    }
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => Ok(Written::Yes),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Written::Stopped),
+        Err(cause) => Err(Error::Write {
+            to: to.to_owned(),
+            cause,
+        }),
+    }
+}
+
+/// Something that was asked for, or an error.
+fn happened(polled: &PollFd<'_>) -> bool {
+    polled.any().unwrap_or(false)
+}
+
+/// Rounded up to whole milliseconds: rounded down, the last one would be spent spinning.
+fn timeout(left: Option<Duration>) -> PollTimeout {
+    let Some(left) = left else {
+        return PollTimeout::NONE;
+    };
+    PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::pipe;
+
+    use super::*;
+
+    #[test]
+    fn a_reader_that_stands_still_can_be_left() {
+        let (_reader, mut writer) = pipe().unwrap();
+        let (stop, mut ring) = pipe().unwrap();
+        // A pipe holds 64 KiB, by whole pages: fill it to less than one.
+        for _ in 0..16 {
+            writer.write_all(&[b'x'; 4096]).unwrap();
+        }
+        ring.write_all(b"x").unwrap();
+        let written = write(&[b'x'; 100], stop.as_fd(), &mut writer, "a pipe").unwrap();
+        assert_eq!(written, Written::Stopped);
+    }
+
+    #[test]
+    fn losses_are_told_as_far_as_they_are_known() {
+        let told = [(0, true), (5, true), (5, false)]
+            .map(|(messages, more)| how_many(Lost { messages, more }));
+        assert_eq!(told, ["an unknown number of", "more than 5", "5"]);
+    }
+}

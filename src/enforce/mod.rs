@@ -1,0 +1,76 @@
+//! Puts an attachment's plan into the kernel, and takes it out again: one transaction each.
+//!
+//! What must be done depends on what is there already (the base, a policy that another pod has, the
+//! remains of an earlier owner of an address). That is asked by name, a few small questions, never
+//! by listing a table. All of it happens under the state directory's lock; should somebody else
+//! change the tables at the same moment nevertheless, the transaction fails as a whole and is
+//! made anew.
+
+mod install;
+mod remove;
+mod verify;
+
+use std::net::IpAddr;
+
+use crate::nft::{self, Family, Nft, Op, Table};
+use crate::plan::base;
+
+pub use install::Install;
+pub use remove::Remove;
+pub use verify::verify;
+
+/// How often a transaction that met somebody else's change is made anew.
+const ATTEMPTS: u32 = 10;
+
+fn commit(
+    nft: &mut Nft,
+    mut operations: impl FnMut(&mut Nft) -> Result<Vec<Op>, nft::Error>,
+) -> Result<(), nft::Error> {
+    let mut attempt = 1;
+    loop {
+        let ops = operations(nft)?;
+        match nft.commit(&ops) {
+            Err(e) if e.is_conflict() && attempt < ATTEMPTS => {
+                tracing::debug!(attempt, "somebody else changed the tables: {e}");
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// The chain to which an address leads, if it is a pod's.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn owner_of(nft: &mut Nft, address: IpAddr) -> Result<Option<String>, nft::Error> {
+    nft.vmap_target(base::pods(Family::of(&address)), address)
+}
+
+/// All that an address has in the base's sets, whoever put it there.
+fn delete_elements(nft: &mut Nft, address: IpAddr, ops: &mut Vec<Op>) -> Result<(), nft::Error> {
+    let family = Family::of(&address);
+    let inet = [
+        base::pods(family),
+        base::denied(family),
+        base::snat(family),
+        base::snatted(family),
+    ];
+    for set in inet {
+        delete_element(nft, Table::Inet, set, address, ops)?;
+    }
+    delete_element(nft, Table::Netdev, base::bridged(family), address, ops)
+}
+
+fn delete_element(
+    nft: &mut Nft,
+    table: Table,
+    set: &str,
+    address: IpAddr,
+    ops: &mut Vec<Op>,
+) -> Result<(), nft::Error> {
+    if nft.has_element(table, set, address)? {
+        ops.push(Op::DeleteElements(table, set.to_owned(), vec![address]));
+    }
+    Ok(())
+}

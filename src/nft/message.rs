@@ -1,0 +1,202 @@
+//! Operations as netlink messages: one each, an element list as several.
+
+use super::encode;
+use super::matching::Value;
+use super::object::{DataType, Element, Hook, HookPoint, Op, Set, TABLE, Table};
+use super::statement::Verdict;
+use super::uapi::*;
+use super::wire::Writer;
+
+const REQUEST: u16 = libc::NLM_F_REQUEST as u16;
+const CREATE: u16 = REQUEST | libc::NLM_F_CREATE as u16;
+/// A rule goes behind those that are there.
+const APPEND: u16 = CREATE | libc::NLM_F_APPEND as u16;
+/// Elements in one message: an attribute's length has 16 bits.
+const ELEMENTS_A_MESSAGE: usize = 500;
+
+impl Op {
+    /// Appends this operation's messages; each gets the sequence number `seq`.
+    pub(super) fn encode(&self, w: &mut Writer, seq: u32) {
+        let message =
+            |w: &mut Writer, kind: u16, flags: u16, t: Table, body: &dyn Fn(&mut Writer)| {
+                w.message(
+                    NFNL_SUBSYS_NFTABLES << 8 | kind,
+                    flags,
+                    seq,
+                    t.family(),
+                    0,
+                    |w| {
+                        w.str(1, TABLE); // NFTA_*_TABLE is 1 in every kind of message
+                        body(w);
+                    },
+                );
+            };
+        match self {
+            Op::AddTable(t) => message(w, NFT_MSG_NEWTABLE, CREATE, *t, &|_| {}),
+            Op::DeleteTable(t) => message(w, NFT_MSG_DELTABLE, REQUEST, *t, &|_| {}),
+            Op::AddChain(t, name, hook) => message(w, NFT_MSG_NEWCHAIN, CREATE, *t, &|w| {
+                w.str(NFTA_CHAIN_NAME, name);
+                if let Some(hook) = hook {
+                    encode_hook(w, hook);
+                }
+            }),
+            Op::FlushChain(t, name) => message(w, NFT_MSG_DELRULE, REQUEST, *t, &|w| {
+                w.str(NFTA_RULE_CHAIN, name);
+            }),
+            Op::DeleteChain(t, name) => message(w, NFT_MSG_DELCHAIN, REQUEST, *t, &|w| {
+                w.str(NFTA_CHAIN_NAME, name);
+            }),
+            Op::AddRule(t, chain, rule) => message(w, NFT_MSG_NEWRULE, APPEND, *t, &|w| {
+                w.str(NFTA_RULE_CHAIN, chain);
+                w.nested(NFTA_RULE_EXPRESSIONS, |w| encode::expressions(w, *t, rule));
+                if let Some(comment) = &rule.comment {
+                    w.attr(NFTA_RULE_USERDATA, &comment_userdata(comment));
+                }
+            }),
+            Op::AddSet(t, set) => message(w, NFT_MSG_NEWSET, CREATE, *t, &|w| {
+                encode_set(w, set, seq);
+            }),
+            Op::DeleteSet(t, name) => message(w, NFT_MSG_DELSET, REQUEST, *t, &|w| {
+                w.str(NFTA_SET_NAME, name);
+            }),
+            Op::AddElements(t, set, elements) => {
+                for (n, chunk) in elements.chunks(ELEMENTS_A_MESSAGE).enumerate() {
+                    message(w, NFT_MSG_NEWSETELEM, CREATE, *t, &|w| {
+                        w.str(NFTA_SET_ELEM_LIST_SET, set);
+                        w.nested(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
+                            encode_elements(w, chunk, n == 0);
+                        });
+                    });
+                }
+            }
+            Op::DeleteElements(t, set, keys) => {
+                for chunk in keys.chunks(ELEMENTS_A_MESSAGE) {
+                    message(w, NFT_MSG_DELSETELEM, REQUEST, *t, &|w| {
+                        w.str(NFTA_SET_ELEM_LIST_SET, set);
+                        w.nested(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
+                            for key in chunk {
+                                encode_key(w, &Value::from(*key).bytes(), 0, |_| {});
+                            }
+                        });
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn encode_hook(w: &mut Writer, hook: &Hook) {
+    w.nested(NFTA_CHAIN_HOOK, |w| {
+        w.be32(NFTA_HOOK_HOOKNUM, hook.point.number());
+        w.attr(NFTA_HOOK_PRIORITY, &hook.priority.to_be_bytes());
+        if let HookPoint::Ingress(device) = &hook.point {
+            w.str(NFTA_HOOK_DEV, device);
+        }
+    });
+    w.be32(NFTA_CHAIN_POLICY, u32::from(hook.accept));
+    w.str(NFTA_CHAIN_TYPE, hook.kind.as_str());
+}
+
+fn encode_set(w: &mut Writer, set: &Set, seq: u32) {
+    let (key, length) = set.key.number_and_length();
+    let mut flags = 0;
+    if set.interval {
+        flags |= NFT_SET_INTERVAL;
+    }
+    if set.data.is_some() {
+        flags |= NFT_SET_MAP;
+    }
+    w.str(NFTA_SET_NAME, &set.name);
+    w.be32(NFTA_SET_FLAGS, flags);
+    w.be32(NFTA_SET_KEY_TYPE, key);
+    w.be32(NFTA_SET_KEY_LEN, length);
+    w.be32(NFTA_SET_ID, seq); // required; unique in its transaction
+    match set.data {
+        Some(DataType::Verdict) => {
+            w.be32(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT);
+            w.be32(NFTA_SET_DATA_LEN, 0);
+        }
+        Some(DataType::Address) => {
+            w.be32(NFTA_SET_DATA_TYPE, key);
+            w.be32(NFTA_SET_DATA_LEN, length);
+        }
+        None => {}
+    }
+    if set.counter {
+        w.nested(NFTA_SET_EXPR, encode::counter);
+    }
+}
+
+/// The kernel keeps an interval set as a sorted list of starts and ends; `nft` marks the space
+/// before the first start as an end.
+fn encode_interval_start(w: &mut Writer, elements: &[Element]) {
+    if let Some(Element::Range(low, _)) = elements.first() {
+        let bytes = low.bytes();
+        if bytes.iter().any(|b| *b != 0) {
+            encode_key(w, &vec![0; bytes.len()], NFT_SET_ELEM_INTERVAL_END, |_| {});
+        }
+    }
+}
+
+/// Elements of one set; `first`: none of its elements was encoded before these.
+pub(super) fn encode_elements(w: &mut Writer, elements: &[Element], first: bool) {
+    if first {
+        encode_interval_start(w, elements);
+    }
+    elements
+        .iter()
+        .for_each(|element| encode_element(w, element));
+}
+
+fn encode_element(w: &mut Writer, element: &Element) {
+    encode_key(w, &element.key().bytes(), 0, |w| match element {
+        Element::Address(_) | Element::Range(..) => {}
+        Element::Goto(_, chain) => {
+            w.nested(NFTA_SET_ELEM_DATA, |w| {
+                encode::verdict(w, &Verdict::Goto(chain.clone()))
+            });
+        }
+        Element::Map(_, to) => {
+            let bytes = Value::from(*to).bytes();
+            w.nested(NFTA_SET_ELEM_DATA, |w| w.attr(NFTA_DATA_VALUE, &bytes));
+        }
+    });
+    if let Element::Range(_, high) = element {
+        // the end is the first key that is no longer inside; after the last there is none
+        if let Some(end) = next(&high.bytes()) {
+            encode_key(w, &end, NFT_SET_ELEM_INTERVAL_END, |_| {});
+        }
+    }
+}
+
+fn encode_key(w: &mut Writer, key: &[u8], flags: u32, rest: impl FnOnce(&mut Writer)) {
+    w.nested(NFTA_LIST_ELEM, |w| {
+        if flags != 0 {
+            w.be32(NFTA_SET_ELEM_FLAGS, flags);
+        }
+        w.nested(NFTA_SET_ELEM_KEY, |w| w.attr(NFTA_DATA_VALUE, key));
+        rest(w);
+    });
+}
+
+/// The big-endian number after this one; `None` after the greatest.
+fn next(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = bytes.to_vec();
+    for byte in bytes.iter_mut().rev() {
+        let (sum, overflow) = byte.overflowing_add(1);
+        *byte = sum;
+        if !overflow {
+            return Some(bytes);
+        }
+    }
+    None
+}
+
+/// libnftnl's type, length, value.
+fn comment_userdata(comment: &str) -> Vec<u8> {
+    let text = &comment.as_bytes()[..comment.len().min(127)];
+    let mut data = vec![UDATA_RULE_COMMENT, (text.len() + 1) as u8];
+    data.extend_from_slice(text);
+    data.push(0);
+    data
+}

@@ -1,0 +1,411 @@
+//! `egress-cni lint` as it is called: real-looking manifests, folders, stdin, every output, exit statuses.
+//!
+//! With `UPDATE_GOLDEN=1` in the environment, the golden outputs are written anew.
+
+#![allow(clippy::unwrap_used)] // in tests
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/lint")
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_egress-cni"));
+    command.arg("lint").args(arguments).current_dir(fixtures());
+    command.env_remove("CNI_COMMAND").stdin(Stdio::null());
+    command
+}
+
+fn lint(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+fn lint_stdin(arguments: &[&str], text: &str) -> Output {
+    let mut command = command(arguments);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn json(output: &Output) -> Value {
+    let text = stdout(output);
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text} {}", stderr(output)))
+}
+
+#[track_caller]
+fn assert_status(output: &Output, status: i32) {
+    let both = format!("{}{}", stdout(output), stderr(output));
+    assert_eq!(output.status.code(), Some(status), "{both}");
+}
+
+#[track_caller]
+fn assert_golden(name: &str, output: &Output) {
+    let path = fixtures().join(name);
+    let found = stdout(output);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, &found).unwrap();
+    }
+    let wanted = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == wanted,
+        "{} differs; found:\n{found}",
+        path.display()
+    );
+}
+
+/// A rule that stands in the file where it is said to: the line, and the text from the column on.
+fn pointed_at(finding: &Value) -> String {
+    let file = fs::read_to_string(fixtures().join(finding["file"].as_str().unwrap())).unwrap();
+    let number = |key: &str| usize::try_from(finding[key].as_u64().unwrap()).unwrap();
+    let line = file.lines().nth(number("line") - 1).unwrap();
+    let width = number("endColumn") - number("column");
+    line.chars()
+        .skip(number("column") - 1)
+        .take(width)
+        .collect()
+}
+
+#[test]
+fn good_manifests_are_silent() {
+    for arguments in [
+        &["good"][..],
+        &["--strict", "good"],
+        &["--strict", "good/shop.yaml", "./good/pod.json"],
+        &[
+            "--strict",
+            "--policy",
+            "good/policy.yml",
+            "--service-cidr",
+            "10.96.0.0/12",
+            "good",
+        ],
+    ] {
+        let output = lint(arguments);
+        assert_status(&output, 0);
+        assert_eq!(
+            (stdout(&output), stderr(&output)),
+            Default::default(),
+            "{arguments:?}"
+        );
+    }
+}
+
+#[test]
+fn planted_faults_are_found_where_they_are() {
+    let arguments = [
+        "--policy",
+        "good/policy.yml",
+        "--service-cidr",
+        "10.96.0.0/12",
+        "bad",
+    ];
+    let output = lint(&arguments);
+    assert_status(&output, 1);
+    assert_golden("bad.txt", &output);
+
+    let output = lint(&[&arguments[..], &["-o", "json"]].concat());
+    assert_status(&output, 1);
+    let document = json(&output);
+    let findings = document["findings"].as_array().unwrap();
+    let pointed = |rule: &str| -> Vec<String> {
+        let of_rule = findings.iter().filter(|finding| finding["rule"] == rule);
+        of_rule.map(pointed_at).collect()
+    };
+    assert_eq!(pointed("rule-syntax"), ["443/tpc", "internt"]);
+    assert_eq!(
+        pointed("unreachable-rule"),
+        [
+            "deny 443/tcp to metadata, 192.0.2.0/24",
+            "allow 5432/tcp to 10.20.0.5"
+        ]
+    );
+    assert_eq!(pointed("duplicate-rule"), ["allow 443/TCP to internet"]);
+    assert_eq!(
+        pointed("redundant-rule"),
+        ["allow 443/tcp to internet except 192.0.2.1"]
+    );
+    assert_eq!(pointed("service-address"), ["10.96.0.10"]);
+    assert_eq!(pointed("no-guarantee"), ["\"NET_ADMIN\""]);
+    assert_eq!(pointed("unknown-annotation"), ["egress-cni.dev/rule"]);
+    assert_eq!(document["summary"]["files"], 5);
+    let errors = findings
+        .iter()
+        .filter(|finding| finding["severity"] == "error")
+        .count();
+    assert_eq!(document["summary"]["errors"], errors);
+    assert!(errors > 8 && errors < findings.len(), "{errors}");
+}
+
+#[test]
+fn warnings_fail_only_if_strict() {
+    let pod = "kind: Pod\napiVersion: v1\nmetadata: {annotations: {egress-cni.dev/rules: deny}}\n";
+    assert_status(&lint_stdin(&["-"], pod), 0);
+    let output = lint_stdin(&["--strict", "-"], pod);
+    assert_status(&output, 1);
+    assert!(
+        stdout(&output).starts_with("-:3:48: warning: "),
+        "{}",
+        stdout(&output)
+    );
+    let output = lint_stdin(&["--strict", "--ignore", "cut-off", "-"], pod);
+    assert_status(&output, 0);
+    assert_eq!(stdout(&output), "");
+}
+
+#[test]
+fn exit_statuses() {
+    for (arguments, status, said) in [
+        (&[][..], 2, "FILE|DIR|-"),
+        (&["--nonsense", "good"], 2, "--nonsense"),
+        (
+            &["--service-cidr", "10.96.0.1/12", "good"],
+            2,
+            "10.96.0.0/12",
+        ),
+        (&["--ignore", "no-such-rule", "good"], 2, "--list-rules"),
+        (&["-o", "xml", "good"], 2, "sarif"),
+        (&["no-such-file.yaml"], 3, "cannot read no-such-file.yaml"),
+        (
+            &["no-such-file.yaml", "bad"],
+            3,
+            "cannot read no-such-file.yaml",
+        ),
+        (
+            &["--policy", "no-such-file.yaml", "good"],
+            3,
+            "cannot read no-such-file.yaml",
+        ),
+        (
+            &["--policy", "good/values.yaml", "good"],
+            3,
+            "good/values.yaml is no policy file",
+        ),
+        (
+            &["-v", "good/values.yaml"],
+            0,
+            "good/values.yaml: document 1 has no Kubernetes object",
+        ),
+        (&["--list-rules"], 0, ""),
+        (&["--help"], 0, ""),
+    ] {
+        let output = lint(arguments);
+        assert_status(&output, status);
+        assert!(
+            stderr(&output).contains(said),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+    }
+    // What could be read is told, even so.
+    assert!(stdout(&lint(&["no-such-file.yaml", "bad"])).contains("bad/workloads.yaml:13:17"));
+    let output = lint_stdin(&["-"], "apiVersion: v1\n\u{0}");
+    assert_status(&output, 1);
+}
+
+#[test]
+fn a_file_that_is_no_text_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("latin.yaml");
+    fs::write(&path, b"a: b\nc: \xe4\n").unwrap();
+    let output = lint(&[path.to_str().unwrap()]);
+    assert_status(&output, 3);
+    assert!(
+        stderr(&output).contains("not UTF-8, first in line 2"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_policy_with_faults_is_checked_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.yaml");
+    fs::write(
+        &path,
+        "apiVersion: egress-cni.dev/v1alpha1\nkind: ClusterEgressPolicy\nenforced: dny\n",
+    )
+    .unwrap();
+    let output = lint(&["--policy", path.to_str().unwrap(), "good"]);
+    assert_status(&output, 1);
+    assert!(
+        stdout(&output).contains("policy.yaml:3:11: error: "),
+        "{}",
+        stdout(&output)
+    );
+}
+
+#[test]
+fn a_policy_may_be_given_in_its_config_map() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("map.yaml");
+    let policy = fs::read_to_string(fixtures().join("good/policy.yml")).unwrap();
+    let map = format!(
+        "apiVersion: v1\nkind: ConfigMap\ndata:\n  policy.yaml: |\n    {}\n",
+        policy.replace('\n', "\n    ")
+    );
+    fs::write(&path, map).unwrap();
+    let output = lint(&[
+        "-o",
+        "json",
+        "--policy",
+        path.to_str().unwrap(),
+        "bad/namespace.yaml",
+    ]);
+    let rules = json(&output)["findings"].to_string();
+    assert!(
+        rules.contains("egress-ip-refused") && rules.contains("overridden-rule"),
+        "{rules}"
+    );
+}
+
+#[test]
+fn folders_are_walked_but_for_hidden_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let pod = "kind: Pod\napiVersion: v1\nmetadata: {annotations: {egress-cni.dev/rules: alow}}\n";
+    for file in [
+        "a/b/c.yaml",
+        "a/d.YML",
+        "e.json",
+        ".git/f.yaml",
+        "notes.txt",
+    ] {
+        let path = folder.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, pod).unwrap();
+    }
+    std::os::unix::fs::symlink(folder.path(), folder.path().join("a/loop")).unwrap();
+    let mut command = command(&["-o", "json", "."]);
+    let document = json(&command.current_dir(folder.path()).output().unwrap());
+    let findings = document["findings"].as_array().unwrap();
+    let files: Vec<_> = findings
+        .iter()
+        .map(|f| f["file"].as_str().unwrap())
+        .collect();
+    assert_eq!(files, ["a/b/c.yaml", "a/d.YML", "e.json"]);
+}
+
+#[test]
+fn sarif_has_what_code_hosts_read() {
+    let output = lint(&["-o", "sarif", "bad", "--policy", "good/policy.yml"]);
+    assert_status(&output, 1);
+    let document = json(&output);
+    assert_eq!(document["version"], "2.1.0");
+    let run = &document["runs"][0];
+    let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
+    let results = run["results"].as_array().unwrap();
+    assert!(results.len() > 15, "{}", results.len());
+    for result in results {
+        let index = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
+        assert_eq!(rules[index]["id"], result["ruleId"]);
+        assert!(["error", "warning"].contains(&result["level"].as_str().unwrap()));
+        assert!(!result["message"]["text"].as_str().unwrap().is_empty());
+        let place = &result["locations"][0]["physicalLocation"];
+        let uri = place["artifactLocation"]["uri"].as_str().unwrap();
+        assert!(uri.starts_with("bad/"), "{uri}");
+        let region = &place["region"];
+        assert!(region["startLine"].as_u64() > Some(0) && region["startColumn"].as_u64() > Some(0));
+        assert!(region["endColumn"].as_u64() > region["startColumn"].as_u64());
+    }
+    // Nothing found is a document, too; and an absolute path below the working directory is relative.
+    let output = lint(&["-o", "sarif", "good"]);
+    assert_status(&output, 0);
+    assert_eq!(
+        json(&output)["runs"][0]["results"],
+        Value::Array(Vec::new())
+    );
+    let absolute = fixtures().join("bad/broken.yaml");
+    let document = json(&lint(&["-o", "sarif", absolute.to_str().unwrap()]));
+    let place = &document["runs"][0]["results"][0]["locations"][0]["physicalLocation"];
+    assert_eq!(place["artifactLocation"]["uri"], "bad/broken.yaml");
+}
+
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let mut command = command(&["-o", "json", "bad"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(stderr(&output), "");
+    assert!(
+        matches!(output.status.code(), Some(0 | 1)),
+        "{:?}",
+        output.status
+    );
+}
+
+#[test]
+fn no_colour_in_a_pipe() {
+    assert!(!stdout(&lint(&["bad"])).contains('\u{1b}'));
+}
+
+#[test]
+fn every_kind_is_documented() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(root.join("docs/lint.md")).unwrap();
+    let kinds = json(&lint(&["--list-rules", "-o", "json"]));
+    let kinds = kinds.as_array().unwrap();
+    for kind in kinds {
+        let heading = format!(
+            "\n### `{}` ({})\n",
+            kind["id"].as_str().unwrap(),
+            kind["severity"].as_str().unwrap()
+        );
+        assert!(document.contains(&heading), "docs/lint.md has no {heading}");
+    }
+    assert_eq!(document.matches("\n### `").count(), kinds.len());
+}
+
+/// Each example in docs/lint.md shows what it says.
+#[test]
+fn documented_examples_are_found() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(root.join("docs/lint.md")).unwrap();
+    for section in document.split("\n### `").skip(1) {
+        let id = section.split('`').next().unwrap();
+        let (_, rest) = section
+            .split_once("```yaml\n")
+            .unwrap_or_else(|| panic!("{id}"));
+        let (example, _) = rest.split_once("```").unwrap();
+        let policy = root.join("conf/policy-full.yaml");
+        let policy = policy.to_str().unwrap();
+        let options = [
+            "-o",
+            "json",
+            "--service-cidr",
+            "10.96.0.0/12",
+            "--policy",
+            policy,
+            "-",
+        ];
+        let document = json(&lint_stdin(&options, example));
+        let findings = document["findings"].as_array().unwrap();
+        assert!(
+            findings.iter().any(|finding| finding["rule"] == id),
+            "{id}: {findings:?}"
+        );
+    }
+}
