@@ -11,12 +11,14 @@ mod line;
 pub(super) mod packet;
 mod pods;
 #[cfg(test)]
+pub(super) mod test_support;
+#[cfg(test)]
 mod tests;
 
-use line::{Line, Reader};
+use line::Reader;
 
-pub(super) use line::{Verdict, rule_and_verdict};
-pub(super) use packet::Packet;
+pub(super) use line::{Line, Verdict, rule_and_verdict};
+pub(super) use packet::{Packet, protocol_number};
 
 /// Print verdicts of rules with `log` as they are made.
 ///

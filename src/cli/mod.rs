@@ -13,12 +13,15 @@ use clap::{Parser, Subcommand};
 mod capture;
 mod explain;
 mod lint;
+mod log_files;
 mod logs;
 mod manual;
 mod output;
 mod records;
+mod report;
 mod show;
 mod stream;
+mod suggest;
 
 /// Egress control for Kubernetes nodes: a CNI plugin chained after any primary CNI.
 ///
@@ -37,6 +40,8 @@ enum Command {
     Explain(explain::Args),
     Lint(lint::Args),
     Logs(logs::Args),
+    Suggest(suggest::Args),
+    Report(report::Args),
     Capture(capture::Args),
     Completions(manual::Completions),
     Man(manual::Man),
@@ -49,6 +54,8 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => return explain::main(&args),
         Command::Lint(args) => Ok(lint::main(&args)),
         Command::Logs(args) => done(logs::main(&args)),
+        Command::Suggest(args) => return suggest::main(&args),
+        Command::Report(args) => report::main(&args).map_err(Box::from),
         Command::Capture(args) => return capture::main(&args),
         Command::Completions(args) => done(manual::completions(&args)),
         Command::Man(args) => done(manual::man(&args)),

@@ -6,7 +6,7 @@ pub mod base;
 mod bridge;
 mod condition;
 pub mod policy;
-mod ranges;
+pub(crate) mod ranges;
 mod reach;
 mod veth;
 

@@ -8,14 +8,14 @@ use std::path::Path;
 use clap::ValueEnum;
 use jiff::Timestamp;
 use nix::net::if_::if_indextoname;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::packet::{self, Transport};
 use super::pods::Pods;
 use crate::net::nflog::Logged;
 
 /// What became of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(in crate::cli) enum Verdict {
     Allow,
@@ -40,7 +40,7 @@ impl Verdict {
     ];
 
     /// As in prefixes.
-    fn as_str(self) -> &'static str {
+    pub(in crate::cli) fn as_str(self) -> &'static str {
         match self {
             Verdict::Allow => "allow",
             Verdict::Deny => "deny",
@@ -52,10 +52,10 @@ impl Verdict {
     }
 }
 
-/// One verdict, as it is printed. The fields' JSON names are a promise to scripts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// One verdict, as it is printed and read again. The fields' JSON names are a promise to scripts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Line {
+pub(in crate::cli) struct Line {
     #[serde(serialize_with = "in_microseconds")]
     pub time: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,7 +109,7 @@ impl Line {
     }
 
     /// One object.
-    pub(super) fn json(&self) -> String {
+    pub(in crate::cli) fn json(&self) -> String {
         // Nothing in it is a map with other keys than text, or can fail by itself.
         let mut text = serde_json::to_string(self).unwrap_or_default();
         text.push('\n');

@@ -64,6 +64,18 @@ pub(super) fn protocol_name(protocol: u8) -> String {
     }
 }
 
+/// The number of a protocol by what [`protocol_name`] calls it.
+pub(in crate::cli) fn protocol_number(name: &str) -> Option<u8> {
+    match name {
+        "tcp" => Some(TCP),
+        "udp" => Some(UDP),
+        "sctp" => Some(SCTP),
+        "icmp" => Some(ICMP),
+        "icmpv6" => Some(ICMPV6),
+        other => other.strip_prefix("proto/")?.parse().ok(),
+    }
+}
+
 /// RFC 791, section 3.1.
 fn ipv4(bytes: &[u8]) -> Option<Packet> {
     let header: &[u8; 20] = bytes.first_chunk()?;
@@ -287,6 +299,16 @@ mod tests {
             let ethertype = if version == 0x60 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
             let least = if version == 0x60 { 40 } else { 20 };
             prop_assert_eq!(parse(ethertype, &bytes).is_some(), bytes.len() >= least);
+        }
+    }
+
+    #[test]
+    fn every_protocol_is_found_again_by_its_name() {
+        for number in 0..=u8::MAX {
+            assert_eq!(protocol_number(&protocol_name(number)), Some(number));
+        }
+        for name in ["", "gre", "proto/256", "proto/", "proto/-1", "47"] {
+            assert_eq!(protocol_number(name), None, "{name}");
         }
     }
 

@@ -102,7 +102,7 @@ pub(super) mod tests {
     use crate::attachment::LAYOUT;
     use crate::plan::AttachmentPlan;
     use crate::policy::effective::{DefaultAction, Facts};
-    use crate::policy::stored::StoredPolicy;
+    use crate::policy::stored::{StoredPolicy, StoredTier};
     use crate::state::attachment_id;
 
     /// Writes the record of namespace `shop`'s pod.
@@ -112,6 +112,18 @@ pub(super) mod tests {
         veth_index: u32,
         addresses: &[&str],
         egress: &[&str],
+    ) {
+        attach_with(state, pod, veth_index, addresses, egress, Vec::new());
+    }
+
+    /// The same, with rules.
+    pub(in crate::cli::logs) fn attach_with(
+        state: &Path,
+        pod: &str,
+        veth_index: u32,
+        addresses: &[&str],
+        egress: &[&str],
+        tiers: Vec<StoredTier>,
     ) {
         let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
         let id = attachment_id("net", pod, "eth0");
@@ -138,7 +150,7 @@ pub(super) mod tests {
                 egress: parse(egress),
             },
             policy: StoredPolicy {
-                tiers: Vec::new(),
+                tiers,
                 default_action: DefaultAction::Allow,
                 default_audit: false,
                 facts: Facts::default(),

@@ -1,0 +1,146 @@
+//! Reads what `egress-cni logs -o json` printed: from files, or live from stdin.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use super::logs::Line;
+
+/// A file that can't be opened or read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {}: {source}", path.display())]
+pub(super) struct ReadError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Lines that are no log lines.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Skipped {
+    pub count: u64,
+    /// Where the first one is, such as `line 3 of pods.log`.
+    pub first: Option<String>,
+}
+
+impl Skipped {
+    /// Tells on stderr, if there are any.
+    pub(super) fn tell(&self) {
+        if let Some(first) = &self.first {
+            // The result matters more than this: it may fail.
+            let _ = writeln!(
+                io::stderr(),
+                "egress-cni: left out what is no line of `egress-cni logs -o json`: {}, the first is {first}",
+                how_many(self.count, "line")
+            );
+        }
+    }
+}
+
+/// `1 line`, `2 lines`.
+pub(super) fn how_many(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+/// Shows every log line of the files to `see`, one file after the other; `-` is stdin.
+pub(super) fn read(files: &[PathBuf], mut see: impl FnMut(Line)) -> Result<Skipped, ReadError> {
+    let mut skipped = Skipped::default();
+    for path in files {
+        let failed = |source| ReadError {
+            path: path.clone(),
+            source,
+        };
+        if path == Path::new("-") {
+            read_from(io::stdin().lock(), "stdin", &mut skipped, &mut see).map_err(failed)?;
+        } else {
+            let file = BufReader::new(File::open(path).map_err(failed)?);
+            let name = path.display().to_string();
+            read_from(file, &name, &mut skipped, &mut see).map_err(failed)?;
+        }
+    }
+    Ok(skipped)
+}
+
+fn read_from(
+    mut from: impl BufRead,
+    name: &str,
+    skipped: &mut Skipped,
+    see: &mut impl FnMut(Line),
+) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    let mut number: u64 = 0;
+    loop {
+        bytes.clear();
+        if from.read_until(b'\n', &mut bytes)? == 0 {
+            return Ok(());
+        }
+        number += 1;
+        if bytes.trim_ascii().is_empty() {
+            continue;
+        }
+        match serde_json::from_slice(&bytes) {
+            Ok(line) => see(line),
+            Err(_) => {
+                skipped.count += 1;
+                skipped
+                    .first
+                    .get_or_insert_with(|| format!("line {number} of {name}"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = concat!(
+        r#"{"time":"2026-01-02T03:04:05.060000Z","namespace":"shop","pod":"web-1","#,
+        r#""verdict":"deny","rule":"pod:erp","protocol":"tcp","#,
+        r#""source":"10.244.0.5","sourcePort":40000,"#,
+        r#""destination":"203.0.113.9","destinationPort":443,"#,
+        r#""interface":"lo","egressIP":"203.0.113.10"}"#,
+    );
+
+    fn read_text(text: &[u8]) -> (Vec<Line>, Skipped) {
+        let (mut lines, mut skipped) = (Vec::new(), Skipped::default());
+        read_from(text, "test", &mut skipped, &mut |line| lines.push(line)).unwrap();
+        (lines, skipped)
+    }
+
+    #[test]
+    fn a_line_is_read_as_it_was_printed() {
+        let (lines, skipped) = read_text(LINE.as_bytes());
+        assert_eq!(lines[0].json().trim_end(), LINE);
+        assert_eq!(skipped, Skipped::default());
+    }
+
+    #[test]
+    fn what_is_no_line_is_counted_and_what_is_new_is_passed_over() {
+        let newer = LINE.replace('{', r#"{"new":[1],"#);
+        let text = [
+            newer.as_bytes(),
+            b"",
+            b"\xff\xfe",
+            b"{}",
+            LINE.as_bytes(),
+            b"2026-01-02 text",
+            &LINE.as_bytes()[..50],
+        ]
+        .join(&b'\n');
+        let (lines, skipped) = read_text(&text);
+        assert_eq!(lines.len(), 2);
+        assert_eq!(skipped.count, 4);
+        assert_eq!(skipped.first.as_deref(), Some("line 3 of test"));
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = read(&["/nonexistent/pods.log".into()], |_| {}).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("cannot read /nonexistent/pods.log: "),
+            "{text}"
+        );
+    }
+}

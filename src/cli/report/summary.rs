@@ -1,0 +1,176 @@
+//! What the log lines come to.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
+use crate::cli::logs::{Line, Verdict};
+
+/// What became of packets, for the eye.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Allowed,
+    /// In audit mode: it went, but a rule would have stopped it.
+    Audited,
+    Denied,
+}
+
+impl Fate {
+    pub(super) const ALL: [Fate; 3] = [Fate::Allowed, Fate::Audited, Fate::Denied];
+
+    /// None: a `pass`, after which another rule decided.
+    fn of(verdict: Verdict) -> Option<Fate> {
+        match verdict {
+            Verdict::Allow => Some(Fate::Allowed),
+            Verdict::Deny | Verdict::Reject => Some(Fate::Denied),
+            Verdict::WouldDeny | Verdict::WouldReject => Some(Fate::Audited),
+            Verdict::Pass => None,
+        }
+    }
+
+    /// Its heading, and what it is called in style sheets.
+    pub(super) fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Fate::Allowed => ("allowed", "allowed"),
+            Fate::Audited => ("would be denied", "audited"),
+            Fate::Denied => ("denied", "denied"),
+        }
+    }
+}
+
+/// Log lines by what became of the packets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts([u64; 3]);
+
+impl Counts {
+    pub(super) fn add(&mut self, fate: Fate) {
+        self.0[fate as usize] += 1;
+    }
+
+    pub(super) fn join(&mut self, other: &Counts) {
+        for (own, others) in self.0.iter_mut().zip(other.0) {
+            *own += others;
+        }
+    }
+
+    pub(super) fn of(&self, fate: Fate) -> u64 {
+        self.0[fate as usize]
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// What was stopped, or would have been.
+    pub(super) fn stopped(&self) -> u64 {
+        self.of(Fate::Denied) + self.of(Fate::Audited)
+    }
+}
+
+/// An address and what was asked for there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Destination {
+    pub address: IpAddr,
+    /// `443/tcp`, `icmp/8`, `proto/47`; empty if it is not known.
+    pub service: String,
+}
+
+impl Destination {
+    fn of(line: &Line) -> Destination {
+        let protocol = line.protocol.clone().unwrap_or_default();
+        let service = match (line.destination_port, line.icmp_type) {
+            (Some(port), _) => format!("{port}/{protocol}"),
+            (None, Some(kind)) => format!("{protocol}/{kind}"),
+            (None, None) => protocol,
+        };
+        Destination {
+            address: line.destination,
+            service,
+        }
+    }
+}
+
+/// One pod and one destination.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Talk {
+    pub counts: Counts,
+    pub last: Timestamp,
+}
+
+/// What happened to a destination that was stopped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Stopped {
+    pub counts: Counts,
+    pub pods: BTreeSet<String>,
+    pub rules: BTreeSet<String>,
+}
+
+/// Everything about the lines that the page shows.
+#[derive(Debug, Default)]
+pub(super) struct Summary {
+    pub lines: u64,
+    /// Lines that were none.
+    pub skipped: u64,
+    /// Lines of rules that passed the packet on.
+    pub passed_on: u64,
+    pub counts: Counts,
+    /// By pod, as `namespace/pod`, or the source's address.
+    pub talks: BTreeMap<(String, Destination), Talk>,
+    pub stopped: BTreeMap<Destination, Stopped>,
+    /// By second.
+    pub times: BTreeMap<i64, Counts>,
+    /// Namespace, pod and rule of every line.
+    pub matched: HashSet<(Option<String>, Option<String>, String)>,
+    pub first: Option<Timestamp>,
+    pub last: Option<Timestamp>,
+}
+
+impl Summary {
+    pub(super) fn add(&mut self, line: &Line) {
+        self.lines += 1;
+        self.first = Some(self.first.map_or(line.time, |first| first.min(line.time)));
+        self.last = Some(self.last.map_or(line.time, |last| last.max(line.time)));
+        self.matched
+            .insert((line.namespace.clone(), line.pod.clone(), line.rule.clone()));
+        let Some(fate) = Fate::of(line.verdict) else {
+            self.passed_on += 1;
+            return;
+        };
+        self.counts.add(fate);
+        let second = self.times.entry(line.time.as_second()).or_default();
+        second.add(fate);
+        let pod = match (&line.namespace, &line.pod) {
+            (Some(namespace), Some(pod)) => format!("{namespace}/{pod}"),
+            _ => line.source.to_string(),
+        };
+        let destination = Destination::of(line);
+        if fate != Fate::Allowed {
+            let stopped = self.stopped.entry(destination.clone()).or_default();
+            stopped.counts.add(fate);
+            stopped.pods.insert(pod.clone());
+            stopped.rules.insert(line.rule.clone());
+        }
+        let talk = self
+            .talks
+            .entry((pod, destination))
+            .or_insert_with(|| Talk {
+                counts: Counts::default(),
+                last: line.time,
+            });
+        talk.counts.add(fate);
+        talk.last = talk.last.max(line.time);
+    }
+
+    /// How many pods are seen.
+    pub(super) fn pods(&self) -> usize {
+        let pods: HashSet<&str> = self.talks.keys().map(|(pod, _)| pod.as_str()).collect();
+        pods.len()
+    }
+
+    /// How many addresses are seen.
+    pub(super) fn addresses(&self) -> usize {
+        let all: HashSet<IpAddr> = self.talks.keys().map(|(_, to)| to.address).collect();
+        all.len()
+    }
+}

@@ -1,0 +1,162 @@
+//! `egress-cni suggest`: from what was logged as stopped to the rules that would allow it.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+
+use super::log_files::{self, how_many};
+use super::logs::{Line, Verdict};
+use super::output;
+
+mod flow;
+mod groups;
+mod print;
+mod rules;
+mod targets;
+#[cfg(test)]
+mod tests;
+
+use groups::{Groups, Owner};
+use print::Group;
+
+/// Suggest rules that allow what was logged as denied.
+///
+/// In audit mode nothing is stopped, and what would have been is logged. So, to make a policy:
+///
+///   egress-cni logs -o json --for 3600 > shop.log
+///   egress-cni suggest --namespace shop shop.log
+///
+/// or at once:
+///
+///   egress-cni logs -o json --for 60 | egress-cni suggest -
+///
+/// The rules allow exactly what was logged, but for ICMP codes: addresses are joined into networks
+/// and ranges that hold no others. --generalise N widens them to the smallest network that holds N
+/// or more of the addresses, but never beyond /16 or, for IPv6, /32. Above each rule stands how often
+/// it was logged, which is less often than it was needed: a rule logs 10 packets a second. Read them
+/// before you use them: a log shows what pods did, not what they should do.
+///
+/// Lines that are no JSON of `egress-cni logs` are counted and left out.
+///
+/// YAML: manifests that have only the annotation, egress-cni.dev/default-rules of a Namespace or
+/// egress-cni.dev/rules of a Pod, to be merged into your own.
+/// JSON: a list of namespace, pod, rules; of a rule: rule, count, last, pods, enforcedBy (rules that
+/// stop it whatever a pod's or a default rule says).
+///
+/// Exit status: 0 there are suggestions; 1 there are none, or something failed; 2 wrong usage.
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Args {
+    /// What `egress-cni logs -o json` printed; - is stdin
+    #[arg(value_name = "FILE", default_value = "-")]
+    files: Vec<PathBuf>,
+    /// Whose rules
+    #[arg(long, value_enum, value_name = "OWNER", default_value_t = By::Namespace)]
+    by: By,
+    /// Only pods of this namespace
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
+    /// Only pods of this name
+    #[arg(long, value_name = "NAME")]
+    pod: Option<String>,
+    /// Only what was logged with these verdicts, separated by commas
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_values_t = [Verdict::Deny, Verdict::Reject, Verdict::WouldDeny, Verdict::WouldReject]
+    )]
+    verdict: Vec<Verdict>,
+    /// Widen to the smallest network that holds at least N of the addresses
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    generalise: Option<u32>,
+    /// What to print
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
+    output: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum By {
+    Pod,
+    Namespace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Rules, one a line
+    Text,
+    /// Annotations
+    Yaml,
+    Json,
+}
+
+impl Args {
+    fn wants(&self, line: &Line) -> bool {
+        let is =
+            |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+        is(&self.namespace, &line.namespace)
+            && is(&self.pod, &line.pod)
+            && self.verdict.contains(&line.verdict)
+    }
+}
+
+/// Runs the command.
+pub(super) fn main(args: &Args) -> ExitCode {
+    output::run(|out| {
+        let mut groups = Groups::default();
+        let skipped = log_files::read(&args.files, |line| {
+            if args.wants(&line) {
+                groups.add(&line, args.by == By::Pod);
+            }
+        })?;
+        skipped.tell();
+        let suggested = suggest(&groups, args);
+        tell_left_out(&groups, &suggested, args);
+        let text = match args.output {
+            Format::Text => print::text(&suggested),
+            Format::Yaml => print::yaml(&suggested),
+            Format::Json => print::json(&suggested)?,
+        };
+        out.write_all(text.as_bytes())?;
+        if suggested.is_empty() {
+            tell("nothing to suggest: no such verdict was logged");
+            return Ok(ExitCode::FAILURE);
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn suggest(groups: &Groups, args: &Args) -> Vec<Group> {
+    let generalise = args
+        .generalise
+        .and_then(|least| usize::try_from(least).ok());
+    groups
+        .owners
+        .iter()
+        .map(|(owner, flows)| Group {
+            owner: owner.clone(),
+            rules: rules::rules(flows, generalise),
+        })
+        .collect()
+}
+
+/// Says what the result does not show.
+fn tell_left_out(groups: &Groups, suggested: &[Group], args: &Args) {
+    if groups.too_little > 0 {
+        tell(&format!(
+            "left out {} without a protocol, port or type that a rule could name (fragments, port 0)",
+            how_many(groups.too_little, "line")
+        ));
+    }
+    let unnamed = suggested.iter().any(|group| group.owner == Owner::Unknown);
+    if unnamed && args.output == Format::Yaml {
+        tell("left out pods that the log does not name: see them with -o text");
+    }
+}
+
+/// To stderr. The result matters more: this may fail.
+fn tell(message: &str) {
+    let _ = writeln!(io::stderr(), "egress-cni: {message}");
+}

@@ -1,0 +1,163 @@
+//! Prints suggestions: as rule text, as annotations, as JSON.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::groups::Owner;
+use super::rules::Suggestion;
+use crate::cli::log_files::how_many;
+use crate::source::annotation::{DEFAULT_RULES, RULES};
+
+/// The rules of one owner.
+pub(super) struct Group {
+    pub owner: Owner,
+    pub rules: Vec<Suggestion>,
+}
+
+/// Rule text, ready to be put into an annotation or the policy file.
+pub(super) fn text(groups: &[Group]) -> String {
+    let blocks: Vec<String> = groups
+        .iter()
+        .map(|group| format!("# {}\n{}", title(&group.owner), rule_text(group)))
+        .collect();
+    blocks.join("\n")
+}
+
+fn title(owner: &Owner) -> String {
+    match owner {
+        Owner::Namespace(namespace) => format!("namespace {}", shown(namespace)),
+        Owner::Pod { namespace, pod } => format!("pod {}/{}", shown(namespace), shown(pod)),
+        Owner::Unknown => "pods that the log does not name".to_owned(),
+    }
+}
+
+/// The rules, each below a comment with how often it was needed.
+fn rule_text(group: &Group) -> String {
+    let mut text = String::new();
+    for suggestion in &group.rules {
+        let seen = &suggestion.seen;
+        let mut comment = format!("logged {}", how_many(seen.count, "time"));
+        // Writing to a String can't fail.
+        if matches!(group.owner, Owner::Namespace(_)) && !seen.pods.is_empty() {
+            let _ = write!(comment, " by {}", how_many(seen.pods.len() as u64, "pod"));
+        }
+        let _ = write!(comment, ", last {:.0}", seen.last);
+        if !seen.enforced_by.is_empty() {
+            let by: Vec<String> = seen.enforced_by.iter().map(|rule| shown(rule)).collect();
+            let _ = write!(
+                comment,
+                "; stopped by {}: only an enforced rule before it can allow this",
+                by.join(", ")
+            );
+        }
+        let _ = write!(text, "# {comment}\n{}\n", suggestion.rule);
+    }
+    text
+}
+
+/// A name out of a log, of which nothing may end the comment or reach the terminal as a command.
+fn shown(name: &str) -> String {
+    name.chars()
+        .map(|c| if c.is_ascii_graphic() { c } else { '?' })
+        .collect()
+}
+
+/// Manifests with the rules as annotations, to be merged into the real ones. Who is not named can't
+/// be annotated.
+pub(super) fn yaml(groups: &[Group]) -> String {
+    let documents: Vec<String> = groups.iter().filter_map(document).collect();
+    documents.join("---\n")
+}
+
+fn document(group: &Group) -> Option<String> {
+    let (kind, metadata, key) = match &group.owner {
+        Owner::Namespace(name) => (
+            "Namespace",
+            format!("name: {}", quoted(name)),
+            DEFAULT_RULES,
+        ),
+        Owner::Pod { namespace, pod } => (
+            "Pod",
+            format!("name: {}\n  namespace: {}", quoted(pod), quoted(namespace)),
+            RULES,
+        ),
+        Owner::Unknown => return None,
+    };
+    let mut text = format!(
+        "apiVersion: v1\nkind: {kind}\nmetadata:\n  {metadata}\n  annotations:\n    {key}: |\n"
+    );
+    for line in rule_text(group).lines() {
+        let _ = writeln!(text, "      {line}");
+    }
+    Some(text)
+}
+
+/// A YAML 1.2 double-quoted scalar: a name such as `true` or `1e3` stays text.
+fn quoted(name: &str) -> String {
+    let mut text = String::from('"');
+    for c in name.chars() {
+        if c.is_ascii_graphic() && c != '"' && c != '\\' {
+            text.push(c);
+        } else {
+            // Writing to a String can't fail.
+            let _ = write!(text, "\\U{:08X}", u32::from(c));
+        }
+    }
+    text.push('"');
+    text
+}
+
+/// A group in JSON.
+#[derive(Serialize)]
+struct JsonGroup<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod: Option<&'a str>,
+    rules: Vec<JsonRule<'a>>,
+}
+
+/// A rule in JSON.
+#[derive(Serialize)]
+struct JsonRule<'a> {
+    rule: &'a str,
+    count: u64,
+    last: String,
+    pods: Vec<&'a str>,
+    #[serde(rename = "enforcedBy", skip_serializing_if = "Vec::is_empty")]
+    enforced_by: Vec<&'a str>,
+}
+
+/// A list of groups, on one line.
+pub(super) fn json(groups: &[Group]) -> Result<String, serde_json::Error> {
+    let groups: Vec<JsonGroup> = groups.iter().map(json_group).collect();
+    let mut text = serde_json::to_string(&groups)?;
+    text.push('\n');
+    Ok(text)
+}
+
+fn json_group(group: &Group) -> JsonGroup<'_> {
+    let (namespace, pod) = match &group.owner {
+        Owner::Namespace(namespace) => (Some(namespace.as_str()), None),
+        Owner::Pod { namespace, pod } => (Some(namespace.as_str()), Some(pod.as_str())),
+        Owner::Unknown => (None, None),
+    };
+    let rules = group.rules.iter().map(|suggestion| JsonRule {
+        rule: &suggestion.rule,
+        count: suggestion.seen.count,
+        last: format!("{:.6}", suggestion.seen.last),
+        pods: suggestion.seen.pods.iter().map(String::as_str).collect(),
+        enforced_by: suggestion
+            .seen
+            .enforced_by
+            .iter()
+            .map(String::as_str)
+            .collect(),
+    });
+    JsonGroup {
+        namespace,
+        pod,
+        rules: rules.collect(),
+    }
+}
