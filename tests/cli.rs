@@ -375,7 +375,17 @@ fn completions_and_manual_pages_are_made() {
         .collect();
     pages.sort();
     assert!(pages.contains(&"egress-cni.1".to_owned()));
-    for subcommand in ["explain", "lint", "logs", "completions", "man"] {
+    for subcommand in [
+        "show",
+        "explain",
+        "lint",
+        "logs",
+        "capture",
+        "suggest",
+        "report",
+        "completions",
+        "man",
+    ] {
         assert!(script.contains(subcommand), "{subcommand}");
         let page = std::fs::read_to_string(dir.path().join(format!("egress-cni-{subcommand}.1")));
         assert!(

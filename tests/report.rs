@@ -1,6 +1,6 @@
 //! `suggest` and `report` as an operator runs them, and the page in a real browser.
 //!
-//! The browser's test needs `chromium` in the path: `cargo test --test report -- --ignored`.
+//! The browser is Debian's `chromium`, in the path.
 
 #![allow(clippy::unwrap_used)] // in tests
 
@@ -115,7 +115,6 @@ fn overflow(dir: &Path, frame: u32) -> String {
 }
 
 #[test]
-#[ignore = "needs chromium"]
 fn the_page_fits_every_screen() {
     let dir = tempfile::tempdir().unwrap();
     let page = dir.path().join("report.html");

@@ -14,7 +14,7 @@ need iproute2=ip iptables=iptables nftables=nft conntrack=conntrack strace=strac
   python3=/usr/bin/python3 python3-scapy=/usr/lib/python3/dist-packages/scapy procps=sysctl \
   util-linux=unshare gcc=cc libc6-dev=/usr/include/stdlib.h kmod=modprobe \
   ca-certificates=/etc/ssl/certs/ca-certificates.crt \
-  qemu-system-x86=qemu-system-x86_64 busybox-static=busybox cpio=cpio || exit 1
+  chromium=chromium qemu-system-x86=qemu-system-x86_64 busybox-static=busybox cpio=cpio || exit 1
 need_cni_plugins || exit 1
 need_rust
 if [ ! -d /proc/sys/net/bridge ]; then
