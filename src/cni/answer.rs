@@ -17,6 +17,7 @@ use tracing::Span;
 use super::DEADLINE;
 use super::error::CniError;
 use super::version::CniVersion;
+use crate::nft;
 
 /// What goes to stdout, and with which exit status.
 #[derive(Debug, PartialEq, Eq)]
@@ -132,8 +133,18 @@ pub fn answer(
     }
 }
 
+/// How much longer a call may take whose transaction the kernel is at work on: see
+/// [`nft::in_transaction`]. Stopped there, it would leave a whole attachment behind a failed ADD.
+const TRANSACTION: Duration = Duration::from_secs(30);
+
 fn watch(gate: &Arc<Gate>, deadline: Instant) {
     thread::sleep(deadline.saturating_duration_since(Instant::now()));
+    if nft::in_transaction() {
+        while nft::in_transaction() && deadline.elapsed() < TRANSACTION {
+            thread::sleep(Duration::from_millis(50));
+        }
+        thread::sleep(GRACE); // what is left to do after it takes milliseconds
+    }
     if gate.take() {
         let gate = Arc::clone(gate);
         // In a thread of its own, for stdout may block. If it can't be started, silence remains.

@@ -22,5 +22,5 @@ pub use object::{
     ChainKind, DataType, Element, Hook, HookPoint, KeyType, Op, Set, TABLE, Table, text,
 };
 pub use read::ChainState;
-pub use socket::{Error, Nft};
+pub use socket::{Error, Nft, in_transaction};
 pub use statement::{Rule, Statement, Verdict};

@@ -4,6 +4,7 @@
 //! answers are there when the call returns, and nothing ever has to be waited for.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
@@ -67,6 +68,17 @@ fn hint(errno: &io::Error) -> &'static str {
     }
 }
 
+/// Whether this process has handed the kernel a transaction that is not answered yet.
+static IN_TRANSACTION: AtomicBool = AtomicBool::new(false);
+
+/// Whether the kernel is at work on a transaction of this process.
+///
+/// A node's first one makes it load the modules for each kind of expression, a `modprobe` each. That
+/// takes milliseconds, or seconds where starting a program is slow; ending the process ends none of it.
+pub fn in_transaction() -> bool {
+    IN_TRANSACTION.load(Ordering::Acquire)
+}
+
 /// A socket in the network namespace in which it was opened.
 pub struct Nft {
     socket: Socket,
@@ -105,9 +117,10 @@ impl Nft {
             setsockopt(&self.socket, sockopt::SndBufForce, &(bytes.len() * 2))
                 .map_err(|e| failed("enlarge")(e.into()))?;
         }
-        self.socket
-            .send_to(&bytes, &SocketAddr::new(0, 0), 0)
-            .map_err(failed("write to"))?;
+        IN_TRANSACTION.store(true, Ordering::Release);
+        let sent = self.socket.send_to(&bytes, &SocketAddr::new(0, 0), 0);
+        IN_TRANSACTION.store(false, Ordering::Release);
+        sent.map_err(failed("write to"))?;
         self.outcome(ops)
     }
 
