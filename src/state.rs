@@ -183,10 +183,7 @@ impl StateDir {
         id: &AttachmentId,
         record: &T,
     ) -> Result<(), StateError> {
-        let path = self.attachment_path(id);
-        let json =
-            serde_json::to_vec(record).map_err(|e| failed("encode", &path)(io::Error::other(e)))?;
-        self.write(&path, &json)
+        self.write_json(&self.attachment_path(id), record)
     }
 
     /// Reads an attachment's record; none if there is none.
@@ -252,10 +249,7 @@ impl StateDir {
 
     /// Writes who uses an egress address, in one step.
     pub fn write_egress<T: Serialize>(&self, address: IpAddr, owner: &T) -> Result<(), StateError> {
-        let path = self.egress_path(address);
-        let json =
-            serde_json::to_vec(owner).map_err(|e| failed("encode", &path)(io::Error::other(e)))?;
-        self.write(&path, &json)
+        self.write_json(&self.egress_path(address), owner)
     }
 
     /// Reads who uses an egress address; none if nobody does.
@@ -301,6 +295,12 @@ impl StateDir {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
         builder.create(dir).map_err(failed("create", dir))
+    }
+
+    fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> Result<(), StateError> {
+        let json =
+            serde_json::to_vec(value).map_err(|e| failed("encode", path)(io::Error::other(e)))?;
+        self.write(path, &json)
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StateError> {

@@ -113,5 +113,5 @@ fn same_rules(
     if nft.chain(table, chain)?.is_none() {
         return Ok(false);
     }
-    nft.rules_are(table, chain, &rules.iter().collect::<Vec<_>>())
+    nft.rules_are(table, chain, rules)
 }

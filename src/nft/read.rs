@@ -207,7 +207,7 @@ impl Nft {
     }
 
     /// Whether a chain's rules are these, in this order; counters may have counted.
-    pub fn rules_are(&mut self, table: Table, chain: &str, rules: &[&Rule]) -> Result<bool, Error> {
+    pub fn rules_are(&mut self, table: Table, chain: &str, rules: &[Rule]) -> Result<bool, Error> {
         let held = self.rules(table, chain)?;
         Ok(held.len() == rules.len()
             && held.iter().zip(rules).all(|(held, rule)| {
