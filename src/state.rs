@@ -3,6 +3,7 @@
 //! ```text
 //! attachments/ID.json   one attachment's record
 //! links/NAME            the id of the attachment that the host's interface NAME carries
+//! namespaces/NAME.json  what the Kubernetes API last said of a namespace
 //! lock, locks/NAME      empty files, locked with flock(2)
 //! ```
 //!
@@ -28,6 +29,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::cni::CniError;
+
+mod snapshots;
 
 /// What went wrong with the state directory.
 #[derive(Debug, thiserror::Error)]
