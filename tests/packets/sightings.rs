@@ -89,14 +89,12 @@ impl Sightings {
     pub fn log_line(&mut self, logged: &Logged, pod: [IpAddr; 2]) {
         let seen = bytes::read(&logged.payload);
         match seen.map(|seen| (seen.what, pod.contains(&seen.source))) {
-            Some((What::Ours(serial), true)) => match self.place(serial) {
-                Some(place) => self
-                    .logged
-                    .entry(place)
-                    .or_default()
-                    .push(logged.prefix.clone()),
-                None => {}
-            },
+            Some((What::Ours(serial), true)) => {
+                if let Some(place) = self.place(serial) {
+                    let lines = self.logged.entry(place).or_default();
+                    lines.push(logged.prefix.clone());
+                }
+            }
             _ => self.strays.push(format!("{} {seen:?}", logged.prefix)),
         }
     }
