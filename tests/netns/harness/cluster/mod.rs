@@ -6,6 +6,9 @@
 //! RBAC is on, and what `install/` has is applied, so that a token of its service account may do what it
 //! may in a cluster. There are no controllers: no Pod ever runs, no Namespace goes when it is deleted.
 
+// Each test crate has the harness, and uses its own part of it.
+#![allow(unused_imports)]
+
 mod audit;
 mod link;
 pub mod manifests;
@@ -13,11 +16,11 @@ mod objects;
 mod pki;
 
 use super::{Netns, exec};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
@@ -42,8 +45,8 @@ pub struct ApiServer {
     running: Mutex<Option<Child>>,
     links: AtomicU32,
     _etcd: Child,
-    // The last one: it waits for the end of this pipe, and then takes away what is left.
-    _janitor: ChildStdin,
+    // The last one: it waits for the end of its input, and then takes away what is left.
+    _janitor: Child,
 }
 
 impl ApiServer {
@@ -212,7 +215,7 @@ fn start(netns: &Netns, dir: &Path, name: &str, command: &mut Command) -> Child 
 
 /// A process that ends the servers when this one ends, in whatever way: what is shared by all tests is
 /// never dropped.
-fn janitor(netns: &Netns, dir: &Path) -> ChildStdin {
+fn janitor(netns: &Netns, dir: &Path) -> Child {
     let mut child = Command::new("sh")
         .args([
             "-c",
@@ -230,5 +233,5 @@ fn janitor(netns: &Netns, dir: &Path) -> ChildStdin {
     let mut first = [0];
     let mut out = child.stdout.take().expect("piped stdout");
     out.read_exact(&mut first).expect("hear of the janitor");
-    child.stdin.take().expect("piped stdin")
+    child
 }
