@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The tests' names in the document: code that begins with one of these.
-const KINDS: [&str; 6] = [
+const KINDS: [&str; 7] = [
     "netns::",
     "differential::",
+    "packets::",
     "meaning::",
     "unit::",
     "cli::",
