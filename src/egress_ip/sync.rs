@@ -70,11 +70,12 @@ impl Reconcile<'_> {
         users.retain(|(_, record)| record.plan.egress.contains(&self.address));
         let ids: Vec<AttachmentId> = users.iter().map(|(id, _)| id.clone()).collect();
         match (owner, users.first()) {
-            (None, None) => match damaged {
-                // Where it was is not known: a person has to look at the uplink.
-                Some(why) => report.note(Did::Left, what, format!("{why}; no pod uses it")),
-                None => {}
-            },
+            (None, None) => {
+                if let Some(why) = damaged {
+                    // Where it was is not known: a person has to look at the uplink.
+                    report.note(Did::Left, what, format!("{why}; no pod uses it"));
+                }
+            }
             (Some(owner), None) => {
                 let did = self.word(Did::Removed);
                 let outcome = match did {

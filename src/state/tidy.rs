@@ -157,7 +157,10 @@ mod tests {
         for path in [&file, &egress] {
             fs::write(path, "{").expect("writable");
         }
-        assert_eq!(state.unfinished().expect("readable"), [file.clone()]);
+        assert_eq!(
+            state.unfinished().expect("readable"),
+            std::slice::from_ref(&file)
+        );
         assert_eq!(state.unfinished_egress().expect("readable"), [address]);
         remove_file(&file).expect("removable");
         state.remove_unfinished_egress(address).expect("removable");
