@@ -3,7 +3,7 @@
 # The last line is `N passed, N failed`.
 #
 #   tests/run.sh              all of it
-#   tests/run.sh STEP...      only these: format clippy deny unit demo kernel
+#   tests/run.sh STEP...      only these: format clippy deny unit demo benches kernel
 #
 # The first run on a machine builds a kube-apiserver (tests/kubernetes/build.sh) beside the first steps.
 set -uo pipefail
@@ -101,6 +101,18 @@ step_unit() {
 
 step_demo() { demo "demo" install/demo.sh; }
 
+# Whether the benches work. What they find means nothing here, and nothing is asserted about it.
+step_benches() {
+  local programs
+  build
+  programs=$(mktemp -d)
+  ln -s "$BINARY" "$programs/egress-cni"
+  ln -s "$(cargo bench --locked --quiet --profile dev --bench compile --no-run --message-format=json |
+    sed -n 's/.*"executable":"\([^"]*\/compile-[^"]*\)".*/\1/p')" "$programs/compile"
+  one "benches" benches/run.sh --quick --programs "$programs" --out "$programs"
+  rm -rf "$programs"
+}
+
 # The core of the namespace tests and the demo under an older kernel.
 step_kernel() {
   local binary names
@@ -117,10 +129,10 @@ step_kernel() {
     --mount-proc /usr/bin/python3 install/demo/main.py "$BINARY" "$(cni_plugins)"
 }
 
-[ $# -gt 0 ] || set -- format clippy deny unit demo kernel
+[ $# -gt 0 ] || set -- format clippy deny unit demo benches kernel
 [[ " $* " != *" unit "* ]] || start_api_server
 for step in "$@"; do
-  declare -F "step_$step" >/dev/null || die "no step $step: format clippy deny unit demo kernel"
+  declare -F "step_$step" >/dev/null || die "no step $step: format clippy deny unit demo benches kernel"
   "step_$step"
 done
 echo "$passed passed, $failed failed"
