@@ -7,6 +7,7 @@
 #![allow(clippy::needless_range_loop)]
 
 mod api;
+mod attack;
 mod bad_input;
 mod bad_policy;
 mod check;
@@ -24,5 +25,6 @@ mod primaries;
 mod rules;
 mod self_check;
 mod spoof;
+mod sync;
 mod tool;
 mod verbs;
