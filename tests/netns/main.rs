@@ -16,6 +16,7 @@ mod egress_ip;
 mod evasion;
 mod flows;
 mod harness;
+mod install;
 mod logging;
 mod neighbours;
 mod order;
