@@ -24,5 +24,6 @@ mod primaries;
 mod rules;
 mod self_check;
 mod spoof;
+mod sync;
 mod tool;
 mod verbs;
