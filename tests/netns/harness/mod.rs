@@ -7,6 +7,7 @@
 
 pub mod bystander;
 pub mod capture;
+pub mod cluster;
 pub mod cni;
 pub mod egress;
 pub mod exec;
