@@ -14,6 +14,7 @@ mod concurrency;
 mod egress_claims;
 mod egress_ip;
 mod evasion;
+mod faults;
 mod flows;
 mod harness;
 mod install;
