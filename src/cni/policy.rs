@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::kubernetes::Limit;
 use crate::source::api::{self, Access, PodName};
-use crate::source::{self, NamespaceAnnotations, PodPolicy, PolicyFile, Snapshots, SourceError};
+use crate::source::{self, PodPolicy, PolicyFile, Snapshots, SourceError};
 use crate::state::StateDir;
 
 use super::conf::{Kubernetes, PodAnnotations, WhenUnreachable};
@@ -22,7 +22,7 @@ pub fn of_pod(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<PodPo
     // A node starts its system pods whether or not it reaches the API.
     let exempt = file.exempt_namespaces.contains(namespace);
     match &conf.kubernetes {
-        Some(kubernetes) if !exempt => from_api(call, conf, &file, kubernetes, deadline),
+        Some(kubernetes) if !exempt => from_api(call, conf, file, kubernetes, deadline),
         _ => {
             let annotations = handed_over(conf);
             if annotations.is_none() && !exempt {
@@ -30,7 +30,8 @@ pub fn of_pod(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<PodPo
                     "the runtime hands no pod annotations over: only the cluster's and the namespace's rules apply"
                 );
             }
-            resolve(&file, namespace, &file.namespace(namespace), annotations)
+            source::resolve(&file, namespace, &file.namespace(namespace), annotations)
+                .map_err(refused)
         }
     }
 }
@@ -38,15 +39,15 @@ pub fn of_pod(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<PodPo
 fn from_api(
     call: &Invocation,
     conf: &Conf,
-    file: &PolicyFile,
+    mut file: PolicyFile,
     kubernetes: &Kubernetes,
     deadline: Instant,
 ) -> Result<PodPolicy, CniError> {
     let namespace = named(call.args.namespace.as_deref(), "K8S_POD_NAMESPACE")?;
     let annotations = handed_over(conf);
     let pod = match annotations {
-        Some(_) => None,
-        None => Some(PodName {
+        Some(annotations) => api::PodAnnotations::HandedOver(annotations),
+        None => api::PodAnnotations::Of(PodName {
             name: named(call.args.name.as_deref(), "K8S_POD_NAME")?,
             uid: call.args.uid.as_deref(),
         }),
@@ -66,18 +67,10 @@ fn from_api(
             used: kubernetes.when_unreachable == WhenUnreachable::Snapshot,
         },
     };
-    let said = api::read(&access, namespace, pod).map_err(refused)?;
+    let said = api::read(&access, &file, namespace, pod).map_err(refused)?;
+    file.facts = said.facts;
     let annotations = annotations.or(said.pod.as_ref());
-    resolve(file, namespace, &said.namespace, annotations)
-}
-
-fn resolve(
-    file: &PolicyFile,
-    namespace: &str,
-    of_namespace: &NamespaceAnnotations,
-    of_pod: Option<&BTreeMap<String, String>>,
-) -> Result<PodPolicy, CniError> {
-    source::resolve(file, namespace, of_namespace, of_pod).map_err(refused)
+    source::resolve(&file, namespace, &said.namespace, annotations).map_err(refused)
 }
 
 /// The pod's annotations, if the runtime gives them.

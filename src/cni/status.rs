@@ -6,16 +6,19 @@ use std::time::Instant;
 
 use crate::kubernetes;
 use crate::nft::{Nft, Table};
-use crate::source::PolicyFile;
+use crate::source::{PolicyFile, SourceError};
 
 use super::{CniError, Conf, Invocation};
 
 /// # Errors
 /// Code 50: the policy file or the kubeconfig can't be used, or the kernel does not let us at nf_tables.
 pub fn status(_: &Invocation, conf: &Conf, _: Instant) -> Result<(), CniError> {
-    PolicyFile::load(&conf.policy_file).map_err(|e| CniError::not_available(e.to_string()))?;
-    if let Some(api) = &conf.kubernetes {
-        kubernetes::check(&api.kubeconfig).map_err(|e| CniError::not_available(e.to_string()))?;
+    let unusable = |e: SourceError| CniError::not_available(e.to_string());
+    let file = PolicyFile::load(&conf.policy_file).map_err(unusable)?;
+    match &conf.kubernetes {
+        Some(api) => kubernetes::check(&api.kubeconfig)
+            .map_err(|e| CniError::not_available(e.to_string()))?,
+        None => file.check_names().map_err(unusable)?,
     }
     let refused = |e: crate::nft::Error| CniError::not_available(e.to_string());
     let mut nft = Nft::open().map_err(refused)?;

@@ -133,6 +133,7 @@ fn facts() -> Facts {
             .filter_map(|net| net.parse().ok())
             .collect(),
         dns: vec![IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10))],
+        ..Facts::default()
     }
 }
 

@@ -1,5 +1,6 @@
 //! When a rule matches, as lists of tests that nf_tables can make.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use crate::nft::{Element, Family, Field, KeyType, Match, Test, Value};
@@ -47,8 +48,13 @@ pub fn of_rule(rule: &Rule, facts: &Facts) -> Vec<Condition> {
     let ports = port_tests(&rule.ports);
     let mut conditions = Vec::new();
     for piece in reach::of_rule(rule, facts) {
-        match piece.dns {
-            Some(true) => dns(&piece, facts, &dns_transports(&rule.ports), &mut conditions),
+        match (piece.dns, &piece.asked) {
+            (Some(true), _) => dns(&piece, facts, &dns_transports(&rule.ports), &mut conditions),
+            (_, Some(services)) => {
+                for port in &ports {
+                    asked(&piece, services, port, &mut conditions);
+                }
+            }
             _ => {
                 for port in &ports {
                     plain(&piece, port, &mut conditions);
@@ -76,6 +82,7 @@ pub fn of_dns(facts: &Facts) -> Vec<Condition> {
         v6: Ranges::all(Family::V6),
         local: None,
         dns: Some(true),
+        asked: None,
     };
     let mut conditions = Vec::new();
     dns(
@@ -227,25 +234,7 @@ fn port_checks(condition: &mut Condition, port: &PortTest) {
             condition.push(Field::L4proto, Test::Is(Value::Protocol(*number)));
         }
         PortTest::Ports(transport, ranges) => {
-            let field = dport(*transport);
-            match &ranges[..] {
-                [one] if one.start() == one.end() => {
-                    condition.push(field, Test::Is(Value::U16(*one.start())));
-                }
-                [one] => condition.push(
-                    field,
-                    Test::Between(Value::U16(*one.start()), Value::U16(*one.end())),
-                ),
-                several => {
-                    let ends = several
-                        .iter()
-                        .map(|r| (Value::U16(*r.start()), Value::U16(*r.end())))
-                        .collect();
-                    condition
-                        .tests
-                        .push(Check::Ranges(field, KeyType::Service, ends));
-                }
-            }
+            port_ranges(condition, dport(*transport), ranges);
         }
         PortTest::Icmp(kind, code) => {
             icmp(condition, 1, Field::IcmpType, *kind, Field::IcmpCode, *code);
@@ -259,6 +248,27 @@ fn port_checks(condition: &mut Condition, port: &PortTest) {
                 Field::Icmpv6Code,
                 *code,
             );
+        }
+    }
+}
+
+fn port_ranges(condition: &mut Condition, field: Field, ranges: &[RangeInclusive<u16>]) {
+    match ranges {
+        [one] if one.start() == one.end() => {
+            condition.push(field, Test::Is(Value::U16(*one.start())));
+        }
+        [one] => condition.push(
+            field,
+            Test::Between(Value::U16(*one.start()), Value::U16(*one.end())),
+        ),
+        several => {
+            let ends = several
+                .iter()
+                .map(|r| (Value::U16(*r.start()), Value::U16(*r.end())))
+                .collect();
+            condition
+                .tests
+                .push(Check::Ranges(field, KeyType::Service, ends));
         }
     }
 }
@@ -325,6 +335,39 @@ fn dns(piece: &Reach, facts: &Facts, transports: &[Transport], conditions: &mut 
             condition.local(piece.local);
             conditions.push(condition);
         }
+    }
+}
+
+/// To a Service: where the pod sent the packet, and to which port, by conntrack's original direction.
+fn asked(piece: &Reach, services: &[IpAddr], port: &PortTest, conditions: &mut Vec<Condition>) {
+    for family in [Family::V4, Family::V6] {
+        let services = Ranges::of_addresses(family, services);
+        let ranges = piece.ranges(family);
+        let other_family = port.family().is_some_and(|only| only != family);
+        if services.is_none() || ranges.is_none() || other_family {
+            continue;
+        }
+        let mut condition = Condition::of(piece);
+        condition.addresses(daddr(family), ranges);
+        let transport = match port {
+            PortTest::Ports(transport, _) => Some(*transport),
+            _ => None,
+        };
+        if let Some(transport) = transport {
+            condition.push(
+                Field::L4proto,
+                Test::Is(Value::Protocol(transport.protocol())),
+            );
+        }
+        condition.addresses(original_daddr(family), &services);
+        match port {
+            PortTest::Ports(_, ranges) => {
+                port_ranges(&mut condition, Field::CtOriginalDport, ranges);
+            }
+            other => port_checks(&mut condition, other),
+        }
+        condition.local(piece.local);
+        conditions.push(condition);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Where a rule reaches: its targets less its exceptions, as disjoint conditions that nf_tables
 //! can check. All set arithmetic happens here, so that a rule in the kernel never has to.
 
+use std::net::IpAddr;
+
 use crate::nft::Family;
 use crate::policy::class;
 use crate::policy::effective::Facts;
@@ -17,6 +19,9 @@ pub struct Reach {
     pub local: Option<bool>,
     /// Whether the packet goes to clusterDNS on port 53, as asked or as translated.
     pub dns: Option<bool>,
+    /// The pod sent it to one of these, whatever that was translated to; `None`: does not matter.
+    /// No target of an `except` has it, so that nothing has to be taken away from it.
+    pub asked: Option<Vec<IpAddr>>,
 }
 
 impl Reach {
@@ -26,6 +31,7 @@ impl Reach {
             v6: Ranges::all(Family::V6),
             local: None,
             dns: None,
+            asked: None,
         }
     }
 
@@ -39,7 +45,7 @@ impl Reach {
 
     /// Whether they can differ in their addresses only.
     fn is_like(&self, other: &Self) -> bool {
-        (self.local, self.dns) == (other.local, other.dns)
+        (self.local, self.dns, &self.asked) == (other.local, other.dns, &other.asked)
     }
 
     fn is_nowhere(&self) -> bool {
@@ -140,6 +146,13 @@ fn of_target(target: &Target, facts: &Facts) -> Reach {
             dns: Some(true),
             ..Reach::everywhere()
         },
+        Target::ApiServer => {
+            Reach::addresses(|family| Ranges::of_addresses(family, &facts.api_server))
+        }
+        Target::Service(service) => Reach {
+            asked: Some(facts.service(service).to_vec()),
+            ..Reach::everywhere()
+        },
         Target::Private => Reach {
             local: Some(false),
             ..Reach::addresses(|family| {
@@ -214,8 +227,15 @@ mod tests {
             prop_oneof![3 => some, 1 => Just(Ranges::all(family))]
         };
         let maybe = || any::<Option<bool>>();
-        (ranges(Family::V4), ranges(Family::V6), maybe(), maybe())
-            .prop_map(|(v4, v6, local, dns)| Reach { v4, v6, local, dns })
+        (ranges(Family::V4), ranges(Family::V6), maybe(), maybe()).prop_map(
+            |(v4, v6, local, dns)| Reach {
+                v4,
+                v6,
+                local,
+                dns,
+                asked: None,
+            },
+        )
     }
 
     proptest! {
@@ -240,6 +260,7 @@ mod tests {
         let facts = Facts {
             cluster: vec!["10.244.0.0/16".parse().expect("a network")],
             dns: vec!["10.96.0.10".parse().expect("an address")],
+            ..Facts::default()
         };
         of_rule(&rule, &facts)
     }

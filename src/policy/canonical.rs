@@ -106,6 +106,8 @@ impl Display for Target {
             Target::Node => f.write_str("node"),
             Target::Metadata => f.write_str("metadata"),
             Target::Dns => f.write_str("dns"),
+            Target::ApiServer => f.write_str("apiserver"),
+            Target::Service(service) => write!(f, "svc/{service}"),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! All that applies to one pod: the tiers in order, each rule with the place it comes from.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::fault::{Collector, Complaint, Faults};
+use super::fault::{Collector, Complaint, Faults, quoted};
 use super::grammar::{self, lexer};
 use super::rule::Rule;
 
@@ -84,13 +85,27 @@ pub struct TierRules {
     pub audit: bool,
 }
 
-/// What the keywords `cluster` and `dns` stand for.
+/// What names in rules stand for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Facts {
     /// The policy file's `clusterCIDRs`: pods and Services.
     pub cluster: Vec<IpNet>,
-    /// The policy file's `clusterDNS`.
+    /// The policy file's `clusterDNS`, or what the API says of it.
     pub dns: Vec<IpAddr>,
+    /// The addresses behind `apiserver`, from the API: of the Service and of its endpoints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub api_server: Vec<IpAddr>,
+    /// The addresses of the Services that are named, from the API: `shop/web` stands for these.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub services: BTreeMap<String, Vec<IpAddr>>,
+}
+
+impl Facts {
+    /// What a Service's name stands for; empty if that is not known.
+    pub fn service(&self, name: &str) -> &[IpAddr] {
+        self.services.get(name).map_or(&[], Vec::as_slice)
+    }
 }
 
 /// The policy of one pod, ready to be compiled or asked.
@@ -102,7 +117,7 @@ pub struct Effective {
     pub default_action: DefaultAction,
     /// The default action, too, is only logged and counted.
     pub default_audit: bool,
-    /// What the keywords `cluster` and `dns` stand for.
+    /// What names in rules stand for.
     pub facts: Facts,
 }
 
@@ -126,7 +141,7 @@ impl Effective {
     /// Puts the tiers in their order and leaves out those without rules.
     ///
     /// # Errors
-    /// A rule names `cluster` or `dns`, and nothing is known of it: a deny of nothing would be an open door.
+    /// A rule has a name of which nothing is known: a deny of nothing would be an open door.
     pub fn new(
         mut tiers: Vec<TierRules>,
         default_action: DefaultAction,
@@ -137,7 +152,7 @@ impl Effective {
         tiers.sort_by_key(|tier| tier.tier);
         let mut faults = Collector::default();
         for tier in &tiers {
-            note_unknown_keywords(&mut faults, &tier.source, &tier.text, &facts);
+            note_unknown_names(&mut faults, &tier.source, &tier.text, &facts, Api::Asked);
         }
         faults.finish(Effective {
             tiers,
@@ -148,22 +163,51 @@ impl Effective {
     }
 }
 
-/// Looks for keywords that stand for nothing. The text is known to be valid: there, these words can only be targets.
-fn note_unknown_keywords(faults: &mut Collector, source: &str, text: &str, facts: &Facts) {
-    let unknown = [
-        ("cluster", "clusterCIDRs", facts.cluster.is_empty()),
-        ("dns", "clusterDNS", facts.dns.is_empty()),
-    ];
+/// What the API has to do with names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    /// It was asked, or there is none: what is not known now never will be.
+    Asked,
+    /// It will be asked for the names that only it knows.
+    ToBeAsked,
+}
+
+/// Looks for names that stand for nothing. The text is known to be valid: there, these words can only be targets.
+pub(crate) fn note_unknown_names(
+    faults: &mut Collector,
+    source: &str,
+    text: &str,
+    facts: &Facts,
+    api: Api,
+) {
     for word in lexer::statements(text).flat_map(|statement| statement.words) {
-        for (keyword, key, empty) in unknown {
-            if empty && word.text().eq_ignore_ascii_case(keyword) {
-                let message =
-                    format!("`{keyword}` stands for nothing: the policy file has no `{key}`");
-                let help = format!("add `{key}` to the policy file of the node");
-                faults.add(source, word, Complaint::new(message).help(help));
+        let lower = word.text().to_ascii_lowercase();
+        let complaint = match lower.as_str() {
+            "cluster" if facts.cluster.is_empty() => nothing("cluster", "clusterCIDRs"),
+            _ if api == Api::ToBeAsked => continue,
+            "dns" if facts.dns.is_empty() => nothing("dns", "clusterDNS"),
+            "apiserver" if facts.api_server.is_empty() => {
+                Complaint::new("`apiserver` needs the Kubernetes API, which is not asked")
+                    .help("write the addresses of the API server")
             }
-        }
+            other => match other.strip_prefix("svc/") {
+                Some(service) if facts.service(service).is_empty() => Complaint::new(format!(
+                    "{} needs the Kubernetes API, which is not asked",
+                    quoted(word.text())
+                ))
+                .help("write the addresses of the pods behind the Service"),
+                _ => continue,
+            },
+        };
+        faults.add(source, word, complaint);
     }
+}
+
+fn nothing(keyword: &str, key: &str) -> Complaint {
+    Complaint::new(format!(
+        "`{keyword}` stands for nothing: the policy file has no `{key}`"
+    ))
+    .help(format!("add `{key}` to the policy file of the node"))
 }
 
 #[cfg(test)]
@@ -195,6 +239,38 @@ pod:3:14: `dns` stands for nothing: the policy file has no `clusterDNS`
         let facts = Facts {
             cluster: vec!["10.244.0.0/16".parse().expect("a network")],
             dns: vec!["10.96.0.10".parse().expect("an address")],
+            ..Facts::default()
+        };
+        assert!(build(text, facts).is_ok());
+    }
+
+    #[test]
+    fn names_that_only_the_api_knows_are_faults_without_it() {
+        let text = "allow to SVC/shop/web\ndeny to apiserver, svc/shop/db";
+        let faults = build(text, Facts::default()).expect_err("nothing is known");
+        assert_eq!(
+            faults.to_string(),
+            "\
+pod:1:10: `SVC/shop/web` needs the Kubernetes API, which is not asked
+  allow to SVC/shop/web
+           ^^^^^^^^^^^^
+  help: write the addresses of the pods behind the Service
+pod:2:9: `apiserver` needs the Kubernetes API, which is not asked
+  deny to apiserver, svc/shop/db
+          ^^^^^^^^^
+  help: write the addresses of the API server
+pod:2:20: `svc/shop/db` needs the Kubernetes API, which is not asked
+  deny to apiserver, svc/shop/db
+                     ^^^^^^^^^^^
+  help: write the addresses of the pods behind the Service"
+        );
+        let address = || vec!["10.96.0.1".parse().expect("an address")];
+        let facts = Facts {
+            api_server: address(),
+            services: ["shop/web", "shop/db"]
+                .map(|name| (name.to_owned(), address()))
+                .into(),
+            ..Facts::default()
         };
         assert!(build(text, facts).is_ok());
     }

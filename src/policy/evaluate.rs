@@ -42,6 +42,16 @@ pub struct Original {
     pub port: Option<u16>,
 }
 
+impl Packet {
+    /// Where the pod sent it: address and port.
+    fn asked(&self) -> (IpAddr, Option<u16>) {
+        match self.original {
+            Some(original) => (original.address, original.port),
+            None => (self.destination, self.port),
+        }
+    }
+}
+
 /// What becomes of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
@@ -282,6 +292,8 @@ fn target_matches(target: &Target, packet: &Packet, facts: &Facts) -> bool {
         Target::Node => packet.local,
         Target::Metadata => metadata(),
         Target::Dns => is_dns(packet, facts),
+        Target::ApiServer => facts.api_server.contains(&to),
+        Target::Service(service) => facts.service(service).contains(&packet.asked().0),
         Target::Private => class::contains(&PRIVATE, to) && elsewhere(),
         Target::Internet => {
             !class::contains(&PRIVATE, to) && !class::contains(&NOT_UNICAST, to) && elsewhere()
@@ -304,10 +316,11 @@ fn is_dns(packet: &Packet, facts: &Facts) -> bool {
 }
 
 /// Whether the rule's ports take the packet on its way to `target`. For `dns` the port is 53, as it was asked, even
-/// when the server behind the Service listens on another.
+/// when the server behind the Service listens on another; for a Service it is the Service's port.
 fn ports_match(rule: &Rule, target: &Target, packet: &Packet) -> bool {
     let port = match target {
         Target::Dns => Some(DNS_PORT),
+        Target::Service(_) => packet.asked().1,
         _ => packet.port,
     };
     rule.ports.is_empty()

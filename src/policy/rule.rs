@@ -85,6 +85,10 @@ pub enum Target {
     Metadata,
     /// The policy file's `clusterDNS` on port 53, as asked or as translated.
     Dns,
+    /// The API server: the Service default/kubernetes and its endpoints.
+    ApiServer,
+    /// `svc/shop/web`, here without `svc/`: what the pod sends to the addresses of this Service.
+    Service(String),
 }
 
 /// How a rule's matches are logged.

@@ -97,6 +97,7 @@ mod tests {
             Facts {
                 cluster: vec!["10.244.0.0/16".parse().expect("a network")],
                 dns: vec!["10.96.0.10".parse().expect("an address")],
+                ..Facts::default()
             },
         )
         .expect("everything is known");

@@ -1,22 +1,31 @@
 //! What the Kubernetes API says of one pod, and nothing more than its policy needs.
 //!
 //! One GET for the namespace, at the same time one for the pod if the runtime hands no annotations
-//! over. Of both only the metadata is asked for.
+//! over. Of both only the metadata is asked for. Then, all at once, what only the API knows of names in
+//! rules: one GET for each Service, two for the API server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
-use kube::core::PartialObjectMeta;
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
 
 use super::annotation::PREFIX;
+use super::names::{self, Name};
 use super::snapshot::Snapshots;
-use super::{NamespaceAnnotations, SourceError};
+use super::{NamespaceAnnotations, PolicyFile, SourceError};
 use crate::kubernetes::{self, Client, Limit, Request};
+use crate::policy::effective::Facts;
 
 /// The folder of the snapshots of namespaces.
 const NAMESPACES: &str = "namespaces";
+/// The folder of the snapshots of what names stand for.
+const SERVICES: &str = "services";
 
 /// kubelet writes here what it gives as UID for a pod of its own manifests: the API's object, which
 /// only mirrors that pod, has another UID.
@@ -49,29 +58,52 @@ pub struct Said {
     pub namespace: NamespaceAnnotations,
     /// Of the pod, if that was asked.
     pub pod: Option<BTreeMap<String, String>>,
+    /// The policy file's facts, and what the names in this pod's rules stand for.
+    pub facts: Facts,
 }
 
-/// Asks for a namespace and, if `pod` is given, for a pod in it.
+/// Whose annotations the pod's are to be.
+#[derive(Debug, Clone, Copy)]
+pub enum PodAnnotations<'a> {
+    /// The runtime has handed them over.
+    HandedOver(&'a BTreeMap<String, String>),
+    /// The API is to be asked.
+    Of(PodName<'a>),
+}
+
+/// Asks for a namespace and, if its annotations are not known, for a pod in it; then for what the names
+/// in all their rules stand for.
 ///
 /// # Errors
 /// No answer, a refusal, or annotations of the namespace that say something invalid.
 pub fn read(
     access: &Access<'_>,
+    file: &PolicyFile,
     namespace: &str,
-    pod: Option<PodName<'_>>,
+    pod: PodAnnotations<'_>,
 ) -> Result<Said, SourceError> {
-    let (of_namespace, of_pod) = kubernetes::run(async {
+    kubernetes::run(async {
         let client = Client::from_kubeconfig(access.kubeconfig, access.limit)?;
-        Ok(tokio::join!(ask_namespace(&client, namespace), async {
+        let (of_namespace, of_pod) = tokio::join!(ask_namespace(&client, namespace), async {
             match pod {
-                Some(pod) => Some(ask_pod(&client, namespace, pod).await),
-                None => None,
+                PodAnnotations::Of(pod) => Some(ask_pod(&client, namespace, pod).await),
+                PodAnnotations::HandedOver(_) => None,
             }
-        }))
-    })?;
-    Ok(Said {
-        namespace: access.namespace(namespace, of_namespace)?,
-        pod: of_pod.transpose()?,
+        });
+        let namespace = access.namespace(namespace, of_namespace)?;
+        let found = of_pod.transpose()?;
+        let of_pod = match pod {
+            PodAnnotations::HandedOver(annotations) => Some(annotations),
+            PodAnnotations::Of(_) => found.as_ref(),
+        };
+        let needed = names::needed(file, &namespace, of_pod);
+        let mut facts = file.facts.clone();
+        access.names(&client, needed, &mut facts).await?;
+        Ok(Said {
+            namespace,
+            pod: found,
+            facts,
+        })
     })
 }
 
@@ -82,33 +114,98 @@ impl Access<'_> {
         name: &str,
         answer: Result<BTreeMap<String, String>, kubernetes::Error>,
     ) -> Result<NamespaceAnnotations, SourceError> {
-        let snapshots = self.snapshots;
-        let place = format!("namespace {name}");
-        match answer {
-            Ok(annotations) => {
-                let read = NamespaceAnnotations::from_map(&place, &annotations)
-                    .and_then(|read| read.check().map(|()| read));
-                match &read {
-                    Ok(_) => snapshots.keep(NAMESPACES, name, &annotations),
-                    Err(_) => snapshots.forget(NAMESPACES, name),
-                }
-                read
+        let fresh = answer.is_ok();
+        let annotations = self.answered(NAMESPACES, name, answer)?;
+        let read = NamespaceAnnotations::from_map(&format!("namespace {name}"), &annotations)
+            .and_then(|read| read.check().map(|()| read));
+        match &read {
+            Ok(_) if fresh => self.snapshots.keep(NAMESPACES, name, &annotations),
+            Ok(_) => {}
+            Err(_) => self.snapshots.forget(NAMESPACES, name),
+        }
+        read
+    }
+
+    /// What names stand for, all asked at once.
+    async fn names(
+        &self,
+        client: &Client,
+        names: BTreeSet<Name>,
+        facts: &mut Facts,
+    ) -> Result<(), SourceError> {
+        let mut questions = JoinSet::new();
+        for name in names {
+            let client = client.clone();
+            questions.spawn(async move {
+                let answer = names::ask(&client, &name).await;
+                (name, answer)
+            });
+        }
+        let stopped = |e| kubernetes::Error::Runtime {
+            cause: io::Error::other(e),
+        };
+        while let Some(answered) = questions.join_next().await {
+            let (name, answer) = answered.map_err(stopped)?;
+            let addresses = self.addresses(&name, answer)?;
+            names::learn(facts, name, addresses);
+        }
+        Ok(())
+    }
+
+    fn addresses(
+        &self,
+        name: &Name,
+        answer: Result<Vec<IpAddr>, kubernetes::Error>,
+    ) -> Result<Vec<IpAddr>, SourceError> {
+        let fresh = answer.is_ok();
+        let key = name.to_string();
+        let addresses = match (self.answered(SERVICES, &key, answer), name) {
+            (Err(kubernetes::Error::NotFound { .. }), Name::Service(service)) => {
+                return Err(SourceError::NoService {
+                    service: service.clone(),
+                });
             }
-            Err(error) if error.is_outage() => {
-                match snapshots.young::<BTreeMap<String, String>>(NAMESPACES, name) {
-                    Some((annotations, age)) => {
-                        tracing::warn!(
-                            "{error}; as `whenUnreachable: snapshot` allows, what was read {age:#} ago of the namespace {name} is used"
-                        );
-                        NamespaceAnnotations::from_map(&place, &annotations)
-                    }
-                    None => Err(error.into()),
-                }
+            (Err(kubernetes::Error::NotFound { .. }), Name::Dns) => {
+                // Rules that say `dns` are refused later; without one, this is no reason.
+                tracing::warn!(
+                    "the policy file has no `clusterDNS`, and the API no Service kube-system/kube-dns: no pod is allowed to ask for names unless its rules say so"
+                );
+                return Ok(Vec::new());
             }
-            Err(error) => {
-                snapshots.forget(NAMESPACES, name);
-                Err(error.into())
+            (answered, _) => answered?,
+        };
+        if addresses.is_empty() {
+            return Err(SourceError::NoAddress { name: key });
+        }
+        if fresh {
+            self.snapshots.keep(SERVICES, &key, &addresses);
+        }
+        Ok(addresses)
+    }
+
+    /// The answer or, after none, what was said before, if that may be used. A refusal makes it void.
+    fn answered<T: DeserializeOwned>(
+        &self,
+        folder: &str,
+        name: &str,
+        answer: Result<T, kubernetes::Error>,
+    ) -> Result<T, kubernetes::Error> {
+        let error = match answer {
+            Ok(said) => return Ok(said),
+            Err(error) => error,
+        };
+        if !error.is_outage() {
+            self.snapshots.forget(folder, name);
+            return Err(error);
+        }
+        match self.snapshots.young(folder, name) {
+            Some((said, age)) => {
+                tracing::warn!(
+                    "{error}; as `whenUnreachable: snapshot` allows, what was read {age:#} ago of {name} in {folder} is used"
+                );
+                Ok(said)
             }
+            None => Err(error),
         }
     }
 }
@@ -121,7 +218,7 @@ async fn ask_namespace(
     let api = Api::<Namespace>::all(client.kube());
     let request = Request::new("get", "namespaces").named(name);
     let found = client.ask(request.clone(), api.get_metadata(name)).await?;
-    named(client, request, name, &found)?;
+    named(client, &request, name, &found.metadata)?;
     let mut annotations = found.metadata.annotations.unwrap_or_default();
     // Others' are none of our business, and not to be kept.
     annotations.retain(|key, _| key.starts_with(PREFIX));
@@ -140,7 +237,7 @@ async fn ask_pod(
     let found = client
         .ask(request.clone(), api.get_metadata(pod.name))
         .await?;
-    named(client, request, pod.name, &found)?;
+    named(client, &request, pod.name, &found.metadata)?;
     let annotations = found.metadata.annotations.unwrap_or_default();
     let uid = found.metadata.uid.unwrap_or_default();
     let is_same = |started: &str| {
@@ -158,14 +255,14 @@ async fn ask_pod(
 
 /// Refuses an answer that is about something else, or about nothing: `{}` would be an object without
 /// annotations.
-fn named<K>(
+pub(super) fn named(
     client: &Client,
-    request: Request,
+    request: &Request,
     name: &str,
-    found: &PartialObjectMeta<K>,
+    found: &ObjectMeta,
 ) -> Result<(), kubernetes::Error> {
-    if found.metadata.name.as_deref() == Some(name) {
+    if found.name.as_deref() == Some(name) {
         return Ok(());
     }
-    Err(client.bad_answer(&request, "it is not the object that was asked for"))
+    Err(client.bad_answer(request, "it is not the object that was asked for"))
 }

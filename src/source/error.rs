@@ -55,6 +55,22 @@ pub enum SourceError {
     /// The Kubernetes API did not say what the policy is.
     #[error(transparent)]
     Api(#[from] kubernetes::Error),
+    /// A rule names a Service that does not exist.
+    #[error(
+        "a rule names `svc/{service}`, and the API has no such Service: create it, or correct the rule"
+    )]
+    NoService {
+        /// `NAMESPACE/NAME`
+        service: String,
+    },
+    /// A rule names a Service to which nothing can be sent.
+    #[error(
+        "a rule names `{name}`, which has no address of its own, being headless or an ExternalName: write the addresses of what is behind it"
+    )]
+    NoAddress {
+        /// As rules name it.
+        name: String,
+    },
     /// The API has a pod of that name, but another one.
     #[error(
         "the pod {pod} in the API has the UID {found}, and the one that starts here {started}: it was replaced, and its annotations are not this pod's"
@@ -103,11 +119,12 @@ impl SourceError {
         match self {
             SourceError::EgressNotOffered { .. } | SourceError::EgressTaken { .. } => 102,
             SourceError::Api(error) => error.cni().code,
-            SourceError::OtherPod { .. } => code::TRY_AGAIN,
+            SourceError::OtherPod { .. } | SourceError::NoService { .. } => code::TRY_AGAIN,
             SourceError::FileMissing { .. }
             | SourceError::FileUnreadable { .. }
             | SourceError::FileUnusable { .. }
             | SourceError::Text(_)
+            | SourceError::NoAddress { .. }
             | SourceError::Annotation { .. } => 100,
         }
     }

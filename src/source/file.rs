@@ -11,7 +11,7 @@ use serde_saphyr::Spanned;
 use super::mode::Mode;
 use super::yaml::{self, RawFile};
 use super::{NamespaceAnnotations, SourceError};
-use crate::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+use crate::policy::effective::{Api, DefaultAction, Facts, Tier, TierRules, note_unknown_names};
 use crate::policy::fault::{Collector, Complaint, Faults, quoted};
 use crate::policy::grammar::lexer::Place;
 use crate::policy::grammar::{label, lexer, targets};
@@ -71,6 +71,7 @@ impl PolicyFile {
         let facts = Facts {
             cluster: reader.each(&raw.cluster_cidrs, targets::network),
             dns: reader.each(&raw.cluster_dns, targets::address),
+            ..Facts::default()
         };
         let mut file = PolicyFile {
             enforced: reader.tier(Tier::ClusterEnforced, "enforced", raw.enforced),
@@ -97,13 +98,34 @@ impl PolicyFile {
             }
             reader.take(annotations.mode());
             if let Some(tiers) = reader.take(annotations.tiers()) {
-                reader.keywords(tiers, &file.facts);
+                reader.names(&tiers, &file.facts);
             }
             file.namespaces.insert(name.value, annotations);
         }
-        let own = vec![file.enforced.clone(), file.defaults.clone()];
-        reader.keywords(own, &file.facts);
+        reader.names(&[file.enforced.clone(), file.defaults.clone()], &file.facts);
         Ok(reader.faults.finish(file)?)
+    }
+
+    /// Checks that every name in the file stands for something without the API.
+    ///
+    /// # Errors
+    /// Names that only the API knows.
+    pub fn check_names(&self) -> Result<(), SourceError> {
+        let mut faults = Collector::default();
+        let mut tiers = vec![self.enforced.clone(), self.defaults.clone()];
+        for namespace in self.namespaces.values() {
+            tiers.extend(namespace.tiers()?);
+        }
+        for tier in &tiers {
+            note_unknown_names(
+                &mut faults,
+                &tier.source,
+                &tier.text,
+                &self.facts,
+                Api::Asked,
+            );
+        }
+        Ok(faults.finish(())?)
     }
 
     /// What the file says of a namespace.
@@ -198,10 +220,12 @@ impl Reader<'_> {
         }
     }
 
-    /// Checks that the keywords of these tiers stand for something.
-    fn keywords(&mut self, tiers: Vec<TierRules>, facts: &Facts) {
-        let checked = Effective::new(tiers, DefaultAction::Allow, false, facts.clone());
-        self.take(checked);
+    /// Checks that the names in these tiers stand for something, or that the API can say for what.
+    fn names(&mut self, tiers: &[TierRules], facts: &Facts) {
+        for tier in tiers {
+            let faults = &mut self.faults;
+            note_unknown_names(faults, &tier.source, &tier.text, facts, Api::ToBeAsked);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod egress;
 mod error;
 mod file;
 mod mode;
+mod names;
 mod namespace;
 pub mod pod;
 mod resolve;

@@ -17,6 +17,7 @@ pub fn facts() -> Facts {
         dns: dns
             .map(|address| address.parse().expect("an address"))
             .to_vec(),
+        ..Facts::default()
     }
 }
 

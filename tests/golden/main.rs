@@ -16,6 +16,7 @@ fn effective() -> Effective {
             .map(|net| net.parse().expect("a network"))
             .to_vec(),
         dns: vec!["10.96.0.10".parse().expect("an address")],
+        ..Facts::default()
     };
     let tiers = vec![
         tier(

@@ -105,7 +105,12 @@ impl Pool {
                     let nets = PRIVATE.iter().chain(&METADATA).chain(&NOT_UNICAST);
                     nets.for_each(|net| ends(&mut addresses, net));
                 }
-                Target::Any | Target::Cluster | Target::Node | Target::Dns => {}
+                Target::Any
+                | Target::Cluster
+                | Target::Node
+                | Target::Dns
+                | Target::ApiServer
+                | Target::Service(_) => {}
             }
         }
         for net in &policy.facts.cluster {

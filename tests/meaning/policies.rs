@@ -119,6 +119,7 @@ fn facts() -> impl Strategy<Value = Facts> {
     let facts = |cluster: &[&str], dns: &[&str]| Facts {
         cluster: cluster.iter().map(|n| n.parse().expect("net")).collect(),
         dns: dns.iter().map(|a| a.parse().expect("address")).collect(),
+        ..Facts::default()
     };
     let usual = ["10.244.0.0/16", "10.96.0.0/12", "fd44::/48"];
     select(vec![

@@ -321,7 +321,7 @@ fn refusals_and_outages_are_told_apart() {
             run.ok();
             tries(&started, Want::Silence, Want::Reached);
             let log = log(&node);
-            assert!(log.contains("ago of the namespace shop is used"), "{log}");
+            assert!(log.contains("ago of shop in namespaces is used"), "{log}");
         } else {
             assert_eq!(run.error().code, code, "{answer:?}");
             // By now it is known that the snapshot says nothing.

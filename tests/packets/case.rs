@@ -108,5 +108,6 @@ pub fn facts(dns: bool) -> Facts {
     Facts {
         cluster: nets.collect(),
         dns: servers.filter(|_| dns).collect(),
+        ..Facts::default()
     }
 }

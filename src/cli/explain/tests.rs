@@ -13,6 +13,7 @@ fn subject(tiers: &[(Tier, &str)], audit: bool) -> Subject {
     let facts = Facts {
         cluster: vec!["10.96.0.0/12".parse().unwrap()],
         dns: vec!["10.96.0.10".parse().unwrap()],
+        ..Facts::default()
     };
     let tiers = tiers.iter().map(tier).collect();
     Subject {

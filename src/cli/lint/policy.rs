@@ -127,5 +127,6 @@ fn facts_of(root: View<'_>) -> Facts {
             .filter_map(|word| targets::network(word).ok())
             .collect(),
         dns: dns.filter_map(|word| targets::address(word).ok()).collect(),
+        ..Facts::default()
     }
 }

@@ -126,8 +126,13 @@ pub(super) fn minus(mut regions: Vec<Region>, others: &[Region]) -> Vec<Region> 
     regions
 }
 
-/// What a rule matches. Without `facts` nothing is known of the cluster.
+/// What a rule matches; nothing if that is not known. Without `facts` nothing is known of the cluster.
 pub(super) fn of_rule(rule: &Rule, facts: Option<&Facts>) -> Vec<Region> {
+    // What these stand for, only the API knows: of such a rule nothing is said.
+    let unknown = |target: &Target| matches!(target, Target::ApiServer | Target::Service(_));
+    if rule.to.iter().chain(&rule.except).any(unknown) {
+        return Vec::new();
+    }
     let mut regions = Vec::new();
     for mut region in of_targets(&rule.to, facts) {
         let ports = traffic(
@@ -174,7 +179,7 @@ fn of_targets(targets: &[Target], facts: Option<&Facts>) -> Vec<Region> {
 fn of_keyword(target: &Target, family: Family, facts: Option<&Facts>) -> Option<Region> {
     let mut region = any(family);
     match target {
-        Target::Net(_) | Target::Range(..) => return None,
+        Target::Net(_) | Target::Range(..) | Target::ApiServer | Target::Service(_) => return None,
         Target::Any => {}
         Target::Node => region.answers[LOCAL] = Some(true),
         Target::Metadata => region.addresses = nets(family, &METADATA),

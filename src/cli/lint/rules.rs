@@ -9,8 +9,8 @@ use super::coverage::{self, Above, Reason};
 use super::finding::Report;
 use super::kind;
 use super::text::Text;
-use crate::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
-use crate::policy::fault::{Complaint, quoted};
+use crate::policy::effective::{Api, Facts, Tier, TierRules, note_unknown_names};
+use crate::policy::fault::{Collector, Complaint, quoted};
 use crate::policy::grammar::lexer::{self, Place};
 use crate::policy::grammar::targets;
 use crate::policy::rule::{Rule, Target, Verb};
@@ -41,8 +41,9 @@ pub(super) fn check(
         }
     };
     if let Some(facts) = around.facts {
-        let alone = vec![rules.clone()];
-        if let Err(faults) = Effective::new(alone, DefaultAction::Allow, false, facts.clone()) {
+        let mut faults = Collector::default();
+        note_unknown_names(&mut faults, source, &text.content, facts, Api::ToBeAsked);
+        if let Err(faults) = faults.finish(()) {
             report.add_faults(&kind::UNKNOWN_KEYWORD, text, &faults);
         }
     }

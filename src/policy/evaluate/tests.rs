@@ -11,6 +11,7 @@ fn facts() -> Facts {
         dns: ["10.96.0.10", "169.254.20.10"]
             .map(|address| address.parse().expect("an address"))
             .to_vec(),
+        ..Facts::default()
     }
 }
 

@@ -46,7 +46,9 @@ fn no_port_fits(rule: &Rule) -> Option<Complaint> {
             | Target::Private
             | Target::Cluster
             | Target::Node
-            | Target::Metadata => {
+            | Target::Metadata
+            | Target::ApiServer
+            | Target::Service(_) => {
                 reach.ipv4 = true;
                 reach.ipv6 = true;
             }

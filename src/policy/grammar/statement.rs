@@ -57,7 +57,7 @@ pub(super) fn parse<'a>(
         last_list = Part::To;
     }
     if words.skip("except") {
-        rule.except = words.list("a target", targets::parse)?;
+        rule.except = words.list("a target", targets::parse_excepted)?;
         last_list = Part::Except;
     }
     let mut options = Options::default();

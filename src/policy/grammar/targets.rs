@@ -43,16 +43,11 @@ pub(crate) fn parse(word: &str) -> Result<Target, Complaint> {
         "node" => return Ok(Target::Node),
         "metadata" => return Ok(Target::Metadata),
         "dns" => return Ok(Target::Dns),
-        "apiserver" => {
-            return Err(
-                Complaint::new("`apiserver` needs the Kubernetes API, which is not asked")
-                    .help("write the addresses of the API server"),
-            );
-        }
+        "apiserver" => return Ok(Target::ApiServer),
         _ => {}
     }
     if let Some(service) = lower.strip_prefix("svc/") {
-        return Err(service_refusal(word, service));
+        return self::service(word, service);
     }
     if let Some(range) = range(word) {
         return range;
@@ -62,6 +57,18 @@ pub(crate) fn parse(word: &str) -> Result<Target, Complaint> {
         return network(word).map(Target::Net);
     }
     Err(no_address(word, &lower))
+}
+
+/// Reads one entry of the list behind `except`.
+pub(crate) fn parse_excepted(word: &str) -> Result<Target, Complaint> {
+    match parse(word)? {
+        Target::Service(_) => Err(Complaint::new(format!(
+            "{} cannot stand behind `except`",
+            quoted(word)
+        ))
+        .help("write a rule of its own for the Service, before this one")),
+        target => Ok(target),
+    }
 }
 
 /// Reads an address or a network, as they also stand in lists of egress addresses and in the policy file.
@@ -151,22 +158,18 @@ fn range_between(word: &str, first: &str, last: &str) -> Result<Target, Complain
     Ok(Target::Range(start, end))
 }
 
-/// A Service by its name: well formed or not, it can't be used yet.
-fn service_refusal(word: &str, service: &str) -> Complaint {
+/// A Service by its namespace and name.
+fn service(word: &str, service: &str) -> Result<Target, Complaint> {
     let well_formed = service
         .split_once('/')
         .is_some_and(|(namespace, name)| label::is_label(namespace) && label::is_label(name));
-    if !well_formed {
-        return Complaint::new(format!(
-            "expected a Service as `svc/NAMESPACE/NAME`, found {}",
-            quoted(word)
-        ));
+    if well_formed {
+        return Ok(Target::Service(service.to_owned()));
     }
-    Complaint::new(format!(
-        "{} needs the Kubernetes API, which is not asked",
+    Err(Complaint::new(format!(
+        "expected a Service as `svc/NAMESPACE/NAME`, found {}",
         quoted(word)
-    ))
-    .help("write the addresses of the pods behind the Service")
+    )))
 }
 
 /// What is wrong with a word that is neither keyword nor address.

@@ -17,6 +17,7 @@ fn facts() -> Facts {
             "fd44::/48".parse().expect("a network"),
         ],
         dns: vec!["10.96.0.10".parse().expect("an address")],
+        ..Facts::default()
     }
 }
 
