@@ -16,6 +16,7 @@ mod evasion;
 mod flows;
 mod harness;
 mod logging;
+mod lookups;
 mod neighbours;
 mod order;
 mod ownership;

@@ -28,7 +28,7 @@ impl Node {
     }
 
     /// The JSON of a subcommand that must succeed.
-    fn tool_json(&self, words: &str) -> Value {
+    pub fn tool_json(&self, words: &str) -> Value {
         let output = self.tool(words);
         let text = output.stdout_text();
         assert_eq!(output.code, Some(0), "{words}: {text}{}", output.stderr);
@@ -37,7 +37,7 @@ impl Node {
 }
 
 /// A rule's packets in the JSON of `show POD`.
-fn counted(detail: &Value, rule: &str) -> Value {
+pub fn counted(detail: &Value, rule: &str) -> Value {
     let rules = detail["tiers"].as_array().expect("tiers").iter();
     let rules = rules.flat_map(|tier| tier["rules"].as_array().expect("rules"));
     let found = rules.into_iter().find(|r| r["rule"] == rule);
