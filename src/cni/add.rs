@@ -52,7 +52,14 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
     let plan = attachment.plan(&id, &compiled.name, claim.addresses.clone());
     let record = record(call, conf, &attachment, plan, &policy, &claim);
     let before: Option<Record> = state.read_attachment(&id).unwrap_or_default();
-    let installed = install(&state, &id, &record, before.as_ref(), &compiled, deadline);
+    let base = Base::new(&record.policy.facts.cluster);
+    let installed = state
+        .lock(deadline)
+        .map_err(CniError::from)
+        .and_then(|_lock| {
+            let before = before.as_ref();
+            install(&state, &id, &record, before, &base, &compiled, deadline)
+        });
     if installed.is_err() && before.is_none() {
         drop(claim); // it holds the locks that giving back needs
         egress_ip::give_back(&state, &id, deadline);
@@ -167,16 +174,17 @@ fn record(
 }
 
 /// Record, then kernel: whoever finds the one without the other knows which was not finished. A
-/// repeated ADD that fails leaves what the first one made, and its record.
-fn install(
+/// repeated ADD that fails leaves what the first one made, and its record. To be called under
+/// [`StateDir::lock`].
+pub(crate) fn install(
     state: &StateDir,
     id: &AttachmentId,
     record: &Record,
     before: Option<&Record>,
+    base: &Base,
     compiled: &Compiled,
     deadline: Instant,
 ) -> Result<(), CniError> {
-    let _lock = state.lock(deadline)?;
     let mut nft = Nft::open().map_err(nft_failure)?;
     let taken_over = taken_over(&mut nft, record)?;
     let previous = state.link(&record.plan.veth).unwrap_or_else(|e| {
@@ -188,7 +196,7 @@ fn install(
         None => Vec::new(),
     };
     let install = Install {
-        base: &Base::new(&record.policy.facts.cluster),
+        base,
         policy: compiled,
         attachment: &record.plan,
         bridge_ports: &ports,

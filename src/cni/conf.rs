@@ -2,20 +2,20 @@
 
 use std::io::Read;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tracing::Level;
 
-use super::DEADLINE;
 use super::env::{Command, ifname_problem, is_identifier};
 use super::error::{CniError, quoted};
 use super::json::{self, Object};
 use super::keys;
 use super::version::{self, CniVersion};
 
+pub use kubernetes::{Kubernetes, WhenUnreachable};
 pub use runtime::{AttachmentRef, PodAnnotations, ValidAttachments};
 
+mod kubernetes;
 mod runtime;
 
 /// More than this is no configuration. The biggest real part is `prevResult` and the pod's
@@ -53,15 +53,6 @@ pub struct Conf {
     pub prev_result: Option<Box<RawValue>>,
     /// What was wrong, but not worth failing a DEL for.
     pub warnings: Vec<String>,
-}
-
-/// How to reach the Kubernetes API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kubernetes {
-    /// Absolute. Default `/etc/cni/net.d/egress-cni.d/kubeconfig`.
-    pub kubeconfig: PathBuf,
-    /// For all that one call asks of the API. Default 5 s.
-    pub timeout: Duration,
 }
 
 /// What ADD does with a pod whose traffic no hook of ours sees.
@@ -185,7 +176,7 @@ impl Conf {
             policy_file: check
                 .optional(path(entry, "policyFile", "policyFile"))?
                 .unwrap_or_else(|| "/etc/egress-cni/policy.yaml".into()),
-            kubernetes: check.optional(kubernetes(entry))?,
+            kubernetes: check.optional(kubernetes::read(entry))?,
             // DEL needs it: another directory than ADD's has no trace of the attachment.
             state_dir: path(entry, "stateDir", "stateDir")?
                 .unwrap_or_else(|| "/run/egress-cni".into()),
@@ -259,45 +250,6 @@ fn path(object: &Object<'_>, key: &str, at: &str) -> Result<Option<PathBuf>, Cni
         )),
         path => Ok(path),
     }
-}
-
-fn kubernetes(entry: &Object<'_>) -> Result<Option<Kubernetes>, CniError> {
-    let Some(object) = json::object(entry, "kubernetes", "kubernetes")? else {
-        return Ok(None);
-    };
-    keys::only_kubernetes(&object)?;
-    let timeout: Option<String> = json::value(
-        &object,
-        "timeout",
-        "kubernetes.timeout",
-        "a duration such as \"5s\"",
-    )?;
-    Ok(Some(Kubernetes {
-        kubeconfig: path(&object, "kubeconfig", "kubernetes.kubeconfig")?
-            .unwrap_or_else(|| "/etc/cni/net.d/egress-cni.d/kubeconfig".into()),
-        timeout: match timeout {
-            None => Duration::from_secs(5),
-            Some(text) => timeout_from(&text)?,
-        },
-    }))
-}
-
-fn timeout_from(text: &str) -> Result<Duration, CniError> {
-    let duration = text
-        .parse::<jiff::SignedDuration>()
-        .ok()
-        .and_then(|d| Duration::try_from(d).ok())
-        .filter(|d| !d.is_zero() && *d < DEADLINE);
-    duration.ok_or_else(|| {
-        json::invalid(
-            "kubernetes.timeout",
-            &format!(
-                "expected a duration such as \"5s\" or \"500ms\", less than the {} s that a whole call may take, got {}",
-                DEADLINE.as_secs(),
-                quoted(text)
-            ),
-        )
-    })
 }
 
 fn uplink(entry: &Object<'_>) -> Result<Option<String>, CniError> {

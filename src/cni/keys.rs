@@ -35,7 +35,13 @@ const STANDARD: [&str; 14] = [
     "type",
 ];
 
-const KUBERNETES: [&str; 2] = ["kubeconfig", "timeout"];
+const KUBERNETES: [&str; 5] = [
+    "kubeconfig",
+    "timeout",
+    "whenUnreachable",
+    "snapshotMaxAge",
+    "nodeName",
+];
 
 /// The most edits between a misspelt key and the one it was meant to be.
 const MAX_EDITS: usize = 2;
@@ -72,7 +78,7 @@ pub fn only_kubernetes(object: &Object<'_>) -> Result<(), CniError> {
             &format!("kubernetes: {}", quoted(key)),
             &match nearest(key, &KUBERNETES) {
                 Some(meant) => format!("unknown key, did you mean \"{meant}\"?"),
-                None => format!("unknown key, expected {}", KUBERNETES.join(" or ")),
+                None => format!("unknown key, expected one of {}", KUBERNETES.join(", ")),
             },
         )),
     }

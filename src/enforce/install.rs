@@ -1,10 +1,10 @@
 //! ADD's transaction.
 
-use crate::nft::{self, Family, Nft, Op, Table};
+use crate::nft::{self, Nft, Op, Table};
 use crate::plan::attachment::{nd_chain, veth_chain};
-use crate::plan::{AttachmentPlan, Base, Bridge, Compiled, base};
+use crate::plan::{AttachmentPlan, Base, Bridge, Compiled};
 
-use super::verify::{damaged_base, damaged_policy};
+use super::verify::{damaged_base, damaged_policy, same_rules};
 use super::{commit, delete_elements, owner_of};
 
 /// What an ADD puts into the kernel.
@@ -35,13 +35,9 @@ impl Install<'_> {
     fn operations(&self, nft: &mut Nft) -> Result<Vec<Op>, nft::Error> {
         let mut ops = Vec::new();
         // Later pods rely on what earlier ones put there, and a name alone does not say that it is
-        // whole: `nft flush table` leaves chains without rules. There are few, whatever the policy.
-        if !nft.has_set(Table::Inet, self.base.marker())?
-            || !nft.has_set(Table::Netdev, base::bridged(Family::V6))?
-            || damaged_base(nft, self.base)?.is_some()
-        {
-            let sets = nft.sets(Table::Inet)?;
-            ops.extend(self.base.add(&self.base.outdated(&sets)));
+        // whole: `nft flush table` leaves chains without rules, and anybody can delete an element.
+        if damaged_base(nft, self.base)?.is_some() {
+            self.mend_base(nft, &mut ops)?;
         }
         if let Some(previous) = self.previous {
             self.clear_previous(nft, previous, &mut ops)?;
@@ -52,15 +48,41 @@ impl Install<'_> {
             self.prepare_bridge(nft, bridge, &mut ops)?;
         }
         if damaged_policy(nft, self.policy)?.is_some() {
-            for (chain, _) in &self.policy.chains {
-                if nft.chain(Table::Inet, chain)?.is_some() {
-                    ops.push(Op::FlushChain(Table::Inet, chain.clone()));
-                }
-            }
-            ops.extend(self.policy.add());
+            self.mend_policy(nft, &mut ops)?;
         }
         ops.extend(self.attachment.add());
         Ok(ops)
+    }
+
+    fn mend_base(&self, nft: &mut Nft, ops: &mut Vec<Op>) -> Result<(), nft::Error> {
+        for (set, _) in self.base.sets() {
+            flush_set(nft, set, ops)?;
+        }
+        for (name, hook, _) in self.base.chains() {
+            // Nothing else of a base chain's hook can be changed but its policy.
+            if let (Some(held), Some(hook)) = (nft.chain(Table::Inet, name)?, hook)
+                && !held.is_placed_at(&hook)
+            {
+                ops.push(Op::DeleteChain(Table::Inet, name.to_owned()));
+            }
+        }
+        let sets = nft.sets(Table::Inet)?;
+        ops.extend(self.base.add(&self.base.outdated(&sets)));
+        Ok(())
+    }
+
+    /// In place, for other pods' chains lead to it.
+    fn mend_policy(&self, nft: &mut Nft, ops: &mut Vec<Op>) -> Result<(), nft::Error> {
+        for (chain, _) in &self.policy.chains {
+            if nft.chain(Table::Inet, chain)?.is_some() {
+                ops.push(Op::FlushChain(Table::Inet, chain.clone()));
+            }
+        }
+        for (set, _) in &self.policy.sets {
+            flush_set(nft, &set.name, ops)?;
+        }
+        ops.extend(self.policy.add());
+        Ok(())
     }
 
     /// A netdev chain outlives its device since 6.16, and catches the next one of that name.
@@ -113,6 +135,10 @@ impl Install<'_> {
             if nft.chain(Table::Netdev, &own_port)?.is_some() {
                 ops.push(Op::DeleteChain(Table::Netdev, own_port));
             }
+            if !same_rules(nft, Table::Netdev, &bridge.chain(), &bridge.rules())? {
+                ops.push(Op::FlushChain(Table::Netdev, bridge.chain()));
+                ops.extend(bridge.add());
+            }
             return Ok(());
         }
         ops.extend(bridge.add());
@@ -125,4 +151,12 @@ impl Install<'_> {
         }
         Ok(())
     }
+}
+
+/// Empties a set that is there, to be filled anew in the same transaction.
+fn flush_set(nft: &mut Nft, set: &str, ops: &mut Vec<Op>) -> Result<(), nft::Error> {
+    if nft.has_set(Table::Inet, set)? {
+        ops.push(Op::FlushSet(Table::Inet, set.to_owned()));
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! CHECK's comparison of the kernel with a plan.
+//! The comparison of the kernel with a plan: CHECK says what it finds, ADD and sync mend it.
 
 use crate::nft::{self, Element, Family, Nft, Table};
 use crate::plan::attachment::Entry;
@@ -15,16 +15,11 @@ pub fn verify(
     plan: &AttachmentPlan,
 ) -> Result<Result<(), String>, nft::Error> {
     let missing = |what: String| Ok(Err(format!("{what} is missing or differs")));
-    if let Some(name) = damaged_base(nft, base)? {
-        return missing(format!("chain {name}"));
+    if let Some(part) = damaged_base(nft, base)? {
+        return missing(part);
     }
-    for (set, elements) in &policy.sets {
-        if !nft.elements_are(Table::Inet, &set.name, elements)? {
-            return missing(format!("the policy's set {}", set.name));
-        }
-    }
-    if let Some(chain) = damaged_policy(nft, policy)? {
-        return missing(format!("the policy's chain {chain}"));
+    if let Some(part) = damaged_policy(nft, policy)? {
+        return missing(part);
     }
     if !same_rules(nft, Table::Inet, &plan.pod_chain(), &plan.pod_rules())? {
         return missing(format!("the pod's chain {}", plan.pod_chain()));
@@ -76,8 +71,18 @@ pub fn verify(
     Ok(Ok(()))
 }
 
-/// The first chain of the base that is missing or differs.
-pub(super) fn damaged_base(nft: &mut Nft, base: &Base) -> Result<Option<&'static str>, nft::Error> {
+/// The first part of the base that is missing or differs.
+pub(super) fn damaged_base(nft: &mut Nft, base: &Base) -> Result<Option<String>, nft::Error> {
+    for (set, elements) in base.sets() {
+        if !nft.elements_are(Table::Inet, set, elements)? {
+            return Ok(Some(format!("set {set}")));
+        }
+    }
+    for set in [Family::V4, Family::V6].map(base::bridged) {
+        if !nft.has_set(Table::Netdev, set)? {
+            return Ok(Some(format!("set {set}")));
+        }
+    }
     for (name, hook, rules) in base.chains() {
         let hangs = match (nft.chain(Table::Inet, name)?, &hook) {
             (Some(held), Some(hook)) => held.hangs_at(hook),
@@ -85,26 +90,32 @@ pub(super) fn damaged_base(nft: &mut Nft, base: &Base) -> Result<Option<&'static
             (None, Some(_)) => false,
         };
         if !hangs || !same_rules(nft, Table::Inet, name, &rules)? {
-            return Ok(Some(name));
+            return Ok(Some(format!("chain {name}")));
         }
     }
     Ok(None)
 }
 
-/// The first chain of a policy that is missing or differs.
-pub(super) fn damaged_policy<'a>(
+/// The first part of a policy that is missing or differs.
+pub(super) fn damaged_policy(
     nft: &mut Nft,
-    policy: &'a Compiled,
-) -> Result<Option<&'a str>, nft::Error> {
+    policy: &Compiled,
+) -> Result<Option<String>, nft::Error> {
     for (chain, rules) in &policy.chains {
         if !same_rules(nft, Table::Inet, chain, rules)? {
-            return Ok(Some(chain));
+            return Ok(Some(format!("the policy's chain {chain}")));
+        }
+    }
+    for (set, elements) in &policy.sets {
+        if !nft.elements_are(Table::Inet, &set.name, elements)? {
+            return Ok(Some(format!("the policy's set {}", set.name)));
         }
     }
     Ok(None)
 }
 
-fn same_rules(
+/// Whether a chain is there with these rules.
+pub(super) fn same_rules(
     nft: &mut Nft,
     table: Table,
     chain: &str,

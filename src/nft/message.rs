@@ -60,6 +60,10 @@ impl Op {
             Op::DeleteSet(t, name) => message(w, NFT_MSG_DELSET, REQUEST, *t, &|w| {
                 w.str(NFTA_SET_NAME, name);
             }),
+            // Without a list of elements: all of them.
+            Op::FlushSet(t, name) => message(w, NFT_MSG_DELSETELEM, REQUEST, *t, &|w| {
+                w.str(NFTA_SET_ELEM_LIST_SET, name);
+            }),
             Op::AddElements(t, set, elements) => {
                 for (n, chunk) in elements.chunks(ELEMENTS_A_MESSAGE).enumerate() {
                     message(w, NFT_MSG_NEWSETELEM, CREATE, *t, &|w| {

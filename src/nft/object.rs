@@ -279,6 +279,8 @@ pub enum Op {
     AddSet(Table, Set),
     /// Deletes a set or map with its elements; no rule may refer to it.
     DeleteSet(Table, String),
+    /// Deletes all elements of a set or map.
+    FlushSet(Table, String),
     /// Adds elements to a set or map; those that are there already and alike stay.
     AddElements(Table, String, Vec<Element>),
     /// Deletes elements by their addresses; each must be there.
@@ -313,6 +315,7 @@ impl fmt::Display for Op {
                 f.write_str(" }")
             }
             Op::DeleteSet(t, name) => write!(f, "delete set {t} {name}"),
+            Op::FlushSet(t, name) => write!(f, "flush set {t} {name}"),
             Op::AddElements(t, set, elements) => {
                 write!(f, "add element {t} {set} {{ {} }}", list(elements))
             }

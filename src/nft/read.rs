@@ -26,18 +26,23 @@ pub struct ChainState {
 }
 
 impl ChainState {
-    /// Whether the chain hangs where it should.
+    /// Whether the chain hangs where it should, and drops or accepts what no rule decides, as it
+    /// should.
     pub fn hangs_at(&self, hook: &Hook) -> bool {
+        let accepts = |(_, _, _, accept): &(_, _, _, bool)| *accept == hook.accept;
+        self.is_placed_at(hook) && self.hook.as_ref().is_some_and(accepts)
+    }
+
+    /// Whether the chain is at this hook, whatever its policy: that can be changed in place, all
+    /// else can't.
+    pub fn is_placed_at(&self, hook: &Hook) -> bool {
+        let (expected, device) = hook.key();
         self.hook
             .as_ref()
-            .is_some_and(|(number, priority, kind, accept)| {
-                let (expected, device) = hook.key();
-                *number == expected
-                    && *priority == hook.priority
-                    && kind == hook.kind.as_str()
-                    && *accept == hook.accept
-                    && self.device.as_deref() == device
+            .is_some_and(|(number, priority, kind, _)| {
+                *number == expected && *priority == hook.priority && kind == hook.kind.as_str()
             })
+            && self.device.as_deref() == device
     }
 }
 

@@ -113,6 +113,12 @@ impl Base {
         &self.inside[0]
     }
 
+    /// The sets of [`Table::Inet`] that only this base has, each with its elements.
+    pub fn sets(&self) -> impl Iterator<Item = (&str, &[Element])> {
+        let elements = self.elements.iter().map(Vec::as_slice);
+        self.inside.iter().map(String::as_str).zip(elements)
+    }
+
     /// Those of a table's sets that belonged to another base.
     pub fn outdated<'a>(&self, sets: &'a [String]) -> Vec<&'a str> {
         sets.iter()

@@ -140,6 +140,8 @@ fn deletions() {
     start.extend([
         Op::AddSet(inet, set("some")),
         Op::AddSet(inet, set("none")),
+        Op::AddSet(inet, set("other")),
+        Op::AddElements(inet, "other".to_owned(), vec![Element::Address(many[0])]),
         Op::AddElements(inet, "some".to_owned(), elements),
         Op::AddChain(inet, "gone".to_owned(), None),
     ]);
@@ -149,6 +151,7 @@ fn deletions() {
             Op::DeleteElements(inet, "some".to_owned(), many[1..].to_vec()),
             Op::DeleteSet(inet, "none".to_owned()),
             Op::FlushChain(inet, "enforce".to_owned()),
+            Op::FlushSet(inet, "other".to_owned()),
             Op::DeleteChain(inet, "gone".to_owned()),
         ],
     ]);

@@ -11,15 +11,10 @@ fn check_sees_what_is_missing() {
     let pod = node.pod(PodSpec::new("a", Primary::Bridge).rules("deny to internet"));
     let id = pod.id();
     assert_eq!(pod.ours("CHECK").ok(), "");
-    let policy_chain = node
-        .objects()
-        .iter()
-        .find_map(|o| {
-            o.strip_prefix("inet chain ")
-                .filter(|name| name.starts_with("pol-"))
-                .map(str::to_owned)
-        })
-        .unwrap_or_else(|| panic!("no policy chain\n{}", node.describe()));
+    let policy_chain = object(&node, "inet chain pol-");
+    let policy_set = object(&node, "inet set pol-");
+    let inside = object(&node, "inet set inside4-");
+    let bridge = object(&node, "netdev chain bridge-");
     let damages = [
         format!("delete element inet egress-cni pod4 {{ {} }}", pod.v4),
         format!("delete element inet egress-cni pod6 {{ {} }}", pod.v6),
@@ -31,6 +26,19 @@ fn check_sees_what_is_missing() {
         format!("insert rule netdev egress-cni if-{id} accept"),
         format!("flush chain netdev egress-cni if-{id}\ndelete chain netdev egress-cni if-{id}"),
         format!("flush chain netdev egress-cni nd-{id}"),
+        format!("flush set inet egress-cni {policy_set}"),
+        format!("delete element inet egress-cni {policy_set} {{ 169.254.169.254 }}"),
+        format!("add element inet egress-cni {policy_set} {{ 192.0.2.200 }}"),
+        format!("add element inet egress-cni {inside} {{ 198.51.100.0/24 }}"),
+        format!("flush set inet egress-cni {inside}"),
+        format!("insert rule netdev egress-cni {bridge} accept"),
+        "chain inet egress-cni enforce { policy drop; }".to_owned(),
+        "delete chain inet egress-cni enforce
+         add chain inet egress-cni enforce { type filter hook prerouting priority 7; }"
+            .to_owned(),
+        "delete chain inet egress-cni egress-snat
+         add chain inet egress-cni egress-snat { type nat hook postrouting priority 200; }"
+            .to_owned(),
         format!("flush chain inet egress-cni {}", enforcing_chain(&node)),
         "delete table netdev egress-cni".to_owned(),
         "delete table inet egress-cni".to_owned(),
@@ -64,6 +72,15 @@ fn check_sees_what_is_missing() {
             node.describe()
         );
     }
+}
+
+/// The rest of the first object whose name begins so, as "family kind name".
+fn object(node: &Node, beginning: &str) -> String {
+    let (kind, prefix) = beginning.rsplit_once(' ').expect("kind and name");
+    let objects = node.objects();
+    let found = objects.iter().find(|o| o.starts_with(beginning));
+    let found = found.unwrap_or_else(|| panic!("no {kind} {prefix}*\n{}", node.describe()));
+    found[kind.len() + 1..].to_owned()
 }
 
 /// The base chain at prerouting -99.

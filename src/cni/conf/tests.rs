@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::runtime::POD_ANNOTATIONS;
@@ -62,7 +64,10 @@ fn null_is_the_default() {
 fn every_key() {
     let conf = add_with(json!({
         "policyFile": "/p.yaml",
-        "kubernetes": {"kubeconfig": "/k", "timeout": "1500ms"},
+        "kubernetes": {
+            "kubeconfig": "/k", "timeout": "1500ms", "whenUnreachable": "snapshot",
+            "snapshotMaxAge": "1h30m", "nodeName": "node-1.example.com",
+        },
         "stateDir": "/s", "uplink": "bond0.7", "logGroup": 65535, "logLevel": "trace", "logFile": "/l",
         "unenforceable": "allow",
     }))
@@ -71,6 +76,9 @@ fn every_key() {
     let kubernetes = Kubernetes {
         kubeconfig: "/k".into(),
         timeout: Duration::from_millis(1500),
+        when_unreachable: WhenUnreachable::Snapshot,
+        snapshot_max_age: Duration::from_secs(5400),
+        node_name: Some("node-1.example.com".to_owned()),
     };
     assert_eq!(conf.kubernetes, Some(kubernetes));
     assert_eq!(conf.state_dir, PathBuf::from("/s"));
@@ -89,6 +97,11 @@ fn every_key() {
         PathBuf::from("/etc/cni/net.d/egress-cni.d/kubeconfig")
     );
     assert_eq!(kubernetes.timeout, Duration::from_secs(5));
+    assert_eq!(kubernetes.when_unreachable, WhenUnreachable::Refuse);
+    assert_eq!(kubernetes.snapshot_max_age, Duration::from_secs(3600));
+    assert_eq!(kubernetes.node_name, None);
+    let name = kubernetes.node_name();
+    assert!(!name.is_empty() && name == name.to_lowercase(), "{name}");
 }
 
 #[test]
@@ -178,7 +191,31 @@ fn wrong_values_name_the_key_and_what_was_expected() {
         ),
         (
             json!({"kubernetes": {"server": "x"}}),
-            "kubernetes: \"server\": unknown key, expected kubeconfig or timeout",
+            "kubernetes: \"server\": unknown key, expected one of kubeconfig, timeout, whenUnreachable, snapshotMaxAge, nodeName",
+        ),
+        (
+            json!({"kubernetes": {"whenUnreachabel": "snapshot"}}),
+            "did you mean \"whenUnreachable\"?",
+        ),
+        (
+            json!({"kubernetes": {"snapshotMaxAges": "1h"}}),
+            "did you mean \"snapshotMaxAge\"?",
+        ),
+        (
+            json!({"kubernetes": {"whenUnreachable": "allow"}}),
+            "kubernetes.whenUnreachable: expected refuse or snapshot, got \"allow\"",
+        ),
+        (
+            json!({"kubernetes": {"snapshotMaxAge": "0s"}}),
+            "kubernetes.snapshotMaxAge: expected a duration such as \"1h\"",
+        ),
+        (
+            json!({"kubernetes": {"nodeName": "Node_1"}}),
+            "kubernetes.nodeName: expected a node's name, got \"Node_1\"",
+        ),
+        (
+            json!({"kubernetes": {"nodeName": ""}}),
+            "kubernetes.nodeName: expected a node's name",
         ),
         (
             json!({"policyfile": "/x"}),

@@ -1,0 +1,201 @@
+//! One API server, asked by one identity, with a limit of time.
+
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::error::Error;
+use super::kubeconfig;
+
+/// How long questions may take.
+#[derive(Debug, Clone, Copy)]
+pub enum Limit {
+    /// All of them together.
+    Until {
+        /// When waiting ends.
+        deadline: Instant,
+        /// How long that was in the beginning; for messages.
+        from_start: Duration,
+    },
+    /// Each of them.
+    Each(Duration),
+}
+
+impl Limit {
+    /// All questions together may take this long from now on, and no longer than until `latest`.
+    pub fn overall(limit: Duration, latest: Instant) -> Self {
+        let now = Instant::now();
+        let left = limit.min(latest.saturating_duration_since(now));
+        Limit::Until {
+            deadline: now + left,
+            from_start: left,
+        }
+    }
+
+    /// When waiting for a question asked now ends, and how long that is from its start.
+    fn now(self) -> (Instant, Duration) {
+        match self {
+            Limit::Until {
+                deadline,
+                from_start,
+            } => (deadline, from_start),
+            Limit::Each(each) => (Instant::now() + each, each),
+        }
+    }
+}
+
+/// What is asked, in Kubernetes' own words, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// As in a Role: `get`, `list`, `create`, ...
+    pub verb: &'static str,
+    /// As in a Role, with its group: `namespaces`, `leases.coordination.k8s.io`.
+    pub resource: &'static str,
+    /// The object's namespace, if it has one.
+    pub namespace: Option<String>,
+    /// The object's name, if one is meant.
+    pub name: Option<String>,
+}
+
+impl Request {
+    /// A verb and a resource, as in a Role.
+    pub const fn new(verb: &'static str, resource: &'static str) -> Self {
+        Request {
+            verb,
+            resource,
+            namespace: None,
+            name: None,
+        }
+    }
+
+    /// In one namespace.
+    pub fn within(mut self, namespace: &str) -> Self {
+        self.namespace = Some(namespace.to_owned());
+        self
+    }
+
+    /// One object.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+}
+
+impl fmt::Display for Request {
+    /// `get pods shop/web-0`, `list services in kube-system`, `get namespaces shop`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.verb, self.resource)?;
+        match (&self.namespace, &self.name) {
+            (Some(namespace), Some(name)) => write!(f, " {namespace}/{name}"),
+            (Some(namespace), None) => write!(f, " in {namespace}"),
+            (None, Some(name)) => write!(f, " {name}"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+/// An API server that can be asked.
+#[derive(Clone)]
+pub struct Client {
+    kube: kube::Client,
+    server: String,
+    limit: Limit,
+}
+
+impl Client {
+    /// Reads kubeconfig and what it names; connects with the first question. To be called inside
+    /// [`run`](super::run).
+    ///
+    /// # Errors
+    /// What is wrong with the kubeconfig or a file that it names.
+    pub fn from_kubeconfig(path: &Path, limit: Limit) -> Result<Client, Error> {
+        let config = kubeconfig::load(path)?;
+        let unusable = |e: kube::Error| Error::Kubeconfig {
+            path: path.to_owned(),
+            reason: kubeconfig::reason(&e),
+        };
+        Client::new(config, limit).map_err(unusable)
+    }
+
+    /// By the service account of the pod in which this process runs. The token is read anew when it
+    /// is renewed.
+    ///
+    /// # Errors
+    /// This is no pod, or its service account is not mounted.
+    pub fn in_cluster(limit: Limit) -> Result<Client, Error> {
+        let not_a_pod = |reason: String| Error::NotInCluster { reason };
+        let config = kube::Config::incluster().map_err(|e| not_a_pod(e.to_string()))?;
+        Client::new(config, limit).map_err(|e| not_a_pod(e.to_string()))
+    }
+
+    fn new(mut config: kube::Config, limit: Limit) -> Result<Client, kube::Error> {
+        // Whoever calls tries again, and says meanwhile what the server answered.
+        config.default_retry = false;
+        let server = config.cluster_url.to_string();
+        Ok(Client {
+            kube: kube::Client::try_from(config)?,
+            server: server.trim_end_matches('/').to_owned(),
+            limit,
+        })
+    }
+
+    /// The client to make a `kube::Api` of, whose futures [`Client::ask`] waits for.
+    pub fn kube(&self) -> kube::Client {
+        self.kube.clone()
+    }
+
+    /// For messages: `https://10.0.0.1:6443`.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Waits for the answer, and says what a failure means. `request` is what `question` asks.
+    ///
+    /// # Errors
+    /// No answer in time, or one that is a failure.
+    pub async fn ask<T>(
+        &self,
+        request: Request,
+        question: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Error> {
+        let (deadline, limit) = self.limit.now();
+        match tokio::time::timeout_at(deadline.into(), question).await {
+            Ok(answer) => answer.map_err(|e| Error::of_answer(&self.server, request, e)),
+            Err(_) => Err(Error::Timeout {
+                server: self.server.clone(),
+                request: request.to_string(),
+                limit,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_named_as_in_a_role() {
+        let of = |request: Request| request.to_string();
+        assert_eq!(
+            of(Request::new("get", "namespaces").named("shop")),
+            "get namespaces shop"
+        );
+        assert_eq!(
+            of(Request::new("get", "pods").within("shop").named("web-0")),
+            "get pods shop/web-0"
+        );
+        assert_eq!(
+            of(Request::new("list", "services").within("kube-system")),
+            "list services in kube-system"
+        );
+    }
+
+    #[test]
+    fn all_questions_together_never_last_longer_than_the_call() {
+        let latest = Instant::now() + Duration::from_secs(2);
+        let (deadline, limit) = Limit::overall(Duration::from_secs(5), latest).now();
+        assert!(deadline <= latest && limit <= Duration::from_secs(2));
+    }
+}
