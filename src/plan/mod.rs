@@ -4,7 +4,7 @@
 mod action;
 pub mod attachment;
 pub mod base;
-mod bridge;
+pub mod bridge;
 mod condition;
 mod lookup;
 pub mod policy;

@@ -99,7 +99,7 @@ fn a_policy_with_lookups() {
         allow icmp/8 to 203.0.113.0/24
         deny 25/tcp to 10.0.0.0/8 log
         deny 25/tcp to 203.0.113.0/24 log
-        deny 0-8191/udp to 192.0.2.0/24
+        deny 1-8191/udp to 192.0.2.0/24
         allow to 198.51.100.0/30
         allow to 10.1.0.0/16 name=inside
         allow to 192.0.2.0-192.0.2.130

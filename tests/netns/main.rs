@@ -25,5 +25,6 @@ mod primaries;
 mod rules;
 mod self_check;
 mod spoof;
+mod sync;
 mod tool;
 mod verbs;
