@@ -177,7 +177,7 @@ impl Nft {
             .filter_map(|body| attrs(body).nest(NFTA_SET_ELEM_LIST_ELEMENTS));
         Ok(lists
             .flat_map(|list| list.iter())
-            .filter_map(|e| address(&key_and_flags(e)?.0))
+            .filter_map(|e| address(&element_state(e)?.0))
             .collect())
     }
 
