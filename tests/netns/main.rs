@@ -6,6 +6,7 @@
 // `family` is an index into several pairs of addresses at once.
 #![allow(clippy::needless_range_loop)]
 
+mod api;
 mod attack;
 mod bad_input;
 mod bad_policy;
