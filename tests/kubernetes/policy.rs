@@ -121,5 +121,5 @@ fn a_missing_right_is_named() {
     for word in ["403", "`get`", "`namespaces`"] {
         assert!(refused.msg.contains(word), "{word}: {refused:?}");
     }
-    assert_eq!(refused.code, 11, "{refused:?}");
+    assert_eq!(refused.code, 7, "{refused:?}");
 }
