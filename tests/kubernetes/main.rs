@@ -9,4 +9,5 @@ mod harness;
 mod install;
 mod leases;
 mod manifests;
+mod policy;
 mod server;
