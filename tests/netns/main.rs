@@ -20,6 +20,7 @@ mod flows;
 mod harness;
 mod install;
 mod logging;
+mod lookups;
 mod neighbours;
 mod order;
 mod ownership;
