@@ -20,7 +20,7 @@ pub use kubeconfig::check;
 ///
 /// # Errors
 /// What `work` returns, or [`Error::Runtime`].
-pub fn run<T, E: From<Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+pub fn run<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -82,28 +82,35 @@ pub fn read(
     namespace: &str,
     pod: PodAnnotations<'_>,
 ) -> Result<Said, SourceError> {
-    kubernetes::run(async {
-        let client = Client::from_kubeconfig(access.kubeconfig, access.limit)?;
-        let (of_namespace, of_pod) = tokio::join!(ask_namespace(&client, namespace), async {
-            match pod {
-                PodAnnotations::Of(pod) => Some(ask_pod(&client, namespace, pod).await),
-                PodAnnotations::HandedOver(_) => None,
-            }
-        });
-        let namespace = access.namespace(namespace, of_namespace)?;
-        let found = of_pod.transpose()?;
-        let of_pod = match pod {
-            PodAnnotations::HandedOver(annotations) => Some(annotations),
-            PodAnnotations::Of(_) => found.as_ref(),
-        };
-        let needed = names::needed(file, &namespace, of_pod);
-        let mut facts = file.facts.clone();
-        access.names(&client, needed, &mut facts).await?;
-        Ok(Said {
-            namespace,
-            pod: found,
-            facts,
-        })
+    kubernetes::run(async { Ok(ask(access, file, namespace, pod).await) })?
+}
+
+async fn ask(
+    access: &Access<'_>,
+    file: &PolicyFile,
+    namespace: &str,
+    pod: PodAnnotations<'_>,
+) -> Result<Said, SourceError> {
+    let client = Client::from_kubeconfig(access.kubeconfig, access.limit)?;
+    let (of_namespace, of_pod) = tokio::join!(ask_namespace(&client, namespace), async {
+        match pod {
+            PodAnnotations::Of(pod) => Some(ask_pod(&client, namespace, pod).await),
+            PodAnnotations::HandedOver(_) => None,
+        }
+    });
+    let namespace = access.namespace(namespace, of_namespace)?;
+    let found = of_pod.transpose()?;
+    let of_pod = match pod {
+        PodAnnotations::HandedOver(annotations) => Some(annotations),
+        PodAnnotations::Of(_) => found.as_ref(),
+    };
+    let needed = names::needed(file, &namespace, of_pod);
+    let mut facts = file.facts.clone();
+    access.names(&client, needed, &mut facts).await?;
+    Ok(Said {
+        namespace,
+        pod: found,
+        facts,
     })
 }
 

@@ -84,7 +84,9 @@ fn each_fault_is_shown_as_written_down() {
     for block in include_str!("faults.txt").split(">>>\n").skip(1) {
         let (text, expected) = block.split_once("===\n").expect("a file and its answer");
         let text = text.replace("HEAD\n", HEAD).replace("\\t", "\t");
-        let error = PolicyFile::parse("f.yaml", &text).expect_err(&text);
+        let error = PolicyFile::parse("f.yaml", &text)
+            .and_then(|file| file.check_names())
+            .expect_err(&text);
         assert_eq!(error.to_string(), expected.trim_end(), "for\n{text}");
         assert_eq!(error.code(), 100);
         seen += 1;
