@@ -82,6 +82,8 @@ pub fn in_transaction() -> bool {
 /// A socket in the network namespace in which it was opened.
 pub struct Nft {
     socket: Socket,
+    /// For answers. Kept, since the allocator would give so much back to the kernel after each one.
+    buffer: Vec<u8>,
 }
 
 /// Enough for any answer in one piece (`NLMSG_GOODSIZE` and the kernel's larger dump pages).
@@ -99,7 +101,8 @@ impl Nft {
             .bind(&SocketAddr::new(0, 0))
             .map_err(failed("bind"))?;
         socket.set_cap_ack(true).map_err(failed("configure"))?;
-        Ok(Self { socket })
+        let buffer = Vec::with_capacity(BUFFER);
+        Ok(Self { socket, buffer })
     }
 
     /// Carries out all operations, or none.
@@ -137,8 +140,7 @@ impl Nft {
     fn outcome(&mut self, ops: &[Op]) -> Result<(), Error> {
         let mut confirmed = false;
         let mut refused: Option<(u32, i32)> = None;
-        let mut buffer = Vec::with_capacity(BUFFER);
-        while let Some(bytes) = self.receive_now(&mut buffer)? {
+        while let Some(bytes) = self.receive_now()? {
             for message in wire::messages(bytes) {
                 let Some(errno) = error_of(&message) else {
                     continue;
@@ -166,12 +168,11 @@ impl Nft {
     }
 
     /// What is waiting in the socket, without waiting for more.
-    fn receive_now<'a>(&mut self, buffer: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, Error> {
-        buffer.clear();
-        buffer.reserve(BUFFER);
+    fn receive_now(&mut self) -> Result<Option<&[u8]>, Error> {
+        self.buffer.clear();
         loop {
-            match self.socket.recv(buffer, libc::MSG_DONTWAIT) {
-                Ok(_) => return Ok(Some(buffer)),
+            match self.socket.recv(&mut self.buffer, libc::MSG_DONTWAIT) {
+                Ok(_) => return Ok(Some(&self.buffer)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 // Too many refusals for the buffer: those that fit are told.
@@ -239,10 +240,9 @@ impl Nft {
                 errno,
             })?;
         let mut answer = Vec::new();
-        let mut buffer = Vec::with_capacity(BUFFER);
         let mut interrupted = false;
         // Dumps, too, are filled in by our own calls: there is never anything to wait for.
-        while let Some(bytes) = self.receive_now(&mut buffer)? {
+        while let Some(bytes) = self.receive_now()? {
             for message in wire::messages(bytes) {
                 interrupted |= message.flags & libc::NLM_F_DUMP_INTR as u16 != 0;
                 match error_of(&message) {
