@@ -293,8 +293,8 @@ fn reject() -> Vec<Rule> {
 fn enforce() -> Vec<Rule> {
     let related = |number| {
         rule()
-            .test(Field::L4proto, protocol(number))
             .state(&[CtState::Related])
+            .test(Field::L4proto, protocol(number))
             .then(Verdict::Accept)
     };
     vec![
@@ -364,14 +364,7 @@ fn source_nat(inside4: &str, inside6: &str) -> Vec<Rule> {
 /// invalid or does not track was not translated at all.
 fn leak_stop(inside4: &str, inside6: &str) -> Vec<Rule> {
     let (v4, v6) = (Family::V4, Family::V6);
-    let egress_source = |field, family| rule().inside(field, egress(family)).then(Verdict::Accept);
     vec![
-        // First what is right, and what is most: each packet of the node comes by here.
-        rule()
-            .is(Field::CtDirection, Value::Reply)
-            .then(Verdict::Accept),
-        egress_source(Field::IpSaddr, v4),
-        egress_source(Field::Ip6Saddr, v6),
         // RFC 4861, 7.1: neighbour discovery has hop limit 255 and is for one link. A router has
         // taken one off: a pod would otherwise reach anybody with what looks like it.
         rule()
@@ -379,6 +372,9 @@ fn leak_stop(inside4: &str, inside6: &str) -> Vec<Rule> {
             .is(Field::Ip6Hoplimit, Value::U8(254))
             .inside(Field::Ip6Saddr, denied(v6))
             .then(Verdict::Drop),
+        rule()
+            .is(Field::CtDirection, Value::Reply)
+            .then(Verdict::Accept),
         rule()
             .inside(Field::IpSaddr, snatted(v4))
             .outside(Field::IpDaddr, inside4)
