@@ -3,7 +3,7 @@
 # The last line is `N passed, N failed`.
 #
 #   tests/run.sh              all of it
-#   tests/run.sh STEP...      only these: format clippy deny unit demo benches kernel
+#   tests/run.sh STEP...      only these: format clippy deny unit demo vagrant benches kernel
 #
 # The first run on a machine builds a kube-apiserver (tests/kubernetes/build.sh) beside the first steps.
 set -uo pipefail
@@ -113,6 +113,14 @@ step_benches() {
   rm -rf "$programs"
 }
 
+step_vagrant() {
+  need vagrant=vagrant || { count "vagrant validate" 1 0 1; return; }
+  # Neither the user's boxes nor a directory of ours are needed to read the file.
+  VAGRANT_HOME=$output.vagrant VAGRANT_DOTFILE_PATH=$output.vagrant \
+    one "vagrant validate" vagrant validate --ignore-provider
+  rm -rf "$output.vagrant"
+}
+
 # The core of the namespace tests and the demo under an older kernel.
 step_kernel() {
   local binary names
@@ -129,10 +137,10 @@ step_kernel() {
     --mount-proc /usr/bin/python3 install/demo/main.py "$BINARY" "$(cni_plugins)"
 }
 
-[ $# -gt 0 ] || set -- format clippy deny unit demo benches kernel
+[ $# -gt 0 ] || set -- format clippy deny unit demo vagrant benches kernel
 [[ " $* " != *" unit "* ]] || start_api_server
 for step in "$@"; do
-  declare -F "step_$step" >/dev/null || die "no step $step: format clippy deny unit demo benches kernel"
+  declare -F "step_$step" >/dev/null || die "no step $step: format clippy deny unit demo vagrant benches kernel"
   "step_$step"
 done
 echo "$passed passed, $failed failed"

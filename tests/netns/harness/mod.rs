@@ -20,6 +20,7 @@ pub mod primary;
 pub mod probe;
 pub mod ruleset;
 pub mod servers;
+pub mod strace;
 pub mod tool;
 
 pub use bystander::undisturbed;
