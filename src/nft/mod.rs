@@ -4,6 +4,7 @@
 
 mod counters;
 mod encode;
+mod flowtable;
 mod matching;
 mod message;
 mod object;
@@ -11,7 +12,8 @@ mod read;
 mod socket;
 mod statement;
 mod uapi;
-mod wire;
+#[doc(hidden)] // for fuzz/
+pub mod wire;
 
 #[cfg(test)]
 mod tests;
