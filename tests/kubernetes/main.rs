@@ -7,4 +7,5 @@ mod containerd;
 #[path = "../netns/harness/mod.rs"]
 mod harness;
 mod manifests;
+mod policy;
 mod server;
