@@ -127,7 +127,8 @@ fn netlink() {
 /// milliseconds. A quadratic step anywhere would take 64 times as long.
 #[test]
 fn a_long_annotation_costs_what_its_length_says() {
-    let texts: [(&str, fn(usize) -> String); 5] = [
+    type OfLength = fn(usize) -> String;
+    let texts: [(&str, OfLength); 5] = [
         ("many rules", |n| {
             "allow 443/tcp to 198.51.100.0/24\n".repeat(n / 33)
         }),
