@@ -3,6 +3,7 @@
 //! ```text
 //! attachments/ID.json   one attachment's record
 //! links/NAME            the id of the attachment that the host's interface NAME carries
+//! namespaces/NAME.json  what the Kubernetes API last said of a namespace
 //! lock, locks/NAME      empty files, locked with flock(2)
 //! ```
 //!
@@ -27,6 +28,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cni::CniError;
 
+mod snapshots;
 mod tidy;
 
 pub use tidy::remove_file;

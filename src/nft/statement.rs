@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::matching::{CtState, Family, Field, Match, Test, Value};
+use super::matching::{Concat, CtState, Family, Field, Match, Test, Value};
 
 /// Where a packet goes next.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -51,6 +51,10 @@ pub enum Statement {
     },
     /// The map's element for this address says where to go.
     Vmap(Field, String),
+    /// Holds if the fields together are a member of the set.
+    Among(Concat, String),
+    /// The map's element for these fields together says where to go.
+    ConcatVmap(Concat, String),
     /// Decides, or goes elsewhere.
     Verdict(Verdict),
     /// Refuses a TCP connection.
@@ -91,6 +95,8 @@ impl fmt::Display for Statement {
                 write!(f, "log prefix \"{prefix}\" group {group} snaplen {snaplen}")
             }
             Statement::Vmap(field, map) => write!(f, "{} vmap @{map}", field.as_str()),
+            Statement::Among(key, set) => write!(f, "{key} @{set}"),
+            Statement::ConcatVmap(key, map) => write!(f, "{key} vmap @{map}"),
             Statement::Verdict(v) => v.fmt(f),
             Statement::RejectWithReset => f.write_str("reject with tcp reset"),
             Statement::RejectProhibited => f.write_str("reject with icmpx admin-prohibited"),

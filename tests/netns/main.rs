@@ -6,6 +6,7 @@
 // `family` is an index into several pairs of addresses at once.
 #![allow(clippy::needless_range_loop)]
 
+mod api;
 mod attack;
 mod bad_input;
 mod bad_policy;
@@ -18,8 +19,10 @@ mod faults;
 mod faults_state;
 mod flows;
 mod harness;
+mod install;
 mod load;
 mod logging;
+mod lookups;
 mod neighbours;
 mod order;
 mod ownership;
