@@ -297,7 +297,9 @@ fn a_log_storm() {
         PodSpec::new("a", Primary::Ptp).rules("deny udp to any log=10000/s name=storm\nallow"),
     );
     // A reader that does not get to read: its pipe is full.
-    let reader = node.netns.spawn(&mut node.tool_command("logs --for 8"));
+    let reader = node
+        .netns
+        .spawn(&mut node.tool_command("logs --count 3000"));
     let socket = pod
         .netns
         .run(|| UdpSocket::bind((pod.v4, 0)).expect("a socket"));
@@ -324,8 +326,18 @@ fn a_log_storm() {
     let others = node.pod(PodSpec::new("b", Primary::Ptp).rules("deny 81/tcp"));
     assert_eq!(others.ours("CHECK").ok(), "");
     others.delete();
-    // Now it is read, and sees that it missed some.
-    let ended = exec::finish(reader, b"", "logs");
+    // Now it is read, and sees that it missed some, while the storm goes on.
+    let over = AtomicBool::new(false);
+    let ended = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                storming();
+            }
+        });
+        let ended = exec::finish(reader, b"", "logs");
+        over.store(true, Ordering::Relaxed);
+        ended
+    });
     assert!(
         ended.stderr.contains("lost"),
         "{:?}, {} bytes of lines",
