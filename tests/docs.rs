@@ -7,12 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The tests' names in the document: code that begins with one of these.
-const KINDS: [&str; 7] = [
+const KINDS: [&str; 8] = [
     "netns::",
     "differential::",
     "packets::",
     "meaning::",
     "unit::",
+    "kubernetes::",
     "cli::",
     "samples::",
 ];
