@@ -221,6 +221,7 @@ pub fn long() -> impl Strategy<Value = Effective> {
                     .then(|| "10.1.2.9".parse().expect("an address"))
                     .into_iter()
                     .collect(),
+                ..Facts::default()
             };
             let tier = |tier, lines, audit| {
                 let text = readable(lines, &facts).join("\n");
