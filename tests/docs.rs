@@ -7,12 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The tests' names in the document: code that begins with one of these.
-const KINDS: [&str; 7] = [
+const KINDS: [&str; 9] = [
+    "fuzz::",
     "netns::",
     "differential::",
     "packets::",
     "meaning::",
     "unit::",
+    "kubernetes::",
     "cli::",
     "samples::",
 ];

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Instant;
 
 use crate::attachment::{self, Attachment, LAYOUT, Record};
+use crate::egress_ip::lease::Access;
 use crate::egress_ip::{self, Claim};
 use crate::enforce::{self, Install, Whole};
 use crate::net::{Netns, Rtnl, conntrack, link};
@@ -44,6 +45,7 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
                 "this pod's egress cannot be enforced here: {why}. Set `unenforceable: allow` in the conflist to run such pods without any policy"
             )));
         }
+        Err(attachment::Error::Nft(e)) => return Err(nft_failure(e)),
         Err(attachment::Error::Net(e)) => return Err(net_failure("look at the pod's network", e)),
     };
     uplink_exists(conf, &policy, deadline)?;
@@ -120,6 +122,10 @@ fn claim(
         id,
         namespace: call.args.namespace.as_deref().unwrap_or_default(),
         uplink: conf.uplink.as_deref(),
+        leases: conf.kubernetes.as_ref().map(|api| Access {
+            kubeconfig: api.kubeconfig.clone(),
+            node: api.node_name(),
+        }),
         deadline,
     };
     request.take(
