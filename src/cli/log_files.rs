@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use super::logs::Line;
+use super::logs::{Line, Loss};
 
 /// A file that can't be opened or read.
 #[derive(Debug, thiserror::Error)]
@@ -14,17 +14,35 @@ pub(super) struct ReadError {
     source: io::Error,
 }
 
-/// Lines that are no log lines.
+/// What is beside the log lines.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Skipped {
+    /// Lines that are no log lines.
     pub count: u64,
     /// Where the first one is, such as `line 3 of pods.log`.
     pub first: Option<String>,
+    /// Log messages that were lost, by the log itself.
+    pub lost: u64,
+    /// The log ends before it was known how many more were lost.
+    pub lost_more: bool,
 }
 
 impl Skipped {
-    /// Tells on stderr, if there are any.
+    /// How many messages the log itself misses. None: none.
+    pub(super) fn lost(&self) -> Option<String> {
+        let more = if self.lost_more { "more than " } else { "" };
+        (self.lost > 0 || self.lost_more)
+            .then(|| format!("{more}{}", how_many(self.lost, "log message")))
+    }
+
+    /// Tells on stderr, if there is anything.
     pub(super) fn tell(&self) {
+        if let Some(lost) = self.lost() {
+            let _ = writeln!(
+                io::stderr(),
+                "egress-cni: {lost} were lost when the log was made: what they would have told is missing here"
+            );
+        }
         if let Some(first) = &self.first {
             // The result matters more than this: it may fail.
             let _ = writeln!(
@@ -78,14 +96,16 @@ fn read_from(
         if bytes.trim_ascii().is_empty() {
             continue;
         }
-        match serde_json::from_slice(&bytes) {
-            Ok(line) => see(line),
-            Err(_) => {
-                skipped.count += 1;
-                skipped
-                    .first
-                    .get_or_insert_with(|| format!("line {number} of {name}"));
-            }
+        if let Ok(line) = serde_json::from_slice(&bytes) {
+            see(line);
+        } else if let Ok(loss) = serde_json::from_slice::<Loss>(&bytes) {
+            skipped.lost += loss.lost;
+            skipped.lost_more = loss.lost_more;
+        } else {
+            skipped.count += 1;
+            skipped
+                .first
+                .get_or_insert_with(|| format!("line {number} of {name}"));
         }
     }
 }
@@ -132,6 +152,27 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!(skipped.count, 4);
         assert_eq!(skipped.first.as_deref(), Some("line 3 of test"));
+    }
+
+    #[test]
+    fn what_was_lost_adds_up() {
+        let loss = |lost: u64, more: bool| {
+            format!(r#"{{"time":"2026-01-02T03:04:05.060000Z","lost":{lost},"lostMore":{more}}}"#)
+        };
+        let (_, none) = read_text(LINE.as_bytes());
+        assert_eq!(none.lost(), None);
+        let text = [
+            loss(0, true),
+            LINE.to_owned(),
+            loss(7, false),
+            loss(1, false),
+        ]
+        .join("\n");
+        let (lines, skipped) = read_text(text.as_bytes());
+        assert_eq!((lines.len(), skipped.count), (1, 0));
+        assert_eq!(skipped.lost().as_deref(), Some("8 log messages"));
+        let (_, skipped) = read_text(loss(8, true).as_bytes());
+        assert_eq!(skipped.lost().as_deref(), Some("more than 8 log messages"));
     }
 
     #[test]

@@ -149,6 +149,15 @@ impl Encoder<'_> {
                 self.load(*field);
                 self.lookup(map, Some(NFT_REG_VERDICT), false);
             }
+            Statement::Update(field, set) => {
+                self.dependencies(*field);
+                self.load(*field);
+                self.expression("dynset", |w| {
+                    w.be32(NFTA_DYNSET_SREG_KEY, NFT_REG_1);
+                    w.be32(NFTA_DYNSET_OP, NFT_DYNSET_OP_UPDATE);
+                    w.str(NFTA_DYNSET_SET_NAME, set);
+                });
+            }
             Statement::Verdict(v) => self.expression("immediate", |w| {
                 w.be32(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
                 w.nested(NFTA_IMMEDIATE_DATA, |w| verdict(w, v));

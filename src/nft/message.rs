@@ -2,7 +2,7 @@
 
 use super::encode;
 use super::matching::Value;
-use super::object::{DataType, Element, Hook, HookPoint, Op, Set, TABLE, Table};
+use super::object::{DYNAMIC_SIZE, DataType, Element, Hook, HookPoint, Op, Set, TABLE, Table};
 use super::statement::Verdict;
 use super::uapi::*;
 use super::wire::Writer;
@@ -110,6 +110,9 @@ fn encode_set(w: &mut Writer, set: &Set, seq: u32) {
     if set.data.is_some() {
         flags |= NFT_SET_MAP;
     }
+    if set.days.is_some() {
+        flags |= NFT_SET_TIMEOUT | NFT_SET_EVAL;
+    }
     w.str(NFTA_SET_NAME, &set.name);
     w.be32(NFTA_SET_FLAGS, flags);
     w.be32(NFTA_SET_KEY_TYPE, key);
@@ -128,6 +131,10 @@ fn encode_set(w: &mut Writer, set: &Set, seq: u32) {
     }
     if set.counter {
         w.nested(NFTA_SET_EXPR, encode::counter);
+    }
+    if let Some(days) = set.days {
+        w.be64(NFTA_SET_TIMEOUT, u64::from(days) * 24 * 3600 * 1000);
+        w.nested(NFTA_SET_DESC, |w| w.be32(NFTA_SET_DESC_SIZE, DYNAMIC_SIZE));
     }
 }
 

@@ -51,6 +51,8 @@ pub enum Statement {
     },
     /// The map's element for this address says where to go.
     Vmap(Field, String),
+    /// Puts the packet's address into the set, or lets it live there as long again.
+    Update(Field, String),
     /// Decides, or goes elsewhere.
     Verdict(Verdict),
     /// Refuses a TCP connection.
@@ -91,6 +93,7 @@ impl fmt::Display for Statement {
                 write!(f, "log prefix \"{prefix}\" group {group} snaplen {snaplen}")
             }
             Statement::Vmap(field, map) => write!(f, "{} vmap @{map}", field.as_str()),
+            Statement::Update(field, set) => write!(f, "update @{set} {{ {} }}", field.as_str()),
             Statement::Verdict(v) => v.fmt(f),
             Statement::RejectWithReset => f.write_str("reject with tcp reset"),
             Statement::RejectProhibited => f.write_str("reject with icmpx admin-prohibited"),
