@@ -12,7 +12,7 @@ use crate::net::tc::{self, Detour};
 use crate::net::{self, Netns, Rtnl, address};
 use crate::plan::{AttachmentPlan, Bridge};
 use crate::policy::stored::StoredPolicy;
-use crate::state::AttachmentId;
+use crate::state::{AttachmentId, StateDir, StateError};
 
 /// The version of what a record and the kernel's objects mean. A plugin of another version can
 /// remove them by their names, but not compare them.
@@ -50,6 +50,32 @@ pub struct Record {
     pub plan: AttachmentPlan,
     /// The rules, with their sources.
     pub policy: StoredPolicy,
+}
+
+impl Record {
+    /// Reads an attachment's record; none if there is none. One of an older layout is read as far
+    /// as its fields are the same.
+    ///
+    /// # Errors
+    /// [`StateError::Newer`]: what it says may mean something else; [`StateError::Damaged`].
+    pub fn read(state: &StateDir, id: &AttachmentId) -> Result<Option<Record>, StateError> {
+        #[derive(Deserialize)]
+        struct Head {
+            layout: u32,
+        }
+        match state.read_attachment::<Record>(id) {
+            Ok(Some(record)) if record.layout <= LAYOUT => Ok(Some(record)),
+            Ok(None) => Ok(None),
+            unknown => match state.read_attachment::<Head>(id) {
+                Ok(Some(Head { layout })) if layout > LAYOUT => Err(StateError::Newer {
+                    path: state.attachment_path(id),
+                    layout,
+                    known: LAYOUT,
+                }),
+                _ => unknown,
+            },
+        }
+    }
 }
 
 /// Why a pod's traffic can't be judged on this node.

@@ -17,6 +17,10 @@ use crate::net::{self, Rtnl, address, neighbour, route};
 use crate::nft::Value;
 use crate::state::{AttachmentId, Lock, StateDir};
 
+mod sync;
+
+pub use sync::{Reconcile, known};
+
 /// What is known of an egress address that this node has, or is about to have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -33,3 +33,4 @@ pub mod plan;
 pub mod policy;
 pub mod source;
 pub mod state;
+pub mod sync;

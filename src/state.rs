@@ -29,6 +29,10 @@ use sha2::{Digest, Sha256};
 
 use crate::cni::CniError;
 
+mod tidy;
+
+pub use tidy::remove_file;
+
 /// What went wrong with the state directory.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
@@ -50,6 +54,18 @@ pub enum StateError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A newer version of this program wrote it, with a meaning that this one can't know.
+    #[error(
+        "state directory: {} was written by a newer version of egress-cni (layout {layout}, this one knows {known}): use that version", path.display()
+    )]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its layout.
+        layout: u32,
+        /// The newest layout that this version knows.
+        known: u32,
+    },
     /// Somebody else held a lock until the deadline.
     #[error("state directory: {} is still locked by another call of egress-cni", path.display())]
     Locked {
@@ -61,7 +77,9 @@ pub enum StateError {
 impl From<StateError> for CniError {
     fn from(error: StateError) -> Self {
         match error {
-            StateError::Io { .. } | StateError::Damaged { .. } => CniError::io(error.to_string()),
+            StateError::Io { .. } | StateError::Damaged { .. } | StateError::Newer { .. } => {
+                CniError::io(error.to_string())
+            }
             StateError::Locked { .. } => CniError::try_again(error.to_string()),
         }
     }
@@ -152,6 +170,11 @@ impl StateDir {
     /// The state directory at `root`, which need not exist yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         StateDir { root: root.into() }
+    }
+
+    /// Whether the directory exists.
+    pub fn exists(&self) -> bool {
+        self.root.exists()
     }
 
     /// Takes the lock of the whole directory.
@@ -282,7 +305,8 @@ impl StateDir {
         self.root.join("egress").join(format!("{address}.json"))
     }
 
-    fn attachment_path(&self, id: &AttachmentId) -> PathBuf {
+    /// The file of an attachment's record, whether or not there is one.
+    pub fn attachment_path(&self, id: &AttachmentId) -> PathBuf {
         self.root.join("attachments").join(format!("{id}.json"))
     }
 
@@ -368,7 +392,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
 
 /// Where a file is written before it takes its name.
 fn unfinished(path: &Path) -> PathBuf {
-    let mut name = OsStr::new(".new-").to_owned();
+    let mut name = OsStr::new(tidy::UNFINISHED).to_owned();
     name.push(path.file_name().unwrap_or_default());
     path.with_file_name(name)
 }

@@ -44,7 +44,9 @@ fn places(name: &str) -> (Vec<PathBuf>, String) {
     let files = match kind {
         directory if root().join("tests").join(directory).is_dir() => {
             let file = if path.is_empty() { "main" } else { &path };
-            vec![format!("tests/{directory}/{file}.rs")]
+            ["", "/mod"]
+                .map(|end| format!("tests/{directory}/{file}{end}.rs"))
+                .into()
         }
         "unit" => ["", "/tests", "/mod"]
             .map(|end| format!("src/{path}{end}.rs"))

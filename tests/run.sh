@@ -3,7 +3,9 @@
 # The last line is `N passed, N failed`.
 #
 #   tests/run.sh              all of it
-#   tests/run.sh STEP...      only these: format clippy deny unit demo kernel
+#   tests/run.sh STEP...      only these: format clippy deny unit demo vagrant benches kernel
+#
+# The first run on a machine builds a kube-apiserver (tests/kubernetes/build.sh) beside the first steps.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 . install/prepare.sh
@@ -14,7 +16,9 @@ need iproute2=ip iptables=iptables nftables=nft conntrack=conntrack strace=strac
   python3=/usr/bin/python3 python3-scapy=/usr/lib/python3/dist-packages/scapy procps=sysctl \
   util-linux=unshare gcc=cc libc6-dev=/usr/include/stdlib.h kmod=modprobe \
   ca-certificates=/etc/ssl/certs/ca-certificates.crt \
-  chromium=chromium qemu-system-x86=qemu-system-x86_64 busybox-static=busybox cpio=cpio || exit 1
+  chromium=chromium qemu-system-x86=qemu-system-x86_64 busybox-static=busybox cpio=cpio \
+  containerd=containerd runc=runc tar=tar openssl=openssl make=make rsync=rsync dpkg-dev=dpkg-source \
+  debian-archive-keyring=/usr/share/keyrings/debian-archive-keyring.gpg || exit 1
 need_cni_plugins || exit 1
 need_rust
 if [ ! -d /proc/sys/net/bridge ]; then
@@ -24,7 +28,8 @@ fi
 
 passed=0 failed=0
 output=$(mktemp)
-trap 'rm -f "$output"' EXIT
+api_server=
+trap 'rm -f "$output" "$output.api-server"; [ -z "$api_server" ] || kill -- -$api_server 2>/dev/null' EXIT
 
 # count NAME STATUS PASSED FAILED: adds to the sums. A command that fails has at least one failure.
 count() {
@@ -82,9 +87,39 @@ step_deny() {
   one "cargo deny" cargo deny check bans licenses sources
 }
 
-step_unit() { tests "unit, integration and namespace tests" cargo test --locked --no-fail-fast; }
+# The API server that the tests ask is built while other steps are at work.
+start_api_server() {
+  setsid tests/kubernetes/build.sh >"$output.api-server" 2>&1 &
+  api_server=$!
+}
+
+step_unit() {
+  say "waiting for the tests' API server"
+  wait $api_server || { cat "$output.api-server"; count "the tests' API server" 1 0 1; }
+  tests "unit, integration and namespace tests" cargo test --locked --no-fail-fast
+}
 
 step_demo() { demo "demo" install/demo.sh; }
+
+# Whether the benches work. What they find means nothing here, and nothing is asserted about it.
+step_benches() {
+  local programs
+  build
+  programs=$(mktemp -d)
+  ln -s "$BINARY" "$programs/egress-cni"
+  ln -s "$(cargo bench --locked --quiet --profile dev --bench compile --no-run --message-format=json |
+    sed -n 's/.*"executable":"\([^"]*\/compile-[^"]*\)".*/\1/p')" "$programs/compile"
+  one "benches" benches/run.sh --quick --programs "$programs" --out "$programs"
+  rm -rf "$programs"
+}
+
+step_vagrant() {
+  need vagrant=vagrant || { count "vagrant validate" 1 0 1; return; }
+  # Neither the user's boxes nor a directory of ours are needed to read the file.
+  VAGRANT_HOME=$output.vagrant VAGRANT_DOTFILE_PATH=$output.vagrant \
+    one "vagrant validate" vagrant validate --ignore-provider
+  rm -rf "$output.vagrant"
+}
 
 # The core of the namespace tests and the demo under an older kernel.
 step_kernel() {
@@ -102,9 +137,10 @@ step_kernel() {
     --mount-proc /usr/bin/python3 install/demo/main.py "$BINARY" "$(cni_plugins)"
 }
 
-[ $# -gt 0 ] || set -- format clippy deny unit demo kernel
+[ $# -gt 0 ] || set -- format clippy deny unit demo vagrant benches kernel
+[[ " $* " != *" unit "* ]] || start_api_server
 for step in "$@"; do
-  declare -F "step_$step" >/dev/null || die "no step $step: format clippy deny unit demo kernel"
+  declare -F "step_$step" >/dev/null || die "no step $step: format clippy deny unit demo vagrant benches kernel"
   "step_$step"
 done
 echo "$passed passed, $failed failed"

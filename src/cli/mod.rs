@@ -22,6 +22,7 @@ mod report;
 mod show;
 mod stream;
 mod suggest;
+mod sync;
 
 /// Egress control for Kubernetes nodes: a CNI plugin chained after any primary CNI.
 ///
@@ -43,6 +44,8 @@ enum Command {
     Suggest(suggest::Args),
     Report(report::Args),
     Capture(capture::Args),
+    Sync(sync::Args),
+    Gc(sync::GcArgs),
     Completions(manual::Completions),
     Man(manual::Man),
 }
@@ -57,6 +60,8 @@ pub fn main() -> ExitCode {
         Command::Suggest(args) => return suggest::main(&args),
         Command::Report(args) => report::main(&args).map_err(Box::from),
         Command::Capture(args) => return capture::main(&args),
+        Command::Sync(args) => return sync::main(&args),
+        Command::Gc(args) => return sync::gc(&args),
         Command::Completions(args) => done(manual::completions(&args)),
         Command::Man(args) => done(manual::man(&args)),
     };

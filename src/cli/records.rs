@@ -49,7 +49,7 @@ impl Records {
             unreadable: Vec::new(),
         };
         for id in state.list_attachments()? {
-            match state.read_attachment::<Record>(&id) {
+            match Record::read(&state, &id) {
                 Ok(record) => records.list.extend(record), // None: it has just gone
                 Err(error) => records.unreadable.push(error),
             }

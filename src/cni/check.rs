@@ -22,7 +22,7 @@ pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), Cn
     let id = state::attachment_id(&conf.name, &call.container_id, &call.ifname);
     // Nobody may be half-way through a change while it is compared.
     let _lock = state.lock(deadline)?;
-    let Some(record) = state.read_attachment::<Record>(&id)? else {
+    let Some(record) = Record::read(&state, &id)? else {
         // It was there before this plugin was in the chain: there is nothing to compare.
         tracing::warn!("this attachment was never added by this plugin, and is not enforced");
         return Ok(());

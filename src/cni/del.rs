@@ -9,7 +9,7 @@ use crate::egress_ip;
 use crate::enforce::{self, Remove};
 use crate::net::{self, Rtnl, conntrack, link};
 use crate::nft::Nft;
-use crate::state::{self, AttachmentId, StateDir};
+use crate::state::{self, AttachmentId, StateDir, StateError};
 
 use super::failure::nft_failure;
 use super::{CniError, Conf, Invocation};
@@ -28,11 +28,38 @@ pub fn del(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
 /// # Errors
 /// As [`del`].
 pub fn remove(state: &StateDir, id: &AttachmentId, deadline: Instant) -> Result<(), CniError> {
-    let record: Option<Record> = state.read_attachment(id).unwrap_or_else(|e| {
-        tracing::warn!("{e}; what the kernel has is removed by the attachment's id");
-        None
-    });
+    remove_as(state, id, None, deadline)
+}
+
+/// Removes an attachment that was found to be nobody's, unless it has been added anew meanwhile.
+///
+/// # Errors
+/// As [`del`].
+pub(crate) fn remove_stale(
+    state: &StateDir,
+    id: &AttachmentId,
+    found: &Record,
+    deadline: Instant,
+) -> Result<(), CniError> {
+    remove_as(state, id, Some(found.veth_index), deadline)
+}
+
+/// `only_of`: the index of the veth that it must still have.
+fn remove_as(
+    state: &StateDir,
+    id: &AttachmentId,
+    only_of: Option<u32>,
+    deadline: Instant,
+) -> Result<(), CniError> {
+    let read = || {
+        Record::read(state, id).unwrap_or_else(|e| {
+            tracing::warn!("{e}; what the kernel has is removed by the attachment's id");
+            None
+        })
+    };
+    let record = read();
     if let Some(record) = &record
+        && only_of.is_none()
         && is_owner_of_veth(state, record, id)
     {
         // A pod that is still there must not speak once nobody judges it.
@@ -40,6 +67,9 @@ pub fn remove(state: &StateDir, id: &AttachmentId, deadline: Instant) -> Result<
     }
     let release = egress_ip::release(state, id, deadline);
     let lock = note("lock the state directory", state.lock(deadline));
+    if only_of.is_some() && only_of != read().map(|record| record.veth_index) {
+        return Ok(());
+    }
     let mut nft = match Nft::open() {
         Ok(nft) => nft,
         Err(e) => {
@@ -65,12 +95,7 @@ pub fn remove(state: &StateDir, id: &AttachmentId, deadline: Instant) -> Result<
             return Ok(());
         }
     }
-    if let Some(record) = &record {
-        note(
-            "forget the pod's veth",
-            state.remove_link(&record.plan.veth, id),
-        );
-    }
+    note("forget the pod's veth", forget_links(state, id, &record));
     // What is left is slow, and nobody else needs to wait for it.
     drop(lock);
     // A reused address must not inherit NAT bindings, or pass for a reply.
@@ -91,6 +116,23 @@ fn note<T, E: std::fmt::Display>(what: &str, outcome: Result<T, E>) -> Option<T>
     outcome
         .inspect_err(|e| tracing::warn!("cannot {what}: {e}"))
         .ok()
+}
+
+/// In the same breath as the transaction: a record without its link's note is one that goes.
+fn forget_links(
+    state: &StateDir,
+    id: &AttachmentId,
+    record: &Option<Record>,
+) -> Result<(), StateError> {
+    if let Some(record) = record {
+        return state.remove_link(&record.plan.veth, id);
+    }
+    for (name, carried) in state.links()? {
+        if carried.as_ref() == Some(id) {
+            state.forget_link(&name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether no later attachment has taken the veth over.

@@ -1,4 +1,5 @@
-//! GC: removes the attachments of this network that the runtime no longer knows.
+//! GC: removes the attachments of this network that the runtime no longer knows, and what the kernel
+//! holds for nobody.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -6,6 +7,7 @@ use std::time::Instant;
 use crate::attachment::Record;
 use crate::net::Rtnl;
 use crate::state::{self, AttachmentId, StateDir};
+use crate::sync::{self, Did};
 
 use super::conf::ValidAttachments;
 use super::del;
@@ -32,10 +34,18 @@ pub fn gc(_: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniError
             Err(e) => failures.push(format!("{id}: {}", e.msg)),
         }
     }
+    // What has no record is nobody's, whatever the network.
+    match sync::remove_orphans(&state) {
+        Ok(report) => {
+            let failed = report.changes.into_iter().filter(|c| c.did == Did::Failed);
+            failures.extend(failed.map(|c| format!("{}: {}", c.what, c.why)));
+        }
+        Err(e) => failures.push(e.to_string()),
+    }
     match &failures[..] {
         [] => Ok(()),
         failures => Err(CniError::try_again(format!(
-            "some attachments could not be removed: {}",
+            "some things could not be removed: {}",
             failures.join("; ")
         ))),
     }
@@ -47,7 +57,7 @@ fn is_garbage(
     id: &AttachmentId,
     deadline: Instant,
 ) -> Result<bool, CniError> {
-    let Some(record) = state.read_attachment::<Record>(id)? else {
+    let Some(record) = Record::read(state, id)? else {
         return Ok(false); // it went meanwhile
     };
     if record.network != conf.name {

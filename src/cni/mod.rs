@@ -9,10 +9,10 @@ pub mod error;
 pub mod result;
 pub mod version;
 
-mod add;
+pub(crate) mod add;
 mod answer;
 mod check;
-mod del;
+pub(crate) mod del;
 mod failure;
 mod gc;
 mod json;

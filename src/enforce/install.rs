@@ -78,8 +78,11 @@ impl Install<'_> {
                 ops.push(Op::FlushChain(Table::Inet, chain.clone()));
             }
         }
+        // Not flushed: the kernel takes seconds for that with thousands of concatenated elements.
         for (set, _) in &self.policy.sets {
-            flush_set(nft, &set.name, ops)?;
+            if nft.has_set(Table::Inet, &set.name)? {
+                ops.push(Op::DeleteSet(Table::Inet, set.name.clone()));
+            }
         }
         ops.extend(self.policy.add());
         Ok(())

@@ -17,7 +17,7 @@ use crate::plan::base;
 
 pub use install::Install;
 pub use remove::Remove;
-pub use verify::verify;
+pub use verify::{leads_somewhere, verify};
 
 /// How often a transaction that met somebody else's change is made anew.
 const ATTEMPTS: u32 = 10;

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use crate::nft::{self, Family, Nft, Op, Table};
 use crate::plan::attachment::{nd_chain, pod_chain, veth_chain};
-use crate::plan::{Bridge, base};
+use crate::plan::base;
+use crate::plan::bridge::{self, Bridge};
 
 use super::{commit, delete_element, delete_elements, owner_of};
 
@@ -15,7 +16,7 @@ pub struct Remove<'a> {
     pub id: &'a str,
     /// As far as known; what is not known is looked up.
     pub addresses: &'a [IpAddr],
-    /// The bridge that it is on.
+    /// The bridge that it is on, if that is known; else it is looked up.
     pub bridge: Option<&'a Bridge>,
     /// Egress addresses of which this was the last user.
     pub egress: &'a [IpAddr],
@@ -53,18 +54,22 @@ impl Remove<'_> {
             }
         }
         let veth = veth_chain(self.id);
-        let mut bridge_uses = 0;
+        let (mut bridge, mut bridge_uses) = (self.bridge.map(Bridge::chain), 0);
         if nft.chain(Table::Netdev, &veth)?.is_some() {
-            if let Some(bridge) = self.bridge {
-                bridge_uses = nft.references(Table::Netdev, &veth, &bridge.chain())?;
-            }
+            let targets = nft.targets(Table::Netdev, &veth)?;
+            let is_bridge = |chain: &&String| chain.starts_with(bridge::BRIDGE);
+            bridge = bridge.or_else(|| targets.iter().find(is_bridge).cloned());
+            bridge_uses = targets
+                .iter()
+                .filter(|t| Some(*t) == bridge.as_ref())
+                .count() as u32;
             ops.push(Op::DeleteChain(Table::Netdev, veth));
         }
         if nft.chain(Table::Netdev, &nd_chain(self.id))?.is_some() {
             ops.push(Op::DeleteChain(Table::Netdev, nd_chain(self.id)));
         }
-        if let Some(bridge) = self.bridge {
-            delete_unused_bridge(nft, bridge, bridge_uses, &mut ops)?;
+        if let Some(bridge) = bridge {
+            delete_unused_bridge(nft, &bridge, bridge_uses, &mut ops)?;
         }
         Ok(ops)
     }
@@ -126,20 +131,20 @@ fn delete_unused_policy(nft: &mut Nft, name: &str, ops: &mut Vec<Op>) -> Result<
 /// A bridge to which nobody refers but the `if-` chain that goes in this transaction.
 fn delete_unused_bridge(
     nft: &mut Nft,
-    bridge: &Bridge,
+    bridge: &str,
     leaving: u32,
     ops: &mut Vec<Op>,
 ) -> Result<(), nft::Error> {
-    let Some(chain) = nft.chain(Table::Netdev, &bridge.chain())? else {
+    let Some(chain) = nft.chain(Table::Netdev, bridge)? else {
         return Ok(());
     };
-    if chain.uses > bridge.rules().len() as u32 + leaving {
+    if chain.uses > nft.rule_count(Table::Netdev, bridge)? + leaving {
         return Ok(());
     }
-    let prefix = bridge.port_chain_prefix();
+    let prefix = bridge::port_chain_prefix(bridge);
     let ports = nft.chains(Table::Netdev)?;
     let ports = ports.into_iter().filter(|c| c.name.starts_with(&prefix));
     ops.extend(ports.map(|c| Op::DeleteChain(Table::Netdev, c.name)));
-    ops.push(Op::DeleteChain(Table::Netdev, bridge.chain()));
+    ops.push(Op::DeleteChain(Table::Netdev, bridge.to_owned()));
     Ok(())
 }

@@ -71,6 +71,35 @@ pub fn verify(
     Ok(Ok(()))
 }
 
+/// Compares what every version does alike: whether the pod is judged at all. For a policy that
+/// another version has compiled, whose chains this one does not know.
+///
+/// # Errors
+/// The first thing that is missing, in words; or the kernel does not tell.
+pub fn leads_somewhere(
+    nft: &mut Nft,
+    plan: &AttachmentPlan,
+) -> Result<Result<(), String>, nft::Error> {
+    for address in &plan.addresses {
+        let target = super::owner_of(nft, *address)?;
+        if target.is_none_or(|chain| chain != plan.pod_chain()) {
+            return Ok(Err(format!("{address} does not lead to its chain")));
+        }
+    }
+    let targets = nft.targets(Table::Inet, &plan.pod_chain())?;
+    if targets != [plan.policy.clone()] || nft.rule_count(Table::Inet, &plan.policy)? == 0 {
+        return Ok(Err("its policy is missing".to_owned()));
+    }
+    let veth = nft.chain(Table::Netdev, &plan.veth_chain())?;
+    if !veth.is_some_and(|chain| chain.hangs_at(&plan.veth_hook())) {
+        return Ok(Err(format!(
+            "the ingress chain of {} is missing",
+            plan.veth
+        )));
+    }
+    Ok(Ok(()))
+}
+
 /// The first part of the base that is missing or differs.
 pub(super) fn damaged_base(nft: &mut Nft, base: &Base) -> Result<Option<String>, nft::Error> {
     for (set, elements) in base.sets() {

@@ -87,6 +87,9 @@ fn load_of(field: Field) -> Load {
         Field::IcmpType | Field::Icmpv6Type => Payload(TRANSPORT, 0, 1),
         Field::IcmpCode | Field::Icmpv6Code => Payload(TRANSPORT, 1, 1),
         Field::NdTarget => Payload(TRANSPORT, 8, 16),
+        // behind 8 bytes of ICMP: 16 bytes into an IPv4 header, 24 into an IPv6 header
+        Field::IcmpQuotedDaddr => Payload(TRANSPORT, 24, 4),
+        Field::Icmpv6QuotedDaddr => Payload(TRANSPORT, 32, 16),
         // RFC 826 with Ethernet and IPv4 addresses
         Field::ArpHtype => Payload(NETWORK, 0, 2),
         Field::ArpPtype => Payload(NETWORK, 2, 2),

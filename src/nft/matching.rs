@@ -31,6 +31,10 @@ pub enum Field {
     Icmpv6Code,
     /// The target address of a neighbour solicitation or advertisement (RFC 4861, 4.3 and 4.4).
     NdTarget,
+    /// The destination of the packet that an ICMP error is about (RFC 792).
+    IcmpQuotedDaddr,
+    /// The destination of the packet that an ICMPv6 error is about (RFC 4443).
+    Icmpv6QuotedDaddr,
     ArpHtype,
     ArpPtype,
     ArpHlen,
@@ -75,6 +79,8 @@ impl Field {
             Field::Icmpv6Type => "icmpv6 type",
             Field::Icmpv6Code => "icmpv6 code",
             Field::NdTarget => "@th,64,128",
+            Field::IcmpQuotedDaddr => "@th,192,32",
+            Field::Icmpv6QuotedDaddr => "@th,256,128",
             Field::ArpHtype => "arp htype",
             Field::ArpPtype => "arp ptype",
             Field::ArpHlen => "arp hlen",
@@ -121,8 +127,10 @@ pub enum Value {
     Local,
     /// Seconds since 1970.
     Seconds(u64),
-    /// A 128-bit number printed in hex: the target of a neighbour solicitation.
+    /// A 128-bit number printed in hex: an address where nft knows no field.
     Hex(Ipv6Addr),
+    /// The same of 32 bits.
+    Hex4(Ipv4Addr),
 }
 
 /// An IP family.
@@ -157,7 +165,7 @@ impl Value {
     /// The bytes that the kernel compares a register with.
     pub fn bytes(self) -> Vec<u8> {
         match self {
-            Value::V4(a) => a.octets().to_vec(),
+            Value::V4(a) | Value::Hex4(a) => a.octets().to_vec(),
             Value::V6(a) | Value::Hex(a) => a.octets().to_vec(),
             Value::Mac(mac) => mac.to_vec(),
             Value::U8(n) | Value::Protocol(n) => vec![n],
@@ -177,6 +185,7 @@ impl fmt::Display for Value {
             Value::V4(a) => write!(f, "{a}"),
             Value::V6(a) => write!(f, "{a}"),
             Value::Hex(a) => write!(f, "{:#034x}", u128::from(*a)),
+            Value::Hex4(a) => write!(f, "{:#010x}", u32::from(*a)),
             Value::Mac([a, b, c, d, e, g]) => {
                 write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
             }

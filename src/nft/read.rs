@@ -165,6 +165,22 @@ impl Nft {
         Ok(elements)
     }
 
+    /// The addresses in a set or map of addresses; none if there is no such set.
+    pub fn addresses(&mut self, table: Table, set: &str) -> Result<Vec<IpAddr>, Error> {
+        let object = format!("the elements of {table} {set}");
+        let answer = self.query(&object, NFT_MSG_GETSETELEM, table, true, |w| {
+            w.str(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+            w.str(NFTA_SET_ELEM_LIST_SET, set);
+        })?;
+        let lists = answer
+            .iter()
+            .filter_map(|body| attrs(body).nest(NFTA_SET_ELEM_LIST_ELEMENTS));
+        Ok(lists
+            .flat_map(|list| list.iter())
+            .filter_map(|e| address(&key_and_flags(e)?.0))
+            .collect())
+    }
+
     /// Whether a set's elements are these.
     ///
     /// # Errors
@@ -204,11 +220,16 @@ impl Nft {
         Ok(rules.last().and_then(|body| targets(attrs(body)).last()))
     }
 
+    /// The chains to which the rules of `chain` jump or go, in their order.
+    pub fn targets(&mut self, table: Table, chain: &str) -> Result<Vec<String>, Error> {
+        let rules = self.rules(table, chain)?;
+        Ok(rules.iter().flat_map(|body| targets(attrs(body))).collect())
+    }
+
     /// How many times the rules of `chain` jump or go to `target`.
     pub fn references(&mut self, table: Table, chain: &str, target: &str) -> Result<u32, Error> {
-        let rules = self.rules(table, chain)?;
-        let all = rules.iter().flat_map(|body| targets(attrs(body)));
-        Ok(all.filter(|name| name == target).count() as u32)
+        let all = self.targets(table, chain)?;
+        Ok(all.iter().filter(|name| *name == target).count() as u32)
     }
 
     /// Whether a chain's rules are these, in this order; counters may have counted.

@@ -20,22 +20,27 @@ pub struct Bridge {
     pub mac: [u8; 6],
 }
 
+/// How the names of a bridge's [`Bridge::port_chain`]s begin, by the name of its
+/// [`Bridge::chain`].
+pub fn port_chain_prefix(bridge_chain: &str) -> String {
+    let hash = bridge_chain.strip_prefix(BRIDGE).unwrap_or(bridge_chain);
+    format!("port-{hash}-")
+}
+
+/// How the names of all [`Bridge::chain`]s begin.
+pub const BRIDGE: &str = "bridge-";
+
 impl Bridge {
     /// The chain that sends a pod's IP packets to the bridge itself, whatever neighbour they were
     /// for: then even those to a pod on the same bridge are routed, and judged.
     pub fn chain(&self) -> String {
-        format!("bridge-{}", self.hash())
+        format!("{BRIDGE}{}", self.hash())
     }
 
     /// The chain of a port that is not ours (see [`cover_port`]).
     pub fn port_chain(&self, port: &str) -> String {
         let digest = Sha256::digest(port.as_bytes());
         format!("port-{}-{}", self.hash(), super::hex(&digest[..4]))
-    }
-
-    /// How the names of all [`Bridge::port_chain`]s begin.
-    pub fn port_chain_prefix(&self) -> String {
-        format!("port-{}-", self.hash())
     }
 
     fn hash(&self) -> String {

@@ -3,7 +3,7 @@
 
 pub mod attachment;
 pub mod base;
-mod bridge;
+pub mod bridge;
 mod condition;
 pub mod policy;
 pub(crate) mod ranges;

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::nft::{ChainKind, Field, Hook, HookPoint, Rule, Test, Value, Verdict};
+use crate::nft::{ChainKind, Family, Field, Hook, HookPoint, Rule, Test, Value, Verdict};
 
 use super::attachment::AttachmentPlan;
 
@@ -51,40 +51,30 @@ impl AttachmentPlan {
     /// `ether type` is checked in each rule: a bare `ip saddr` would match inside VLAN tags, too.
     pub fn veth_rules(&self) -> Vec<Rule> {
         let own_mac = Value::Mac(self.mac);
-        let ether = |n| Rule::new().is(Field::EtherType, Value::EtherType(n));
+        let ipv6 = || frame_of(Family::V6);
         let mut rules = vec![
             Rule::new()
                 .not(Field::EtherSaddr, own_mac)
                 .counter()
                 .then(Verdict::Drop),
             // through any extension headers: behind one, a lie about a neighbour is as good
-            ether(0x86dd)
+            ipv6()
                 .test(
                     Field::Icmpv6Type,
                     Test::Between(Value::U8(133), Value::U8(137)),
                 )
                 .then(Verdict::Goto(self.nd_chain())),
         ];
+        rules.extend(self.icmp_errors());
         for address in &self.addresses {
-            let own = Value::from(*address);
-            rules.push(
-                self.pass(match address {
-                    IpAddr::V4(_) => ether(0x0800)
-                        .is(Field::IpSaddr, own)
-                        .test(Field::IpDaddr, Test::Outside(LOOPBACK))
-                        .test(Field::IpDaddr, Test::Outside(NOT_UNICAST)),
-                    IpAddr::V6(_) => ether(0x86dd)
-                        .is(Field::Ip6Saddr, own)
-                        .test(Field::Ip6Daddr, Test::Outside(LOOPBACK6))
-                        .test(Field::Ip6Daddr, Test::Outside(MULTICAST6)),
-                }),
-            );
+            let frame = frame_of(Family::of(address));
+            rules.push(self.pass(from_own(frame, address)));
         }
         for source in self.link_scope_sources() {
             // multicast listener reports (RFC 2710, RFC 3810): without them ND breaks on bridges
             for (first, last) in [(131, 132), (143, 143)] {
                 rules.push(
-                    ether(0x86dd)
+                    ipv6()
                         .is(Field::Ip6Saddr, Value::V6(source))
                         .test(Field::Ip6Daddr, Test::Within(LINK_MULTICAST6))
                         .test(Field::Icmpv6Type, one_or_between(first, last))
@@ -116,6 +106,37 @@ impl AttachmentPlan {
         }
         rules.push(Rule::new().counter().then(Verdict::Drop));
         rules
+    }
+
+    /// ICMP errors, only about packets that the pod was sent. Conntrack relates an error to the flow
+    /// that it quotes, whoever sends it, and such errors pass unjudged: a pod could cut and slow down
+    /// the connections of others, or reach anybody with the error's data. What is too short to say
+    /// what it is about, as a first fragment can be, is dropped, too.
+    fn icmp_errors(&self) -> Vec<Rule> {
+        let v4 = ICMP_ERRORS.map(|types| (Family::V4, Field::IcmpType, types));
+        let v6 = (Family::V6, Field::Icmpv6Type, ICMPV6_ERRORS);
+        let mut rules = Vec::new();
+        for (family, field, (first, last)) in v4.into_iter().chain([v6]) {
+            let own = self.own(family);
+            let error = || frame_of(family).test(field, one_or_between(first, last));
+            for (source, about) in own.iter().flat_map(|s| own.iter().map(move |a| (s, a))) {
+                let rule = match about {
+                    IpAddr::V4(a) => error().is(Field::IcmpQuotedDaddr, Value::Hex4(*a)),
+                    IpAddr::V6(a) => error().is(Field::Icmpv6QuotedDaddr, Value::Hex(*a)),
+                };
+                rules.push(self.pass(from_own(rule, source)));
+            }
+            if !own.is_empty() {
+                rules.push(error().counter().then(Verdict::Drop));
+            }
+        }
+        rules
+    }
+
+    /// The pod's addresses of one family.
+    fn own(&self, family: Family) -> Vec<IpAddr> {
+        let addresses = self.addresses.iter().copied();
+        addresses.filter(|a| Family::of(a) == family).collect()
     }
 
     fn arp(&self) -> Rule {
@@ -199,6 +220,35 @@ impl AttachmentPlan {
 
 /// RFC 4291, 2.7.1.
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+
+/// Unreachable, quench, redirect; time exceeded, parameter problem (RFC 792): what conntrack relates
+/// to the flow that it quotes.
+const ICMP_ERRORS: [(u8, u8); 2] = [(3, 5), (11, 12)];
+/// All that RFC 4443, 2.1 calls an error.
+const ICMPV6_ERRORS: (u8, u8) = (0, 127);
+
+fn frame_of(family: Family) -> Rule {
+    let ethertype = match family {
+        Family::V4 => 0x0800,
+        Family::V6 => 0x86dd,
+    };
+    Rule::new().is(Field::EtherType, Value::EtherType(ethertype))
+}
+
+/// From this address, to somebody who is neither the pod itself nor many.
+fn from_own(rule: Rule, address: &IpAddr) -> Rule {
+    let own = Value::from(*address);
+    match address {
+        IpAddr::V4(_) => rule
+            .is(Field::IpSaddr, own)
+            .test(Field::IpDaddr, Test::Outside(LOOPBACK))
+            .test(Field::IpDaddr, Test::Outside(NOT_UNICAST)),
+        IpAddr::V6(_) => rule
+            .is(Field::Ip6Saddr, own)
+            .test(Field::Ip6Daddr, Test::Outside(LOOPBACK6))
+            .test(Field::Ip6Daddr, Test::Outside(MULTICAST6)),
+    }
+}
 
 fn one_or_between(first: u8, last: u8) -> Test {
     if first == last {

@@ -6,6 +6,7 @@
 // `family` is an index into several pairs of addresses at once.
 #![allow(clippy::needless_range_loop)]
 
+mod attack;
 mod bad_input;
 mod bad_policy;
 mod check;
@@ -23,5 +24,6 @@ mod primaries;
 mod rules;
 mod self_check;
 mod spoof;
+mod sync;
 mod tool;
 mod verbs;

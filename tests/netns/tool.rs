@@ -1,7 +1,7 @@
 //! The operator's tool beside running traffic.
 
 use crate::harness::cni::binary;
-use crate::harness::exec::{self, Output};
+use crate::harness::exec;
 use crate::harness::node::{EXT, METADATA, ip};
 use crate::harness::probe::try_udp;
 use crate::harness::*;
@@ -11,30 +11,6 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
-
-impl Node {
-    /// Runs a subcommand on the node, with its state directory.
-    fn tool(&self, words: &str) -> Output {
-        self.netns.exec_with(&mut self.tool_command(words), b"")
-    }
-
-    fn tool_command(&self, words: &str) -> Command {
-        let mut command = Command::new(binary("egress-cni"));
-        command
-            .args(words.split_whitespace())
-            .arg("--state-dir")
-            .arg(self.state_dir());
-        command
-    }
-
-    /// The JSON of a subcommand that must succeed.
-    fn tool_json(&self, words: &str) -> Value {
-        let output = self.tool(words);
-        let text = output.stdout_text();
-        assert_eq!(output.code, Some(0), "{words}: {text}{}", output.stderr);
-        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{words}: {e}: {text}"))
-    }
-}
 
 /// A rule's packets in the JSON of `show POD`.
 fn counted(detail: &Value, rule: &str) -> Value {

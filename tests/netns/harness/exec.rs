@@ -39,8 +39,13 @@ pub fn spawn(command: &mut Command) -> Child {
         .unwrap_or_else(|e| panic!("start {command:?}: {e}"))
 }
 
-/// Feeds `stdin` to the child, waits for its end (at most `LIMIT`) and collects its output.
-pub fn finish(mut child: Child, stdin: &[u8], what: &str) -> Output {
+/// Feeds `stdin` to the child, waits for its end (at most [`limit`]) and collects its output.
+pub fn finish(child: Child, stdin: &[u8], what: &str) -> Output {
+    finish_within(child, stdin, what, limit())
+}
+
+/// The same, for what takes longer than most.
+pub fn finish_within(mut child: Child, stdin: &[u8], what: &str, limit: Duration) -> Output {
     let started = Instant::now();
     let mut input = child.stdin.take().expect("piped stdin");
     let mut out = child.stdout.take().expect("piped stdout");
@@ -65,10 +70,10 @@ pub fn finish(mut child: Child, stdin: &[u8], what: &str) -> Output {
             if let Some(status) = child.try_wait().expect("wait for a child") {
                 break status;
             }
-            if started.elapsed() > limit() {
+            if started.elapsed() > limit {
                 child.kill().expect("kill a child");
                 child.wait().expect("wait for a killed child");
-                panic!("{what}: not done after {:?}", limit());
+                panic!("{what}: not done after {limit:?}");
             }
             thread::sleep(Duration::from_millis(2));
         };

@@ -7,6 +7,7 @@
 
 pub mod bystander;
 pub mod capture;
+pub mod cluster;
 pub mod cni;
 pub mod egress;
 pub mod exec;
@@ -19,6 +20,7 @@ pub mod primary;
 pub mod probe;
 pub mod ruleset;
 pub mod servers;
+pub mod tool;
 
 pub use bystander::undisturbed;
 pub use capture::{Capture, scapy};

@@ -3,6 +3,7 @@
 use super::exec::{self, Output};
 use nix::sched::{CloneFlags, setns};
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -14,6 +15,7 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 pub struct Netns {
     name: String,
     handle: File,
+    ours: bool,
 }
 
 impl Netns {
@@ -26,7 +28,11 @@ impl Netns {
         );
         exec::must(Command::new("ip").args(["netns", "add", &name]), b"");
         let handle = File::open(format!("/run/netns/{name}")).expect("open a fresh namespace");
-        let netns = Self { name, handle };
+        let netns = Self {
+            name,
+            handle,
+            ours: true,
+        };
         // Duplicate address detection would hold each IPv6 address back for a second; ICMP errors are
         // answers that the probes wait for, so that none may be lost to a rate limit.
         netns.sysctls(&[
@@ -39,6 +45,17 @@ impl Netns {
         ]);
         netns.ip("link set lo up");
         netns
+    }
+
+    /// A namespace that somebody else made, and removes. `path` is where it is mounted; what needs a name
+    /// under /run/netns does not work with it.
+    pub fn of_another(path: &Path) -> Self {
+        let name = path.file_name().expect("a name").to_string_lossy();
+        Self {
+            name: name.into_owned(),
+            handle: File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())),
+            ours: false,
+        }
     }
 
     pub fn name(&self) -> &str {
@@ -156,6 +173,9 @@ impl Netns {
 
 impl Drop for Netns {
     fn drop(&mut self) {
+        if !self.ours {
+            return;
+        }
         if thread::panicking() && std::env::var_os("ECNI_KEEP").is_some() {
             eprintln!("kept: ip netns exec {} bash", self.name);
             return;

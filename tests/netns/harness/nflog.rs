@@ -1,6 +1,7 @@
 //! A reader of an NFLOG group.
 
 use super::Netns;
+use super::capture::contains;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_netfilter::nflog::{
     ConfigCmd, ConfigMode, PacketNla, ULogMessage, config_request,
@@ -73,6 +74,13 @@ impl Nflog {
             self.seen.extend(parse(&bytes));
         }
         &self.seen
+    }
+
+    /// Whether a packet with these bytes in it was among those read.
+    pub fn saw(&self, marker: &str) -> bool {
+        self.seen
+            .iter()
+            .any(|logged| contains(&logged.packet, marker.as_bytes()))
     }
 
     /// Waits until a logged packet fits.

@@ -1,4 +1,7 @@
-//! The reference plugins that people chain: their work and ours, side by side.
+//! Who else is at work on the node: the reference plugins that people chain, other firewalls, and whoever lists rules.
+
+mod firewalls;
+mod reading;
 
 use crate::harness::node::{EXT, NODE, ip};
 use crate::harness::*;

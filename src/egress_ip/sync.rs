@@ -1,0 +1,227 @@
+//! One egress address against its file, its users' records and the uplink.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::{Owner, Release, Request, lock_name};
+use crate::attachment::Record;
+use crate::cni::CniError;
+use crate::enforce::Remove;
+use crate::net::{Rtnl, address, link};
+use crate::nft::Nft;
+use crate::state::{AttachmentId, StateDir, StateError};
+use crate::sync::{Did, Report};
+
+/// All addresses of which a file or a record speaks.
+///
+/// # Errors
+/// The state directory can't be listed.
+pub fn known(state: &StateDir) -> Result<BTreeSet<IpAddr>, StateError> {
+    let mut addresses: BTreeSet<IpAddr> = state.list_egress()?.into_iter().collect();
+    addresses.extend(state.unfinished_egress()?);
+    addresses.extend(records(state)?.into_iter().flat_map(|(_, r)| r.plan.egress));
+    Ok(addresses)
+}
+
+/// What shall be done about one address.
+pub struct Reconcile<'a> {
+    /// The state directory.
+    pub state: &'a StateDir,
+    /// The address.
+    pub address: IpAddr,
+    /// Puts it back where it is missing.
+    pub repair: bool,
+    /// Changes nothing.
+    pub dry_run: bool,
+    /// When to give up.
+    pub deadline: Instant,
+}
+
+impl Reconcile<'_> {
+    /// Compares, and mends. Under the address's own lock no ADD or DEL is at work on it, so that a
+    /// user without a record is one that was never finished.
+    pub fn run(&self, nft: &mut Nft, report: &mut Report) {
+        let what = format!("egress IP {}", self.address);
+        let outcome = self.reconcile(nft, report, &what);
+        if let Err(e) = outcome {
+            report.note(Did::Failed, what, e.msg);
+        }
+    }
+
+    fn reconcile(&self, nft: &mut Nft, report: &mut Report, what: &str) -> Result<(), CniError> {
+        // The lock's file would be left where there is nothing else.
+        let lock = match self.dry_run {
+            true => None,
+            false => Some(
+                self.state
+                    .lock_named(&lock_name(self.address), self.deadline)?,
+            ),
+        };
+        if !self.dry_run {
+            self.state.remove_unfinished_egress(self.address)?;
+        }
+        let (owner, damaged) = match self.state.read_egress::<Owner>(self.address) {
+            Ok(owner) => (owner, None),
+            Err(e @ StateError::Damaged { .. }) => (None, Some(e.to_string())),
+            Err(e) => return Err(e.into()),
+        };
+        let mut users = records(self.state)?;
+        users.retain(|(_, record)| record.plan.egress.contains(&self.address));
+        let ids: Vec<AttachmentId> = users.iter().map(|(id, _)| id.clone()).collect();
+        match (owner, users.first()) {
+            (None, None) => {
+                if let Some(why) = damaged {
+                    // Where it was is not known: a person has to look at the uplink.
+                    report.note(Did::Left, what, format!("{why}; no pod uses it"));
+                }
+            }
+            (Some(owner), None) => {
+                let did = self.word(Did::Removed);
+                let outcome = match did {
+                    Did::Removed => self.give_back(nft, owner, lock),
+                    _ => Ok(()),
+                };
+                report.outcome(did, what, "no pod uses it", outcome);
+            }
+            (owner, Some((id, record))) => {
+                let missing = match self.repair {
+                    true => self.missing(owner.as_ref(), &ids, damaged)?,
+                    false => None,
+                };
+                if let Some(why) = missing {
+                    let did = self.word(Did::Repaired);
+                    let outcome = match did {
+                        Did::Repaired => self.put_back(owner, id, record, ids),
+                        _ => Ok(()),
+                    };
+                    report.outcome(did, what, &why, outcome);
+                } else if let Some(mut owner) = owner
+                    && owner.users.iter().any(|user| !ids.contains(user))
+                {
+                    owner.users.retain(|user| ids.contains(user));
+                    let did = self.word(Did::Removed);
+                    let outcome = match did {
+                        Did::Removed => self.state.write_egress(self.address, &owner),
+                        _ => Ok(()),
+                    };
+                    let what = format!("users of {what}");
+                    report.outcome(did, what, "they have no records", outcome);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn word(&self, did: Did) -> Did {
+        match did {
+            Did::Repaired if self.dry_run => Did::WouldRepair,
+            Did::Removed if self.dry_run => Did::WouldRemove,
+            did => did,
+        }
+    }
+
+    /// What has to be put back.
+    fn missing(
+        &self,
+        owner: Option<&Owner>,
+        users: &[AttachmentId],
+        damaged: Option<String>,
+    ) -> Result<Option<String>, CniError> {
+        let Some(owner) = owner else {
+            return Ok(Some(
+                damaged.unwrap_or_else(|| "its file is missing".to_owned()),
+            ));
+        };
+        let mut rtnl = Rtnl::open(self.deadline).map_err(super::net_error)?;
+        let there = address::of_link(&mut rtnl, owner.uplink_index).map_err(super::net_error)?;
+        if !there.iter().any(|a| a.address == self.address) {
+            return Ok(Some(format!("it is missing on {}", owner.uplink)));
+        }
+        let unknown = users.iter().any(|user| !owner.users.contains(user));
+        Ok(unknown.then(|| "its file lacks a user".to_owned()))
+    }
+
+    /// Rules, then address, as DEL does it.
+    fn give_back(
+        &self,
+        nft: &mut Nft,
+        owner: Owner,
+        lock: Option<crate::state::Lock>,
+    ) -> Result<(), CniError> {
+        let release = Release {
+            last: vec![self.address],
+            links: vec![owner.uplink_index],
+            _locks: lock.into_iter().collect(),
+            ..Release::default()
+        };
+        {
+            let _lock = self.state.lock(self.deadline)?;
+            let remove = Remove {
+                egress: &release.last,
+                ..Remove::default()
+            };
+            remove
+                .commit(nft)
+                .map_err(|e| CniError::kernel(e.to_string()))?;
+        }
+        release.finish(self.state, self.deadline);
+        match self.state.read_egress::<Owner>(self.address)? {
+            None => Ok(()),
+            Some(_) => Err(CniError::kernel("it could not be given back; see the log")),
+        }
+    }
+
+    /// As the first user's ADD took it: after a look whether somebody else has it by now.
+    fn put_back(
+        &self,
+        owner: Option<Owner>,
+        id: &AttachmentId,
+        record: &Record,
+        users: Vec<AttachmentId>,
+    ) -> Result<(), CniError> {
+        let mut rtnl = Rtnl::open(self.deadline).map_err(super::net_error)?;
+        let index = owner.as_ref().map(|o| o.uplink_index).or(record.uplink);
+        let uplink = match index {
+            Some(index) => link::get_by_index(&mut rtnl, index).map_err(super::net_error)?,
+            None => None,
+        };
+        let there = match &uplink {
+            Some(link) => address::of_link(&mut rtnl, link.index).map_err(super::net_error)?,
+            None => Vec::new(),
+        };
+        let there = there.iter().any(|a| a.address == self.address);
+        let request = Request {
+            state: self.state,
+            id,
+            namespace: record.namespace.as_deref().unwrap_or_default(),
+            uplink: uplink.as_ref().map(|link| link.name.as_str()),
+            deadline: self.deadline,
+        };
+        match &uplink {
+            // With a file the address is known to be ours; without one it would look like the node's.
+            Some(link) if there => self
+                .state
+                .write_egress(self.address, &request.new_owner(link))?,
+            _ => {
+                request.take_one(self.address)?;
+            }
+        }
+        let owner: Option<Owner> = self.state.read_egress(self.address)?;
+        let Some(mut owner) = owner else {
+            return Err(CniError::egress_ip("nobody wrote who has it"));
+        };
+        owner.users = users;
+        Ok(self.state.write_egress(self.address, &owner)?)
+    }
+}
+
+fn records(state: &StateDir) -> Result<Vec<(AttachmentId, Record)>, StateError> {
+    let mut records = Vec::new();
+    for id in state.list_attachments()? {
+        if let Ok(Some(record)) = Record::read(state, &id) {
+            records.push((id, record));
+        }
+    }
+    Ok(records)
+}

@@ -1,0 +1,277 @@
+//! Each record against its interface and what the kernel holds of it.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::files::has_record;
+use super::{Did, Error, Sync, title};
+use crate::attachment::{LAYOUT, Record};
+use crate::cni::{add, del};
+use crate::enforce;
+use crate::net::link;
+use crate::nft::Table;
+use crate::plan::attachment::{pod_chain, veth_chain};
+use crate::plan::{self, Base, Compiled};
+use crate::source::PolicyFile;
+use crate::state::{AttachmentId, StateError};
+
+/// An attachment of which a DEL may be at work: its rules are gone, its record is still there.
+pub(super) struct Pending {
+    id: AttachmentId,
+    what: String,
+    why: String,
+}
+
+/// How long a DEL may take from its transaction to its end.
+const DEL_ENDS: Duration = Duration::from_secs(5);
+
+/// Compiled policies by their names: many pods have the same.
+type Policies = HashMap<String, Compiled>;
+
+impl Sync<'_> {
+    /// Compares every attachment, and mends it or removes it.
+    pub(super) fn attachments(&mut self) -> Result<(), Error> {
+        let ids = self.options.state.list_attachments()?;
+        let base = self.current_base(&ids)?;
+        let mut policies = Policies::new();
+        for id in ids {
+            if let Err(e) = self.attachment(&id, &base, &mut policies) {
+                let what = format!("attachment {id}");
+                self.report.note(Did::Failed, what, e.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// The base that the node should have: the one that it has, if anybody has asked for it; else
+    /// the policy file's, else that of the newest attachment.
+    fn current_base(&mut self, ids: &[AttachmentId]) -> Result<Base, Error> {
+        let state = self.options.state;
+        let mut records: Vec<Record> = ids
+            .iter()
+            .filter_map(|id| Record::read(state, id).ok().flatten())
+            .collect();
+        // Indexes are given in order, and no clock can jump.
+        records.sort_by_key(|record| std::cmp::Reverse(record.veth_index));
+        let file = self
+            .options
+            .policy_file
+            .and_then(|path| PolicyFile::load(path).ok());
+        let of_file = file.iter().map(|file| &file.facts.cluster);
+        let of_records = records.iter().map(|record| &record.policy.facts.cluster);
+        let mut wanted: Vec<Base> = Vec::new();
+        for cluster in of_file.chain(of_records) {
+            let base = Base::new(cluster);
+            if wanted.iter().any(|known| known.marker() == base.marker()) {
+                continue;
+            }
+            if self.nft.has_set(Table::Inet, base.marker())? {
+                return Ok(base);
+            }
+            wanted.push(base);
+        }
+        Ok(wanted.into_iter().next().unwrap_or_else(|| Base::new(&[])))
+    }
+
+    fn attachment(
+        &mut self,
+        id: &AttachmentId,
+        base: &Base,
+        policies: &mut Policies,
+    ) -> Result<(), Error> {
+        let lock = self.lock()?;
+        let state = self.options.state;
+        let record = match Record::read(state, id) {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(()), // it went meanwhile
+            Err(e @ (StateError::Damaged { .. } | StateError::Newer { .. })) => {
+                drop(lock);
+                return self.unreadable(id, &e);
+            }
+            Err(e) => return Err(e.into()),
+        };
+        self.report.compared += 1;
+        let what = title(&record);
+        if record.plan.id != id.as_str() {
+            let why = format!("its file is called {id}: somebody has moved it");
+            self.report.note(Did::Left, what, why);
+        } else if let Some(why) = self.nobodys(id, &record)? {
+            drop(lock); // removing takes it
+            let deadline = self.deadline();
+            self.remove(what, &why, |_, state| {
+                del::remove_stale(state, id, &record, deadline)
+            });
+        } else if self.options.repair {
+            self.compare(id, record, base, policies)?;
+        }
+        Ok(())
+    }
+
+    /// Why nobody needs this attachment any more, if that is so.
+    fn nobodys(&mut self, id: &AttachmentId, record: &Record) -> Result<Option<String>, Error> {
+        let veth = &record.plan.veth;
+        if del::interface_is_gone(record, &mut self.rtnl()?)? {
+            return Ok(Some(format!("its interface {veth} is gone")));
+        }
+        let state = self.options.state;
+        match state.link(veth) {
+            Ok(Some(other)) if other != *id && has_record(state, &other) => Ok(Some(format!(
+                "its interface {veth} carries attachment {other} by now"
+            ))),
+            Ok(_) | Err(StateError::Damaged { .. }) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// A record that can't be read: only what else is there tells whether the pod is.
+    fn unreadable(&mut self, id: &AttachmentId, error: &StateError) -> Result<(), Error> {
+        let chain = self.nft.chain(Table::Netdev, &veth_chain(id.as_str()))?;
+        let links = self.options.state.links()?;
+        let noted = links
+            .into_iter()
+            .find(|(_, found)| found.as_ref() == Some(id));
+        let device = noted.map(|(name, _)| name);
+        let device = chain.and_then(|chain| chain.device).or(device);
+        let judged = self
+            .nft
+            .chain(Table::Inet, &pod_chain(id.as_str()))?
+            .is_some();
+        let is_there = match &device {
+            Some(name) => link::get_by_name(&mut self.rtnl()?, name)?.is_some(),
+            None => judged,
+        };
+        let what = format!("attachment {id}");
+        if is_there {
+            let why = format!("{error}; what the kernel has of it stays: start the pod again");
+            self.report.note(Did::Left, what, why);
+        } else {
+            let deadline = self.deadline();
+            let why = format!("{error}; its interface is gone");
+            self.remove(what, &why, |_, state| del::remove(state, id, deadline));
+        }
+        Ok(())
+    }
+
+    /// Under the state directory's lock.
+    fn compare(
+        &mut self,
+        id: &AttachmentId,
+        mut record: Record,
+        base: &Base,
+        policies: &mut Policies,
+    ) -> Result<(), Error> {
+        let what = title(&record);
+        if record.layout != LAYOUT {
+            let why = "it was added by another version of egress-cni, and is not compared";
+            self.report.note(Did::Left, what, why);
+            return Ok(());
+        }
+        let compiled = match policies.entry(record.plan.policy.clone()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => match record.policy.rebuild() {
+                Ok(policy) => entry.insert(plan::compile(&policy, record.log_group)),
+                Err(faults) => {
+                    let why = format!("this version cannot read its rules: {faults}");
+                    self.report.note(Did::Left, what, why);
+                    return Ok(());
+                }
+            },
+        };
+        // Another version may compile the same rules to other chains. They are as good.
+        let same_compiler = compiled.name == record.plan.policy;
+        let found = if same_compiler {
+            enforce::verify(&mut self.nft, base, compiled, &record.plan)?
+        } else {
+            enforce::leads_somewhere(&mut self.nft, &record.plan)?
+        };
+        let state = self.options.state;
+        let noted = state.link(&record.plan.veth).ok().flatten();
+        let Err(why) = found else {
+            if noted.as_ref() != Some(id) {
+                let veth = &record.plan.veth;
+                let outcome = match self.options.dry_run {
+                    true => Ok(()),
+                    false => state.set_link(veth, id),
+                };
+                let did = self.repaired();
+                let why = format!("the note that {veth} carries it is missing");
+                self.report.outcome(did, what, &why, outcome);
+            }
+            return Ok(());
+        };
+        if noted.is_none()
+            && self
+                .nft
+                .chain(Table::Inet, &record.plan.pod_chain())?
+                .is_none()
+        {
+            let id = id.clone();
+            self.pending.push(Pending { id, what, why });
+            return Ok(());
+        }
+        if let Some(why) = self.taken(&record)? {
+            self.report.note(Did::Left, what, why);
+            return Ok(());
+        }
+        let did = self.repaired();
+        let outcome = match did {
+            Did::Repaired => {
+                record.plan.policy.clone_from(&compiled.name);
+                let deadline = Instant::now() + super::STEP;
+                add::install(state, id, &record, Some(&record), base, compiled, deadline)
+            }
+            _ => Ok(()),
+        };
+        self.report.outcome(did, what, &why, outcome);
+        Ok(())
+    }
+
+    /// Whether an address leads to another attachment, which has a record, too: to give it back to
+    /// this one would be taken away by the next comparison of the other.
+    fn taken(&mut self, record: &Record) -> Result<Option<String>, Error> {
+        let own = record.plan.pod_chain();
+        for address in &record.plan.addresses {
+            let Some(chain) = enforce::owner_of(&mut self.nft, *address)? else {
+                continue;
+            };
+            let other = chain.strip_prefix(&pod_chain("")).unwrap_or_default();
+            if chain != own
+                && other
+                    .parse()
+                    .is_ok_and(|id| has_record(self.options.state, &id))
+            {
+                let why = format!(
+                    "its address {address} leads to attachment {other}, which came later: delete the one that is not there any more"
+                );
+                return Ok(Some(why));
+            }
+        }
+        Ok(None)
+    }
+
+    fn repaired(&self) -> Did {
+        if self.options.dry_run {
+            Did::WouldRepair
+        } else {
+            Did::Repaired
+        }
+    }
+
+    /// Those of which a DEL was at work are gone by now, or soon.
+    pub(super) fn settle_pending(&mut self) {
+        let deadline = Instant::now() + DEL_ENDS;
+        for Pending { id, what, why } in std::mem::take(&mut self.pending) {
+            while has_record(self.options.state, &id) && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(20));
+            }
+            if has_record(self.options.state, &id) {
+                let why = format!(
+                    "{why}, nor is there a note of its interface: its DEL or ADD was cut short. Delete the pod"
+                );
+                self.report.note(Did::Left, what, why);
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Brings records, links and the kernel together again, after whatever came between them: somebody
+//! flushed the tables, deleted an element, took an egress address from the uplink, or a call was
+//! killed half-way.
+//!
+//! What is missing is put back from the attachments' records, by the code that ADD uses, one
+//! attachment at a time and under the locks that ADD and DEL take: it may run at any time. What has
+//! no record and no interface any more is removed. What can't be told safely is left and said: a
+//! rule that is kept too long harms less than one that goes too early.
+//!
+//! Each step relies on the order in which ADD and DEL work under the state directory's lock:
+//! record, link's note, transaction; transaction, link's note, and without the lock the record.
+
+mod attachments;
+mod files;
+mod orphans;
+mod report;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::egress_ip;
+use crate::net::{self, Rtnl};
+use crate::nft::{self, Nft};
+use crate::state::{Lock, StateDir, StateError};
+
+pub(crate) use report::title;
+pub use report::{Change, Did, Report};
+
+/// How long one step may wait for a lock, or for the kernel or the network to answer.
+const STEP: Duration = Duration::from_secs(10);
+
+/// What shall be done.
+#[derive(Debug, Clone, Copy)]
+pub struct Options<'a> {
+    /// The state directory.
+    pub state: &'a StateDir,
+    /// The policy file, which knows the cluster's networks when no record does.
+    pub policy_file: Option<&'a Path>,
+    /// Puts back what is missing. Without it, what is nobody's is removed, and that is all.
+    pub repair: bool,
+    /// Changes nothing, and says what would be done.
+    pub dry_run: bool,
+}
+
+/// Why nothing could be looked at.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // the causes say what it is about
+pub enum Error {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Nft(#[from] nft::Error),
+    #[error(transparent)]
+    Net(#[from] net::Error),
+}
+
+/// Compares everything, and mends it.
+///
+/// # Errors
+/// The kernel or the state directory does not tell what there is. What concerns a single object
+/// only is in the report.
+pub fn run(options: &Options<'_>) -> Result<Report, Error> {
+    let mut sync = Sync::new(options)?;
+    sync.step("the state directory's files", Sync::files);
+    // Addresses before rules, as ADD does it.
+    sync.step("egress IPs", Sync::egress);
+    sync.step("attachments", Sync::attachments);
+    sync.step("what has no record", Sync::orphans);
+    sync.step("notes of links", Sync::links);
+    sync.settle_pending();
+    Ok(sync.report)
+}
+
+/// Removes what has no record, and leaves attachments alone: for GC, which knows of those of one
+/// network only.
+///
+/// # Errors
+/// As [`run`].
+pub fn remove_orphans(state: &StateDir) -> Result<Report, Error> {
+    let mut sync = Sync::new(&Options {
+        state,
+        policy_file: None,
+        repair: false,
+        dry_run: false,
+    })?;
+    sync.step("the state directory's files", Sync::files);
+    sync.step("egress IPs", Sync::egress);
+    sync.step("what has no record", Sync::orphans);
+    sync.step("notes of links", Sync::links);
+    Ok(sync.report)
+}
+
+struct Sync<'a> {
+    options: Options<'a>,
+    nft: Nft,
+    report: Report,
+    /// Attachments of which a DEL may be at work, and what is wrong with each.
+    pending: Vec<attachments::Pending>,
+}
+
+impl<'a> Sync<'a> {
+    fn new(options: &Options<'a>) -> Result<Self, Error> {
+        Ok(Self {
+            options: *options,
+            nft: Nft::open()?,
+            report: Report::default(),
+            pending: Vec::new(),
+        })
+    }
+
+    /// One step's failure leaves the others their chance.
+    fn step(&mut self, what: &str, step: impl FnOnce(&mut Self) -> Result<(), Error>) {
+        if let Err(e) = step(self) {
+            self.report.note(Did::Failed, what, e.to_string());
+        }
+    }
+
+    /// The state directory's lock, which makes the directory; a dry run leaves nothing, not even
+    /// that.
+    fn lock(&self) -> Result<Option<Lock>, StateError> {
+        let state = self.options.state;
+        if self.options.dry_run && !state.exists() {
+            return Ok(None);
+        }
+        state.lock(self.deadline()).map(Some)
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + STEP
+    }
+
+    fn rtnl(&self) -> Result<Rtnl, net::Error> {
+        Rtnl::open(self.deadline())
+    }
+
+    fn removed(&self) -> Did {
+        if self.options.dry_run {
+            Did::WouldRemove
+        } else {
+            Did::Removed
+        }
+    }
+
+    /// Does it, unless this is a dry run, and notes that something was removed.
+    fn remove<E: std::fmt::Display>(
+        &mut self,
+        what: impl Into<String>,
+        why: &str,
+        work: impl FnOnce(&mut Nft, &StateDir) -> Result<(), E>,
+    ) {
+        let did = self.removed();
+        let outcome = match did {
+            Did::Removed => work(&mut self.nft, self.options.state),
+            _ => Ok(()),
+        };
+        self.report.outcome(did, what, why, outcome);
+    }
+
+    /// Addresses whose users are gone, or that are gone from the uplink.
+    fn egress(&mut self) -> Result<(), Error> {
+        let addresses = egress_ip::known(self.options.state)?;
+        for address in addresses {
+            let request = egress_ip::Reconcile {
+                state: self.options.state,
+                address,
+                repair: self.options.repair,
+                dry_run: self.options.dry_run,
+                deadline: self.deadline(),
+            };
+            request.run(&mut self.nft, &mut self.report);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,53 @@
+//! What `install/` says agrees with itself and with the program.
+
+use crate::harness::cluster::{ACCOUNT, SYSTEM, manifests};
+use crate::harness::{cni, exec};
+use serde_json::Value;
+use std::process::Command;
+
+fn one(kind: &str) -> Value {
+    let mut found = manifests::install();
+    found.retain(|object| object["kind"] == kind);
+    assert_eq!(found.len(), 1, "objects of kind {kind}");
+    found.remove(0)
+}
+
+#[test]
+fn the_policy_is_clean() {
+    let mut lint = Command::new(cni::binary("egress-cni"));
+    lint.args(["lint", "--strict"])
+        .arg(manifests::directory().join("policy.yaml"));
+    let said = exec::run(&mut lint, b"");
+    assert_eq!(said.code, Some(0), "{}{}", said.stdout_text(), said.stderr);
+}
+
+#[test]
+fn names_agree() {
+    assert_eq!(one("Namespace")["metadata"]["name"], SYSTEM);
+    assert_eq!(one("ServiceAccount")["metadata"]["name"], ACCOUNT);
+    let pod = &one("DaemonSet")["spec"]["template"]["spec"];
+    assert_eq!(pod["serviceAccountName"], ACCOUNT);
+    for kind in ["RoleBinding", "ClusterRoleBinding"] {
+        let binding = one(kind);
+        assert_eq!(binding["subjects"][0]["name"], ACCOUNT);
+        assert_eq!(binding["subjects"][0]["namespace"], SYSTEM);
+        let role = one(kind.trim_end_matches("Binding"));
+        assert_eq!(binding["roleRef"]["kind"], role["kind"]);
+        assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+    }
+}
+
+/// What is written into the conflist holds on the host, too.
+#[test]
+fn host_paths_are_the_same_inside() {
+    let pod = &one("DaemonSet")["spec"]["template"]["spec"];
+    let volumes = pod["volumes"].as_array().expect("volumes");
+    let mounts = pod["containers"][0]["volumeMounts"].as_array();
+    let mounts = mounts.expect("volumeMounts");
+    assert_eq!(volumes.len(), mounts.len());
+    for mount in mounts {
+        let volume = volumes.iter().find(|v| v["name"] == mount["name"]);
+        let path = &volume.expect("the mount's volume")["hostPath"]["path"];
+        assert_eq!(path, &mount["mountPath"]);
+    }
+}

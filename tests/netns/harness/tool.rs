@@ -1,0 +1,31 @@
+//! Our binary as the operator's tool.
+
+use super::Node;
+use super::cni::binary;
+use super::exec::Output;
+use serde_json::Value;
+use std::process::Command;
+
+impl Node {
+    /// Runs a subcommand on the node, with its state directory.
+    pub fn tool(&self, words: &str) -> Output {
+        self.netns.exec_with(&mut self.tool_command(words), b"")
+    }
+
+    pub fn tool_command(&self, words: &str) -> Command {
+        let mut command = Command::new(binary("egress-cni"));
+        command
+            .args(words.split_whitespace())
+            .arg("--state-dir")
+            .arg(self.state_dir());
+        command
+    }
+
+    /// The JSON of a subcommand that must succeed.
+    pub fn tool_json(&self, words: &str) -> Value {
+        let output = self.tool(words);
+        let text = output.stdout_text();
+        assert_eq!(output.code, Some(0), "{words}: {text}{}", output.stderr);
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{words}: {e}: {text}"))
+    }
+}
