@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use super::logs::{Line, Loss};
+use super::progress::Progress;
 
 /// A file that can't be opened or read.
 #[derive(Debug, thiserror::Error)]
@@ -69,30 +70,40 @@ pub(super) fn read(files: &[PathBuf], mut see: impl FnMut(Line)) -> Result<Skipp
             source,
         };
         if path == Path::new("-") {
-            read_from(io::stdin().lock(), "stdin", &mut skipped, &mut see).map_err(failed)?;
+            let from = io::stdin().lock();
+            read_from(from, 0, "stdin", &mut skipped, &mut see).map_err(failed)?;
         } else {
-            let file = BufReader::new(File::open(path).map_err(failed)?);
+            let file = File::open(path).map_err(failed)?;
+            let length = file.metadata().map_err(failed)?.len();
             let name = path.display().to_string();
-            read_from(file, &name, &mut skipped, &mut see).map_err(failed)?;
+            let from = BufReader::new(file);
+            read_from(from, length, &name, &mut skipped, &mut see).map_err(failed)?;
         }
     }
     Ok(skipped)
 }
 
+/// `length`: how many bytes there are; 0 if nobody knows.
 fn read_from(
     mut from: impl BufRead,
+    length: u64,
     name: &str,
     skipped: &mut Skipped,
     see: &mut impl FnMut(Line),
 ) -> io::Result<()> {
     let mut bytes = Vec::new();
     let mut number: u64 = 0;
+    let mut progress = Progress::new("reading the log", length);
+    let mut done = 0;
     loop {
         bytes.clear();
-        if from.read_until(b'\n', &mut bytes)? == 0 {
+        let count = from.read_until(b'\n', &mut bytes)?;
+        if count == 0 {
             return Ok(());
         }
         number += 1;
+        done += count as u64;
+        progress.at(done);
         if bytes.trim_ascii().is_empty() {
             continue;
         }
@@ -124,7 +135,7 @@ mod tests {
 
     fn read_text(text: &[u8]) -> (Vec<Line>, Skipped) {
         let (mut lines, mut skipped) = (Vec::new(), Skipped::default());
-        read_from(text, "test", &mut skipped, &mut |line| lines.push(line)).unwrap();
+        read_from(text, 0, "test", &mut skipped, &mut |line| lines.push(line)).unwrap();
         (lines, skipped)
     }
 

@@ -88,15 +88,17 @@ impl Nft {
 }
 
 impl Nft {
-    /// How long ago a packet brought each element of a set that packets fill; none if there is no such
-    /// set. Exact to a tick of the kernel's, at most 10 ms.
+    /// How long ago a packet brought each element of a set that packets fill, and in which they live so
+    /// many days; none if there is no such set. Exact to a tick of the kernel's, at most 10 ms.
     ///
     /// # Errors
     /// The kernel does not tell.
-    pub fn element_ages(&mut self, set: &str) -> Result<Vec<(IpAddr, Duration)>, Error> {
+    pub fn element_ages(&mut self, set: &str, days: u16) -> Result<Vec<(IpAddr, Duration)>, Error> {
+        let whole = Duration::from_secs(u64::from(days) * 24 * 3600);
         let ages = |element: &Attrs<'_>| {
             let key = element.nest(NFTA_SET_ELEM_KEY)?.get(NFTA_DATA_VALUE)?;
-            Some((address(key)?, age(*element)?))
+            let left = Duration::from_millis(element.be64(NFTA_SET_ELEM_EXPIRATION)?);
+            Some((address(key)?, whole.saturating_sub(left)))
         };
         let elements = self.elements(set)?;
         Ok(elements
@@ -114,13 +116,6 @@ impl Nft {
             w.str(NFTA_SET_ELEM_LIST_SET, set);
         })
     }
-}
-
-/// What is gone of the time that an element has to live.
-fn age(element: Attrs<'_>) -> Option<Duration> {
-    let left = element.be64(NFTA_SET_ELEM_EXPIRATION)?;
-    let whole = element.be64(NFTA_SET_ELEM_TIMEOUT)?;
-    Some(Duration::from_millis(whole.saturating_sub(left)))
 }
 
 /// None: the rule has no counter.
@@ -249,7 +244,7 @@ mod tests {
             let mut nft = Nft::open().expect("a socket");
             let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
             socket.send_to(b"x", "127.0.0.1:9").expect("send");
-            let mut ages = nft.element_ages("last4").expect("elements");
+            let mut ages = nft.element_ages("last4", 30).expect("elements");
             ages.sort();
             let minutes: Vec<_> = ages
                 .iter()
@@ -257,7 +252,7 @@ mod tests {
                 .collect();
             let wanted = [("127.0.0.1".to_owned(), 0), ("127.0.0.2".to_owned(), 6)];
             assert_eq!(minutes, wanted);
-            assert_eq!(nft.element_ages("no-such-set").expect("no error"), []);
+            assert_eq!(nft.element_ages("no-such-set", 30).expect("no error"), []);
         });
     }
 }

@@ -88,8 +88,8 @@ pub const fn bridged(family: Family) -> &'static str {
     }
 }
 
-/// How long it is known when a pod was denied something last.
-const REMEMBERED_DAYS: u16 = 30;
+/// How long it is known when something of a pod was denied last.
+pub const REMEMBERED_DAYS: u16 = 30;
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 

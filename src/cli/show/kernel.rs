@@ -61,7 +61,7 @@ impl Kernel {
             kernel
                 .judged
                 .extend(judged.into_iter().map(|e| (e.address, e)));
-            let ages = nft.element_ages(base::last_denied(family))?;
+            let ages = nft.element_ages(base::last_denied(family), base::REMEMBERED_DAYS)?;
             let now = Timestamp::now();
             kernel.last_denied.extend(
                 ages.into_iter()
