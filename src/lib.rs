@@ -25,6 +25,7 @@ pub mod cli;
 pub mod cni;
 pub mod egress_ip;
 pub mod enforce;
+pub mod install;
 pub mod kubernetes;
 pub mod logging;
 pub mod net;

@@ -10,7 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tracing::Level;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 
 /// Starts logging, for the rest of the process. Without `file`, or if it can't be opened, to
 /// stderr: a full or missing disk must not stop a pod.
@@ -27,7 +29,9 @@ pub fn init(level: Level, file: Option<&Path>) {
         // It would report a failed write with eprintln!, which panics when stderr is closed.
         .log_internal_errors(false)
         .with_writer(destination)
-        .finish();
+        .finish()
+        // Libraries have their own idea of what is an error, and log what servers send them.
+        .with(Targets::new().with_target("egress_cni", level));
     // Only a test could have set another one before.
     let _ = tracing::subscriber::set_global_default(subscriber);
     if let (Some(error), Some(file)) = (problem, file) {

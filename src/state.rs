@@ -3,6 +3,7 @@
 //! ```text
 //! attachments/ID.json   one attachment's record
 //! links/NAME            the id of the attachment that the host's interface NAME carries
+//! namespaces/NAME.json  what the Kubernetes API last said of a namespace
 //! lock, locks/NAME      empty files, locked with flock(2)
 //! ```
 //!
@@ -11,7 +12,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
@@ -21,14 +22,13 @@ use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::cni::CniError;
 
+mod snapshots;
 mod tidy;
 
 pub use tidy::remove_file;
@@ -154,10 +154,10 @@ impl From<AttachmentId> for String {
 /// How long to wait before a lock is tried again.
 const POLL: Duration = Duration::from_millis(5);
 
-/// A lock, held until dropped, or until the process ends.
+/// A lock, held until dropped, or until the process ends: closing the file gives it back.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Flock<File>,
+    _file: File,
 }
 
 /// The state directory. Reading creates nothing; writing and locking create what is missing.
@@ -423,7 +423,7 @@ fn escaped(text: &str) -> String {
 }
 
 fn lock(path: &Path, deadline: Instant) -> Result<Lock, StateError> {
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
@@ -432,15 +432,16 @@ fn lock(path: &Path, deadline: Instant) -> Result<Lock, StateError> {
         .map_err(failed("open", path))?;
     loop {
         // Never waiting in flock(2) itself: nothing but a signal could end that at the deadline.
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(locked) => return Ok(Lock { _file: locked }),
-            Err((_, Errno::EWOULDBLOCK)) if Instant::now() >= deadline => {
+        match file.try_lock() {
+            Ok(()) => return Ok(Lock { _file: file }),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
                 return Err(StateError::Locked {
                     path: path.to_owned(),
                 });
             }
-            Err((unlocked, Errno::EWOULDBLOCK | Errno::EINTR)) => file = unlocked,
-            Err((_, errno)) => return Err(failed("lock", path)(errno.into())),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(TryLockError::Error(e)) => return Err(failed("lock", path)(e)),
         }
         thread::sleep(POLL.min(deadline.saturating_duration_since(Instant::now())));
     }

@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 
 mod capture;
 mod explain;
+mod install;
 mod lint;
 mod log_files;
 mod logs;
@@ -45,6 +46,8 @@ enum Command {
     Suggest(suggest::Args),
     Report(report::Args),
     Capture(capture::Args),
+    Install(install::Install),
+    Uninstall(install::Uninstall),
     Sync(sync::Args),
     Gc(sync::GcArgs),
     Completions(manual::Completions),
@@ -61,6 +64,8 @@ pub fn main() -> ExitCode {
         Command::Suggest(args) => return suggest::main(&args),
         Command::Report(args) => report::main(&args).map_err(Box::from),
         Command::Capture(args) => return capture::main(&args),
+        Command::Install(args) => return install::install(&args),
+        Command::Uninstall(args) => return install::uninstall(&args),
         Command::Sync(args) => return sync::main(&args),
         Command::Gc(args) => return sync::gc(&args),
         Command::Completions(args) => done(manual::completions(&args)),

@@ -9,19 +9,20 @@ use crate::net::{Netns, Rtnl, conntrack, link};
 use crate::nft::{Nft, Table};
 use crate::plan::{self, AttachmentPlan, Base, Bridge, Compiled};
 use crate::policy::stored::StoredPolicy;
-use crate::source::{self, PodPolicy, PolicyFile};
+use crate::source::PodPolicy;
 use crate::state::{self, AttachmentId, StateDir};
 
-use super::conf::{PodAnnotations, Unenforceable};
+use super::conf::Unenforceable;
 use super::failure::{net_failure, nft_failure};
+use super::policy;
 use super::result::PodResult;
 use super::{CniError, Conf, Invocation};
 
 /// # Errors
-/// Code 7: the conflist; 8: the namespace; 11: trying again can help; 100: a policy text; 101: this
+/// Code 4: `CNI_ARGS`; 7: the conflist, or the way to the API; 8: the namespace; 11: trying again can help; 100: a policy text; 101: this
 /// pod's packets would not be seen; 102: no egress IP; 103: the kernel refused; 5: the state directory.
 pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniError> {
-    let policy = policy_of(call, conf)?;
+    let policy = policy::of_pod(call, conf, deadline)?;
     let Some(prev_result) = &conf.prev_result else {
         return Err(CniError::invalid_config("prevResult is missing"));
     };
@@ -65,28 +66,6 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
         egress_ip::give_back(&state, &id, deadline);
     }
     installed
-}
-
-/// Reads all texts and checks them: nothing is written before every one of them is valid.
-fn policy_of(call: &Invocation, conf: &Conf) -> Result<PodPolicy, CniError> {
-    if conf.kubernetes.is_some() {
-        return Err(CniError::invalid_config(
-            "`kubernetes` is set in the conflist, but this version does not ask the Kubernetes API: take the key out, and put what namespaces set under `namespaces` in the policy file",
-        ));
-    }
-    let refused = |e: source::SourceError| CniError::new(e.code(), e.to_string());
-    let file = PolicyFile::load(&conf.policy_file).map_err(refused)?;
-    let namespace = call.args.namespace.as_deref().unwrap_or_default();
-    let annotations = match &conf.pod_annotations {
-        PodAnnotations::Present(map) => Some(map),
-        PodAnnotations::Absent => {
-            tracing::warn!(
-                "the runtime hands no pod annotations over: only the cluster's and the namespace's rules apply"
-            );
-            None
-        }
-    };
-    source::resolve(&file, namespace, &file.namespace(namespace), annotations).map_err(refused)
 }
 
 fn open_netns(call: &Invocation) -> Result<Netns, CniError> {

@@ -133,16 +133,14 @@ pub fn answer(
     }
 }
 
-/// How much longer a call may take whose transaction the kernel is at work on: see
+/// How long a call may take altogether whose transaction the kernel is at work on: see
 /// [`nft::in_transaction`]. Stopped there, it would leave a whole attachment behind a failed ADD.
 const TRANSACTION: Duration = Duration::from_secs(30);
 
 fn watch(gate: &Arc<Gate>, deadline: Instant) {
     thread::sleep(deadline.saturating_duration_since(Instant::now()));
     if nft::in_transaction() {
-        while nft::in_transaction() && deadline.elapsed() < TRANSACTION {
-            thread::sleep(Duration::from_millis(50));
-        }
+        wait_while(nft::in_transaction, deadline + (TRANSACTION - DEADLINE));
         thread::sleep(GRACE); // what is left to do after it takes milliseconds
     }
     if gate.take() {
@@ -159,6 +157,13 @@ fn watch(gate: &Arc<Gate>, deadline: Instant) {
     }
     thread::sleep(GRACE);
     exit(1);
+}
+
+/// Waits for the end of what is `busy`, until `end` at most.
+fn wait_while(busy: impl Fn() -> bool, end: Instant) {
+    while busy() && Instant::now() < end {
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// The last panic's place and message. The hook knows the place, the catcher answers.
@@ -195,6 +200,21 @@ mod tests {
                 .count()
         });
         assert_eq!(winners, 1);
+    }
+
+    #[test]
+    fn a_transaction_is_waited_for_but_not_for_ever() {
+        let asked = std::cell::Cell::new(0);
+        let busy_twice = || {
+            asked.set(asked.get() + 1);
+            asked.get() <= 2
+        };
+        wait_while(busy_twice, Instant::now() + Duration::from_secs(60));
+        assert_eq!(asked.get(), 3);
+        let end = Instant::now() + Duration::from_millis(120);
+        wait_while(|| true, end);
+        assert!(Instant::now() >= end);
+        assert!(DEADLINE < TRANSACTION && TRANSACTION <= Duration::from_secs(30));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::keys;
 use super::version::{self, CniVersion};
 
 pub use kubernetes::{Kubernetes, WhenUnreachable};
-pub use runtime::{AttachmentRef, PodAnnotations, ValidAttachments};
+pub use runtime::{AttachmentRef, POD_ANNOTATIONS, PodAnnotations, ValidAttachments};
 
 mod kubernetes;
 mod runtime;

@@ -17,6 +17,7 @@ mod failure;
 mod gc;
 mod json;
 mod keys;
+mod policy;
 mod status;
 
 use std::process::ExitCode;

@@ -150,6 +150,15 @@ impl Client {
         &self.server
     }
 
+    /// An answer that came, and is none.
+    pub fn bad_answer(&self, request: &Request, reason: &str) -> Error {
+        Error::BadAnswer {
+            server: self.server.clone(),
+            request: request.to_string(),
+            reason: reason.to_owned(),
+        }
+    }
+
     /// Waits for the answer, and says what a failure means. `request` is what `question` asks.
     ///
     /// # Errors

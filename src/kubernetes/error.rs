@@ -251,18 +251,9 @@ fn of_status(server: String, asked: &Request, code: u16, said: &str) -> Error {
 }
 
 fn of_connection(server: String, request: String, error: &kube::Error) -> Error {
-    let chain = Chain(Some(error));
-    for cause in chain {
-        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
-            return of_tls(server, tls);
-        }
-        if let Some(io) = cause.downcast_ref::<io::Error>() {
-            // An I/O error shows what it wraps only so.
-            let wrapped = io.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
-            if let Some(tls) = wrapped {
-                return of_tls(server, tls);
-            }
-        }
+    let mut chain = Chain(Some(error));
+    if let Some(tls) = chain.find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
+        return of_tls(server, tls);
     }
     // The innermost reason is the system's; those around it name the library's own steps.
     let innermost = Chain(Some(error)).last().map(ToString::to_string);
@@ -275,12 +266,13 @@ fn of_connection(server: String, request: String, error: &kube::Error) -> Error 
 
 fn of_tls(server: String, error: &rustls::Error) -> Error {
     use CertificateError::{
-        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
-        NotValidYetContext, UnknownIssuer,
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
+        NotValidYet, NotValidYetContext, UnknownIssuer,
     };
     let mut passing = false;
     let reason = match error {
-        rustls::Error::InvalidCertificate(UnknownIssuer) => {
+        // Of another authority, which may have the same name.
+        rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature) => {
             "its certificate is not signed by the authority that the kubeconfig names. Put this cluster's CA there (`certificate-authority-data`)".to_owned()
         }
         rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => {
@@ -312,7 +304,14 @@ impl<'a> Iterator for Chain<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let error = self.0?;
-        self.0 = error.source();
+        // An I/O error names as its source what is behind the error that it wraps, not that one.
+        let wrapped = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        self.0 = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
         Some(error)
     }
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use nix::{
-    sched::{CloneFlags, setns},
+    sched::{CloneFlags, setns, unshare},
     sys::statfs::{NSFS_MAGIC, fstatfs},
 };
 
@@ -55,6 +55,27 @@ impl Netns {
     /// The namespace of the calling thread.
     pub fn current() -> Result<Self, Error> {
         Self::open("/proc/thread-self/ns/net")
+    }
+
+    /// A new, empty namespace. It goes when this is dropped.
+    ///
+    /// # Errors
+    /// No CAP_SYS_ADMIN, or a kernel without network namespaces.
+    pub fn scratch() -> Result<Self, Error> {
+        let failed = |cause: io::Error| Error::system("make a network namespace", cause);
+        // On a thread of its own: the caller stays where it is.
+        let worker = thread::Builder::new()
+            .name("scratch-netns".into())
+            .spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET)
+                    .map_err(|errno| Error::system("make a network namespace", errno))?;
+                Self::current()
+            })
+            .map_err(failed)?;
+        match worker.join() {
+            Ok(made) => made,
+            Err(payload) => panic::resume_unwind(payload),
+        }
     }
 
     /// Where it was opened.

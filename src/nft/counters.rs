@@ -37,10 +37,10 @@ impl std::iter::Sum for Counter {
     }
 }
 
-/// A rule that counts.
+/// A rule that counts, or an element that does so for a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleCounter {
-    /// The rule's comment, which of a policy's rules is tier and label: `pod:3`.
+    /// Its comment, which of a policy's rules is tier and label: `pod:3`.
     pub comment: Option<String>,
     /// What it counted.
     pub counter: Counter,
@@ -76,13 +76,33 @@ impl Nft {
     /// # Errors
     /// The kernel does not tell.
     pub fn element_counters(&mut self, set: &str) -> Result<Vec<ElementCounter>, Error> {
-        let answer = self.elements(set)?;
+        self.elements(set, element_counter)
+    }
+
+    /// What a set's elements that count for rules have counted; none if there is no such set.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn cell_counters(&mut self, set: &str) -> Result<Vec<RuleCounter>, Error> {
+        self.elements(set, cell_counter)
+    }
+
+    fn elements<T>(
+        &mut self,
+        set: &str,
+        read: impl Fn(Attrs<'_>) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
+        let object = format!("the elements of {set}");
+        let answer = self.query(&object, NFT_MSG_GETSETELEM, Table::Inet, true, |w| {
+            w.str(NFTA_SET_ELEM_LIST_TABLE, TABLE);
+            w.str(NFTA_SET_ELEM_LIST_SET, set);
+        })?;
         let lists = answer
             .iter()
             .filter_map(|body| attrs(body).nest(NFTA_SET_ELEM_LIST_ELEMENTS));
         Ok(lists
             .flat_map(|list| list.iter())
-            .filter_map(|(_, _, element)| element_counter(Attrs(element)))
+            .filter_map(|(_, _, element)| read(Attrs(element)))
             .collect())
     }
 }
@@ -95,27 +115,20 @@ impl Nft {
     /// The kernel does not tell.
     pub fn element_ages(&mut self, set: &str, days: u16) -> Result<Vec<(IpAddr, Duration)>, Error> {
         let whole = Duration::from_secs(u64::from(days) * 24 * 3600);
-        let ages = |element: &Attrs<'_>| {
+        self.elements(set, |element| {
             let key = element.nest(NFTA_SET_ELEM_KEY)?.get(NFTA_DATA_VALUE)?;
             let left = Duration::from_millis(element.be64(NFTA_SET_ELEM_EXPIRATION)?);
             Some((address(key)?, whole.saturating_sub(left)))
-        };
-        let elements = self.elements(set)?;
-        Ok(elements
-            .iter()
-            .filter_map(|body| attrs(body).nest(NFTA_SET_ELEM_LIST_ELEMENTS))
-            .flat_map(|list| list.iter())
-            .filter_map(|(_, _, element)| ages(&Attrs(element)))
-            .collect())
-    }
-
-    fn elements(&mut self, set: &str) -> Result<Vec<Vec<u8>>, Error> {
-        let object = format!("the elements of {set}");
-        self.query(&object, NFT_MSG_GETSETELEM, Table::Inet, true, |w| {
-            w.str(NFTA_SET_ELEM_LIST_TABLE, TABLE);
-            w.str(NFTA_SET_ELEM_LIST_SET, set);
         })
     }
+}
+
+/// None: the element is only the end of an interval.
+fn cell_counter(element: Attrs<'_>) -> Option<RuleCounter> {
+    Some(RuleCounter {
+        comment: element.get(NFTA_SET_ELEM_USERDATA).and_then(comment),
+        counter: counter(element.nest(NFTA_SET_ELEM_EXPR)?)?,
+    })
 }
 
 /// None: the rule has no counter.
@@ -157,7 +170,7 @@ fn counter(expression: Attrs<'_>) -> Option<Counter> {
 fn comment(mut userdata: &[u8]) -> Option<String> {
     while let [kind, length, rest @ ..] = userdata {
         let (value, rest) = rest.split_at_checked(usize::from(*length))?;
-        if *kind == UDATA_RULE_COMMENT {
+        if *kind == UDATA_COMMENT {
             let text = value.strip_suffix(&[0]).unwrap_or(value);
             return String::from_utf8(text.to_vec()).ok();
         }

@@ -2,7 +2,8 @@
 
 use ipnet::IpNet;
 
-use super::matching::{CtState, Family, Field, Match, Test, Value};
+use super::load::{LINK, Load, load_of, register};
+use super::matching::{Concat, CtState, Family, Field, Match, Test, Value};
 use super::object::Table;
 use super::statement::{Rule, Statement, Verdict};
 use super::uapi::*;
@@ -51,63 +52,6 @@ pub fn verdict(w: &mut Writer, verdict: &Verdict) {
 fn expression_body(w: &mut Writer, name: &str, data: impl FnOnce(&mut Writer)) {
     w.str(NFTA_EXPR_NAME, name);
     w.nested(NFTA_EXPR_DATA, data);
-}
-
-/// Where a field's bytes come from.
-enum Load {
-    /// Header (0 link, 1 network, 2 transport), offset, length.
-    Payload(u32, u32, u32),
-    Meta(u32),
-    Ct(u32),
-    CtOriginal(u32),
-    FibDaddrType,
-}
-
-/// Link, network and transport header (`enum nft_payload_bases`).
-const LINK: u32 = 0;
-const NETWORK: u32 = 1;
-const TRANSPORT: u32 = 2;
-
-fn load_of(field: Field) -> Load {
-    use Load::*;
-    match field {
-        Field::Nfproto => Meta(NFT_META_NFPROTO),
-        Field::L4proto => Meta(NFT_META_L4PROTO),
-        Field::Time => Meta(NFT_META_TIME_NS),
-        Field::EtherSaddr => Payload(LINK, 6, 6),
-        Field::EtherType => Payload(LINK, 12, 2),
-        Field::IpSaddr => Payload(NETWORK, 12, 4),
-        Field::IpDaddr => Payload(NETWORK, 16, 4),
-        Field::Ip6Length => Payload(NETWORK, 4, 2),
-        Field::Ip6Nexthdr => Payload(NETWORK, 6, 1),
-        Field::Ip6Hoplimit => Payload(NETWORK, 7, 1),
-        Field::Ip6Saddr => Payload(NETWORK, 8, 16),
-        Field::Ip6Daddr => Payload(NETWORK, 24, 16),
-        Field::TcpDport | Field::UdpDport | Field::SctpDport => Payload(TRANSPORT, 2, 2),
-        Field::IcmpType | Field::Icmpv6Type => Payload(TRANSPORT, 0, 1),
-        Field::IcmpCode | Field::Icmpv6Code => Payload(TRANSPORT, 1, 1),
-        Field::NdTarget => Payload(TRANSPORT, 8, 16),
-        // behind 8 bytes of ICMP: 16 bytes into an IPv4 header, 24 into an IPv6 header
-        Field::IcmpQuotedDaddr => Payload(TRANSPORT, 24, 4),
-        Field::Icmpv6QuotedDaddr => Payload(TRANSPORT, 32, 16),
-        // RFC 826 with Ethernet and IPv4 addresses
-        Field::ArpHtype => Payload(NETWORK, 0, 2),
-        Field::ArpPtype => Payload(NETWORK, 2, 2),
-        Field::ArpHlen => Payload(NETWORK, 4, 1),
-        Field::ArpPlen => Payload(NETWORK, 5, 1),
-        Field::ArpOperation => Payload(NETWORK, 6, 2),
-        Field::ArpSaddrEther => Payload(NETWORK, 8, 6),
-        Field::ArpSaddrIp => Payload(NETWORK, 14, 4),
-        Field::ArpDaddrIp => Payload(NETWORK, 24, 4),
-        Field::CtState => Ct(NFT_CT_STATE),
-        Field::CtDirection => Ct(NFT_CT_DIRECTION),
-        Field::CtOriginalSaddr => CtOriginal(NFT_CT_SRC_IP),
-        Field::CtOriginalDaddr => CtOriginal(NFT_CT_DST_IP),
-        Field::CtOriginalSaddr6 => CtOriginal(NFT_CT_SRC_IP6),
-        Field::CtOriginalDaddr6 => CtOriginal(NFT_CT_DST_IP6),
-        Field::CtOriginalDport => CtOriginal(NFT_CT_PROTO_DST),
-        Field::FibDaddrType => Load::FibDaddrType,
-    }
 }
 
 struct Encoder<'a> {
@@ -160,6 +104,14 @@ impl Encoder<'_> {
                     w.be32(NFTA_DYNSET_OP, NFT_DYNSET_OP_UPDATE);
                     w.str(NFTA_DYNSET_SET_NAME, set);
                 });
+            }
+            Statement::Among(key, set) => {
+                self.load_all(*key);
+                self.lookup(set, None, false);
+            }
+            Statement::ConcatVmap(key, map) => {
+                self.load_all(*key);
+                self.lookup(map, Some(NFT_REG_VERDICT), false);
             }
             Statement::Verdict(v) => self.expression("immediate", |w| {
                 w.be32(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
@@ -281,15 +233,32 @@ impl Encoder<'_> {
         }
     }
 
+    /// A field into the first register.
     fn load(&mut self, field: Field) {
+        self.load_at(field, NFT_REG_1);
+    }
+
+    /// Each field of a key into the registers behind those of the one before.
+    fn load_all(&mut self, key: Concat) {
+        for field in key.fields() {
+            self.dependencies(*field);
+        }
+        let mut place = 0;
+        for field in key.fields() {
+            self.load_at(*field, register(place));
+            place += if *field == Field::Ip6Daddr { 4 } else { 1 };
+        }
+    }
+
+    fn load_at(&mut self, field: Field, dreg: u32) {
         match load_of(field) {
-            Load::Payload(base, offset, length) => self.payload(base, offset, length),
+            Load::Payload(base, offset, length) => self.payload_at(base, offset, length, dreg),
             Load::Meta(key) => {
-                self.meta(key);
+                self.meta_at(key, dreg);
                 if field == Field::Time {
                     self.expression("byteorder", |w| {
-                        w.be32(NFTA_BYTEORDER_SREG, NFT_REG_1);
-                        w.be32(NFTA_BYTEORDER_DREG, NFT_REG_1);
+                        w.be32(NFTA_BYTEORDER_SREG, dreg);
+                        w.be32(NFTA_BYTEORDER_DREG, dreg);
                         w.be32(NFTA_BYTEORDER_OP, NFT_BYTEORDER_HTON);
                         w.be32(NFTA_BYTEORDER_LEN, 8);
                         w.be32(NFTA_BYTEORDER_SIZE, 8);
@@ -298,24 +267,28 @@ impl Encoder<'_> {
             }
             Load::Ct(key) => self.expression("ct", |w| {
                 w.be32(NFTA_CT_KEY, key);
-                w.be32(NFTA_CT_DREG, NFT_REG_1);
+                w.be32(NFTA_CT_DREG, dreg);
             }),
             Load::CtOriginal(key) => self.expression("ct", |w| {
                 w.be32(NFTA_CT_KEY, key);
-                w.be32(NFTA_CT_DREG, NFT_REG_1);
+                w.be32(NFTA_CT_DREG, dreg);
                 w.attr(NFTA_CT_DIRECTION, &[0]); // IP_CT_DIR_ORIGINAL
             }),
             Load::FibDaddrType => self.expression("fib", |w| {
                 w.be32(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
                 w.be32(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
-                w.be32(NFTA_FIB_DREG, NFT_REG_1);
+                w.be32(NFTA_FIB_DREG, dreg);
             }),
         }
     }
 
     fn payload(&mut self, base: u32, offset: u32, length: u32) {
+        self.payload_at(base, offset, length, NFT_REG_1);
+    }
+
+    fn payload_at(&mut self, base: u32, offset: u32, length: u32, dreg: u32) {
         self.expression("payload", |w| {
-            w.be32(NFTA_PAYLOAD_DREG, NFT_REG_1);
+            w.be32(NFTA_PAYLOAD_DREG, dreg);
             w.be32(NFTA_PAYLOAD_BASE, base);
             w.be32(NFTA_PAYLOAD_OFFSET, offset);
             w.be32(NFTA_PAYLOAD_LEN, length);
@@ -323,9 +296,13 @@ impl Encoder<'_> {
     }
 
     fn meta(&mut self, key: u32) {
+        self.meta_at(key, NFT_REG_1);
+    }
+
+    fn meta_at(&mut self, key: u32, dreg: u32) {
         self.expression("meta", |w| {
             w.be32(NFTA_META_KEY, key);
-            w.be32(NFTA_META_DREG, NFT_REG_1);
+            w.be32(NFTA_META_DREG, dreg);
         });
     }
 

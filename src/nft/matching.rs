@@ -54,6 +54,8 @@ pub enum Field {
     FibDaddrType,
     /// The wall clock.
     Time,
+    /// The destination port of any protocol that has it where TCP has.
+    ThDport,
 }
 
 impl Field {
@@ -98,12 +100,49 @@ impl Field {
             Field::CtOriginalDport => "ct original proto-dst",
             Field::FibDaddrType => "fib daddr type",
             Field::Time => "meta time",
+            Field::ThDport => "th dport",
         }
     }
 }
 
-/// A value that a field is compared with, in the byte order of that field.
+/// Several fields that are looked up together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Concat {
+    /// Destination address, IP protocol, destination port.
+    Ports(Family),
+    /// Destination address, ICMP or ICMPv6 type.
+    IcmpTypes(Family),
+    /// Destination address, IP protocol.
+    Protocols(Family),
+}
+
+impl Concat {
+    /// The fields in their order.
+    pub const fn fields(self) -> &'static [Field] {
+        use Field::{IcmpType, Icmpv6Type, Ip6Daddr, IpDaddr, L4proto, ThDport};
+        match self {
+            Concat::Ports(Family::V4) => &[IpDaddr, L4proto, ThDport],
+            Concat::Ports(Family::V6) => &[Ip6Daddr, L4proto, ThDport],
+            Concat::IcmpTypes(Family::V4) => &[IpDaddr, IcmpType],
+            Concat::IcmpTypes(Family::V6) => &[Ip6Daddr, Icmpv6Type],
+            Concat::Protocols(Family::V4) => &[IpDaddr, L4proto],
+            Concat::Protocols(Family::V6) => &[Ip6Daddr, L4proto],
+        }
+    }
+}
+
+impl fmt::Display for Concat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, field) in self.fields().iter().enumerate() {
+            let dot = if n > 0 { " . " } else { "" };
+            write!(f, "{dot}{}", field.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+/// A value that a field is compared with, in the byte order of that field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Value {
     /// An IPv4 address.
     V4(Ipv4Addr),

@@ -2,7 +2,9 @@
 
 use super::encode;
 use super::matching::Value;
-use super::object::{DYNAMIC_SIZE, DataType, Element, Hook, HookPoint, Op, Set, TABLE, Table};
+use super::object::{
+    Cell, DYNAMIC_SIZE, DataType, Element, Hook, HookPoint, Op, Set, TABLE, Table,
+};
 use super::statement::Verdict;
 use super::uapi::*;
 use super::wire::Writer;
@@ -11,8 +13,9 @@ const REQUEST: u16 = libc::NLM_F_REQUEST as u16;
 const CREATE: u16 = REQUEST | libc::NLM_F_CREATE as u16;
 /// A rule goes behind those that are there.
 const APPEND: u16 = CREATE | libc::NLM_F_APPEND as u16;
-/// Elements in one message: an attribute's length has 16 bits.
-const ELEMENTS_A_MESSAGE: usize = 500;
+/// Elements in one message: an attribute's length has 16 bits, and an element with an IPv6 range, a
+/// comment and a chain may take 300 bytes.
+const ELEMENTS_A_MESSAGE: usize = 200;
 
 impl Op {
     /// Appends this operation's messages; each gets the sequence number `seq`.
@@ -50,7 +53,7 @@ impl Op {
                 w.str(NFTA_RULE_CHAIN, chain);
                 w.nested(NFTA_RULE_EXPRESSIONS, |w| encode::expressions(w, *t, rule));
                 if let Some(comment) = &rule.comment {
-                    w.attr(NFTA_RULE_USERDATA, &comment_userdata(comment));
+                    w.attr(NFTA_RULE_USERDATA, &comment_data(comment));
                 }
             }),
             Op::AddSet(t, set) => message(w, NFT_MSG_NEWSET, CREATE, *t, &|w| {
@@ -113,6 +116,16 @@ fn encode_set(w: &mut Writer, set: &Set, seq: u32) {
     if set.days.is_some() {
         flags |= NFT_SET_TIMEOUT | NFT_SET_EVAL;
     }
+    if set.key.concatenated().next().is_some() {
+        flags |= NFT_SET_CONCAT;
+        w.nested(NFTA_SET_DESC, |w| {
+            w.nested(NFTA_SET_DESC_CONCAT, |w| {
+                for length in set.key.concatenated() {
+                    w.nested(NFTA_LIST_ELEM, |w| w.be32(NFTA_SET_FIELD_LEN, length));
+                }
+            });
+        });
+    }
     w.str(NFTA_SET_NAME, &set.name);
     w.be32(NFTA_SET_FLAGS, flags);
     w.be32(NFTA_SET_KEY_TYPE, key);
@@ -141,11 +154,14 @@ fn encode_set(w: &mut Writer, set: &Set, seq: u32) {
 /// The kernel keeps an interval set as a sorted list of starts and ends; `nft` marks the space
 /// before the first start as an end.
 fn encode_interval_start(w: &mut Writer, elements: &[Element]) {
-    if let Some(Element::Range(low, _)) = elements.first() {
-        let bytes = low.bytes();
-        if bytes.iter().any(|b| *b != 0) {
-            encode_key(w, &vec![0; bytes.len()], NFT_SET_ELEM_INTERVAL_END, |_| {});
-        }
+    let low = match elements.first() {
+        Some(Element::Range(low, _)) => low,
+        Some(Element::Cell(cell)) if cell.key.len() == 1 => &cell.key[0].0,
+        _ => return,
+    };
+    let bytes = low.bytes();
+    if bytes.iter().any(|b| *b != 0) {
+        encode_key(w, &vec![0; bytes.len()], NFT_SET_ELEM_INTERVAL_END, |_| {});
     }
 }
 
@@ -160,23 +176,64 @@ pub(super) fn encode_elements(w: &mut Writer, elements: &[Element], first: bool)
 }
 
 fn encode_element(w: &mut Writer, element: &Element) {
-    encode_key(w, &element.key().bytes(), 0, |w| match element {
-        Element::Address(_) | Element::Range(..) => {}
-        Element::Goto(_, chain) => {
-            w.nested(NFTA_SET_ELEM_DATA, |w| {
-                encode::verdict(w, &Verdict::Goto(chain.clone()))
-            });
+    match element {
+        Element::Address(a) => encode_key(w, &Value::from(*a).bytes(), 0, |_| {}),
+        Element::Range(low, high) => {
+            encode_key(w, &low.bytes(), 0, |_| {});
+            encode_interval_end(w, high);
         }
-        Element::Map(_, to) => {
+        Element::Goto(a, chain) => encode_key(w, &Value::from(*a).bytes(), 0, |w| {
+            encode_goto(w, chain);
+        }),
+        Element::Map(a, to) => encode_key(w, &Value::from(*a).bytes(), 0, |w| {
             let bytes = Value::from(*to).bytes();
             w.nested(NFTA_SET_ELEM_DATA, |w| w.attr(NFTA_DATA_VALUE, &bytes));
-        }
+        }),
+        Element::Cell(cell) => encode_cell(w, cell),
+    }
+}
+
+fn encode_goto(w: &mut Writer, chain: &str) {
+    w.nested(NFTA_SET_ELEM_DATA, |w| {
+        encode::verdict(w, &Verdict::Goto(chain.to_owned()));
     });
-    if let Element::Range(_, high) = element {
-        // the end is the first key that is no longer inside; after the last there is none
-        if let Some(end) = next(&high.bytes()) {
-            encode_key(w, &end, NFT_SET_ELEM_INTERVAL_END, |_| {});
+}
+
+/// A key of one field has its end in an element of its own, one of several fields in itself.
+fn encode_cell(w: &mut Writer, cell: &Cell) {
+    let rest = |w: &mut Writer| {
+        if let Some(chain) = &cell.goto {
+            encode_goto(w, chain);
         }
+        w.attr(NFTA_SET_ELEM_USERDATA, &comment_data(&cell.comment));
+    };
+    if let [(low, high)] = &cell.key[..] {
+        encode_key(w, &low.bytes(), 0, rest);
+        encode_interval_end(w, high);
+        return;
+    }
+    let low = concatenation(cell.key.iter().map(|(low, _)| low));
+    let high = concatenation(cell.key.iter().map(|(_, high)| high));
+    encode_key(w, &low, 0, |w| {
+        w.nested(NFTA_SET_ELEM_KEY_END, |w| w.attr(NFTA_DATA_VALUE, &high));
+        rest(w);
+    });
+}
+
+/// Each field begins a register of four bytes.
+fn concatenation<'a>(fields: impl Iterator<Item = &'a Value>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(24);
+    for field in fields {
+        bytes.extend(field.bytes());
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    bytes
+}
+
+/// The end is the first key that is no longer inside; after the last there is none.
+fn encode_interval_end(w: &mut Writer, high: &Value) {
+    if let Some(end) = next(&high.bytes()) {
+        encode_key(w, &end, NFT_SET_ELEM_INTERVAL_END, |_| {});
     }
 }
 
@@ -204,9 +261,9 @@ fn next(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// libnftnl's type, length, value.
-fn comment_userdata(comment: &str) -> Vec<u8> {
+fn comment_data(comment: &str) -> Vec<u8> {
     let text = &comment.as_bytes()[..comment.len().min(127)];
-    let mut data = vec![UDATA_RULE_COMMENT, (text.len() + 1) as u8];
+    let mut data = vec![UDATA_COMMENT, (text.len() + 1) as u8];
     data.extend_from_slice(text);
     data.push(0);
     data

@@ -4,6 +4,7 @@
 
 mod counters;
 mod encode;
+mod load;
 mod matching;
 mod message;
 mod object;
@@ -17,9 +18,9 @@ mod wire;
 mod tests;
 
 pub use counters::{Counter, ElementCounter, RuleCounter};
-pub use matching::{CtState, Family, Field, Match, Test, Value};
+pub use matching::{Concat, CtState, Family, Field, Match, Test, Value};
 pub use object::{
-    ChainKind, DataType, Element, Hook, HookPoint, KeyType, Op, Set, TABLE, Table, text,
+    Cell, ChainKind, DataType, Element, Hook, HookPoint, KeyType, Op, Set, TABLE, Table, text,
 };
 pub use read::ChainState;
 pub use socket::{Error, Nft, in_transaction};

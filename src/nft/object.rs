@@ -3,8 +3,9 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::matching::Value;
+use super::matching::{Concat, Family, Value};
 use super::statement::Rule;
 use super::uapi::*;
 
@@ -127,24 +128,61 @@ pub enum KeyType {
     Ipv6,
     /// TCP, UDP and SCTP ports.
     Service,
+    /// What these fields have together.
+    Concat(Concat),
 }
 
+/// A field of a key: nft's number, nft's name, length in bytes.
+type KeyField = (u32, &'static str, u32);
+
 impl KeyType {
-    /// nft's number and the length in bytes.
-    pub(super) const fn number_and_length(self) -> (u32, u32) {
+    const fn fields(self) -> &'static [KeyField] {
+        const V4: KeyField = (TYPE_IPV4_ADDR, "ipv4_addr", 4);
+        const V6: KeyField = (TYPE_IPV6_ADDR, "ipv6_addr", 16);
+        const PROTOCOL: KeyField = (TYPE_INET_PROTO, "inet_proto", 1);
+        const PORT: KeyField = (TYPE_INET_SERVICE, "inet_service", 2);
+        const ICMP: KeyField = (TYPE_ICMP_TYPE, "icmp_type", 1);
+        const ICMPV6: KeyField = (TYPE_ICMPV6_TYPE, "icmpv6_type", 1);
         match self {
-            KeyType::Ipv4 => (TYPE_IPV4_ADDR, 4),
-            KeyType::Ipv6 => (TYPE_IPV6_ADDR, 16),
-            KeyType::Service => (TYPE_INET_SERVICE, 2),
+            KeyType::Ipv4 => &[V4],
+            KeyType::Ipv6 => &[V6],
+            KeyType::Service => &[PORT],
+            KeyType::Concat(Concat::Ports(Family::V4)) => &[V4, PROTOCOL, PORT],
+            KeyType::Concat(Concat::Ports(Family::V6)) => &[V6, PROTOCOL, PORT],
+            KeyType::Concat(Concat::IcmpTypes(Family::V4)) => &[V4, ICMP],
+            KeyType::Concat(Concat::IcmpTypes(Family::V6)) => &[V6, ICMPV6],
+            KeyType::Concat(Concat::Protocols(Family::V4)) => &[V4, PROTOCOL],
+            KeyType::Concat(Concat::Protocols(Family::V6)) => &[V6, PROTOCOL],
         }
     }
 
-    const fn as_str(self) -> &'static str {
-        match self {
-            KeyType::Ipv4 => "ipv4_addr",
-            KeyType::Ipv6 => "ipv6_addr",
-            KeyType::Service => "inet_service",
+    /// nft's number and the length in bytes. A concatenation's fields fill up registers of four.
+    pub(super) fn number_and_length(self) -> (u32, u32) {
+        match self.fields() {
+            [(number, _, length)] => (*number, *length),
+            several => several
+                .iter()
+                .fold((0, 0), |(all, sum), (number, _, length)| {
+                    (all << TYPE_BITS | number, sum + length.next_multiple_of(4))
+                }),
         }
+    }
+
+    /// The lengths in bytes of a concatenation's fields; none if there is just one field.
+    pub(super) fn concatenated(self) -> impl Iterator<Item = u32> {
+        let fields = self.fields();
+        let several = if fields.len() > 1 { fields } else { &[] };
+        several.iter().map(|(_, _, length)| *length)
+    }
+}
+
+impl fmt::Display for KeyType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (_, name, _)) in self.fields().iter().enumerate() {
+            let dot = if n > 0 { " . " } else { "" };
+            write!(f, "{dot}{name}")?;
+        }
+        Ok(())
     }
 }
 
@@ -188,13 +226,31 @@ pub enum Element {
     Goto(IpAddr, String),
     /// An address and another one.
     Map(IpAddr, IpAddr),
+    /// In an interval set: what has several fields, or counts for somebody.
+    Cell(Cell),
 }
 
-impl Element {
-    pub(super) fn key(&self) -> Value {
-        match self {
-            Element::Address(a) | Element::Goto(a, _) | Element::Map(a, _) => Value::from(*a),
-            Element::Range(low, _) => *low,
+/// An element of an interval set that says whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Cell {
+    /// Both ends, included, of each field of the key. In a set of one field, cells come sorted.
+    pub key: Vec<(Value, Value)>,
+    /// nft's `comment`: at most 127 bytes.
+    pub comment: Arc<str>,
+    /// In a verdict map the chain that it leads to.
+    pub goto: Option<Arc<str>>,
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (low, high)) in self.key.iter().enumerate() {
+            let dot = if n > 0 { " . " } else { "" };
+            write!(f, "{dot}{}", Element::Range(*low, *high))?;
+        }
+        write!(f, " comment \"{}\"", self.comment)?;
+        match &self.goto {
+            Some(chain) => write!(f, " : goto {chain}"),
+            None => Ok(()),
         }
     }
 }
@@ -207,6 +263,7 @@ impl fmt::Display for Element {
             Element::Range(low, high) => write!(f, "{low}-{high}"),
             Element::Goto(a, chain) => write!(f, "{a} : goto {chain}"),
             Element::Map(a, to) => write!(f, "{a} : {to}"),
+            Element::Cell(cell) => cell.fmt(f),
         }
     }
 }
@@ -250,15 +307,10 @@ impl fmt::Display for Op {
             Op::AddRule(t, chain, rule) => write!(f, "add rule {t} {chain} {rule}"),
             Op::AddSet(t, set) => {
                 let kind = if set.data.is_some() { "map" } else { "set" };
-                write!(
-                    f,
-                    "add {kind} {t} {} {{ type {}",
-                    set.name,
-                    set.key.as_str()
-                )?;
+                write!(f, "add {kind} {t} {} {{ type {}", set.name, set.key)?;
                 match set.data {
                     Some(DataType::Verdict) => f.write_str(" : verdict")?,
-                    Some(DataType::Address) => write!(f, " : {}", set.key.as_str())?,
+                    Some(DataType::Address) => write!(f, " : {}", set.key)?,
                     None => {}
                 }
                 f.write_str(";")?;

@@ -177,7 +177,7 @@ impl Nft {
             .filter_map(|body| attrs(body).nest(NFTA_SET_ELEM_LIST_ELEMENTS));
         Ok(lists
             .flat_map(|list| list.iter())
-            .filter_map(|e| address(&key_and_flags(e)?.0))
+            .filter_map(|e| address(&element_state(e)?.0))
             .collect())
     }
 
@@ -201,11 +201,11 @@ impl Nft {
             .filter_map(|body| attrs(body).nest(NFTA_SET_ELEM_LIST_ELEMENTS));
         let held: BTreeSet<_> = lists
             .flat_map(|list| list.iter())
-            .filter_map(key_and_flags)
+            .filter_map(element_state)
             .collect();
         let mut w = Writer::default();
         message::encode_elements(&mut w, elements, true);
-        let expected: BTreeSet<_> = Attrs(&w.bytes).iter().filter_map(key_and_flags).collect();
+        let expected: BTreeSet<_> = Attrs(&w.bytes).iter().filter_map(element_state).collect();
         Ok(held == expected)
     }
 
@@ -276,11 +276,23 @@ fn targets(rule: Attrs<'_>) -> impl Iterator<Item = String> {
     })
 }
 
-/// What tells one element from another: its key, and whether it is the end of a range.
-fn key_and_flags((_, _, element): (u16, bool, &[u8])) -> Option<(Vec<u8>, u32)> {
+/// What an element is: its key and the key's end, whether it is the end of a range, its comment, and
+/// the chain that it leads to.
+type ElementState = (Vec<u8>, Vec<u8>, u32, Vec<u8>, Option<String>);
+
+fn element_state((_, _, element): (u16, bool, &[u8])) -> Option<ElementState> {
     let element = Attrs(element);
-    let key = element.nest(NFTA_SET_ELEM_KEY)?.get(NFTA_DATA_VALUE)?;
-    Some((key.to_vec(), element.be32(NFTA_SET_ELEM_FLAGS).unwrap_or(0)))
+    let key = |kind| Some(element.nest(kind)?.get(NFTA_DATA_VALUE)?.to_vec());
+    Some((
+        key(NFTA_SET_ELEM_KEY)?,
+        key(NFTA_SET_ELEM_KEY_END).unwrap_or_default(),
+        element.be32(NFTA_SET_ELEM_FLAGS).unwrap_or(0),
+        element
+            .get(NFTA_SET_ELEM_USERDATA)
+            .unwrap_or_default()
+            .to_vec(),
+        verdict_chain(element),
+    ))
 }
 
 pub(super) fn attrs(body: &[u8]) -> Attrs<'_> {

@@ -49,12 +49,14 @@ impl Error {
         }
     }
 
-    /// Somebody else changed what we had just looked at: looking again and retrying helps.
+    /// Somebody else changed what we had just looked at, or it is not known whether the kernel took
+    /// the transaction: looking again and retrying helps.
     pub fn is_conflict(&self) -> bool {
-        matches!(
-            self.errno(),
-            Some(libc::EEXIST | libc::ENOENT | libc::EBUSY | libc::EAGAIN | libc::EINTR)
-        )
+        matches!(self, Error::Unconfirmed)
+            || matches!(
+                self.errno(),
+                Some(libc::EEXIST | libc::ENOENT | libc::EBUSY | libc::EAGAIN | libc::EINTR)
+            )
     }
 }
 
@@ -82,7 +84,12 @@ pub fn in_transaction() -> bool {
 /// A socket in the network namespace in which it was opened.
 pub struct Nft {
     socket: Socket,
+    /// The number of the last question: an answer that was lost may come with the next one's.
+    asked: u32,
 }
+
+/// Questions are numbered from here on, operations of a transaction from 1.
+const FIRST_QUESTION: u32 = 1 << 31;
 
 /// Enough for any answer in one piece (`NLMSG_GOODSIZE` and the kernel's larger dump pages).
 const BUFFER: usize = 1 << 16;
@@ -99,7 +106,10 @@ impl Nft {
             .bind(&SocketAddr::new(0, 0))
             .map_err(failed("bind"))?;
         socket.set_cap_ack(true).map_err(failed("configure"))?;
-        Ok(Self { socket })
+        Ok(Self {
+            socket,
+            asked: FIRST_QUESTION,
+        })
     }
 
     /// Carries out all operations, or none.
@@ -138,8 +148,12 @@ impl Nft {
         let mut confirmed = false;
         let mut refused: Option<(u32, i32)> = None;
         let mut buffer = Vec::with_capacity(BUFFER);
-        while let Some(bytes) = self.receive_now(&mut buffer)? {
-            for message in wire::messages(bytes) {
+        // What can't be read says nothing of what the kernel did.
+        while let Some(bytes) = self
+            .receive_now(&mut buffer)
+            .map_err(|_| Error::Unconfirmed)?
+        {
+            for message in wire::messages(bytes).filter(|m| m.seq < FIRST_QUESTION) {
                 let Some(errno) = error_of(&message) else {
                     continue;
                 };
@@ -219,6 +233,8 @@ impl Nft {
         dump: bool,
         body: &impl Fn(&mut Writer),
     ) -> Result<Option<Vec<Vec<u8>>>, Error> {
+        self.asked = self.asked.checked_add(1).unwrap_or(FIRST_QUESTION);
+        let asked = self.asked;
         let mut flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
         if dump {
             flags |= libc::NLM_F_DUMP as u16;
@@ -227,7 +243,7 @@ impl Nft {
         w.message(
             NFNL_SUBSYS_NFTABLES << 8 | kind,
             flags,
-            1,
+            asked,
             table.family(),
             0,
             |w| body(w),
@@ -240,15 +256,14 @@ impl Nft {
             })?;
         let mut answer = Vec::new();
         let mut buffer = Vec::with_capacity(BUFFER);
-        let mut interrupted = false;
+        let (mut interrupted, mut finished) = (false, false);
         // Dumps, too, are filled in by our own calls: there is never anything to wait for.
         while let Some(bytes) = self.receive_now(&mut buffer)? {
-            for message in wire::messages(bytes) {
+            for message in wire::messages(bytes).filter(|m| m.seq == asked) {
                 interrupted |= message.flags & libc::NLM_F_DUMP_INTR as u16 != 0;
                 match error_of(&message) {
                     None => answer.push(message.body.to_vec()),
-                    Some(0) => {}
-                    Some(libc::ENOENT) => {}
+                    Some(0 | libc::ENOENT) => finished = true,
                     Some(errno) => {
                         let errno = io::Error::from_raw_os_error(errno);
                         return Err(Error::Query {
@@ -259,7 +274,9 @@ impl Nft {
                 }
             }
         }
-        Ok((!interrupted).then_some(answer))
+        // Every question has an end to its answer. Without it some of it was lost, for want of
+        // memory: to take that for "there is none" would forget what there is.
+        Ok((finished && !interrupted).then_some(answer))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::matching::{CtState, Family, Field, Match, Test, Value};
+use super::matching::{Concat, CtState, Family, Field, Match, Test, Value};
 
 /// Where a packet goes next.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -53,6 +53,10 @@ pub enum Statement {
     Vmap(Field, String),
     /// Puts the packet's address into the set, or lets it live there as long again.
     Update(Field, String),
+    /// Holds if the fields together are a member of the set.
+    Among(Concat, String),
+    /// The map's element for these fields together says where to go.
+    ConcatVmap(Concat, String),
     /// Decides, or goes elsewhere.
     Verdict(Verdict),
     /// Refuses a TCP connection.
@@ -94,6 +98,8 @@ impl fmt::Display for Statement {
             }
             Statement::Vmap(field, map) => write!(f, "{} vmap @{map}", field.as_str()),
             Statement::Update(field, set) => write!(f, "update @{set} {{ {} }}", field.as_str()),
+            Statement::Among(key, set) => write!(f, "{key} @{set}"),
+            Statement::ConcatVmap(key, map) => write!(f, "{key} vmap @{map}"),
             Statement::Verdict(v) => v.fmt(f),
             Statement::RejectWithReset => f.write_str("reject with tcp reset"),
             Statement::RejectProhibited => f.write_str("reject with icmpx admin-prohibited"),

@@ -43,8 +43,9 @@ pub const NFTA_RULE_TABLE: u16 = 1;
 pub const NFTA_RULE_CHAIN: u16 = 2;
 pub const NFTA_RULE_EXPRESSIONS: u16 = 4;
 pub const NFTA_RULE_USERDATA: u16 = 7;
-/// libnftnl's `NFTNL_UDATA_RULE_COMMENT`: what `nft` prints as `comment`.
-pub const UDATA_RULE_COMMENT: u8 = 0;
+/// libnftnl's `NFTNL_UDATA_RULE_COMMENT` and `NFTNL_UDATA_SET_ELEM_COMMENT`: what `nft` prints as
+/// `comment`.
+pub const UDATA_COMMENT: u8 = 0;
 
 pub const NFTA_SET_TABLE: u16 = 1;
 pub const NFTA_SET_NAME: u16 = 2;
@@ -53,8 +54,10 @@ pub const NFTA_SET_KEY_TYPE: u16 = 4;
 pub const NFTA_SET_KEY_LEN: u16 = 5;
 pub const NFTA_SET_DATA_TYPE: u16 = 6;
 pub const NFTA_SET_DATA_LEN: u16 = 7;
-pub const NFTA_SET_ID: u16 = 10;
 pub const NFTA_SET_DESC: u16 = 9;
+pub const NFTA_SET_DESC_CONCAT: u16 = 2;
+pub const NFTA_SET_FIELD_LEN: u16 = 1;
+pub const NFTA_SET_ID: u16 = 10;
 pub const NFTA_SET_TIMEOUT: u16 = 11;
 pub const NFTA_SET_EXPR: u16 = 17;
 pub const NFTA_SET_DESC_SIZE: u16 = 1;
@@ -63,11 +66,17 @@ pub const NFT_SET_INTERVAL: u32 = 0x4;
 pub const NFT_SET_MAP: u32 = 0x8;
 pub const NFT_SET_TIMEOUT: u32 = 0x10;
 pub const NFT_SET_EVAL: u32 = 0x20;
+pub const NFT_SET_CONCAT: u32 = 0x80;
 pub const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
 /// nft's own numbers for types, kept by the kernel for `nft list`.
 pub const TYPE_IPV4_ADDR: u32 = 7;
 pub const TYPE_IPV6_ADDR: u32 = 8;
+pub const TYPE_INET_PROTO: u32 = 12;
 pub const TYPE_INET_SERVICE: u32 = 13;
+pub const TYPE_ICMP_TYPE: u32 = 14;
+pub const TYPE_ICMPV6_TYPE: u32 = 29;
+/// Bits of each field's type in a concatenation's number.
+pub const TYPE_BITS: u32 = 6;
 
 pub const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 pub const NFTA_SET_ELEM_LIST_SET: u16 = 2;
@@ -76,7 +85,9 @@ pub const NFTA_SET_ELEM_KEY: u16 = 1;
 pub const NFTA_SET_ELEM_DATA: u16 = 2;
 pub const NFTA_SET_ELEM_FLAGS: u16 = 3;
 pub const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
+pub const NFTA_SET_ELEM_USERDATA: u16 = 6;
 pub const NFTA_SET_ELEM_EXPR: u16 = 7;
+pub const NFTA_SET_ELEM_KEY_END: u16 = 10;
 pub const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
 
 pub const NFTA_DATA_VALUE: u16 = 1;
@@ -94,6 +105,8 @@ pub const NFTA_EXPR_DATA: u16 = 2;
 
 pub const NFT_REG_VERDICT: u32 = 0;
 pub const NFT_REG_1: u32 = 1;
+/// The same registers again, in pieces of four bytes: `NFT_REG_1` begins with this one.
+pub const NFT_REG32_00: u32 = 8;
 
 pub const NFTA_PAYLOAD_DREG: u16 = 1;
 pub const NFTA_PAYLOAD_BASE: u16 = 2;

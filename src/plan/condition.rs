@@ -7,6 +7,7 @@ use crate::policy::class::DNS_PORT;
 use crate::policy::effective::Facts;
 use crate::policy::rule::{Ports, Rule, Transport};
 
+use super::lookup::{Lookup, What};
 use super::ranges::{self, Ranges};
 use super::reach::{self, Reach};
 
@@ -17,6 +18,8 @@ pub struct Condition {
     /// `Some(false)`: meant only for packets that do not go to clusterDNS, which no test here
     /// makes sure of. `Some(true)`: the tests hold only for those that do.
     pub dns: Option<bool>,
+    /// The same for a lookup, if a set can hold it.
+    pub lookup: Option<Lookup>,
 }
 
 /// A test, or one that needs a set if there are several ranges.
@@ -64,6 +67,7 @@ pub fn of_rule(rule: &Rule, facts: &Facts) -> Vec<Condition> {
                 .clamp(0, i64::MAX / 1_000_000_000)
                 .unsigned_abs();
             condition.push(Field::Time, Test::Below(Value::Seconds(seconds)));
+            condition.lookup = None;
         }
     }
     conditions
@@ -93,6 +97,7 @@ impl Condition {
         Self {
             tests: Vec::new(),
             dns: piece.dns,
+            lookup: None,
         }
     }
 
@@ -201,6 +206,7 @@ fn plain(piece: &Reach, port: &PortTest, conditions: &mut Vec<Condition>) {
         let mut condition = Condition::of(piece);
         port_checks(&mut condition, port);
         condition.local(piece.local);
+        condition.lookup = lookup(piece, None, port);
         conditions.push(condition);
         return;
     }
@@ -216,8 +222,37 @@ fn plain(piece: &Reach, port: &PortTest, conditions: &mut Vec<Condition>) {
         condition.addresses(daddr(family), ranges);
         port_checks(&mut condition, port);
         condition.local(piece.local);
+        condition.lookup = lookup(piece, Some(family), port);
         conditions.push(condition);
     }
+}
+
+/// The condition of one family, or of both, if neither the routing table must be asked nor an ICMP
+/// code: a lookup of type and code would miss what is cut off between them.
+fn lookup(piece: &Reach, family: Option<Family>, port: &PortTest) -> Option<Lookup> {
+    if piece.local.is_some() {
+        return None;
+    }
+    let what = match port {
+        PortTest::Any => What::Any,
+        PortTest::Protocol(number) => What::Protocol(*number),
+        PortTest::Ports(transport, ranges) => What::Ports(transport.protocol(), ranges.clone()),
+        PortTest::Icmp(None, _) => What::Protocol(1),
+        PortTest::Icmpv6(None, _) => What::Protocol(58),
+        PortTest::Icmp(Some(kind), None) | PortTest::Icmpv6(Some(kind), None) => {
+            What::IcmpType(*kind)
+        }
+        PortTest::Icmp(Some(_), Some(_)) | PortTest::Icmpv6(Some(_), Some(_)) => return None,
+    };
+    let of = |wanted| match family {
+        Some(only) if only != wanted => Ranges::none(wanted),
+        _ => piece.ranges(wanted).clone(),
+    };
+    Some(Lookup {
+        v4: of(Family::V4),
+        v6: of(Family::V6),
+        what,
+    })
 }
 
 fn port_checks(condition: &mut Condition, port: &PortTest) {

@@ -1,10 +1,12 @@
 //! From an effective policy and an attachment to operations on the two tables. Pure: the same input
 //! gives the same operations, and they print themselves as nft text.
 
+mod action;
 pub mod attachment;
 pub mod base;
 pub mod bridge;
 mod condition;
+mod lookup;
 pub mod policy;
 pub(crate) mod ranges;
 mod reach;

@@ -1,35 +1,38 @@
 //! A pod's effective policy as chains and sets, named after their own content.
 //!
 //! ```text
-//! pol-HASH          every tier in order, ends with the default action
-//! pol-HASH-dns      the same for packets to clusterDNS, if some rule excepts these
-//! pol-HASH-default  the default action, if there are these two
-//! pol-HASH-tN       a tier that has a `pass`, which returns from it
-//! pol-HASH-rN       what rule N does, where that takes more than one kernel rule
-//! pol-HASH-sN       addresses or ports of a rule that has several
+//! pol-HASH              every tier in order, ends with the default action
+//! pol-HASH-dns          the same for packets to clusterDNS, if some rule excepts these
+//! pol-HASH-default      the default action, if there are these two
+//! pol-HASH-tN           a tier that has a `pass`, which returns from it
+//! pol-HASH-rN           what rule N does, where that is more than to count and decide
+//! pol-HASH-sN           addresses or ports of a rule that has several
+//! pol-HASH-bN-KEY-WHAT  many rules' addresses, see `block`
 //! ```
 //! Tiers are called one after the other, none leads to the next: the kernel takes no path through
 //! chains that is longer than 16, and older ones walk every path when they check a transaction.
 //!
 //! Pods with the same policy share it. It is never changed in place and goes with its last user.
 
+mod block;
+
 use std::collections::HashMap;
+use std::fmt::Write;
+use std::ops::Range;
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::nft::{
-    CtState, Element, KeyType, Op, Rule as KernelRule, Set, Statement, Table, Verdict,
-};
-use crate::policy::effective::{DefaultAction, Effective, TierRules};
-use crate::policy::rule::{Log, Rule, Verb};
+use crate::nft::{Element, KeyType, Op, Rule as KernelRule, Set, Table, Verdict};
+use crate::policy::effective::Effective;
+use crate::policy::rule::Verb;
 
-use super::base;
+use super::action::Action;
 use super::condition::{self, Condition};
+use super::lookup::{self, Entry, Part};
 
-/// How often a second a deny or reject is logged, if the rule does not say.
-const LOG_RATE: u32 = 10;
-/// How much of a packet a log message carries, in bytes.
-const LOG_SNAPLEN: u32 = 128;
+/// The version of what the same policy is compiled to. What another version made is not shared.
+const LAYOUT: u32 = 2;
 
 /// A policy in the kernel's terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,19 +46,16 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// The operations that put it into the kernel.
+    /// The operations that put it into the kernel. `nft` wants a map's chains before the map.
     pub fn add(&self) -> Vec<Op> {
         let mut ops = Vec::new();
-        for (set, elements) in &self.sets {
-            ops.push(Op::AddSet(Table::Inet, set.clone()));
-            ops.push(Op::AddElements(
-                Table::Inet,
-                set.name.clone(),
-                elements.clone(),
-            ));
-        }
         for (chain, _) in &self.chains {
             ops.push(Op::AddChain(Table::Inet, chain.clone(), None));
+        }
+        for (set, elements) in &self.sets {
+            let (name, elements) = (set.name.clone(), elements.clone());
+            ops.push(Op::AddSet(Table::Inet, set.clone()));
+            ops.push(Op::AddElements(Table::Inet, name, elements));
         }
         for (chain, rules) in &self.chains {
             for rule in rules {
@@ -66,87 +66,111 @@ impl Compiled {
     }
 }
 
-/// Compiles; the name is the same for the same policy, whoever compiles it.
+/// The name of a policy's first chain, and the beginning of all its others': the same for the same
+/// texts and what they stand for, whoever compiles them.
+pub fn name(policy: &Effective, log_group: u16) -> String {
+    let mut said = format!("{} {LAYOUT} {log_group}", env!("CARGO_PKG_VERSION"));
+    // Writing to a String can't fail.
+    let _ = write!(
+        said,
+        " {:?} {} {:?}",
+        policy.default_action, policy.default_audit, policy.facts
+    );
+    let mut digest = Sha256::new_with_prefix(said);
+    for tier in &policy.tiers {
+        // A text's length before it: no two lists of tiers read the same.
+        let head = format!("\n{} {} {}\n", tier.tier, tier.audit, tier.text.len());
+        digest.update(head);
+        digest.update(&tier.text);
+    }
+    format!("pol-{}", super::hex(&digest.finalize()[..8]))
+}
+
+/// Compiles; all names begin with [`name`].
 pub fn compile(policy: &Effective, log_group: u16) -> Compiled {
-    let draft = Compiler::new("pol", log_group).run(policy);
-    let text = crate::nft::text(&draft.add());
-    let digest = Sha256::digest(text.as_bytes());
-    let name = format!("pol-{}", super::hex(&digest[..8]));
-    Compiler::new(&name, log_group).run(policy)
+    compile_as(&name(policy, log_group), policy, log_group)
+}
+
+fn compile_as(name: &str, policy: &Effective, log_group: u16) -> Compiled {
+    let (mut rules, tiers) = planned(policy, log_group);
+    Compiler {
+        name: name.to_owned(),
+        chains: vec![(name.to_owned(), Vec::new())],
+        sets: Vec::new(),
+        set_names: HashMap::new(),
+        blocks: 0,
+    }
+    .run(&mut rules, &tiers, policy, log_group)
+}
+
+/// A rule that something can match.
+struct Planned {
+    action: Action,
+    conditions: Vec<Condition>,
+    passes: bool,
+    /// The chain that logs, counts and decides, once something leads there.
+    chain: Option<Arc<str>>,
+}
+
+/// All rules, and which of them each tier has.
+fn planned(policy: &Effective, log_group: u16) -> (Vec<Planned>, Vec<Range<usize>>) {
+    let mut rules = Vec::new();
+    let mut tiers = Vec::new();
+    for tier in &policy.tiers {
+        let first = rules.len();
+        for rule in &tier.rules {
+            let conditions = condition::of_rule(rule, &policy.facts);
+            if !conditions.is_empty() {
+                rules.push(Planned {
+                    action: Action::of_rule(tier, rule, log_group),
+                    conditions,
+                    passes: rule.verb == Verb::Pass,
+                    chain: None,
+                });
+            }
+        }
+        tiers.push(first..rules.len());
+    }
+    (rules, tiers)
 }
 
 struct Compiler {
     name: String,
-    log_group: u16,
     chains: Vec<(String, Vec<KernelRule>)>,
     sets: Vec<(Set, Vec<Element>)>,
     set_names: HashMap<Vec<Element>, String>,
+    blocks: usize,
 }
 
 /// The chain at which a policy starts.
 const START: usize = 0;
 
-/// A rule that something can match.
-struct Ready {
-    conditions: Vec<Condition>,
-    act: Act,
-    passes: bool,
-}
-
-/// How a matching kernel rule hands over to its action.
-enum Act {
-    Inline(KernelRule),
-    Chain(String),
-}
-
 impl Compiler {
-    fn new(name: &str, log_group: u16) -> Self {
-        Self {
-            name: name.to_owned(),
-            log_group,
-            chains: vec![(name.to_owned(), Vec::new())],
-            sets: Vec::new(),
-            set_names: HashMap::new(),
-        }
-    }
-
-    fn run(mut self, policy: &Effective) -> Compiled {
-        let conditions = |rule| condition::of_rule(rule, &policy.facts);
-        let matched: Vec<Vec<(&Rule, Vec<Condition>)>> = policy
-            .tiers
-            .iter()
-            .map(|tier| tier.rules.iter().map(|r| (r, conditions(r))).collect())
-            .collect();
+    fn run(
+        mut self,
+        rules: &mut [Planned],
+        tiers: &[Range<usize>],
+        policy: &Effective,
+        log_group: u16,
+    ) -> Compiled {
         // A rule cannot test that a packet does not go to clusterDNS (that would be the negation
         // of several conjunctions), so that is decided once for all rules, by where they stand.
-        let split = matched
+        let split = rules
             .iter()
-            .flatten()
-            .flat_map(|(_, conditions)| conditions)
+            .flat_map(|rule| &rule.conditions)
             .any(|condition| condition.dns == Some(false));
-
-        let mut tiers = Vec::new();
-        for (tier, rules) in policy.tiers.iter().zip(matched) {
-            let mut ready = Vec::new();
-            for (rule, conditions) in rules {
-                if !conditions.is_empty() {
-                    ready.push(self.ready(tier, rule, conditions, split));
-                }
-            }
-            tiers.push(ready);
-        }
-        let mut default = self.default_action(policy);
+        let mut default = Action::by_default(policy, log_group).rules();
         if split {
             let chain = self.add_chain("default".to_owned(), default);
-            default = vec![KernelRule::new().then(Verdict::Goto(self.chains[chain].0.clone()))];
+            default = vec![self.goto(chain)];
             let dns = self.add_chain("dns".to_owned(), Vec::new());
-            let to_dns = Act::Chain(self.chains[dns].0.clone());
+            let to_dns = self.goto(dns);
             for condition in condition::of_dns(&policy.facts) {
-                self.push(START, &condition, &to_dns);
+                self.push(START, &condition, to_dns.clone());
             }
-            self.tiers(dns, &tiers, Some(true), &default);
+            self.tiers(dns, rules, tiers, Some(true), &default);
         }
-        self.tiers(START, &tiers, split.then_some(false), &default);
+        self.tiers(START, rules, tiers, split.then_some(false), &default);
         Compiled {
             name: self.name,
             chains: self.chains,
@@ -160,137 +184,90 @@ impl Compiler {
         self.chains.len() - 1
     }
 
+    fn goto(&self, chain: usize) -> KernelRule {
+        KernelRule::new().then(Verdict::Goto(self.chains[chain].0.clone()))
+    }
+
     /// All tiers and the default action. `dns`: what is known of packets that come to `chain`.
     fn tiers(
         &mut self,
         chain: usize,
-        tiers: &[Vec<Ready>],
+        rules: &mut [Planned],
+        tiers: &[Range<usize>],
         dns: Option<bool>,
         default: &[KernelRule],
     ) {
+        let can_hold = |c: &Condition| dns.is_none() || c.dns.is_none() || c.dns == dns;
+        // What stands in one chain: (rule, condition) in order.
+        let mut list: Vec<(usize, usize)> = Vec::new();
         for tier in tiers {
-            let can_hold = |c: &&Condition| dns.is_none() || c.dns.is_none() || c.dns == dns;
-            let kept: Vec<(&Ready, &Condition)> = tier
-                .iter()
-                .flat_map(|rule| rule.conditions.iter().map(move |c| (rule, c)))
-                .filter(|(_, condition)| can_hold(condition))
-                .collect();
-            let mut target = chain;
-            if kept.iter().any(|(rule, _)| rule.passes) {
-                target = self.add_chain(format!("t{}", self.chains.len()), Vec::new());
+            let kept = tier.clone().flat_map(|rule| {
+                let conditions = rules[rule].conditions.iter().enumerate();
+                let kept = conditions.filter(|(_, condition)| can_hold(condition));
+                kept.map(move |(n, _)| (rule, n))
+            });
+            let kept: Vec<(usize, usize)> = kept.collect();
+            if kept.iter().any(|(rule, _)| rules[*rule].passes) {
+                self.place(chain, rules, &list);
+                list.clear();
+                let target = self.add_chain(format!("t{}", self.chains.len()), Vec::new());
                 let jump = Verdict::Jump(self.chains[target].0.clone());
                 self.chains[chain].1.push(KernelRule::new().then(jump));
-            }
-            for (rule, condition) in kept {
-                self.push(target, condition, &rule.act);
+                self.place(target, rules, &kept);
+            } else {
+                list.extend(kept);
             }
         }
+        self.place(chain, rules, &list);
         self.chains[chain].1.extend_from_slice(default);
     }
 
-    /// What a rule does gets a chain of its own if more than one kernel rule leads there: then it
-    /// has one counter and one limit.
-    fn ready(
-        &mut self,
-        tier: &TierRules,
-        rule: &Rule,
-        conditions: Vec<Condition>,
-        split: bool,
-    ) -> Ready {
-        let label = format!("{}:{}", tier.tier, rule.label());
-        let mut action = self.action(&label, rule, tier.audit);
-        let act = match action.pop() {
-            Some(only) if action.is_empty() && conditions.len() == 1 && !split => Act::Inline(only),
-            last => {
-                action.extend(last);
-                let chain = self.add_chain(format!("r{}", self.chains.len()), action);
-                Act::Chain(self.chains[chain].0.clone())
-            }
+    /// Puts conditions behind what a chain has already.
+    fn place(&mut self, chain: usize, rules: &mut [Planned], list: &[(usize, usize)]) {
+        let entry = |(rule, condition): &(usize, usize)| Entry {
+            rule: *rule,
+            effect: block::effect(&rules[*rule].action),
+            lookup: rules[*rule].conditions[*condition].lookup.as_ref(),
         };
-        Ready {
-            conditions,
-            act,
-            passes: rule.verb == Verb::Pass,
+        let entries: Vec<Entry<'_>> = list.iter().map(entry).collect();
+        for part in lookup::divide(&entries) {
+            match part {
+                Part::Plain(place) => {
+                    let (rule, condition) = list[place];
+                    let action = self.act(&mut rules[rule]);
+                    self.push(chain, &rules[rule].conditions[condition], action);
+                }
+                Part::Block(areas) => self.block(chain, rules, &areas),
+            }
         }
     }
 
-    fn push(&mut self, chain: usize, condition: &Condition, act: &Act) {
+    /// What a rule does, for a place where it matched. What is logged has a chain of its own, and so
+    /// one limit, wherever it matches.
+    fn act(&mut self, rule: &mut Planned) -> KernelRule {
+        match self.own_chain(rule) {
+            Some(chain) => KernelRule::new().then(Verdict::Goto(chain.to_string())),
+            None => rule.action.count(),
+        }
+    }
+
+    /// The chain of a rule that does more than count and decide.
+    fn own_chain(&mut self, rule: &mut Planned) -> Option<Arc<str>> {
+        if rule.action.log.is_some() && rule.chain.is_none() {
+            let chain = self.add_chain(format!("r{}", self.chains.len()), rule.action.rules());
+            rule.chain = Some(self.chains[chain].0.as_str().into());
+        }
+        rule.chain.clone()
+    }
+
+    fn push(&mut self, chain: usize, condition: &Condition, action: KernelRule) {
         let mut rule = KernelRule::new();
         for test in &condition.tests {
             rule = rule.then(test.to_match(|key, elements| self.set(key, elements)));
         }
-        match act {
-            Act::Inline(action) => {
-                rule.statements.extend(action.statements.iter().cloned());
-                rule.comment.clone_from(&action.comment);
-            }
-            Act::Chain(chain) => rule = rule.then(Verdict::Goto(chain.clone())),
-        }
+        rule.statements.extend(action.statements);
+        rule.comment = action.comment;
         self.chains[chain].1.push(rule);
-    }
-
-    /// What a rule does, once it matched: one kernel rule, or two if it logs.
-    fn action(&self, label: &str, rule: &Rule, audit: bool) -> Vec<KernelRule> {
-        let rate = match rule.log {
-            Some(Log::PerSecond(rate)) => Some(rate),
-            _ => None,
-        };
-        let (word, verdict) = match (rule.verb, audit) {
-            (Verb::Allow, _) => ("allow", Verdict::Accept),
-            (Verb::Pass, _) => ("pass", Verdict::Return),
-            (Verb::Deny, false) => ("deny", Verdict::Goto(base::DENY.to_owned())),
-            (Verb::Reject, false) => ("reject", Verdict::Goto(base::REJECT.to_owned())),
-            (Verb::Deny, true) => ("would-deny", Verdict::Accept),
-            (Verb::Reject, true) => ("would-reject", Verdict::Accept),
-        };
-        let would = audit && matches!(rule.verb, Verb::Deny | Verb::Reject);
-        let mut rules = Vec::new();
-        if rule.log.is_some() || would {
-            let log = KernelRule::new();
-            let log = match rule.verb {
-                // only a flow's first packet
-                Verb::Allow => log.state(&[CtState::New]),
-                _ => log,
-            };
-            let limit = match rule.verb {
-                Verb::Allow => rate,
-                _ => Some(rate.unwrap_or(LOG_RATE)),
-            };
-            let log = match limit {
-                Some(rate) => log.then(Statement::Limit(rate)),
-                None => log,
-            };
-            rules.push(log.then(self.log(label, word)));
-        }
-        rules.push(KernelRule::new().counter().then(verdict).comment(label));
-        rules
-    }
-
-    fn log(&self, label: &str, word: &str) -> Statement {
-        Statement::Log {
-            prefix: format!("egress-cni {label} {word}"),
-            group: self.log_group,
-            snaplen: LOG_SNAPLEN,
-        }
-    }
-
-    fn default_action(&self, policy: &Effective) -> Vec<KernelRule> {
-        let (label, word, verdict) = match (policy.default_action, policy.default_audit) {
-            (DefaultAction::Allow, _) => ("default:allow", None, Verdict::Accept),
-            (DefaultAction::Deny, false) => (
-                "default:deny",
-                Some("deny"),
-                Verdict::Goto(base::DENY.to_owned()),
-            ),
-            (DefaultAction::Deny, true) => ("default:deny", Some("would-deny"), Verdict::Accept),
-        };
-        let mut rules = Vec::new();
-        if let Some(word) = word {
-            let log = self.log(label, word);
-            rules.push(KernelRule::new().then(Statement::Limit(LOG_RATE)).then(log));
-        }
-        rules.push(KernelRule::new().counter().then(verdict).comment(label));
-        rules
     }
 
     /// The name of the set with these elements; the same elements are stored once.

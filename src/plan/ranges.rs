@@ -124,11 +124,13 @@ impl Ranges {
             .map(|&(first, end)| (self.address(first), self.address(end)))
     }
 
+    /// Each range's ends as numbers.
+    pub fn numbers(&self) -> &[(u128, u128)] {
+        &self.ranges
+    }
+
     fn address(&self, number: u128) -> IpAddr {
-        match self.family {
-            Family::V4 => Ipv4Addr::from(number as u32).into(),
-            Family::V6 => Ipv6Addr::from(number).into(),
-        }
+        address(self.family, number)
     }
 
     fn normal(mut self) -> Self {
@@ -147,7 +149,16 @@ impl Ranges {
     }
 }
 
-const fn last(family: Family) -> u128 {
+/// The address with this number.
+pub fn address(family: Family, number: u128) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::from(number as u32).into(),
+        Family::V6 => Ipv6Addr::from(number).into(),
+    }
+}
+
+/// The number of a family's last address.
+pub const fn last(family: Family) -> u128 {
     match family {
         Family::V4 => u32::MAX as u128,
         Family::V6 => u128::MAX,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use crate::cni::error::code;
+use crate::kubernetes;
 use crate::policy::fault::Faults;
 
 /// Why no policy could be made for a pod. Meant to be read in the pod's events: says what to change.
@@ -50,6 +52,21 @@ pub enum SourceError {
         /// What is wrong, and what to do.
         problem: String,
     },
+    /// The Kubernetes API did not say what the policy is.
+    #[error(transparent)]
+    Api(#[from] kubernetes::Error),
+    /// The API has a pod of that name, but another one.
+    #[error(
+        "the pod {pod} in the API has the UID {found}, and the one that starts here {started}: it was replaced, and its annotations are not this pod's"
+    )]
+    OtherPod {
+        /// `NAMESPACE/NAME`
+        pod: String,
+        /// In the API.
+        found: String,
+        /// By the runtime.
+        started: String,
+    },
     /// A namespace asks for an egress address that the policy file does not offer.
     #[error(
         "{place}: {entry} is not inside `egressIPs` of the policy file ({offered}): \
@@ -80,10 +97,13 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// The CNI error code: 102 for refused egress addresses, else 100.
+    /// The CNI error code: 102 for refused egress addresses, 11 for what can heal by itself, 7 for
+    /// what is wrong with the way to the API, else 100.
     pub fn code(&self) -> u32 {
         match self {
             SourceError::EgressNotOffered { .. } | SourceError::EgressTaken { .. } => 102,
+            SourceError::Api(error) => error.cni().code,
+            SourceError::OtherPod { .. } => code::TRY_AGAIN,
             SourceError::FileMissing { .. }
             | SourceError::FileUnreadable { .. }
             | SourceError::FileUnusable { .. }

@@ -1,8 +1,9 @@
 //! Where policy comes from: the policy file, the annotations of namespaces and pods. Together they make one pod's policy.
 //!
-//! Only [`PolicyFile::load`] does I/O. Every text is checked before anything is written to the kernel.
+//! Only [`PolicyFile::load`] and [`api::read`] do I/O. Every text is checked before anything is written to the kernel.
 
 pub mod annotation;
+pub mod api;
 mod egress;
 mod error;
 mod file;
@@ -10,6 +11,7 @@ mod mode;
 mod namespace;
 pub mod pod;
 mod resolve;
+mod snapshot;
 mod yaml;
 
 pub use error::SourceError;
@@ -17,3 +19,4 @@ pub use file::PolicyFile;
 pub use mode::Mode;
 pub use namespace::NamespaceAnnotations;
 pub use resolve::{PodPolicy, resolve};
+pub use snapshot::Snapshots;

@@ -49,6 +49,23 @@ impl NamespaceAnnotations {
         })
     }
 
+    /// Checks every text.
+    ///
+    /// # Errors
+    /// All their faults.
+    pub(super) fn check(&self) -> Result<(), SourceError> {
+        let mut faults = Collector::default();
+        let checked = [
+            self.tiers().map(drop),
+            self.mode().map(drop),
+            self.egress().map(drop),
+        ];
+        for found in checked.into_iter().filter_map(Result::err) {
+            faults.extend(found);
+        }
+        Ok(faults.finish(())?)
+    }
+
     /// The namespace's mode; `enforce` if it says nothing.
     pub(crate) fn mode(&self) -> Result<Mode, Faults> {
         self.mode

@@ -96,6 +96,17 @@ fn random_policies() {
     }
 }
 
+#[test]
+fn random_lookups() {
+    let mut runner = TestRunner::default();
+    let mut transactions = vec![base().add(&[])];
+    for _ in 0..6 {
+        let tree = policies::long().new_tree(&mut runner).expect("a policy");
+        transactions.push(compile(&tree.current(), LOG_GROUP).add());
+    }
+    assert_same(&transactions);
+}
+
 /// More than one message's worth of elements, the first and last address of each family among them.
 #[test]
 fn long_lists_of_addresses() {

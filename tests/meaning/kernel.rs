@@ -1,10 +1,12 @@
 //! Runs operations as nf_tables runs rules (`net/netfilter/nf_tables_core.c`, `nft_do_chain`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use egress_cni::nft::Verdict;
-use egress_cni::nft::{CtState, Element, Family, Field, Match, Op, Rule, Statement, Test, Value};
+use egress_cni::nft::{
+    Cell, CtState, Element, Family, Field, Match, Op, Rule, Statement, Test, Value,
+};
 use egress_cni::plan::base::{DENY, REJECT};
 use egress_cni::policy::evaluate::{Original, Packet};
 
@@ -33,6 +35,8 @@ pub struct Kernel<'a> {
     first: &'a str,
     chains: HashMap<&'a str, Vec<&'a Rule>>,
     sets: HashMap<&'a str, &'a [Element]>,
+    /// The sets whose elements count.
+    counting: HashSet<&'a str>,
 }
 
 impl<'a> Kernel<'a> {
@@ -41,10 +45,16 @@ impl<'a> Kernel<'a> {
         let mut chains: HashMap<&str, Vec<&Rule>> = HashMap::new();
         let mut sets: HashMap<&str, &[Element]> = HashMap::new();
         let mut declared = Vec::new();
+        let mut counting = HashSet::new();
         let mut first = None;
         for op in ops {
             match op {
-                Op::AddSet(_, set) => declared.push(set.name.as_str()),
+                Op::AddSet(_, set) => {
+                    declared.push(set.name.as_str());
+                    if set.counter {
+                        counting.insert(set.name.as_str());
+                    }
+                }
                 Op::AddElements(_, set, elements) => {
                     assert!(declared.contains(&set.as_str()), "no set {set} yet");
                     assert!(
@@ -72,6 +82,7 @@ impl<'a> Kernel<'a> {
             first: first.expect("a policy has chains"),
             chains,
             sets,
+            counting,
         }
     }
 
@@ -99,7 +110,7 @@ impl<'a> Kernel<'a> {
                 Some(Verdict::Return) => next = usize::MAX,
                 Some(Verdict::Jump(to)) => {
                     stack.push((chain, next));
-                    (chain, next) = (self.chain(to), 0);
+                    (chain, next) = (self.chain(&to), 0);
                 }
                 Some(Verdict::Goto(to)) if to == DENY => {
                     outcome.end = End::Deny;
@@ -109,7 +120,7 @@ impl<'a> Kernel<'a> {
                     outcome.end = End::Reject;
                     return outcome;
                 }
-                Some(Verdict::Goto(to)) => (chain, next) = (self.chain(to), 0),
+                Some(Verdict::Goto(to)) => (chain, next) = (self.chain(&to), 0),
             }
         }
     }
@@ -119,14 +130,16 @@ impl<'a> Kernel<'a> {
     }
 
     /// The statements in their order; the first match that does not hold ends the rule.
-    fn rule<'r>(
-        &self,
-        rule: &'r Rule,
-        packet: &Packet,
-        outcome: &mut Outcome,
-    ) -> Option<&'r Verdict> {
+    fn rule(&self, rule: &Rule, packet: &Packet, outcome: &mut Outcome) -> Option<Verdict> {
         for statement in &rule.statements {
             match statement {
+                Statement::Match(Match {
+                    field,
+                    test: Test::In(set),
+                }) if self.has_cells(set) => {
+                    let fields = [read(*field, packet)?];
+                    outcome.counted.extend(self.found(set, &fields)?);
+                }
                 Statement::Match(m) if self.holds(m, packet) => {}
                 Statement::Match(_) => return None,
                 Statement::Counter => {
@@ -137,7 +150,17 @@ impl<'a> Kernel<'a> {
                 }
                 Statement::Log { prefix, .. } => outcome.logged.push(prefix.clone()),
                 Statement::Limit(_) => {} // not reached
-                Statement::Verdict(verdict) => return Some(verdict),
+                Statement::Among(key, set) => {
+                    let fields = read_all(key.fields(), packet)?;
+                    outcome.counted.extend(self.found(set, &fields)?);
+                }
+                Statement::ConcatVmap(key, map) => {
+                    return self.target(map, &read_all(key.fields(), packet)?);
+                }
+                Statement::Vmap(field, map) => {
+                    return self.target(map, &[read(*field, packet)?]);
+                }
+                Statement::Verdict(verdict) => return Some(verdict.clone()),
                 other => panic!("a policy has no business with `{other}`"),
             }
         }
@@ -168,6 +191,44 @@ impl<'a> Kernel<'a> {
         }
     }
 
+    fn has_cells(&self, set: &str) -> bool {
+        let elements = self.sets.get(set).expect("a set to look in");
+        matches!(elements.first(), Some(Element::Cell(_)))
+    }
+
+    /// Nothing if there is no such element, else for whom it counts, if it does.
+    fn found(&self, set: &str, fields: &[Vec<u8>]) -> Option<Option<String>> {
+        let cell = self.cell(set, fields)?;
+        let counts = self.counting.contains(set);
+        Some(counts.then(|| cell.comment.to_string()))
+    }
+
+    /// The only element that holds all fields: the kernel refuses overlaps, or takes any of them.
+    fn cell(&self, set: &str, fields: &[Vec<u8>]) -> Option<&'a Cell> {
+        let elements = self.sets.get(set).expect("a set to look in");
+        let mut found = elements.iter().filter_map(|element| {
+            let Element::Cell(cell) = element else {
+                panic!("{set} holds `{element}` among cells");
+            };
+            assert_eq!(cell.key.len(), fields.len(), "{set} has other fields");
+            let holds = cell.key.iter().zip(fields).all(|((low, high), field)| {
+                let (low, high) = (low.bytes(), high.bytes());
+                assert_eq!(low.len(), field.len(), "{set} holds something else");
+                low <= *field && *field <= high
+            });
+            holds.then_some(cell)
+        });
+        let cell = found.next()?;
+        assert_eq!(found.next(), None, "{set} holds {cell} twice");
+        Some(cell)
+    }
+
+    fn target(&self, map: &str, fields: &[Vec<u8>]) -> Option<Verdict> {
+        let cell = self.cell(map, fields)?;
+        let chain = cell.goto.as_ref().expect("a map's element leads somewhere");
+        Some(Verdict::Goto(chain.to_string()))
+    }
+
     fn member(&self, set: &str, field: &[u8]) -> bool {
         let elements = self.sets.get(set).expect("a set to look in");
         elements.iter().any(|element| match element {
@@ -179,6 +240,11 @@ impl<'a> Kernel<'a> {
             other => panic!("`{other}` is no element of an interval set"),
         })
     }
+}
+
+/// Each field's bytes; `None` if one of them is not there.
+fn read_all(fields: &[Field], packet: &Packet) -> Option<Vec<Vec<u8>>> {
+    fields.iter().map(|field| read(*field, packet)).collect()
 }
 
 /// A field's bytes as in a register; `None` where the packet has no such field.
@@ -205,6 +271,8 @@ fn read(field: Field, packet: &Packet) -> Option<Vec<u8>> {
         Field::TcpDport => ports(6),
         Field::UdpDport => ports(17),
         Field::SctpDport => ports(132),
+        // Only packets with ports have one in this test: the others are told apart by their protocol.
+        Field::ThDport => packet.port.map(|port| port.to_be_bytes().to_vec()),
         Field::IcmpType => icmp(1, Family::V4).map(|(kind, _)| vec![kind]),
         Field::IcmpCode => icmp(1, Family::V4).map(|(_, code)| vec![code]),
         Field::Icmpv6Type => icmp(58, Family::V6).map(|(kind, _)| vec![kind]),

@@ -43,16 +43,44 @@ proptest! {
         policy in policies::policy(),
         seeds in prop::collection::vec(packets::seed(), PACKETS),
     ) {
-        let pool = Pool::of(&policy);
-        let ops = compile(&policy, LOG_GROUP).add();
-        let kernel = Kernel::holding(&ops);
-        let expected = Expected::of(&policy);
-        for seed in seeds {
-            let packet = pool.packet(&seed);
-            let (found, wanted) = (kernel.judge(&packet), expected.outcome(&packet));
-            prop_assert!(found == wanted, "{}", report(&policy, &packet, &found, &wanted));
-        }
+        agree(&policy, &seeds)?;
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases / 4,
+        max_shrink_iters: 2_000,
+        failure_persistence: Some(Box::new(
+            proptest::test_runner::FileFailurePersistence::Direct("tests/meaning/regressions.txt"),
+        )),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn lookups_decide_as_the_evaluator(
+        policy in policies::long(),
+        seeds in prop::collection::vec(packets::seed(), 4 * PACKETS),
+    ) {
+        agree(&policy, &seeds)?;
+    }
+}
+
+fn agree(policy: &Effective, seeds: &[packets::Seed]) -> Result<(), TestCaseError> {
+    let pool = Pool::of(policy);
+    let ops = compile(policy, LOG_GROUP).add();
+    let kernel = Kernel::holding(&ops);
+    let expected = Expected::of(policy);
+    for seed in seeds {
+        let packet = pool.packet(seed);
+        let (found, wanted) = (kernel.judge(&packet), expected.outcome(&packet));
+        prop_assert!(
+            found == wanted,
+            "{}",
+            report(policy, &packet, &found, &wanted)
+        );
+    }
+    Ok(())
 }
 
 /// Fails, with all that is needed to see why, if compiler and evaluator disagree.

@@ -21,6 +21,8 @@ pub struct Seed {
     icmp: Index,
     asked: Asked,
     time: Index,
+    /// The packet ends before its port: conntrack tracks no such thing.
+    cut: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -59,15 +61,19 @@ pub fn seed() -> impl Strategy<Value = Seed> {
         icmp,
         asked,
         time,
+        prop::bool::weighted(0.05),
     )
-        .prop_map(|(destination, local, protocol, icmp, asked, time)| Seed {
-            destination,
-            local,
-            protocol,
-            icmp,
-            asked,
-            time,
-        })
+        .prop_map(
+            |(destination, local, protocol, icmp, asked, time, cut)| Seed {
+                destination,
+                local,
+                protocol,
+                icmp,
+                asked,
+                time,
+                cut,
+            },
+        )
 }
 
 /// The values at which some rule of a policy may change its mind, and their neighbours.
@@ -154,10 +160,11 @@ impl Pool {
     pub fn packet(&self, seed: &Seed) -> Packet {
         let protocol = *seed.protocol.get(&self.protocols);
         let (address, port) = self.place(&seed.destination, &self.addresses, &self.dns);
-        let has_ports = [6, 17, 132].contains(&protocol);
+        let has_ports = !seed.cut && [6, 17, 132].contains(&protocol);
         let port_of = |port: u16| has_ports.then_some(port);
         let original = match &seed.asked {
             Asked::Untracked => None,
+            _ if seed.cut => None,
             Asked::AsItGoes => Some((address, port)),
             Asked::Translated(place) => {
                 // NAT stays in its family
@@ -174,7 +181,9 @@ impl Pool {
             port: port_of(port),
             icmp: [1, 58]
                 .contains(&protocol)
-                .then(|| *seed.icmp.get(&self.icmp)),
+                .then_some(())
+                .filter(|()| !seed.cut)
+                .map(|()| *seed.icmp.get(&self.icmp)),
             original: original.map(|(address, port)| Original {
                 address,
                 port: port_of(port),

@@ -206,3 +206,78 @@ fn targets(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<&'static 
     let target = prop_oneof![select(&ADDRESSES[..]), select(&KEYWORDS[..])];
     prop::collection::vec(target, count)
 }
+
+/// Long lists of simple rules about a few neighbouring addresses and ports, in two tiers: what is
+/// compiled to lookups. Here and there stands a rule that cannot be looked up.
+pub fn long() -> impl Strategy<Value = Effective> {
+    let lines = || prop::collection::vec(simple_rule(), 1..150);
+    let default = select(vec![DefaultAction::Allow, DefaultAction::Deny]);
+    (lines(), lines(), any::<[bool; 3]>(), default).prop_map(
+        |(pod, defaults, [pod_audit, defaults_audit, facts], default)| {
+            let facts = Facts {
+                cluster: vec!["10.1.2.0/26".parse().expect("a network")],
+                dns: facts
+                    .then(|| "10.1.2.9".parse().expect("an address"))
+                    .into_iter()
+                    .collect(),
+            };
+            let tier = |tier, lines, audit| {
+                let text = readable(lines, &facts).join("\n");
+                TierRules::parse(tier, "random", &text, audit).expect("each line was read")
+            };
+            let tiers = vec![
+                tier(Tier::Pod, pod, pod_audit),
+                tier(Tier::ClusterDefaults, defaults, defaults_audit),
+            ];
+            Effective::new(tiers, default, false, facts).expect("all keywords are known")
+        },
+    )
+}
+
+fn simple_rule() -> impl Strategy<Value = String> {
+    let verb = prop_oneof![
+        5 => Just("allow"), 5 => Just("deny"), 2 => Just("reject"), 1 => Just("pass"),
+    ];
+    let port = || 440u16..450;
+    let ports = (port(), port(), select(vec!["tcp", "udp", "sctp"]))
+        .prop_map(|(a, b, protocol)| format!("{}-{}/{protocol}", a.min(b), a.max(b)));
+    let ports = prop_oneof![
+        3 => Just(String::new()),
+        5 => ports,
+        2 => select(&PORTS[..]).prop_map(str::to_owned),
+    ];
+    let targets = prop::collection::vec(near(), 1..4).prop_map(|targets| targets.join(", "));
+    let to = prop_oneof![
+        12 => targets,
+        1 => select(vec!["any", "node", "cluster", "10.0.0.0/8", "::/0"]).prop_map(str::to_owned),
+    ];
+    let option = prop_oneof![
+        12 => Just(""), 2 => Just("log"), 1 => Just("log=5/s"), 1 => Just("priority=7"),
+        1 => Just("until=2026-06-01T12:00:00Z"), 1 => Just("except 10.1.2.7"), 1 => Just("except dns"),
+    ];
+    (verb, ports, to, option, any::<bool>()).prop_map(|(verb, ports, to, option, named)| {
+        let option = if verb == "pass" && option.starts_with("log") {
+            ""
+        } else {
+            option
+        };
+        let name = if named { "name=rule-number" } else { "" };
+        let rule = format!("{verb} {ports} to {to} {option} {name}");
+        rule.split_whitespace().collect::<Vec<_>>().join(" ")
+    })
+}
+
+/// Nested networks, ranges that touch or overlap, single addresses.
+fn near() -> impl Strategy<Value = String> {
+    let v4 = (0u32..64, 26u32..=32).prop_map(|(host, length)| {
+        let host = host & (u32::MAX << (32 - length));
+        format!("10.1.2.{host}/{length}")
+    });
+    let v6 = (0u32..64, 122u32..=128).prop_map(|(host, length)| {
+        let host = host & (u32::MAX << (128 - length));
+        format!("2001:db8::{host:x}/{length}")
+    });
+    let range =
+        (0u32..64, 0u32..64).prop_map(|(a, b)| format!("10.1.2.{}-10.1.2.{}", a.min(b), a.max(b)));
+    prop_oneof![4 => v4, 2 => v6, 1 => range]
+}

@@ -6,6 +6,7 @@
 // `family` is an index into several pairs of addresses at once.
 #![allow(clippy::needless_range_loop)]
 
+mod api;
 mod attack;
 mod bad_input;
 mod bad_policy;
@@ -14,9 +15,12 @@ mod concurrency;
 mod egress_claims;
 mod egress_ip;
 mod evasion;
+mod faults;
 mod flows;
 mod harness;
+mod install;
 mod logging;
+mod lookups;
 mod neighbours;
 mod order;
 mod ownership;

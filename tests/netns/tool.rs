@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// A rule's packets in the JSON of `show POD`.
-fn counted(detail: &Value, rule: &str) -> Value {
+pub fn counted(detail: &Value, rule: &str) -> Value {
     let rules = detail["tiers"].as_array().expect("tiers").iter();
     let rules = rules.flat_map(|tier| tier["rules"].as_array().expect("rules"));
     let found = rules.into_iter().find(|r| r["rule"] == rule);

@@ -292,13 +292,20 @@ fn only_denier(policy: &Effective, counted: &Counted) -> Option<String> {
     first.filter(|_| deniers.next().is_none())
 }
 
-/// Sums what the kernel rules of each rule counted.
+/// Sums what the kernel rules and the elements of each rule counted.
 fn count(nft: &mut Nft, compiled: &Compiled) -> Result<Counted, nft::Error> {
     let mut counted = Counted::new();
     for (chain, _) in &compiled.chains {
         for rule in nft.rule_counters(NftTable::Inet, chain)? {
             if let Some(comment) = rule.comment {
                 *counted.entry(comment).or_default() += rule.counter;
+            }
+        }
+    }
+    for (set, _) in compiled.sets.iter().filter(|(set, _)| set.counter) {
+        for element in nft.cell_counters(&set.name)? {
+            if let Some(comment) = element.comment {
+                *counted.entry(comment).or_default() += element.counter;
             }
         }
     }

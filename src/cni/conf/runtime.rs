@@ -43,12 +43,11 @@ pub fn pod_annotations(entry: &Object<'_>) -> Result<PodAnnotations, CniError> {
     let Some(config) = json::object(entry, "runtimeConfig", "runtimeConfig")? else {
         return Ok(PodAnnotations::Absent);
     };
-    if !config.contains_key(POD_ANNOTATIONS) {
-        return Ok(PodAnnotations::Absent);
-    }
     let at = format!("runtimeConfig[{POD_ANNOTATIONS:?}]");
-    // containerd writes null for a pod without annotations.
-    let object = json::object(&config, POD_ANNOTATIONS, &at)?.unwrap_or_default();
+    // containerd writes null for a pod that was started without any, by others than kubelet.
+    let Some(object) = json::object(&config, POD_ANNOTATIONS, &at)? else {
+        return Ok(PodAnnotations::Absent);
+    };
     let mut annotations = BTreeMap::new();
     for key in object.keys() {
         let at = format!("{at}[{}]", quoted(key));

@@ -268,7 +268,10 @@ fn pod_annotations_absent_null_and_given() {
         read(json!({"portMappings": []})),
         Ok(PodAnnotations::Absent)
     );
-    assert_eq!(read(json!({POD_ANNOTATIONS: null})), present(&[]));
+    assert_eq!(
+        read(json!({POD_ANNOTATIONS: null})),
+        Ok(PodAnnotations::Absent)
+    );
     assert_eq!(read(json!({POD_ANNOTATIONS: {}})), present(&[]));
     assert_eq!(
         read(json!({POD_ANNOTATIONS: {"egress-cni.dev/rules": "deny\nallow", "a": ""}})),

@@ -302,6 +302,32 @@ pub fn give_back(state: &StateDir, id: &AttachmentId, deadline: Instant) {
     release(state, id, deadline).finish(state, deadline);
 }
 
+/// Gives back every address that this node has, whoever uses it. Its rules must be gone. Returns what
+/// could not be done.
+pub fn give_back_all(state: &StateDir, deadline: Instant) -> Vec<String> {
+    let addresses = match state.list_egress() {
+        Ok(addresses) => addresses,
+        Err(e) => return vec![e.to_string()],
+    };
+    let mut failures = Vec::new();
+    for address in addresses {
+        let _lock = state.lock_named(&lock_name(address), deadline);
+        let given_back = state
+            .read_egress::<Owner>(address)
+            .map_err(|e| e.to_string())
+            .and_then(|owner| {
+                let Some(owner) = owner else { return Ok(()) };
+                Rtnl::open(deadline)
+                    .and_then(|mut rtnl| address::delete(&mut rtnl, owner.uplink_index, address))
+                    .map_err(|e| e.to_string())?;
+                tracing::info!(%address, "gave the egress IP back");
+                state.remove_egress(address).map_err(|e| e.to_string())
+            });
+        failures.extend(given_back.err());
+    }
+    failures
+}
+
 fn lock_name(address: IpAddr) -> String {
     format!("egress-{address}")
 }

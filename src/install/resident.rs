@@ -1,0 +1,231 @@
+//! `egress-cni install`: puts everything in place, and stays to keep it there.
+
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal};
+
+use super::config::Config;
+use super::conflist::Entry;
+use super::keeper::{Keeper, Step};
+use super::watch::Watch;
+use super::{Error, coverage, files, kernel};
+use crate::source::PolicyFile;
+use crate::state::StateDir;
+
+/// How often everything is looked at, even if nothing seems to have happened.
+const TICK: Duration = Duration::from_secs(10);
+
+/// Puts everything in place once, and ends.
+///
+/// # Errors
+/// What is missing. Nothing was put into the conflist then.
+pub fn once(config: &Config) -> Result<(), Error> {
+    prepare(config)?;
+    PolicyFile::load(&config.policy_file)?;
+    let entry = config.entry().map_err(Error::Entry)?;
+    match Keeping::new(config, entry).step()? {
+        Step::Fine(_) | Step::Put { .. } => Ok(()),
+        Step::Nothing | Step::Wait(_) => {
+            Err(Error::NoConflist(config.conf_dir.display().to_string()))
+        }
+    }
+}
+
+/// Puts everything in place and keeps it there, until a signal ends it. Then everything is left as it
+/// is: pods start and stop as before.
+///
+/// # Errors
+/// What is missing, or why it can't be kept.
+pub fn stay(config: &Config) -> Result<(), Error> {
+    let (tell, told) = mpsc::channel();
+    catch_signals(tell.clone())?;
+    let gate = Gate::default();
+    prepare(config)?;
+    PolicyFile::load(&config.policy_file)?;
+    let entry = config.entry().map_err(Error::Entry)?;
+    let keeping = Keeping::new(config, entry);
+    let (config, watching) = (config.clone(), gate.clone());
+    spawn("conflist", move || {
+        let failed = keeping.keep(&config, &watching);
+        let _ = tell.send(News::Failed(failed));
+    })?;
+    let news = told.recv();
+    gate.close();
+    match news {
+        Ok(News::Failed(error)) => Err(error),
+        Ok(News::Signal) | Err(_) => {
+            tracing::info!("ending; everything stays in place");
+            Ok(())
+        }
+    }
+}
+
+/// What ends the stay.
+enum News {
+    /// SIGTERM or SIGINT.
+    Signal,
+    /// Something can't be kept.
+    Failed(Error),
+}
+
+/// What may be changed only while nobody is ending.
+#[derive(Debug, Clone, Default)]
+struct Gate(Arc<Mutex<bool>>);
+
+impl Gate {
+    /// Does the work, unless the gate is closed.
+    fn pass<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        let closed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (!*closed).then(work)
+    }
+
+    /// Waits until nobody is at work, and lets nobody begin.
+    fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    let builder = thread::Builder::new().name(name.to_owned());
+    builder.spawn(work).map(drop).map_err(Error::Start)
+}
+
+/// Every thread started after this leaves the signals to the one that waits for them.
+fn catch_signals(tell: Sender<News>) -> Result<(), Error> {
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    signals
+        .thread_block()
+        .map_err(|errno| Error::Start(errno.into()))?;
+    spawn("signals", move || {
+        let _ = signals.wait();
+        let _ = tell.send(News::Signal);
+    })
+}
+
+/// What must be there before any runtime may call the plugin, but for the policy.
+fn prepare(config: &Config) -> Result<(), Error> {
+    kernel::check()?;
+    tracing::info!(
+        "the kernel ({}) can do all that is needed",
+        kernel::release()
+    );
+    let program = config.program();
+    if files::put_program(&program)? {
+        let version = env!("CARGO_PKG_VERSION");
+        tracing::info!("put version {version} in place as {}", program.display());
+    }
+    files::create_dir(&config.conf_dir)?;
+    copy_credentials(config)
+}
+
+fn copy_credentials(config: &Config) -> Result<(), Error> {
+    if let Some(account) = &config.account
+        && account.copy_to(&config.own_dir())?
+    {
+        tracing::info!("wrote {}", config.kubeconfig().display());
+    }
+    Ok(())
+}
+
+/// Keeps our entry in the conflist.
+struct Keeping {
+    confs: super::confdir::ConfDir,
+    entry: Entry,
+    state: StateDir,
+    keeper: Keeper,
+    /// What was said last about files passed over, so that it is said once.
+    said: Vec<String>,
+}
+
+impl Keeping {
+    fn new(config: &Config, entry: Entry) -> Self {
+        Keeping {
+            confs: config.confs(),
+            entry,
+            state: StateDir::new(&config.state_dir),
+            keeper: Keeper::default(),
+            said: Vec::new(),
+        }
+    }
+
+    /// Never returns but with what went wrong.
+    fn keep(mut self, config: &Config, gate: &Gate) -> Error {
+        let dir = &self.confs.dir;
+        let watch_failed = |source| Error::Watch {
+            dir: config.conf_dir.display().to_string(),
+            source,
+        };
+        let watch = match Watch::new(dir) {
+            Ok(watch) => watch,
+            Err(source) => return watch_failed(source),
+        };
+        loop {
+            let stepped = gate.pass(|| {
+                copy_credentials(config)?;
+                self.step()
+            });
+            let wait = match stepped {
+                Some(Ok(Step::Wait(until))) => until.saturating_duration_since(Instant::now()),
+                Some(Ok(_)) => TICK,
+                Some(Err(error @ Error::Keep(super::keeper::Error::Fight { .. }))) => return error,
+                // A full disk, say, may have room again later.
+                Some(Err(error)) => {
+                    tracing::error!("{error}");
+                    TICK
+                }
+                None => TICK, // the process is ending
+            };
+            if let Err(source) = watch.wait(wait) {
+                return watch_failed(source);
+            }
+        }
+    }
+
+    /// Looks once, does what is due, and says what is new.
+    fn step(&mut self) -> Result<Step, Error> {
+        let look = self.confs.look()?;
+        let step = self
+            .keeper
+            .step(&self.confs, &self.entry, &look, Instant::now())?;
+        let mut news: Vec<String> = look.skipped.iter().map(ToString::to_string).collect();
+        if step == Step::Nothing {
+            news.push(format!(
+                "waiting for the primary CNI plugin: {} has no configuration that a runtime could use",
+                self.confs.dir.display()
+            ));
+        }
+        if news != self.said {
+            news.iter().for_each(|line| tracing::warn!("{line}"));
+            self.said = news;
+        }
+        match &step {
+            Step::Put { path, again: false } => {
+                tracing::info!("put egress-cni into {}", path.display());
+                self.tell_uncovered();
+            }
+            Step::Put { path, again: true } => {
+                tracing::warn!(
+                    "put egress-cni into {} again: something had taken it out",
+                    path.display()
+                );
+                self.tell_uncovered();
+            }
+            Step::Fine(_) | Step::Wait(_) | Step::Nothing => {}
+        }
+        Ok(step)
+    }
+
+    fn tell_uncovered(&self) {
+        match coverage::uncovered(&self.state) {
+            Ok(names) => {
+                if let Some(sentence) = coverage::sentence(&names) {
+                    tracing::warn!("{sentence}");
+                }
+            }
+            Err(error) => tracing::warn!("cannot tell which pods are not covered: {error}"),
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! `egress-cni install` and `uninstall` on a node: a network namespace, and temporary directories as its paths.
+
+use crate::harness::cni::binary;
+use crate::harness::egress::{EGRESS, has_egress_addresses, shop_node};
+use crate::harness::node::{EXT, ip};
+use crate::harness::{exec, *};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Map, Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+const CONFLIST: &str = r#"{
+  "cniVersion": "1.0.0", "name": "k8s-pod-network",
+  "plugins": [
+    {"type": "bridge", "mtu": 1450.0, "unknown": null}
+  ]
+}
+"#;
+
+/// A node's paths for an installation.
+struct Paths<'a> {
+    node: &'a Node,
+}
+
+impl<'a> Paths<'a> {
+    /// A node with the bridge plugin, its conflist, and the policy that `node` has.
+    fn new(node: &'a Node) -> Self {
+        let paths = Paths { node };
+        for dir in ["bin", "net.d"] {
+            fs::create_dir(paths.path(dir)).expect("make a directory");
+        }
+        fs::copy(binary("bridge"), paths.path("bin/bridge")).expect("copy the bridge plugin");
+        paths.write_conflist();
+        paths
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.node.dir.path().join(name)
+    }
+
+    fn conflist(&self) -> PathBuf {
+        self.path("net.d/10-pods.conflist")
+    }
+
+    /// As a primary does when it starts.
+    fn write_conflist(&self) {
+        fs::write(self.conflist(), CONFLIST).expect("write the conflist");
+    }
+
+    /// Our entry in the conflist, if it is there.
+    fn entry(&self) -> Option<Map<String, Value>> {
+        let text = fs::read_to_string(self.conflist()).expect("read the conflist");
+        let list: Value = serde_json::from_str(&text).expect("the conflist is JSON");
+        let last = list["plugins"].as_array()?.last()?.as_object()?.clone();
+        (last["type"] == "egress-cni").then_some(last)
+    }
+
+    fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new(binary("egress-cni"));
+        command
+            .arg(verb)
+            .arg("--cni-bin-dir")
+            .arg(self.path("bin"))
+            .arg("--cni-conf-dir")
+            .arg(self.path("net.d"))
+            .arg("--policy-file")
+            .arg(self.path("policy.yaml"))
+            .arg("--state-dir")
+            .arg(self.path("state"))
+            .arg("--service-account-dir")
+            .arg(self.path("no-service-account"))
+            .env_clear();
+        command
+    }
+
+    fn run(&self, verb: &str, arguments: &[&str]) -> exec::Output {
+        let mut command = self.command(verb);
+        self.node.netns.exec_with(command.args(arguments), b"")
+    }
+
+    fn start(&self) -> Resident {
+        Resident(Some(self.node.netns.spawn(&mut self.command("install"))))
+    }
+}
+
+/// An `install` that stays. It ends with the test.
+struct Resident(Option<Child>);
+
+impl Resident {
+    fn terminate(mut self) -> exec::Output {
+        let child = self.0.take().expect("it was started");
+        let pid = Pid::from_raw(child.id().try_into().expect("a process id"));
+        kill(pid, Signal::SIGTERM).expect("send SIGTERM");
+        exec::finish(child, b"", "install")
+    }
+
+    /// Its end, without being asked.
+    fn end(mut self) -> exec::Output {
+        exec::finish(self.0.take().expect("it was started"), b"", "install")
+    }
+}
+
+impl Drop for Resident {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + exec::limit();
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn succeeded(output: &exec::Output) {
+    assert_eq!(
+        output.code,
+        Some(0),
+        "{} {}",
+        output.stdout_text(),
+        output.stderr
+    );
+}
+
+/// Every file below a directory with its content.
+fn tree(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).expect("read a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files.extend(tree(&path));
+        } else {
+            let bytes = fs::read(&path).expect("read a file");
+            files.push((path, bytes));
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn an_installed_plugin_enforces_and_an_uninstalled_one_answers_del() {
+    let mut node = shop_node();
+    let entry = {
+        let paths = Paths::new(&node);
+        let before = node.pod(PodSpec::new("before", Primary::Bridge).uncovered());
+        let output = paths.run("install", &["--once"]);
+        succeeded(&output);
+        assert!(
+            output
+                .stderr
+                .contains(&format!("1 pod of this node (interfaces {})", before.veth)),
+            "{}",
+            output.stderr
+        );
+        before.delete();
+        paths.entry().expect("our entry is in the conflist")
+    };
+    assert_eq!(entry["stateDir"], json!(node.state_dir()));
+    node.ours = entry;
+    let paths = Paths { node: &node };
+    let _server = node.serve_ext(&[80]);
+    let pod = node.pod(PodSpec::new("a", Primary::Bridge).rules("deny to 172.30.0.0/16"));
+    check(
+        &node,
+        &[0, 1].map(|f| {
+            let want = [Want::Silence, Want::From(ip(EGRESS[1]))][f];
+            Probe::tcp(&pod.netns, ip(EXT[f]), 80, want)
+        }),
+    );
+
+    succeeded(&paths.run("uninstall", &[]));
+    assert_eq!(paths.entry(), None);
+    assert_eq!(
+        fs::read_to_string(paths.conflist()).expect("the conflist"),
+        CONFLIST
+    );
+    assert_eq!(
+        node.netns.exec("nft list tables").trim(),
+        "",
+        "no table is left"
+    );
+    assert_eq!(has_egress_addresses(&node), [false, false]);
+    assert!(!node.state_dir().exists());
+    assert!(
+        paths.path("policy.yaml").exists(),
+        "it was not written by install"
+    );
+    // A runtime that keeps old configurations still calls the program that was left behind.
+    let mut del = pod.call("DEL");
+    del.plugin = paths.path("bin/egress-cni");
+    assert!(del.run(&node.netns).ok().is_empty());
+    succeeded(&paths.run("uninstall", &[]));
+}
+
+#[test]
+fn check_only_looks() {
+    let node = Node::new(NodeOptions::default());
+    let paths = Paths::new(&node);
+    let before = tree(node.dir.path());
+    let output = paths.run("install", &["--check"]);
+    let text = output.stdout_text();
+    assert_eq!(output.code, Some(0), "{text} {}", output.stderr);
+    for line in [
+        "ok      kernel",
+        "change  program",
+        "ok      policy",
+        "change  conflist",
+        "ok      pods",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    fs::write(paths.conflist(), "{").expect("write");
+    fs::remove_file(paths.path("policy.yaml")).expect("remove");
+    let output = paths.run("install", &["--check"]);
+    let text = output.stdout_text();
+    assert_eq!(output.code, Some(1), "{text}");
+    assert!(
+        text.contains("FAIL    policy") && text.contains("FAIL    conflist"),
+        "{text}"
+    );
+    node.set_policy(&Policy::default());
+    paths.write_conflist();
+    assert_eq!(tree(node.dir.path()), before);
+    assert_eq!(
+        node.netns.exec("nft list tables").trim(),
+        "",
+        "no table was made"
+    );
+}
+
+#[test]
+fn the_entry_comes_back_when_the_primary_writes_its_file_anew() {
+    let node = Node::new(NodeOptions::default());
+    let paths = Paths::new(&node);
+    let resident = paths.start();
+    until("the entry is put in", || paths.entry().is_some());
+    for _ in 0..3 {
+        paths.write_conflist();
+        until("the entry is put in again", || paths.entry().is_some());
+    }
+    let after = tree(&paths.path("net.d"));
+    let output = resident.terminate();
+    succeeded(&output);
+    assert!(
+        output.stderr.contains("again: something had taken it out"),
+        "{}",
+        output.stderr
+    );
+    assert_eq!(
+        tree(&paths.path("net.d")),
+        after,
+        "everything is left in place"
+    );
+    assert!(paths.path("bin/egress-cni").exists());
+}
+
+#[test]
+fn who_keeps_undoing_it_wins_with_a_clear_word() {
+    let node = Node::new(NodeOptions::default());
+    let paths = Paths::new(&node);
+    let mut resident = paths.start();
+    let child = resident.0.as_mut().expect("it was started");
+    until("it gives up", || {
+        if paths.entry().is_some() {
+            paths.write_conflist();
+        }
+        child.try_wait().expect("wait for a child").is_some()
+    });
+    let output = resident.end();
+    assert_eq!(output.code, Some(1));
+    assert!(
+        output.stderr.contains("cni.exclusive=false"),
+        "{}",
+        output.stderr
+    );
+    assert_eq!(
+        fs::read_to_string(paths.conflist()).expect("the conflist"),
+        CONFLIST
+    );
+}
+
+#[test]
+fn a_primary_that_comes_later_is_waited_for() {
+    let node = Node::new(NodeOptions::default());
+    let paths = Paths::new(&node);
+    let half = &CONFLIST[..CONFLIST.len() / 2];
+    fs::write(paths.conflist(), half).expect("write half a file");
+    let output = paths.run("install", &["--once"]);
+    assert_eq!(output.code, Some(1));
+    for said in [
+        "10-pods.conflist is left as it is: it is not a JSON object",
+        "no configuration that a runtime could use",
+    ] {
+        assert!(output.stderr.contains(said), "{said}: {}", output.stderr);
+    }
+    let left = fs::read_to_string(paths.conflist()).expect("the conflist");
+    assert_eq!(left, half);
+
+    let resident = paths.start();
+    let other = r#"{"name":"other","plugins":[{"type":"not-there"}]}"#;
+    let other_path = paths.path("net.d/05-other.conflist");
+    fs::write(&other_path, other).expect("write another file");
+    paths.write_conflist();
+    until("the entry is put in", || paths.entry().is_some());
+    let said = resident.terminate().stderr;
+    assert!(said.contains("names the plugin \"not-there\""), "{said}");
+    assert_eq!(fs::read_to_string(&other_path).expect("read"), other);
+}
+
+#[test]
+fn without_a_good_policy_the_conflist_is_not_touched() {
+    let node = Node::new(NodeOptions::default());
+    let paths = Paths::new(&node);
+    fs::write(paths.path("policy.yaml"), "kind: Nonsense\n").expect("write a bad policy");
+    for arguments in [&["--once"][..], &[]] {
+        let output = paths.run("install", arguments);
+        assert_eq!(output.code, Some(1));
+        assert!(output.stderr.contains("policy.yaml"), "{}", output.stderr);
+        assert_eq!(paths.entry(), None);
+    }
+}
