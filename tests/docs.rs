@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The tests' names in the document: code that begins with one of these.
-const KINDS: [&str; 7] = [
+const KINDS: [&str; 9] = [
     "netns::",
     "differential::",
     "packets::",
@@ -15,6 +15,8 @@ const KINDS: [&str; 7] = [
     "unit::",
     "cli::",
     "samples::",
+    "lint_shapes::",
+    "output::",
 ];
 
 fn root() -> &'static Path {
