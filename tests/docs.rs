@@ -7,12 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The tests' names in the document: code that begins with one of these.
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     "netns::",
     "differential::",
     "packets::",
     "meaning::",
     "unit::",
+    "kubernetes::",
     "cli::",
     "samples::",
     "lint_shapes::",

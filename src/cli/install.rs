@@ -3,15 +3,17 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tracing::Level;
 
 use super::output::{self, Tone};
 use crate::install::check::{self, Status};
+use crate::install::cluster::{Cluster, ObjectName};
 use crate::install::config::{Config, Keys};
 use crate::install::credentials::ServiceAccount;
 use crate::install::{resident, uninstall};
-use crate::logging;
+use crate::{kubernetes, logging};
 
 /// Put the plugin on this node, and keep it there.
 ///
@@ -52,6 +54,11 @@ pub(super) struct Install {
     /// Where it says it; without it, runtimes throw it away
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
+
+    /// For how long a Lease of an egress IP holds without being renewed, in seconds; it is renewed three
+    /// times as often
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(3..=60))]
+    lease_duration: u64,
 
     /// What becomes of pods that can't be enforced: refuse, allow
     #[arg(long, value_name = "WHAT")]
@@ -105,15 +112,45 @@ struct Paths {
     )]
     service_account_dir: PathBuf,
 
+    /// The ConfigMap whose policy.yaml becomes the policy file
+    #[arg(
+        long,
+        value_name = "NAMESPACE/NAME",
+        default_value = "egress-cni-system/egress-cni-policy"
+    )]
+    policy_configmap: ObjectName,
+
+    /// The DaemonSet whose end means that everything is taken out
+    #[arg(
+        long,
+        value_name = "NAMESPACE/NAME",
+        default_value = "egress-cni-system/egress-cni"
+    )]
+    daemonset: ObjectName,
+
     /// The Kubernetes API, if not where the pod's environment says
     #[arg(long, value_name = "URL")]
     api_server: Option<String>,
 }
 
 impl Paths {
-    fn config(&self, keys: Keys) -> Config {
+    fn config(&self, keys: Keys, lease_duration: u64) -> Config {
         let account = ServiceAccount::find(&self.service_account_dir, self.api_server.as_deref());
+        let cluster = account.as_ref().map(|account| Cluster {
+            kubeconfig: self.cni_conf_dir.join("egress-cni.d/kubeconfig"),
+            node: self.node_name.clone().unwrap_or_else(kubernetes::hostname),
+            configmap: self.policy_configmap.clone(),
+            daemonset: self.daemonset.clone(),
+            account: ObjectName {
+                namespace: account
+                    .namespace()
+                    .unwrap_or_else(|| self.daemonset.namespace.clone()),
+                name: "egress-cni".to_owned(),
+            },
+            lease_duration: Duration::from_secs(lease_duration),
+        });
         Config {
+            cluster,
             bin_dirs: self.cni_bin_dir.clone(),
             conf_dir: self.cni_conf_dir.clone(),
             policy_file: self.policy_file.clone(),
@@ -126,13 +163,14 @@ impl Paths {
 }
 
 pub(super) fn install(args: &Install) -> ExitCode {
-    let config = args.paths.config(Keys {
+    let keys = Keys {
         uplink: args.uplink.clone(),
         log_group: args.log_group,
         log_level: args.log_level.clone(),
         log_file: args.log_file.clone(),
         unenforceable: args.unenforceable.clone(),
-    });
+    };
+    let config = args.paths.config(keys, args.lease_duration);
     if args.check {
         return print_check(&config);
     }
@@ -153,7 +191,7 @@ pub(super) fn install(args: &Install) -> ExitCode {
 
 pub(super) fn uninstall(args: &Uninstall) -> ExitCode {
     logging::init(Level::INFO, None);
-    let failures = uninstall::uninstall(&args.paths.config(Keys::default()));
+    let failures = uninstall::uninstall(&args.paths.config(Keys::default(), 60));
     for failure in &failures {
         let _ = writeln!(io::stderr(), "egress-cni: {failure}");
     }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::attachment::{self, Attachment, LAYOUT, Record};
+use crate::egress_ip::lease::Access;
 use crate::egress_ip::{self, Claim};
 use crate::enforce::{self, Install};
 use crate::net::{Netns, Rtnl, conntrack, link};
@@ -118,6 +119,10 @@ fn claim(
         id,
         namespace: call.args.namespace.as_deref().unwrap_or_default(),
         uplink: conf.uplink.as_deref(),
+        leases: conf.kubernetes.as_ref().map(|api| Access {
+            kubeconfig: api.kubeconfig.clone(),
+            node: api.node_name(),
+        }),
         deadline,
     };
     request.take(

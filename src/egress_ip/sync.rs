@@ -70,6 +70,9 @@ impl Reconcile<'_> {
         users.retain(|(_, record)| record.plan.egress.contains(&self.address));
         let ids: Vec<AttachmentId> = users.iter().map(|(id, _)| id.clone()).collect();
         match (owner, users.first()) {
+            (Some(owner), Some(_)) if owner.is_lost() => {
+                report.note(Did::Left, what, "another node has it by now");
+            }
             (None, None) => {
                 if let Some(why) = damaged {
                     // Where it was is not known: a person has to look at the uplink.
@@ -151,7 +154,7 @@ impl Reconcile<'_> {
     ) -> Result<(), CniError> {
         let release = Release {
             last: vec![self.address],
-            links: vec![owner.uplink_index],
+            owners: vec![owner],
             _locks: lock.into_iter().collect(),
             ..Release::default()
         };
@@ -196,8 +199,10 @@ impl Reconcile<'_> {
             id,
             namespace: record.namespace.as_deref().unwrap_or_default(),
             uplink: uplink.as_ref().map(|link| link.name.as_str()),
+            leases: None, // whether it still is this node's, the process that stays finds out
             deadline: self.deadline,
         };
+        let lease = owner.and_then(|owner| owner.lease);
         match &uplink {
             // With a file the address is known to be ours; without one it would look like the node's.
             Some(link) if there => self
@@ -212,6 +217,7 @@ impl Reconcile<'_> {
             return Err(CniError::egress_ip("nobody wrote who has it"));
         };
         owner.users = users;
+        owner.lease = lease;
         Ok(self.state.write_egress(self.address, &owner)?)
     }
 }

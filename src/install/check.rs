@@ -5,6 +5,7 @@ use std::path::Path;
 
 use nix::unistd::{AccessFlags, access};
 
+use super::cluster::{POLICY_KEY, Policy};
 use super::config::Config;
 use super::{coverage, files, kernel};
 use crate::source::PolicyFile;
@@ -135,21 +136,33 @@ fn policy_item(config: &Config) -> Item {
 }
 
 fn api_item(config: &Config) -> Item {
-    match &config.account {
-        None => item(
+    let (Some(account), Some(cluster)) = (&config.account, &config.cluster) else {
+        return item(
             "API",
             Status::Note,
             "no service account here: the plugin would not ask the Kubernetes API",
-        ),
-        Some(account) => item(
-            "API",
-            Status::Good,
-            format!(
-                "{}, as the service account in {}",
-                account.server,
-                account.dir.display()
+        );
+    };
+    let name = &cluster.configmap;
+    match cluster.policy() {
+        Ok(Policy::Text(text)) => match PolicyFile::parse(&format!("ConfigMap {name}"), &text) {
+            Ok(_) => item(
+                "API",
+                Status::Good,
+                format!(
+                    "{} answers; the policy of ConfigMap {name} is valid",
+                    account.server
+                ),
             ),
+            Err(e) => item("API", Status::Bad, e.to_string()),
+        },
+        Ok(Policy::Missing) => item("API", Status::Bad, format!("there is no ConfigMap {name}")),
+        Ok(Policy::NoKey) => item(
+            "API",
+            Status::Bad,
+            format!("ConfigMap {name} has no key {POLICY_KEY}"),
         ),
+        Err(e) => item("API", Status::Bad, e.to_string()),
     }
 }
 

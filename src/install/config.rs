@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::cluster::Cluster;
 use super::confdir::ConfDir;
 use super::conflist::{self, Entry};
 use super::credentials::ServiceAccount;
@@ -25,6 +26,8 @@ pub struct Config {
     pub node_name: Option<String>,
     /// Who this process is in the cluster; none outside of one.
     pub account: Option<ServiceAccount>,
+    /// What is asked of the cluster; there if `account` is.
+    pub cluster: Option<Cluster>,
     /// Further keys of our entry.
     pub keys: Keys,
 }
@@ -140,6 +143,7 @@ mod tests {
             state_dir: "/run/egress-cni".into(),
             node_name: Some("node-1".into()),
             account: None,
+            cluster: None,
             keys: Keys::default(),
         }
     }

@@ -1,7 +1,8 @@
 //! How the plugin asks the API: a kubeconfig on the node with the service account's token.
 //!
-//! The kubelet renews the token that it mounts into a pod long before it ends. A copy of each new one
-//! is all that renewing takes; the plugin reads it with every call.
+//! The plugin reads the token with every call. That of the pod would end with the pod, and no other pod
+//! could start until the next one of ours runs: so the process that stays asks for one of its own
+//! (TokenRequest), and for the next when half of its time is over. The pod's is used until then.
 
 use std::path::{Path, PathBuf};
 
@@ -36,30 +37,37 @@ impl ServiceAccount {
         })
     }
 
-    /// Writes kubeconfig, token and certificate into `own`, those that changed. True if any did.
+    /// Writes kubeconfig and certificate into `own`, those that changed. True if any did.
     ///
     /// # Errors
     /// A file can't be read or written.
     pub fn copy_to(&self, own: &Path) -> Result<bool, FileError> {
         files::create_dir(own)?;
         let mut changed = false;
-        let mut put = |name: &str, bytes: &[u8]| -> Result<(), FileError> {
-            let path = own.join(name);
-            if files::read(&path)?.as_deref() != Some(bytes) {
-                files::replace(&path, bytes, 0o600)?;
-                changed = true;
-            }
-            Ok(())
-        };
         if let Some(ca) = files::read(&self.dir.join("ca.crt"))? {
-            put("ca.crt", &ca)?;
+            changed |= put(own, "ca.crt", &ca)?;
         }
-        // While the kubelet replaces the mounted files, one may be missing; the next look finds it.
-        if let Some(token) = files::read(&self.dir.join("token"))? {
-            put("token", &token)?;
-        }
-        put("kubeconfig", self.kubeconfig(own).as_bytes())?;
+        changed |= put(own, "kubeconfig", self.kubeconfig(own).as_bytes())?;
         Ok(changed)
+    }
+
+    /// Writes the token that is mounted into the pod. It ends with the pod.
+    ///
+    /// # Errors
+    /// A file can't be read or written.
+    pub fn copy_token(&self, own: &Path) -> Result<bool, FileError> {
+        // While the kubelet replaces the mounted files, it may be missing; the next look finds it.
+        match files::read(&self.dir.join("token"))? {
+            Some(token) => put(own, "token", &token),
+            None => Ok(false),
+        }
+    }
+
+    /// The service account's namespace.
+    pub fn namespace(&self) -> Option<String> {
+        let bytes = files::read(&self.dir.join("namespace")).ok().flatten()?;
+        let name = String::from_utf8(bytes).ok()?.trim().to_owned();
+        (!name.is_empty()).then_some(name)
     }
 
     /// JSON is YAML, too.
@@ -78,6 +86,24 @@ impl ServiceAccount {
         });
         format!("{config:#}\n")
     }
+}
+
+/// Writes a token that was asked for.
+///
+/// # Errors
+/// The disk refuses.
+pub fn put_token(own: &Path, token: &str) -> Result<bool, FileError> {
+    put(own, "token", token.as_bytes())
+}
+
+/// For root alone. True if it was another one before.
+fn put(own: &Path, name: &str, bytes: &[u8]) -> Result<bool, FileError> {
+    let path = own.join(name);
+    let changed = files::read(&path)?.as_deref() != Some(bytes);
+    if changed {
+        files::replace(&path, bytes, 0o600)?;
+    }
+    Ok(changed)
 }
 
 /// `https://HOST:PORT`; IPv6 addresses in brackets.
@@ -107,10 +133,11 @@ mod tests {
         fs::write(account.join("token"), "one").unwrap();
         fs::write(account.join("ca.crt"), "ca").unwrap();
         let found = ServiceAccount::find(&account, Some("https://api:6443")).unwrap();
-        assert!(found.copy_to(&own).unwrap());
-        assert!(!found.copy_to(&own).unwrap(), "nothing changed");
+        let copy = || found.copy_to(&own).unwrap() | found.copy_token(&own).unwrap();
+        assert!(copy());
+        assert!(!copy(), "nothing changed");
         fs::write(account.join("token"), "two").unwrap();
-        assert!(found.copy_to(&own).unwrap());
+        assert!(copy());
         for (name, text) in [
             ("token", Some("two")),
             ("ca.crt", Some("ca")),
@@ -136,7 +163,7 @@ mod tests {
             json!(own.join("token"))
         );
         fs::remove_file(account.join("token")).unwrap();
-        assert!(!found.copy_to(&own).unwrap());
+        assert!(!copy());
         assert_eq!(
             fs::read_to_string(own.join("token")).unwrap(),
             "two",

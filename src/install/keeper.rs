@@ -16,7 +16,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 
 /// So many times an entry is put back that never settles. A primary that starts writes its file two or
 /// three times.
-const ATTEMPTS: u32 = 7;
+const ATTEMPTS: u32 = 6;
 
 /// What came of one look at the directory.
 #[derive(Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@
 //! plugin needs is there.
 
 pub mod check;
+pub mod cluster;
 pub mod config;
 pub mod credentials;
 pub mod resident;
@@ -18,12 +19,14 @@ mod confdir;
 mod conflist;
 mod coverage;
 mod files;
+mod follow;
 mod keeper;
 mod kernel;
 mod policy;
 mod watch;
 
 use crate::cni::CniError;
+use crate::kubernetes;
 use crate::source::SourceError;
 
 /// Why an installation stopped.
@@ -38,6 +41,10 @@ pub enum Error {
     Entry(CniError),
     #[error(transparent)]
     Policy(#[from] SourceError),
+    #[error("the policy of {configmap} cannot be used: {why}")]
+    ConfigMap { configmap: String, why: String },
+    #[error(transparent)]
+    Api(#[from] kubernetes::Error),
     #[error(transparent)]
     Keep(#[from] keeper::Error),
     #[error("cannot watch {dir}: {source}")]

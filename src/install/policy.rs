@@ -23,10 +23,6 @@ pub enum Error {
 ///
 /// # Errors
 /// The text has a fault, or the disk refuses: the last good one stays.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "until the ConfigMap is followed")
-)]
 pub fn write(config: &Config, source: &str, text: &str) -> Result<bool, Error> {
     PolicyFile::parse(source, text)?;
     let path = &config.policy_file;
@@ -85,6 +81,7 @@ mod tests {
             state_dir: dir.join("run"),
             node_name: None,
             account: None,
+            cluster: None,
             keys: Keys::default(),
         }
     }

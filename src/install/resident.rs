@@ -1,17 +1,19 @@
 //! `egress-cni install`: puts everything in place, and stays to keep it there.
 
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 
+use super::cluster::Cluster;
 use super::config::Config;
 use super::conflist::Entry;
 use super::keeper::{Keeper, Step};
+use super::uninstall::uninstall;
 use super::watch::Watch;
-use super::{Error, coverage, files, kernel};
+use super::{Error, coverage, files, follow, kernel};
 use crate::source::PolicyFile;
 use crate::state::StateDir;
 
@@ -24,6 +26,9 @@ const TICK: Duration = Duration::from_secs(10);
 /// What is missing. Nothing was put into the conflist then.
 pub fn once(config: &Config) -> Result<(), Error> {
     prepare(config)?;
+    if let Some(cluster) = &config.cluster {
+        follow::fetch(config, cluster)?;
+    }
     PolicyFile::load(&config.policy_file)?;
     let entry = config.entry().map_err(Error::Entry)?;
     match Keeping::new(config, entry).step()? {
@@ -35,7 +40,7 @@ pub fn once(config: &Config) -> Result<(), Error> {
 }
 
 /// Puts everything in place and keeps it there, until a signal ends it. Then everything is left as it
-/// is: pods start and stop as before.
+/// is, and pods start and stop as before; unless the DaemonSet is being removed, and everything with it.
 ///
 /// # Errors
 /// What is missing, or why it can't be kept.
@@ -44,51 +49,86 @@ pub fn stay(config: &Config) -> Result<(), Error> {
     catch_signals(tell.clone())?;
     let gate = Gate::default();
     prepare(config)?;
-    PolicyFile::load(&config.policy_file)?;
     let entry = config.entry().map_err(Error::Entry)?;
-    let keeping = Keeping::new(config, entry);
-    let (config, watching) = (config.clone(), gate.clone());
-    spawn("conflist", move || {
-        let failed = keeping.keep(&config, &watching);
-        let _ = tell.send(News::Failed(failed));
-    })?;
-    let news = told.recv();
-    gate.close();
-    match news {
-        Ok(News::Failed(error)) => Err(error),
-        Ok(News::Signal) | Err(_) => {
-            tracing::info!("ending; everything stays in place");
-            Ok(())
+    let mut keeping = Some(Keeping::new(config, entry));
+    let policy = PolicyFile::load(&config.policy_file);
+    let mut ready = policy.is_ok(); // also one of an earlier life, while the API does not answer
+    match (&config.cluster, policy) {
+        (Some(cluster), _) => follow::start(config, cluster, &gate, &tell)?,
+        (None, policy) => drop(policy?),
+    }
+    loop {
+        if ready && let Some(keeping) = keeping.take() {
+            let (config, gate, tell) = (config.clone(), gate.clone(), tell.clone());
+            spawn("conflist", move || {
+                let failed = keeping.keep(&config, &gate);
+                let _ = tell.send(News::Failed(failed));
+            })?;
+        }
+        match told.recv() {
+            Ok(News::Policy) => ready = true,
+            Ok(News::Failed(error)) => {
+                gate.close();
+                if let Some(cluster) = &config.cluster {
+                    cluster.warn_of_node("NotInConflist", &error.to_string());
+                }
+                return Err(error);
+            }
+            Ok(News::Signal) | Err(_) => {
+                gate.close();
+                end(config);
+                return Ok(());
+            }
         }
     }
 }
 
-/// What ends the stay.
-enum News {
+/// What is done when the process is told to end.
+fn end(config: &Config) {
+    let removed = config.cluster.as_ref().map(Cluster::is_being_removed);
+    match removed {
+        Some(Ok(true)) => {
+            tracing::info!("the DaemonSet is being removed, and everything with it");
+            for failure in uninstall(config) {
+                tracing::error!("{failure}");
+            }
+        }
+        Some(Err(e)) => tracing::warn!(
+            "everything stays in place, since it is not known whether the DaemonSet is being removed: {e}"
+        ),
+        Some(Ok(false)) | None => tracing::info!("ending; everything stays in place"),
+    }
+}
+
+/// What the threads tell the one that waits.
+#[derive(Debug)]
+pub(super) enum News {
     /// SIGTERM or SIGINT.
     Signal,
+    /// There is a policy file.
+    Policy,
     /// Something can't be kept.
     Failed(Error),
 }
 
 /// What may be changed only while nobody is ending.
 #[derive(Debug, Clone, Default)]
-struct Gate(Arc<Mutex<bool>>);
+pub(super) struct Gate(Arc<RwLock<bool>>);
 
 impl Gate {
     /// Does the work, unless the gate is closed.
-    fn pass<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
-        let closed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn pass<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        let closed = self.0.read().unwrap_or_else(PoisonError::into_inner);
         (!*closed).then(work)
     }
 
     /// Waits until nobody is at work, and lets nobody begin.
     fn close(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = true;
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+pub(super) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
     let builder = thread::Builder::new().name(name.to_owned());
     builder.spawn(work).map(drop).map_err(Error::Start)
 }
@@ -118,13 +158,9 @@ fn prepare(config: &Config) -> Result<(), Error> {
         tracing::info!("put version {version} in place as {}", program.display());
     }
     files::create_dir(&config.conf_dir)?;
-    copy_credentials(config)
-}
-
-fn copy_credentials(config: &Config) -> Result<(), Error> {
-    if let Some(account) = &config.account
-        && account.copy_to(&config.own_dir())?
-    {
+    if let Some(account) = &config.account {
+        account.copy_to(&config.own_dir())?;
+        account.copy_token(&config.own_dir())?;
         tracing::info!("wrote {}", config.kubeconfig().display());
     }
     Ok(())
@@ -164,7 +200,9 @@ impl Keeping {
         };
         loop {
             let stepped = gate.pass(|| {
-                copy_credentials(config)?;
+                if let Some(account) = &config.account {
+                    account.copy_to(&config.own_dir())?;
+                }
                 self.step()
             });
             let wait = match stepped {

@@ -6,5 +6,8 @@ mod containerd;
 #[allow(unused_imports)] // each crate uses its own part
 #[path = "../netns/harness/mod.rs"]
 mod harness;
+mod install;
+mod leases;
 mod manifests;
+mod policy;
 mod server;

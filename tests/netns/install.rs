@@ -113,7 +113,7 @@ impl Drop for Resident {
 }
 
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + exec::limit();
+    let deadline = Instant::now() + exec::limit() * 2;
     while !is_so() {
         assert!(Instant::now() < deadline, "never happened: {what}");
         std::thread::sleep(Duration::from_millis(5));

@@ -18,6 +18,8 @@ pub struct ApiCall {
     pub user: String,
     /// As in a Role.
     pub verb: String,
+    /// As in a Role: `leases`, `serviceaccounts/token`. Empty for `/readyz` and the like.
+    pub resource: String,
     /// Path and query.
     pub uri: String,
     /// The answer's HTTP status.
@@ -40,6 +42,13 @@ impl ApiServer {
         log.lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .map(|event| ApiCall {
+                resource: match (
+                    &event["objectRef"]["resource"],
+                    &event["objectRef"]["subresource"],
+                ) {
+                    (resource, Value::String(sub)) => format!("{}/{sub}", text(resource)),
+                    (resource, _) => text(resource),
+                },
                 user: text(&event["user"]["username"]),
                 verb: text(&event["verb"]),
                 uri: text(&event["requestURI"]),

@@ -1,0 +1,218 @@
+//! `egress-cni install` as the DaemonSet runs it: its policy from a ConfigMap, its token from the API.
+
+use crate::harness::cluster::{ACCOUNT, ADDRESS, ApiServer, PORT, SYSTEM};
+use crate::harness::cni::binary;
+use crate::harness::{exec, *};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+const CONFLIST: &str =
+    r#"{"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "bridge"}]}"#;
+const POLICY: &str = "apiVersion: egress-cni.dev/v1alpha1\nkind: ClusterEgressPolicy\n";
+
+/// A node on which the DaemonSet's pod runs.
+struct Pod<'a> {
+    api: &'a ApiServer,
+    node: Node,
+    name: &'a str,
+    child: Option<Child>,
+}
+
+impl<'a> Pod<'a> {
+    /// A node with the bridge plugin, and a service account as the kubelet mounts it. `name` is that of
+    /// the ConfigMap and of the DaemonSet; the account may only read those of `install/`.
+    fn new(api: &'a ApiServer, name: &'a str) -> Self {
+        let node = Node::new(NodeOptions::default());
+        api.connect(&node.netns);
+        let pod = Self {
+            api,
+            node,
+            name,
+            child: None,
+        };
+        for dir in ["bin", "net.d"] {
+            fs::create_dir(pod.path(dir)).expect("make a directory");
+        }
+        fs::copy(binary("bridge"), pod.path("bin/bridge")).expect("copy the bridge plugin");
+        fs::write(pod.path("net.d/10-pods.conflist"), CONFLIST).expect("write the conflist");
+        fs::remove_file(pod.path("policy.yaml")).expect("remove the policy file");
+        let token = api.token(SYSTEM, ACCOUNT);
+        api.kubeconfig(&pod.path("account"), &token);
+        fs::write(pod.path("account/namespace"), SYSTEM).expect("write the namespace");
+        pod
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.node.dir.path().join(name)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(binary("egress-cni"));
+        command.arg("install").env_clear();
+        for (flag, path) in [
+            ("--cni-bin-dir", "bin"),
+            ("--cni-conf-dir", "net.d"),
+            ("--policy-file", "policy.yaml"),
+            ("--state-dir", "state"),
+            ("--service-account-dir", "account"),
+        ] {
+            command.arg(flag).arg(self.path(path));
+        }
+        command
+            .args(["--node-name", "node-1", "--api-server"])
+            .arg(format!("https://{ADDRESS}:{PORT}"))
+            .args(["--policy-configmap", &format!("{SYSTEM}/{}", self.name)])
+            .args(["--daemonset", &format!("{SYSTEM}/egress-cni")]);
+        command
+    }
+
+    fn start(&mut self) {
+        self.child = Some(self.node.netns.spawn(&mut self.command()));
+    }
+
+    fn set_policy(&self, data: &Value) {
+        self.api.apply(&json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": self.name, "namespace": SYSTEM}, "data": data,
+        }));
+    }
+
+    fn policy(&self) -> String {
+        fs::read_to_string(self.path("policy.yaml")).unwrap_or_default()
+    }
+
+    fn entry(&self) -> Option<Value> {
+        let text = fs::read_to_string(self.path("net.d/10-pods.conflist")).ok()?;
+        let list: Value = serde_json::from_str(&text).expect("the conflist is JSON");
+        let last = list["plugins"].as_array()?.last()?.clone();
+        (last["type"] == "egress-cni").then_some(last)
+    }
+
+    fn terminate(&mut self) -> String {
+        let child = self.child.take().expect("it was started");
+        let pid = Pid::from_raw(child.id().try_into().expect("a process id"));
+        kill(pid, Signal::SIGTERM).expect("send SIGTERM");
+        let output = exec::finish(child, b"", "install");
+        assert_eq!(output.code, Some(0), "{}", output.stderr);
+        output.stderr
+    }
+}
+
+impl Drop for Pod<'_> {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + exec::limit() * 2;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn events(api: &ApiServer, reason: &str) -> Vec<String> {
+    let all = api.list(&json!({
+        "apiVersion": "v1", "kind": "Event", "metadata": {"namespace": SYSTEM},
+    }));
+    all.iter()
+        .filter(|event| event["reason"] == reason)
+        .filter_map(|event| event["message"].as_str().map(str::to_owned))
+        .collect()
+}
+
+#[test]
+fn from_the_configmap_to_the_end_of_the_daemonset() {
+    let api = ApiServer::start();
+    api.delete(&json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "egress-cni-policy", "namespace": SYSTEM},
+    }));
+    let mut pod = Pod::new(&api, "egress-cni-policy");
+    pod.start();
+    until("the kubeconfig is there", || {
+        pod.path("net.d/egress-cni.d/kubeconfig").exists()
+    });
+    until("a missing ConfigMap is an Event", || {
+        !events(&api, "InvalidPolicy").is_empty()
+    });
+    assert_eq!(pod.entry(), None, "without a policy no pod could start");
+
+    pod.set_policy(&json!({"policy.yaml": POLICY}));
+    until("the entry is put in", || pod.entry().is_some());
+    assert_eq!(pod.policy(), POLICY);
+    let entry = pod.entry().expect("it is there");
+    let kubeconfig = pod.path("net.d/egress-cni.d/kubeconfig");
+    assert_eq!(entry["kubernetes"]["kubeconfig"], json!(kubeconfig));
+    assert_eq!(entry["kubernetes"]["nodeName"], "node-1");
+    let of_the_pod = fs::read(pod.path("account/token")).expect("the pod's token");
+    let token = pod.path("net.d/egress-cni.d/token");
+    until("the plugin has a token of its own", || {
+        fs::read(&token).is_ok_and(|own| own != of_the_pod)
+    });
+
+    // A change is followed, a fault is not.
+    let stricter = format!("{POLICY}defaultAction: deny\n");
+    pod.set_policy(&json!({"policy.yaml": stricter}));
+    until("the change is followed", || pod.policy() == stricter);
+    pod.set_policy(&json!({"policy.yaml": format!("{POLICY}enforced: |\n  deny 1/tpc\n")}));
+    let said = |word: &str| {
+        let events = events(&api, "InvalidPolicy");
+        events.iter().any(|message| message.contains(word))
+    };
+    until("the fault is an Event", || said("tpc") && said("^^^"));
+    assert_eq!(pod.policy(), stricter, "the last good one stays");
+    pod.set_policy(&json!({"policy.yaml": null}));
+    until("a missing key is an Event", || said("policy.yaml"));
+    assert_eq!(pod.policy(), stricter);
+
+    // The pod ends, the DaemonSet stays: so does everything.
+    assert!(pod.terminate().contains("everything stays in place"));
+    assert!(pod.entry().is_some());
+    // An API that does not answer does not keep a node that had a policy from starting.
+    api.stop();
+    pod.start();
+    until("it has started", || {
+        pod.path("net.d/egress-cni.d/policy.sha256").exists()
+    });
+    fs::write(pod.path("net.d/10-pods.conflist"), CONFLIST).expect("write the conflist");
+    until("the entry is put in", || pod.entry().is_some());
+    api.restart();
+    api.delete(&json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet",
+        "metadata": {"name": "egress-cni", "namespace": SYSTEM},
+    }));
+    let said = pod.terminate();
+    assert!(said.contains("the DaemonSet is being removed"), "{said}");
+    assert_eq!(pod.entry(), None);
+    for gone in ["policy.yaml", "net.d/egress-cni.d", "state"] {
+        assert!(!pod.path(gone).exists(), "{gone}");
+    }
+    assert!(
+        pod.path("bin/egress-cni").exists(),
+        "runtimes may still call it"
+    );
+}
+
+#[test]
+fn once_takes_the_policy_that_is_there() {
+    let api = ApiServer::shared();
+    let pod = Pod::new(api, "egress-cni-policy");
+    let output = pod.node.netns.exec_with(pod.command().arg("--once"), b"");
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    assert!(pod.policy().contains("ClusterEgressPolicy"));
+    assert!(pod.entry().is_some());
+    let output = pod.node.netns.exec_with(pod.command().arg("--check"), b"");
+    let text = output.stdout_text();
+    assert_eq!(output.code, Some(0), "{text} {}", output.stderr);
+    assert!(text.contains("ok      API"), "{text}");
+}
