@@ -10,6 +10,7 @@ use crate::cni::result::PodResult;
 use crate::net::link::{self, Link};
 use crate::net::tc::{self, Detour};
 use crate::net::{self, Netns, Rtnl, address};
+use crate::nft::{self, Nft};
 use crate::plan::{AttachmentPlan, Bridge};
 use crate::policy::stored::StoredPolicy;
 use crate::state::{AttachmentId, StateDir, StateError};
@@ -103,6 +104,10 @@ pub enum Unenforceable {
     )]
     Redirect { veth: String },
     #[error(
+        "the flowtable {flowtable} takes what comes in by {device}: the packets of connections in it are forwarded ahead of every rule; take {device} out of its devices"
+    )]
+    Flowtable { flowtable: String, device: String },
+    #[error(
         "{veth} is a port of {master}, a {kind}: its packets do not pass this node's netfilter hooks"
     )]
     Master {
@@ -124,6 +129,8 @@ pub enum Error {
     Unenforceable(#[from] Unenforceable),
     #[error(transparent)]
     Net(#[from] net::Error),
+    #[error(transparent)]
+    Nft(#[from] nft::Error),
 }
 
 /// An attachment as the node sees it, before any policy.
@@ -201,13 +208,24 @@ pub fn inspect(
         Some(master) => bridge_of(&mut rtnl, &veth, master, &addresses, &result.gateways)?,
         None => None,
     };
-    Ok(Attachment {
+    let attachment = Attachment {
         veth,
         mac,
         addresses,
         link_local,
         bridge,
-    })
+    };
+    let devices = [
+        Some(&attachment.veth.name),
+        attachment.bridge.as_ref().map(|b| &b.name),
+    ];
+    for device in devices.into_iter().flatten() {
+        if let Some(flowtable) = Nft::open()?.flowtable_at(device)? {
+            let device = device.clone();
+            return Err(Unenforceable::Flowtable { flowtable, device }.into());
+        }
+    }
+    Ok(attachment)
 }
 
 fn push_new<T: PartialEq>(list: &mut Vec<T>, item: T) {

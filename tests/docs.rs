@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The tests' names in the document: code that begins with one of these.
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 11] = [
+    "fuzz::",
     "netns::",
     "differential::",
     "packets::",

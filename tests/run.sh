@@ -3,7 +3,8 @@
 # The last line is `N passed, N failed`.
 #
 #   tests/run.sh              all of it
-#   tests/run.sh STEP...      only these: format clippy deny unit demo vagrant benches kernel
+#   tests/run.sh STEP...      only these: format clippy deny unit demo vagrant benches kernel; and
+#                             advisories, which is for releases: it asks the network for what is known
 #
 # The first run on a machine builds a kube-apiserver (tests/kubernetes/build.sh) beside the first steps.
 set -uo pipefail
@@ -78,13 +79,31 @@ step_clippy() { one "clippy" cargo clippy --locked --all-targets -- -D warnings;
 
 # Licences, banned crates and sources. Advisories need the advisory database from the network, and
 # change without a change of ours: `cargo deny check advisories`, by hand and before a release.
-step_deny() {
+need_cargo_deny() {
   if ! command -v cargo-deny >/dev/null; then
     say "installing with cargo: cargo-deny (takes minutes, once)"
     cargo install --quiet --locked --debug cargo-deny
     PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
   fi
+}
+
+step_deny() {
+  need_cargo_deny
   one "cargo deny" cargo deny check bans licenses sources
+  one "bill of materials" bill_of_materials
+}
+
+step_advisories() {
+  need_cargo_deny
+  one "cargo deny: advisories" cargo deny check advisories
+}
+
+# It can be made, for each target, and twice the same.
+bill_of_materials() {
+  local target
+  for target in x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu; do
+    install/sbom.py $target >"$output" && [ -s "$output" ] && install/sbom.py $target | cmp - "$output" || return 1
+  done
 }
 
 # The API server that the tests ask is built while other steps are at work.

@@ -44,6 +44,7 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
                 "this pod's egress cannot be enforced here: {why}. Set `unenforceable: allow` in the conflist to run such pods without any policy"
             )));
         }
+        Err(attachment::Error::Nft(e)) => return Err(nft_failure(e)),
         Err(attachment::Error::Net(e)) => return Err(net_failure("look at the pod's network", e)),
     };
     uplink_exists(conf, &policy, deadline)?;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::attachment::{LAYOUT, Record};
+use crate::attachment::{LAYOUT, Record, Unenforceable};
 use crate::enforce;
 use crate::net::{Rtnl, tc};
 use crate::nft::{Nft, Table};
@@ -45,6 +45,16 @@ pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), Cn
         )));
     }
     let mut nft = Nft::open().map_err(nft_failure)?;
+    let bridge = record.plan.bridge.as_ref().map(|bridge| &*bridge.name);
+    for device in [Some(&*record.plan.veth), bridge].into_iter().flatten() {
+        if let Some(flowtable) = nft.flowtable_at(device).map_err(nft_failure)? {
+            let why = Unenforceable::Flowtable {
+                flowtable,
+                device: device.to_owned(),
+            };
+            return Err(CniError::unenforceable(why.to_string()));
+        }
+    }
     let policy = record
         .policy
         .rebuild()

@@ -4,6 +4,7 @@
 
 mod counters;
 mod encode;
+mod flowtable;
 mod load;
 mod matching;
 mod message;
@@ -12,7 +13,8 @@ mod read;
 mod socket;
 mod statement;
 mod uapi;
-mod wire;
+#[doc(hidden)] // for fuzz/
+pub mod wire;
 
 #[cfg(test)]
 mod tests;

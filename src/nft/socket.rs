@@ -212,9 +212,21 @@ impl Nft {
         dump: bool,
         body: impl Fn(&mut Writer),
     ) -> Result<Vec<Vec<u8>>, Error> {
+        self.query_family(object, kind, table.family(), dump, body)
+    }
+
+    /// The same for any family.
+    pub(super) fn query_family(
+        &mut self,
+        object: &str,
+        kind: u16,
+        family: u8,
+        dump: bool,
+        body: impl Fn(&mut Writer),
+    ) -> Result<Vec<Vec<u8>>, Error> {
         // A dump that was overtaken by a change is asked for again.
         for _ in 0..100 {
-            if let Some(answer) = self.query_once(object, kind, table, dump, &body)? {
+            if let Some(answer) = self.query_once(object, kind, family, dump, &body)? {
                 return Ok(answer);
             }
         }
@@ -229,7 +241,7 @@ impl Nft {
         &mut self,
         object: &str,
         kind: u16,
-        table: Table,
+        family: u8,
         dump: bool,
         body: &impl Fn(&mut Writer),
     ) -> Result<Option<Vec<Vec<u8>>>, Error> {
@@ -244,7 +256,7 @@ impl Nft {
             NFNL_SUBSYS_NFTABLES << 8 | kind,
             flags,
             asked,
-            table.family(),
+            family,
             0,
             |w| body(w),
         );

@@ -19,6 +19,7 @@ pub const NFT_MSG_GETSET: u16 = 10;
 pub const NFT_MSG_DELSET: u16 = 11;
 pub const NFT_MSG_NEWSETELEM: u16 = 12;
 pub const NFT_MSG_GETSETELEM: u16 = 13;
+pub const NFT_MSG_GETFLOWTABLE: u16 = 23;
 pub const NFT_MSG_DELSETELEM: u16 = 14;
 
 pub const NFPROTO_INET: u8 = 1;
@@ -204,3 +205,9 @@ pub const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
 pub const NFTA_FIB_F_DADDR: u32 = 2;
 /// `RTN_LOCAL` (`include/uapi/linux/rtnetlink.h`).
 pub const RTN_LOCAL: u32 = 2;
+
+pub const NFTA_FLOWTABLE_TABLE: u16 = 1;
+pub const NFTA_FLOWTABLE_NAME: u16 = 2;
+pub const NFTA_FLOWTABLE_HOOK: u16 = 3;
+pub const NFTA_FLOWTABLE_HOOK_DEVS: u16 = 3;
+pub const NFTA_DEVICE_PREFIX: u16 = 2; // since Linux 6.18

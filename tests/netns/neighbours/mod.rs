@@ -1,6 +1,7 @@
 //! Who else is at work on the node: the reference plugins that people chain, other firewalls, and whoever lists rules.
 
 mod firewalls;
+mod flowtables;
 mod reading;
 
 use crate::harness::node::{EXT, NODE, ip};

@@ -15,6 +15,8 @@ mod local;
 mod services;
 
 use super::case::Group;
+pub use flows::ICMP;
+pub use identity::SOURCES;
 
 /// All of them, in the document's order.
 pub const GROUPS: [&Group; 12] = [

@@ -1,0 +1,116 @@
+//! What strangers can write, and the code that reads it. No input may make it panic, and what it
+//! accepts must hold what is said here.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+use egress_cni::attachment::Record;
+use egress_cni::cni::conf::{Conf, Entry};
+use egress_cni::cni::env::{Command, Invocation};
+use egress_cni::cni::result::PodResult;
+use egress_cni::nft::wire::{self, Attrs};
+use egress_cni::policy::grammar;
+use egress_cni::source::PolicyFile;
+
+/// A pod's annotation: read to the same rules again from what the rules print, and each fault has a place.
+pub fn rules(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    match grammar::parse("fuzz", text) {
+        Ok(rules) => {
+            let printed: Vec<String> = rules.iter().map(ToString::to_string).collect();
+            let again = grammar::parse("fuzz", &printed.join("\n"));
+            let again =
+                again.unwrap_or_else(|e| panic!("what was printed is refused: {e}\n{printed:?}"));
+            let reprinted: Vec<String> = again.iter().map(ToString::to_string).collect();
+            assert_eq!(printed, reprinted);
+        }
+        Err(faults) => assert!(faults.to_string().contains("fuzz:")),
+    }
+}
+
+/// The plugin's configuration on stdin, for every verb.
+pub fn conflist(data: &[u8]) {
+    let Ok(entry) = Entry::decode(data) else {
+        return;
+    };
+    for command in [
+        Command::Add,
+        Command::Check,
+        Command::Del,
+        Command::Gc,
+        Command::Status,
+        Command::Version,
+    ] {
+        if let Ok(conf) = Conf::new(&entry, command)
+            && let Some(result) = &conf.prev_result
+        {
+            // It has to come back byte for byte, whatever is in it.
+            assert!(String::from_utf8_lossy(data).contains(result.get()));
+            let _ = PodResult::parse(result, "eth0", Path::new("/run/netns/a"));
+        }
+    }
+}
+
+/// The CNI variables: NUL between them, `KEY=VALUE` each.
+pub fn environment(data: &[u8]) {
+    let variables: BTreeMap<String, OsString> = data
+        .split(|byte| *byte == 0)
+        .filter_map(|pair| {
+            let at = pair.iter().position(|byte| *byte == b'=')?;
+            let key = String::from_utf8(pair[..at].to_vec()).ok()?;
+            Some((key, OsString::from_vec(pair[at + 1..].to_vec())))
+        })
+        .collect();
+    if let Err(e) = Invocation::from_env(|key| variables.get(key).cloned()) {
+        // It becomes an event of the pod: short, and of one line.
+        let text = e.to_string();
+        assert!(text.len() < 2000 && !text.contains('\n'), "{text}");
+    }
+}
+
+/// The policy file.
+pub fn policy(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = PolicyFile::parse("fuzz", text).map_err(|e| e.to_string());
+    }
+}
+
+/// An attachment's record: what is read is written again as the same, and its policy is one or is refused.
+pub fn state(data: &[u8]) {
+    if let Ok(record) = serde_json::from_slice::<Record>(data) {
+        let written = serde_json::to_value(&record).expect("JSON");
+        let again: Record = serde_json::from_value(written.clone()).expect("what was written");
+        assert_eq!(written, serde_json::to_value(&again).expect("JSON"));
+        let _ = record.policy.rebuild().map_err(|e| e.to_string());
+    }
+}
+
+/// What the kernel answers: messages and their attributes, nested ones, too.
+pub fn netlink(data: &[u8]) {
+    fn walk(attributes: Attrs<'_>, depth: u32) {
+        for (kind, _, payload) in attributes.iter() {
+            let _ = (
+                attributes.text(kind),
+                attributes.be32(kind),
+                attributes.be64(kind),
+            );
+            assert_eq!(
+                attributes.get(kind).is_some(),
+                attributes.nest(kind).is_some()
+            );
+            if depth < 8 {
+                walk(Attrs(payload), depth + 1);
+            }
+        }
+    }
+    let mut length = 0;
+    for message in wire::messages(data) {
+        length += message.body.len();
+        walk(message.attrs(), 0);
+    }
+    assert!(length <= data.len());
+}

@@ -1,0 +1,72 @@
+//! Flowtables of others. A connection in one is forwarded at the ingress of its devices, ahead of every
+//! prerouting chain: its packets are judged no more.
+
+use super::read::attrs;
+use super::socket::{Error, Nft};
+use super::uapi::*;
+
+impl Nft {
+    /// A flowtable that takes what comes in by this device: its table and its name.
+    ///
+    /// # Errors
+    /// The kernel refuses to tell.
+    pub fn flowtable_at(&mut self, device: &str) -> Result<Option<String>, Error> {
+        let family = libc::AF_UNSPEC as u8; // of all families
+        let answer = self.query_family("flowtables", NFT_MSG_GETFLOWTABLE, family, true, |_| {})?;
+        Ok(answer.iter().find_map(|body| taking(body, device)))
+    }
+}
+
+fn taking(body: &[u8], device: &str) -> Option<String> {
+    let flowtable = attrs(body);
+    let hook = flowtable.nest(NFTA_FLOWTABLE_HOOK)?;
+    let listed = hook.nest(NFTA_FLOWTABLE_HOOK_DEVS)?;
+    let takes = listed.iter().any(|(kind, _, name)| {
+        let name = name.strip_suffix(&[0]).unwrap_or(name);
+        match kind {
+            NFTA_DEVICE_PREFIX => device.as_bytes().starts_with(name),
+            _ => device.as_bytes() == name,
+        }
+    });
+    let (table, name) = (
+        flowtable.text(NFTA_FLOWTABLE_TABLE)?,
+        flowtable.text(NFTA_FLOWTABLE_NAME)?,
+    );
+    takes.then(|| format!("{table} {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::{Writer, messages};
+    use super::*;
+
+    /// A message as the kernel dumps it.
+    fn flowtable(devices: &[(u16, &str)]) -> Vec<u8> {
+        let mut w = Writer::default();
+        w.message(NFT_MSG_GETFLOWTABLE, 0, 1, 0, 0, |w| {
+            w.str(NFTA_FLOWTABLE_TABLE, "fast");
+            w.str(NFTA_FLOWTABLE_NAME, "f");
+            w.nested(NFTA_FLOWTABLE_HOOK, |w| {
+                w.nested(NFTA_FLOWTABLE_HOOK_DEVS, |w| {
+                    for (kind, name) in devices {
+                        w.str(*kind, name);
+                    }
+                });
+            });
+        });
+        let message = messages(&w.bytes).next().expect("a message");
+        message.body.to_vec()
+    }
+
+    #[test]
+    fn a_flowtable_takes_its_devices_and_no_others() {
+        let body = flowtable(&[(1, "eth0"), (1, "cni0"), (NFTA_DEVICE_PREFIX, "veth")]);
+        for device in ["eth0", "cni0", "veth12"] {
+            assert_eq!(taking(&body, device).as_deref(), Some("fast f"), "{device}");
+        }
+        for device in ["cali1", "cni01", "eth"] {
+            assert_eq!(taking(&body, device), None, "{device}");
+        }
+        assert_eq!(taking(&flowtable(&[]), "eth0"), None);
+    }
+}
