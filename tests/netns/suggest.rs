@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// What the pods of the shop need: protocol by protocol, to two places in both families.
-fn needed(pods: &[&Pod<'_>]) -> Vec<Probe> {
+fn needed<'a>(pods: &[&'a Pod<'_>]) -> Vec<Probe<'a>> {
     let mut probes = Vec::new();
     for pod in pods {
         for to in [EXT, FAR].concat().into_iter().map(ip) {
