@@ -30,6 +30,13 @@ table inet floor {
 }
 """
 
+# What each packet of the node goes by beside the rules.
+PARTS = {
+    "anti-spoofing": "table netdev egress-cni",
+    "guard": "chain inet egress-cni guard",
+    "leak-stop": "chain inet egress-cni leak-stop",
+}
+
 
 @dataclass
 class Contender:
@@ -214,9 +221,10 @@ class Builder:
         like.check(made)
         return made
 
-    def without_anti_spoofing(self, like):
-        made = self.ours(like, name="egress-cni, no anti-spoofing")
-        inside(made.node.name, "nft", "delete", "table", "netdev", "egress-cni")
+    def without(self, like, part):
+        """Ours, less one of its parts."""
+        made = self.ours(like, name=f"egress-cni, no {part}")
+        inside(made.node.name, "nft", f"delete {PARTS[part]}")
 
     def denied(self, name, verb):
         """A pod whose packets are all denied."""

@@ -4,7 +4,7 @@ import json
 import subprocess
 import time
 
-from contenders import Builder, List
+from contenders import PARTS, Builder, List
 from world import inside, run
 
 
@@ -27,7 +27,8 @@ def measure(bench, samples):
                 build.linear(one, how)
     if bench.typical != bench.kinds[0]:
         build.linear(typical, "nft")
-    build.without_anti_spoofing(typical)
+    for part in PARTS:
+        build.without(typical, part)
     build.denied("denied, silent", "deny to any")
     build.denied("denied, logged", "deny to any log")
     bench.say(f"nodes with {bench.pods[-1]} pods")

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import plot
+from contenders import PARTS
 from goals import goals
 from starts import KEPT_POLICIES
 
@@ -101,8 +102,12 @@ def packet_tables(bench, samples):
         if not samples.names(f"first{suffix}"):
             continue
         rows = [[name, *(f"{samples.ratio(kind + suffix, name, floor_of(name)):.2f}" if samples.has(kind + suffix, name) and "denied" not in name else ""
-                         for kind, _ in columns)] for name in names if "denied" not in name]
+                         for kind, _ in columns)] for name in names if "denied" not in name and ", no " not in name]
         lines += table(f"One CPU, {what}", [title for _, title in columns], rows)
+        whole = f"egress-cni, {bench.typical}-{bench.most}, ptp"
+        rows = [[part, *(f"{samples.ratio(kind + suffix, whole, f'egress-cni, no {part}'):.2f}" for kind, _ in columns)]
+                for part in PARTS if samples.has("first", f"egress-cni, no {part}")]
+        lines += table(f"Parts of ours: all of it, to all but this; {what}", [title for _, title in columns], rows)
     rows = [[f"{kind}, nanoseconds", *(f"{samples.of(kind, name):.0f}" for name in ("none, ptp", "floor, ptp"))] for kind, _ in columns]
     lines += table("What the ratios are about", ["none", "floor"], rows)
     if samples.names("connections-per-second"):

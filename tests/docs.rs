@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The tests' names in the document: code that begins with one of these.
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 10] = [
     "fuzz::",
     "netns::",
     "differential::",
@@ -17,7 +17,6 @@ const KINDS: [&str; 11] = [
     "kubernetes::",
     "cli::",
     "samples::",
-    "lint_shapes::",
     "output::",
 ];
 

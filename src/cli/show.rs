@@ -47,10 +47,12 @@ use list::{List, users, users_of};
 /// Exit status: 0, also if no pod is attached; 1 if what was asked for is not there, or on failure;
 /// 2 on wrong usage.
 ///
-/// JSON: attachments (a list), and leakStop, what this node dropped that would have left with
-/// another source than the egress IP. An attachment: id, namespace, pod, uid, containerID,
-/// interface, addresses, veth, bridge, mode, rules (their number), egressIPs, judged, denied, lastDeny
-/// (a time), state (ok or damaged), problems. With POD: the one attachment, and network, mac, linkLocal, vethIndex,
+/// JSON: attachments (a list), leakStop, what this node dropped that would have left with another
+/// source than the egress IP, and connectionsFailed, how many connections the node could not take
+/// on: no free port on an egress IP, or conntrack's table was full. An attachment: id, namespace, pod,
+/// uid, containerID, interface, addresses, veth, bridge, mode, rules (their number), egressIPs, judged,
+/// denied, lastDeny (a time), state (ok or damaged), problems. With POD: the one attachment, and
+/// network, mac, linkLocal, vethIndex,
 /// logGroup, policyChain, policyUsers (how many have the same policy), droppedAtVeth (whatever the
 /// rules: forged addresses and MACs, multicast, what is neither IP nor ARP), lastDenyRule (the rule
 /// that denied last, if only one of its policy ever denied), tiers, default. A

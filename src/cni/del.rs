@@ -98,12 +98,13 @@ fn remove_as(
     note("forget the pod's veth", forget_links(state, id, &record));
     // What is left is slow, and nobody else needs to wait for it.
     drop(lock);
+    // Before any netfilter socket closes, also conntrack's: each close would wait by itself.
+    nft.settle();
     // A reused address must not inherit NAT bindings, or pass for a reply.
     note(
         "forget the pod's connections",
         conntrack::delete_of(&owned, deadline),
     );
-    nft.settle();
     release.finish(state, deadline);
     note(
         "remove the attachment's record",

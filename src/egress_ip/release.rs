@@ -158,6 +158,8 @@ pub fn give_back_all(state: &StateDir, deadline: Instant) -> Vec<String> {
             Err(e) => failures.push(e),
         }
     }
-    failures.extend(give_leases_back(state, &owed, deadline).err());
+    if let Err(e) = give_leases_back(state, &owed, deadline) {
+        tracing::warn!("{e}");
+    }
     failures
 }

@@ -21,6 +21,22 @@ allow 80/tcp to 192.0.2.1,192.0.2.3,192.0.2.5/32,2001:db8:1::/48
 reject udp to any log=1/s
 ";
 
+/// Rules of one shape, so many that they become sets of concatenated intervals.
+fn many() -> String {
+    let verbs = ["allow", "deny", "reject", "allow log"];
+    let rule = |n: usize| {
+        let (verb, options) = verbs[n % verbs.len()]
+            .split_once(' ')
+            .unwrap_or((verbs[n % 4], ""));
+        format!(
+            "{verb} {n}-{}/tcp,{n}/udp,icmp/{n},icmpv6/{n},proto/{} to 198.51.{n}.0/24,2001:db8:{n}::/48 {options}\n",
+            n + 100,
+            n + 140,
+        )
+    };
+    (1..=24).map(rule).collect()
+}
+
 /// The oldest kernel whose nf_tables has all that is needed.
 const OLDEST: (u32, u32) = (5, 10);
 
@@ -136,11 +152,15 @@ fn facts() -> Facts {
     }
 }
 
-/// The sample as enforced rules, and as a pod's own in audit mode; what is left is denied.
+/// The sample as enforced rules, and as a pod's own in audit mode; then many rules; what is left is denied.
 fn sample() -> Result<Effective, Faults> {
-    let tier = |tier, audit| TierRules::parse(tier, "sample", SAMPLE, audit);
+    let tier = |tier, text: &str, audit| TierRules::parse(tier, "sample", text, audit);
     Effective::new(
-        vec![tier(Tier::ClusterEnforced, false)?, tier(Tier::Pod, true)?],
+        vec![
+            tier(Tier::ClusterEnforced, SAMPLE, false)?,
+            tier(Tier::Pod, SAMPLE, true)?,
+            tier(Tier::ClusterDefaults, &many(), false)?,
+        ],
         DefaultAction::Deny,
         false,
         facts(),
@@ -182,6 +202,11 @@ mod tests {
             "snat",
             "vmap",
             "flags interval",
+            "type ipv4_addr . inet_proto . inet_service",
+            "type ipv6_addr . inet_proto . inet_service",
+            "type ipv4_addr . icmp_type",
+            "type ipv6_addr . icmpv6_type",
+            "type ipv4_addr . inet_proto;",
             "goto",
             "sctp",
             "icmp",

@@ -22,7 +22,10 @@ const HEADER_LENGTH: usize = 4;
 // linux/netfilter/nfnetlink_conntrack.h
 const IPCTNL_MSG_CT_GET: u8 = 1;
 const IPCTNL_MSG_CT_DELETE: u8 = 2;
+const IPCTNL_MSG_CT_GET_STATS_CPU: u8 = 4;
 const IPCTNL_MSG_CT_GET_STATS: u8 = 5;
+const CTA_STATS_INSERT_FAILED: u16 = 9;
+const CTA_STATS_DROP: u16 = 10;
 const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
@@ -52,6 +55,24 @@ pub fn delete_of(addresses: &[IpAddr], deadline: Instant) -> Result<usize, Error
         deleted += usize::from(delete(&mut socket, entry)?);
     }
     Ok(deleted)
+}
+
+/// How many connections the calling thread's namespace could not take on since it is there: NAT
+/// found no free port for them, or the table was full. Their packets were dropped.
+pub fn failed(deadline: Instant) -> Result<u64, Error> {
+    let operation = "read conntrack's statistics";
+    let mut socket = Netlink::open(NETLINK_NETFILTER, deadline)?;
+    let family = NetfilterProtoFamily::Unspec;
+    let message = message(family, IPCTNL_MSG_CT_GET_STATS_CPU, Vec::new());
+    let counts = socket.dump(operation, &message, |payload| {
+        let attributes = attributes_of(payload);
+        let count = |kind| {
+            let bytes = attributes.bytes(kind).and_then(|b| b.try_into().ok());
+            bytes.map_or(0, |bytes| u64::from(u32::from_be_bytes(bytes)))
+        };
+        Ok(Some(count(CTA_STATS_INSERT_FAILED) + count(CTA_STATS_DROP)))
+    })?;
+    Ok(counts.iter().sum()) // one a processor
 }
 
 /// What identifies a connection, as the kernel gave it.

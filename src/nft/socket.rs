@@ -84,6 +84,8 @@ pub fn in_transaction() -> bool {
 /// A socket in the network namespace in which it was opened.
 pub struct Nft {
     socket: Socket,
+    /// For answers. Kept, since the allocator would give so much back to the kernel after each one.
+    buffer: Vec<u8>,
     /// The number of the last question: an answer that was lost may come with the next one's.
     asked: u32,
 }
@@ -108,6 +110,7 @@ impl Nft {
         socket.set_cap_ack(true).map_err(failed("configure"))?;
         Ok(Self {
             socket,
+            buffer: Vec::with_capacity(BUFFER),
             asked: FIRST_QUESTION,
         })
     }
@@ -147,12 +150,8 @@ impl Nft {
     fn outcome(&mut self, ops: &[Op]) -> Result<(), Error> {
         let mut confirmed = false;
         let mut refused: Option<(u32, i32)> = None;
-        let mut buffer = Vec::with_capacity(BUFFER);
         // What can't be read says nothing of what the kernel did.
-        while let Some(bytes) = self
-            .receive_now(&mut buffer)
-            .map_err(|_| Error::Unconfirmed)?
-        {
+        while let Some(bytes) = self.receive_now().map_err(|_| Error::Unconfirmed)? {
             for message in wire::messages(bytes).filter(|m| m.seq < FIRST_QUESTION) {
                 let Some(errno) = error_of(&message) else {
                     continue;
@@ -180,12 +179,11 @@ impl Nft {
     }
 
     /// What is waiting in the socket, without waiting for more.
-    fn receive_now<'a>(&mut self, buffer: &'a mut Vec<u8>) -> Result<Option<&'a [u8]>, Error> {
-        buffer.clear();
-        buffer.reserve(BUFFER);
+    fn receive_now(&mut self) -> Result<Option<&[u8]>, Error> {
+        self.buffer.clear();
         loop {
-            match self.socket.recv(buffer, libc::MSG_DONTWAIT) {
-                Ok(_) => return Ok(Some(buffer)),
+            match self.socket.recv(&mut self.buffer, libc::MSG_DONTWAIT) {
+                Ok(_) => return Ok(Some(&self.buffer)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 // Too many refusals for the buffer: those that fit are told.
@@ -267,10 +265,9 @@ impl Nft {
                 errno,
             })?;
         let mut answer = Vec::new();
-        let mut buffer = Vec::with_capacity(BUFFER);
         let (mut interrupted, mut finished) = (false, false);
         // Dumps, too, are filled in by our own calls: there is never anything to wait for.
-        while let Some(bytes) = self.receive_now(&mut buffer)? {
+        while let Some(bytes) = self.receive_now()? {
             for message in wire::messages(bytes).filter(|m| m.seq == asked) {
                 interrupted |= message.flags & libc::NLM_F_DUMP_INTR as u16 != 0;
                 match error_of(&message) {

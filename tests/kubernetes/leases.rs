@@ -2,6 +2,7 @@
 
 use crate::harness::cluster::{ACCOUNT, ApiServer, Link, SYSTEM};
 use crate::harness::egress::uplink;
+use crate::harness::node::{FAR, ip};
 use crate::harness::*;
 use egress_cni::cni::CniError;
 use egress_cni::egress_ip::lease::{self, Access};
@@ -9,7 +10,7 @@ use egress_cni::egress_ip::renew::{News, Renewer};
 use egress_cni::egress_ip::{self, Claim, Request};
 use egress_cni::state::{AttachmentId, StateDir, attachment_id};
 use serde_json::{Value, json};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -308,6 +309,36 @@ fn renewing_keeps_it_and_a_node_that_lost_it_stops() {
     );
     assert_eq!(holder(api, second), None);
     assert_eq!(a.state.list_egress().expect("list"), Vec::<IpAddr>::new());
+}
+
+#[test]
+fn what_a_lost_address_had_open_is_cut() {
+    let api = ApiServer::shared();
+    let mut a = Member::new(api, "cut-a");
+    api.namespace("cut", &json!({"egress-cni.dev/egress-ip": "172.30.0.52"}));
+    let kubernetes = json!({"kubeconfig": a.access.kubeconfig, "nodeName": "cut-a"});
+    a.node.ours.insert("kubernetes".to_owned(), kubernetes);
+    let _server = a.node.serve_ext(&[80]);
+    let address: IpAddr = "172.30.0.52".parse().expect("an address");
+    let pod = a
+        .node
+        .pod(PodSpec::new("pod", Primary::Bridge).namespace("cut"));
+    assert_eq!(holder(api, address).as_deref(), Some("cut-a"));
+    let probe = |want| Probe::tcp(&pod.netns, ip(FAR[0]), 80, want);
+    check(&a.node, &[probe(Want::From(address))]);
+    let far = SocketAddr::new(ip(FAR[0]), 80);
+    let mut open = Conn::open(&pod.netns, far, exec::limit()).expect("it is reached");
+    assert_eq!(open.exchange(exec::limit()), Ok(()));
+
+    let mut other = object(address);
+    other["spec"] = json!({"holderIdentity": "other", "renewTime": "2100-01-01T00:00:00.000000Z"});
+    api.merge(&other);
+    assert_eq!(a.round(&mut a.renewer()).len(), 1);
+    let cut = open.exchange(Duration::from_secs(2));
+    assert!(cut.is_err(), "an open connection goes on");
+    check(&a.node, &[probe(Want::Silence)]);
+    pod.delete();
+    a.node.assert_nothing_left();
 }
 
 #[test]

@@ -12,7 +12,7 @@ fn node() -> Node {
     Node::new(NodeOptions::default())
 }
 
-fn spec() -> PodSpec {
+pub fn spec() -> PodSpec {
     // A tier that passes, a set, a log: every kind of object.
     PodSpec::new("a", Primary::Bridge)
         .uncovered()
@@ -25,7 +25,7 @@ fn del(pod: &Pod<'_>) -> Call {
 }
 
 /// What is left of pods, in the kernel and in the state directory.
-fn left(node: &Node) -> Vec<String> {
+pub fn left(node: &Node) -> Vec<String> {
     let rules = node.ruleset();
     let words = [
         "chain pod-",
@@ -55,7 +55,7 @@ fn left(node: &Node) -> Vec<String> {
 }
 
 /// Whether the pod is enforced; panics if it is by half.
-fn enforced(pod: &Pod<'_>, what: &str) -> bool {
+pub fn enforced(pod: &Pod<'_>, what: &str) -> bool {
     if !pod.node.ruleset().contains(&pod.id()) {
         return false;
     }
@@ -76,7 +76,7 @@ fn enforced(pod: &Pod<'_>, what: &str) -> bool {
 }
 
 /// What follows any fault: another ADD, every other time, then the runtime's DEL.
-fn recovers(pod: &Pod<'_>, again: bool, what: &str) {
+pub fn recovers(pod: &Pod<'_>, again: bool, what: &str) {
     if again {
         let add = pod.ours("ADD");
         assert!(

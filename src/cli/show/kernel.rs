@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::attachment::{LAYOUT, Record};
-use crate::net::{self, Rtnl, link};
+use crate::net::{self, Rtnl, conntrack, link};
 use crate::nft::{self, ChainState, Counter, ElementCounter, Family, Nft, Table};
 use crate::plan::base::{self, Base};
 
@@ -38,6 +38,8 @@ pub(super) struct Kernel {
     links: HashSet<u32>,
     /// What would have left the node with another source than the egress address.
     pub leak_stop: Counter,
+    /// Connections that the node could not take on.
+    pub connections_failed: u64,
     /// What is wrong for all attachments.
     base: Vec<String>,
 }
@@ -79,6 +81,7 @@ impl Kernel {
             .iter()
             .map(|link| link.index)
             .collect();
+        kernel.connections_failed = conntrack::failed(Instant::now() + TIMEOUT)?;
         kernel.base = kernel.base_problems(nft)?;
         Ok(kernel)
     }

@@ -137,6 +137,8 @@ pub(super) struct List {
     pub attachments: Vec<Row>,
     /// Packets of this node that would have left with another source than the egress address.
     pub leak_stop: Counter,
+    /// Connections that the node could not take on: no free port for NAT, or a full table.
+    pub connections_failed: u64,
 }
 
 impl List {
@@ -149,6 +151,7 @@ impl List {
         List {
             attachments: wanted.map(row).collect(),
             leak_stop: kernel.leak_stop,
+            connections_failed: kernel.connections_failed,
         }
     }
 
@@ -185,6 +188,12 @@ impl List {
                 "\ndropped on this node, about to leave with another source than the egress IP: {}\n",
                 amount(self.leak_stop)
 ));
+        }
+        if self.connections_failed > 0 {
+            text.push_str(&format!(
+                "\nconnections that this node could not take on: {} (no free port on an egress IP, or conntrack's table is full)\n",
+                self.connections_failed
+            ));
         }
         text
     }

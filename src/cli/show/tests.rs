@@ -68,6 +68,7 @@ fn list() -> List {
     List {
         attachments: vec![db, web],
         leak_stop: count(2, 100),
+        connections_failed: 7,
     }
 }
 
@@ -81,6 +82,8 @@ shop/db-0   10.0.0.3           veth8   0       audit     -              0       
 shop/web    10.0.0.2,fd00::2   veth7   3       enforce   203.0.113.10   12       3        2d ago      ok
 
 dropped on this node, about to leave with another source than the egress IP: 2 packets, 100 bytes
+
+connections that this node could not take on: 7 (no free port on an egress IP, or conntrack's table is full)
 "
     );
     let coloured = list().text(true);
@@ -115,6 +118,7 @@ fn the_list_as_json() {
                 "problems": [],
             }],
             "leakStop": {"packets": 2, "bytes": 100},
+            "connectionsFailed": 7,
         })
     );
 }

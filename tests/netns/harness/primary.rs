@@ -53,7 +53,9 @@ impl Primary {
 /// Makes a pod's interface as Calico does and returns the result that it would have printed.
 pub fn calico_add(node: &Node, pod: &Netns, veth: &str, version: &str) -> String {
     let n = node.next();
-    let (v4, v6) = (format!("10.244.3.{n}"), format!("fd44:3::{n:x}"));
+    // From 10.244.3.1 on, and past 10.244.3.250 in the next networks.
+    let (network, host) = (3 + (n - 1) / 250, 1 + (n - 1) % 250);
+    let (v4, v6) = (format!("10.244.{network}.{host}"), format!("fd44:3::{n:x}"));
     node.netns.ip(&format!(
         "link add {veth} address ee:ee:ee:ee:ee:ee type veth peer name eth0 netns {}
          link set {veth} up
