@@ -4,6 +4,7 @@
 //! attachments/ID.json   one attachment's record
 //! links/NAME            the id of the attachment that the host's interface NAME carries
 //! namespaces/NAME.json  what the Kubernetes API last said of a namespace
+//! whole.json            up to which state of the kernel the parts that pods share were whole
 //! lock, locks/NAME      empty files, locked with flock(2)
 //! ```
 //!
@@ -30,6 +31,7 @@ use crate::cni::CniError;
 
 mod snapshots;
 mod tidy;
+mod whole;
 
 pub use tidy::remove_file;
 

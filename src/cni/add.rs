@@ -1,13 +1,14 @@
 //! ADD: the pod's egress is enforced when this returns, or nothing of it is left.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use crate::attachment::{self, Attachment, LAYOUT, Record};
 use crate::egress_ip::lease::Access;
 use crate::egress_ip::{self, Claim};
-use crate::enforce::{self, Install};
+use crate::enforce::{self, Install, Whole};
 use crate::net::{Netns, Rtnl, conntrack, link};
-use crate::nft::{Nft, Table};
+use crate::nft::{self, Nft, Table};
 use crate::plan::{self, AttachmentPlan, Base, Bridge, Compiled};
 use crate::policy::stored::StoredPolicy;
 use crate::source::PodPolicy;
@@ -51,8 +52,8 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
     let state = StateDir::new(&conf.state_dir);
     let id = state::attachment_id(&conf.name, &call.container_id, &call.ifname);
     let claim = claim(call, conf, &state, &id, &policy, &attachment, deadline)?;
-    let compiled = plan::compile(&policy.effective, conf.log_group);
-    let plan = attachment.plan(&id, &compiled.name, claim.addresses.clone());
+    let policy_name = plan::policy::name(&policy.effective, conf.log_group);
+    let plan = attachment.plan(&id, &policy_name, claim.addresses.clone());
     let record = record(call, conf, &attachment, plan, &policy, &claim);
     let before: Option<Record> = state.read_attachment(&id).unwrap_or_default();
     let base = Base::new(&record.policy.facts.cluster);
@@ -61,7 +62,8 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
         .map_err(CniError::from)
         .and_then(|_lock| {
             let before = before.as_ref();
-            install(&state, &id, &record, before, &base, &compiled, deadline)
+            let compile = || Cow::Owned(plan::compile(&policy.effective, conf.log_group));
+            install(&state, &id, &record, before, &base, &compile, deadline)
         });
     if installed.is_err() && before.is_none() {
         drop(claim); // it holds the locks that giving back needs
@@ -159,18 +161,19 @@ fn record(
 }
 
 /// Record, then kernel: whoever finds the one without the other knows which was not finished. A
-/// repeated ADD that fails leaves what the first one made, and its record. To be called under
-/// [`StateDir::lock`].
-pub(crate) fn install(
+/// repeated ADD that fails leaves what the first one made, and its record. `compile` is asked only if
+/// the policy is not known to be in the kernel. To be called under [`StateDir::lock`].
+pub(crate) fn install<'a>(
     state: &StateDir,
     id: &AttachmentId,
     record: &Record,
     before: Option<&Record>,
     base: &Base,
-    compiled: &Compiled,
+    compile: &dyn Fn() -> Cow<'a, Compiled>,
     deadline: Instant,
 ) -> Result<(), CniError> {
     let mut nft = Nft::open().map_err(nft_failure)?;
+    let whole = Whole::load(state, &mut nft).map_err(nft_failure)?;
     let taken_over = taken_over(&mut nft, record)?;
     let previous = state.link(&record.plan.veth).unwrap_or_else(|e| {
         tracing::warn!("{e}; it is written anew");
@@ -180,18 +183,35 @@ pub(crate) fn install(
         Some(bridge) => ports_to_cover(&mut nft, bridge, deadline)?,
         None => Vec::new(),
     };
-    let install = Install {
-        base,
-        policy: compiled,
-        attachment: &record.plan,
-        bridge_ports: &ports,
-        previous: previous.as_ref().map(AttachmentId::as_str),
+    let put = |nft: &mut Nft, whole: Whole| -> Result<(), nft::Error> {
+        let (marker, name) = (base.marker(), record.plan.policy.as_str());
+        let compiled = (!whole.has(name)).then(compile);
+        let install = Install {
+            base: (!whole.has(marker)).then_some(base),
+            policy: compiled.as_deref(),
+            known_at: Some(whole.generation()),
+            attachment: &record.plan,
+            bridge_ports: &ports,
+            previous: previous.as_ref().map(AttachmentId::as_str),
+        };
+        install.commit(nft)?;
+        whole.keep(state, nft, &[marker, name], &[]);
+        Ok(())
     };
     let done = state
         .write_attachment(id, record)
         .and_then(|()| state.set_link(&record.plan.veth, id))
         .map_err(CniError::from)
-        .and_then(|()| install.commit(&mut nft).map_err(nft_failure));
+        .and_then(|()| {
+            let done = match put(&mut nft, whole) {
+                // Somebody else changes the tables: nothing is known of them.
+                Err(e) if e.is_conflict() => {
+                    Whole::nothing(&mut nft).and_then(|whole| put(&mut nft, whole))
+                }
+                outcome => outcome,
+            };
+            done.map_err(nft_failure)
+        });
     if done.is_err() {
         let undone = match before {
             Some(before) => state.write_attachment(id, before),

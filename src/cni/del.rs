@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use crate::attachment::Record;
 use crate::egress_ip;
-use crate::enforce::{self, Remove};
+use crate::enforce::{self, Remove, Whole};
 use crate::net::{self, Rtnl, conntrack, link};
-use crate::nft::Nft;
+use crate::nft::{Nft, Table};
 use crate::state::{self, AttachmentId, StateDir, StateError};
 
 use super::failure::nft_failure;
@@ -87,13 +87,17 @@ fn remove_as(
         bridge: record.as_ref().and_then(|r| r.plan.bridge.as_ref()),
         egress: &release.last,
     };
-    match removal.commit(&mut nft) {
-        Ok(()) => {}
+    let whole = note("ask for the ruleset's state", Whole::load(state, &mut nft));
+    let removed = match removal.commit(&mut nft) {
+        Ok(removed) => removed,
         Err(e) if e.is_conflict() => return Err(nft_failure(e)),
         Err(e) => {
             tracing::error!("the attachment's rules could not be removed: {e}");
             return Ok(());
         }
+    };
+    if let (true, Some(whole), Some(record), Some(_)) = (removed, whole, &record, &lock) {
+        keep_known(state, &mut nft, whole, &record.plan.policy);
     }
     note("forget the pod's veth", forget_links(state, id, &record));
     // What is left is slow, and nobody else needs to wait for it.
@@ -111,6 +115,15 @@ fn remove_as(
         state.remove_attachment(id),
     );
     Ok(())
+}
+
+/// What is known of the shared parts is known still, but for the policy, if this was its last user.
+fn keep_known(state: &StateDir, nft: &mut Nft, whole: Whole, policy: &str) {
+    let gone: &[&str] = match nft.chain(Table::Inet, policy) {
+        Ok(Some(_)) => &[],
+        _ => &[policy],
+    };
+    whole.keep(state, nft, &[], gone);
 }
 
 fn note<T, E: std::fmt::Display>(what: &str, outcome: Result<T, E>) -> Option<T> {

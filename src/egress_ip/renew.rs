@@ -166,7 +166,7 @@ impl Renewer {
             ..Remove::default()
         };
         Nft::open()
-            .and_then(|mut nft| remove.commit(&mut nft))
+            .and_then(|mut nft| remove.commit(&mut nft).map(drop))
             .map_err(|e| e.to_string())
     }
 

@@ -9,10 +9,12 @@ use super::{commit, delete_elements, owner_of};
 
 /// What an ADD puts into the kernel.
 pub struct Install<'a> {
-    /// What both tables hold for all pods.
-    pub base: &'a Base,
-    /// The pod's policy, which others may share.
-    pub policy: &'a Compiled,
+    /// What both tables hold for all pods. `None`: it is known to be whole.
+    pub base: Option<&'a Base>,
+    /// The pod's policy, which others may share. `None`: it is known to be whole.
+    pub policy: Option<&'a Compiled>,
+    /// The state of the kernel of which that is known.
+    pub known_at: Option<u32>,
     /// What is the attachment's own.
     pub attachment: &'a AttachmentPlan,
     /// The other ports of the attachment's bridge, to be covered when it is the bridge's first.
@@ -26,9 +28,13 @@ impl Install<'_> {
     /// attachment, and takes addresses over from whoever had them.
     ///
     /// # Errors
-    /// The kernel refuses; then nothing has changed.
+    /// The kernel refuses; then nothing has changed. A conflict: what was known holds no more.
     pub fn commit(&self, nft: &mut Nft) -> Result<(), nft::Error> {
-        commit(nft, |nft| self.operations(nft))
+        if self.base.is_none() || self.policy.is_none() {
+            let ops = self.operations(nft)?;
+            return nft.commit_at(&ops, self.known_at);
+        }
+        commit(nft, |nft| self.operations(nft)).map(drop)
     }
 
     /// The transaction for the kernel as it is now.
@@ -36,8 +42,10 @@ impl Install<'_> {
         let mut ops = Vec::new();
         // Later pods rely on what earlier ones put there, and a name alone does not say that it is
         // whole: `nft flush table` leaves chains without rules, and anybody can delete an element.
-        if damaged_base(nft, self.base)?.is_some() {
-            self.mend_base(nft, &mut ops)?;
+        if let Some(base) = self.base
+            && damaged_base(nft, base)?.is_some()
+        {
+            mend_base(nft, base, &mut ops)?;
         }
         if let Some(previous) = self.previous {
             self.clear_previous(nft, previous, &mut ops)?;
@@ -47,45 +55,13 @@ impl Install<'_> {
         if let Some(bridge) = &self.attachment.bridge {
             self.prepare_bridge(nft, bridge, &mut ops)?;
         }
-        if damaged_policy(nft, self.policy)?.is_some() {
-            self.mend_policy(nft, &mut ops)?;
+        if let Some(policy) = self.policy
+            && damaged_policy(nft, policy)?.is_some()
+        {
+            mend_policy(nft, policy, &mut ops)?;
         }
         ops.extend(self.attachment.add());
         Ok(ops)
-    }
-
-    fn mend_base(&self, nft: &mut Nft, ops: &mut Vec<Op>) -> Result<(), nft::Error> {
-        for (set, _) in self.base.sets() {
-            flush_set(nft, set, ops)?;
-        }
-        for (name, hook, _) in self.base.chains() {
-            // Nothing else of a base chain's hook can be changed but its policy.
-            if let (Some(held), Some(hook)) = (nft.chain(Table::Inet, name)?, hook)
-                && !held.is_placed_at(&hook)
-            {
-                ops.push(Op::DeleteChain(Table::Inet, name.to_owned()));
-            }
-        }
-        let sets = nft.sets(Table::Inet)?;
-        ops.extend(self.base.add(&self.base.outdated(&sets)));
-        Ok(())
-    }
-
-    /// In place, for other pods' chains lead to it.
-    fn mend_policy(&self, nft: &mut Nft, ops: &mut Vec<Op>) -> Result<(), nft::Error> {
-        for (chain, _) in &self.policy.chains {
-            if nft.chain(Table::Inet, chain)?.is_some() {
-                ops.push(Op::FlushChain(Table::Inet, chain.clone()));
-            }
-        }
-        // Not flushed: the kernel takes seconds for that with thousands of concatenated elements.
-        for (set, _) in &self.policy.sets {
-            if nft.has_set(Table::Inet, &set.name)? {
-                ops.push(Op::DeleteSet(Table::Inet, set.name.clone()));
-            }
-        }
-        ops.extend(self.policy.add());
-        Ok(())
     }
 
     /// A netdev chain outlives its device since 6.16, and catches the next one of that name.
@@ -161,5 +137,39 @@ fn flush_set(nft: &mut Nft, set: &str, ops: &mut Vec<Op>) -> Result<(), nft::Err
     if nft.has_set(Table::Inet, set)? {
         ops.push(Op::FlushSet(Table::Inet, set.to_owned()));
     }
+    Ok(())
+}
+
+fn mend_base(nft: &mut Nft, base: &Base, ops: &mut Vec<Op>) -> Result<(), nft::Error> {
+    for (set, _) in base.sets() {
+        flush_set(nft, set, ops)?;
+    }
+    for (name, hook, _) in base.chains() {
+        // Nothing else of a base chain's hook can be changed but its policy.
+        if let (Some(held), Some(hook)) = (nft.chain(Table::Inet, name)?, hook)
+            && !held.is_placed_at(&hook)
+        {
+            ops.push(Op::DeleteChain(Table::Inet, name.to_owned()));
+        }
+    }
+    let sets = nft.sets(Table::Inet)?;
+    ops.extend(base.add(&base.outdated(&sets)));
+    Ok(())
+}
+
+/// In place, for other pods' chains lead to it.
+fn mend_policy(nft: &mut Nft, policy: &Compiled, ops: &mut Vec<Op>) -> Result<(), nft::Error> {
+    for (chain, _) in &policy.chains {
+        if nft.chain(Table::Inet, chain)?.is_some() {
+            ops.push(Op::FlushChain(Table::Inet, chain.clone()));
+        }
+    }
+    // Not flushed: the kernel takes seconds for that with thousands of concatenated elements.
+    for (set, _) in &policy.sets {
+        if nft.has_set(Table::Inet, &set.name)? {
+            ops.push(Op::DeleteSet(Table::Inet, set.name.clone()));
+        }
+    }
+    ops.extend(policy.add());
     Ok(())
 }

@@ -9,6 +9,7 @@
 mod install;
 mod remove;
 mod verify;
+mod whole;
 
 use std::net::IpAddr;
 
@@ -18,14 +19,16 @@ use crate::plan::base;
 pub use install::Install;
 pub use remove::Remove;
 pub use verify::{leads_somewhere, verify};
+pub use whole::Whole;
 
 /// How often a transaction that met somebody else's change is made anew.
 const ATTEMPTS: u32 = 10;
 
+/// Whether there was anything to do.
 fn commit(
     nft: &mut Nft,
     mut operations: impl FnMut(&mut Nft) -> Result<Vec<Op>, nft::Error>,
-) -> Result<(), nft::Error> {
+) -> Result<bool, nft::Error> {
     let mut attempt = 1;
     loop {
         let ops = operations(nft)?;
@@ -34,7 +37,7 @@ fn commit(
                 tracing::debug!(attempt, "somebody else changed the tables: {e}");
                 attempt += 1;
             }
-            outcome => return outcome,
+            outcome => return outcome.map(|()| !ops.is_empty()),
         }
     }
 }

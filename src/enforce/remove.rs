@@ -23,11 +23,12 @@ pub struct Remove<'a> {
 }
 
 impl Remove<'_> {
-    /// Removes what the attachment still has. An address that another one took over stays there.
+    /// Removes what the attachment still has; whether there was anything. An address that another one
+    /// took over stays there.
     ///
     /// # Errors
     /// The kernel refuses; then nothing has changed.
-    pub fn commit(&self, nft: &mut Nft) -> Result<(), nft::Error> {
+    pub fn commit(&self, nft: &mut Nft) -> Result<bool, nft::Error> {
         commit(nft, |nft| self.operations(nft))
     }
 

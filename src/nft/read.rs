@@ -47,6 +47,21 @@ impl ChainState {
 }
 
 impl Nft {
+    /// The number of the ruleset's state, of all tables of this network namespace: each transaction,
+    /// whoever makes it, adds one.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn generation(&mut self) -> Result<u32, Error> {
+        let object = "the ruleset's generation";
+        let answer = self.query(object, NFT_MSG_GETGEN, Table::Inet, false, |_| {})?;
+        let number = answer.iter().find_map(|body| attrs(body).be32(NFTA_GEN_ID));
+        number.ok_or_else(|| Error::Query {
+            object: object.to_owned(),
+            errno: std::io::Error::from_raw_os_error(libc::ENODATA),
+        })
+    }
+
     /// One chain, if it exists.
     pub fn chain(&mut self, table: Table, name: &str) -> Result<Option<ChainState>, Error> {
         let answer = self.query(

@@ -55,7 +55,14 @@ impl Error {
         matches!(self, Error::Unconfirmed)
             || matches!(
                 self.errno(),
-                Some(libc::EEXIST | libc::ENOENT | libc::EBUSY | libc::EAGAIN | libc::EINTR)
+                Some(
+                    libc::EEXIST
+                        | libc::ENOENT
+                        | libc::EBUSY
+                        | libc::EAGAIN
+                        | libc::EINTR
+                        | libc::ERESTART
+                )
             )
     }
 }
@@ -120,10 +127,20 @@ impl Nft {
     /// # Errors
     /// [`Error::Refused`] names the first operation that the kernel refused.
     pub fn commit(&mut self, ops: &[Op]) -> Result<(), Error> {
+        self.commit_at(ops, None)
+    }
+
+    /// Carries out all operations, or none; with a [`generation`](Nft::generation) only if it still
+    /// is the kernel's.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] names the first operation that the kernel refused. An error that
+    /// [is a conflict](Error::is_conflict): somebody changed something since that generation.
+    pub fn commit_at(&mut self, ops: &[Op], generation: Option<u32>) -> Result<(), Error> {
         if ops.is_empty() {
             return Ok(());
         }
-        let bytes = batch(ops);
+        let bytes = batch(ops, generation);
         let failed = |operation| move |errno| Error::Socket { operation, errno };
         // A batch must go in one piece; the default buffer holds about 200 kB.
         if bytes.len() > 100_000 {
@@ -291,7 +308,7 @@ impl Nft {
 
 /// `BATCH_BEGIN`, the operations (each one's sequence number is its place, from 1), `BATCH_END`.
 /// The last operation asks for an answer, as proof of the commit.
-fn batch(ops: &[Op]) -> Vec<u8> {
+fn batch(ops: &[Op], generation: Option<u32>) -> Vec<u8> {
     let mut w = Writer::default();
     let request = libc::NLM_F_REQUEST as u16;
     w.message(
@@ -300,7 +317,11 @@ fn batch(ops: &[Op]) -> Vec<u8> {
         0,
         0,
         NFNL_SUBSYS_NFTABLES,
-        |_| {},
+        |w| {
+            if let Some(generation) = generation {
+                w.be32(NFNL_BATCH_GENID, generation);
+            }
+        },
     );
     for (n, op) in ops.iter().enumerate() {
         let start = w.bytes.len();

@@ -6,6 +6,9 @@ pub const NFNL_SUBSYS_NFTABLES: u16 = 10;
 pub const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 pub const NFNL_MSG_BATCH_END: u16 = 0x11;
 
+/// The only attribute of `NFNL_MSG_BATCH_BEGIN`.
+pub const NFNL_BATCH_GENID: u16 = 1;
+
 pub const NFT_MSG_NEWTABLE: u16 = 0;
 pub const NFT_MSG_DELTABLE: u16 = 2;
 pub const NFT_MSG_NEWCHAIN: u16 = 3;
@@ -21,6 +24,9 @@ pub const NFT_MSG_NEWSETELEM: u16 = 12;
 pub const NFT_MSG_GETSETELEM: u16 = 13;
 pub const NFT_MSG_GETFLOWTABLE: u16 = 23;
 pub const NFT_MSG_DELSETELEM: u16 = 14;
+
+pub const NFT_MSG_GETGEN: u16 = 16;
+pub const NFTA_GEN_ID: u16 = 1;
 
 pub const NFPROTO_INET: u8 = 1;
 pub const NFPROTO_IPV4: u8 = 2;

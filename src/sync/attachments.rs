@@ -1,5 +1,6 @@
 //! Each record against its interface and what the kernel holds of it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::thread;
@@ -220,7 +221,8 @@ impl Sync<'_> {
             Did::Repaired => {
                 record.plan.policy.clone_from(&compiled.name);
                 let deadline = Instant::now() + super::STEP;
-                add::install(state, id, &record, Some(&record), base, compiled, deadline)
+                let compile = || Cow::Borrowed(compiled);
+                add::install(state, id, &record, Some(&record), base, &compile, deadline)
             }
             _ => Ok(()),
         };

@@ -69,7 +69,7 @@ impl Sync<'_> {
                         id,
                         ..Remove::default()
                     };
-                    remove.commit(nft)
+                    remove.commit(nft).map(drop)
                 }),
             }
         }

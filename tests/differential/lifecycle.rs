@@ -9,8 +9,9 @@ use crate::netns::{commit, in_new_namespace, list};
 
 fn install(nft: &mut Nft, policy: &Compiled, attachment: &AttachmentPlan) {
     let install = Install {
-        base: &base(),
-        policy,
+        base: Some(&base()),
+        policy: Some(policy),
+        known_at: None,
         attachment,
         bridge_ports: &["port0".to_owned(), attachment.veth.clone()],
         previous: None,

@@ -29,8 +29,9 @@ fn install(record: &Record) {
     let policy = record.policy.rebuild().expect("valid");
     let compiled = plan::compile(&policy, record.log_group);
     Install {
-        base: &Base::new(&[]),
-        policy: &compiled,
+        base: Some(&Base::new(&[])),
+        known_at: None,
+        policy: Some(&compiled),
         attachment: &record.plan,
         bridge_ports: &[],
         previous: None,

@@ -1,0 +1,134 @@
+//! Which of the parts that pods share are known to be whole, so that an ADD need neither compile them
+//! nor read them back.
+//!
+//! The kernel numbers the states of a namespace's ruleset: every transaction, ours or another's, adds
+//! one. A part that was whole in one state is so in the next if the transaction between was ours.
+//! What is known is kept with that number; with any other number nothing is known, and everything is
+//! compared again.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::nft::{self, Nft};
+use crate::state::StateDir;
+
+/// What is known of the kernel's present state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Whole {
+    /// [`Nft::generation`]
+    generation: u32,
+    /// Whose number that is: device and inode of the network namespace.
+    netns: (u64, u64),
+    /// [`crate::plan::Base::marker`] and [`crate::plan::Compiled::name`]
+    parts: BTreeSet<String>,
+}
+
+impl Whole {
+    /// What was kept, if nothing has changed since. To be called under [`StateDir::lock`].
+    ///
+    /// # Errors
+    /// The kernel does not tell its state's number.
+    pub fn load(state: &StateDir, nft: &mut Nft) -> Result<Self, nft::Error> {
+        let now = Self::nothing(nft)?;
+        let kept: Option<Self> = state.read_whole().unwrap_or_else(|e| {
+            tracing::debug!("{e}; everything is compared");
+            None
+        });
+        Ok(match kept {
+            Some(kept) if (kept.generation, kept.netns) == (now.generation, now.netns) => kept,
+            _ => now,
+        })
+    }
+
+    /// Nothing is known of the present state.
+    ///
+    /// # Errors
+    /// The kernel does not tell its number.
+    pub fn nothing(nft: &mut Nft) -> Result<Self, nft::Error> {
+        let netns = fs::metadata("/proc/thread-self/ns/net");
+        Ok(Self {
+            generation: nft.generation()?,
+            netns: netns.map_or((0, 0), |meta| (meta.dev(), meta.ino())),
+            parts: BTreeSet::new(),
+        })
+    }
+
+    /// The state of which this is known.
+    pub const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Whether the part is known to be whole.
+    pub fn has(&self, part: &str) -> bool {
+        self.netns != (0, 0) && self.parts.contains(part)
+    }
+
+    /// A transaction of ours that changed something has been made since [`Whole::load`]. If it was the only one, what was
+    /// known still holds, and `there` are whole; `gone` are no more.
+    pub fn keep(mut self, state: &StateDir, nft: &mut Nft, there: &[&str], gone: &[&str]) {
+        let next = self.generation.wrapping_add(1).max(1); // the kernel leaves out zero
+        match nft.generation() {
+            Ok(generation) if generation == next => self.generation = generation,
+            _ => return,
+        }
+        self.parts
+            .extend(there.iter().map(|part| (*part).to_owned()));
+        self.parts.retain(|part| !gone.contains(&part.as_str()));
+        if let Err(e) = state.write_whole(&self) {
+            tracing::debug!("{e}; the next call compares everything");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::test_support::{in_fresh_netns, run};
+    use crate::nft::{Op, Table};
+
+    #[test]
+    fn what_is_known_holds_until_somebody_else_changes_anything() {
+        in_fresh_netns(|| {
+            let dir = tempfile::tempdir().expect("a directory");
+            let state = StateDir::new(dir.path());
+            let mut nft = Nft::open().expect("a socket");
+            let mut transactions = 0;
+            let mut commit = |whole: Whole, there: &[&str], gone: &[&str]| {
+                transactions += 1; // one that changes nothing is none
+                let chain = Op::AddChain(Table::Inet, format!("c{transactions}"), None);
+                let ops = [Op::AddTable(Table::Inet), chain];
+                nft.commit_at(&ops, Some(whole.generation()))
+                    .expect("nobody else is here");
+                whole.keep(&state, &mut nft, there, gone);
+            };
+            let load = || Whole::load(&state, &mut Nft::open().expect("a socket")).expect("told");
+            assert!(!load().has("pol-1"));
+            commit(load(), &["base", "pol-1"], &[]);
+            assert!(load().has("base") && load().has("pol-1"));
+            commit(load(), &["pol-2"], &["pol-1"]);
+            assert!(load().has("base") && load().has("pol-2") && !load().has("pol-1"));
+
+            let before = load();
+            run("nft", &["add table ip others"]);
+            assert!(!load().has("base") && !load().has("pol-2"));
+            let late = Nft::open()
+                .expect("a socket")
+                .commit_at(&[Op::AddTable(Table::Netdev)], Some(before.generation()));
+            assert!(late.expect_err("something changed").is_conflict());
+            before.keep(&state, &mut Nft::open().expect("a socket"), &["base"], &[]);
+            assert!(
+                load().has("base"),
+                "one transaction, which is taken for ours"
+            );
+
+            let before = load();
+            run("nft", &["add table ip one"]);
+            run("nft", &["add table ip two"]);
+            before.keep(&state, &mut Nft::open().expect("a socket"), &["base"], &[]);
+            assert!(!load().has("base"), "two transactions");
+        });
+    }
+}
