@@ -69,4 +69,6 @@ build() {
   cargo build --locked --quiet
   BINARY=$(realpath "${CARGO_TARGET_DIR:-target}")/$(rustc -vV | sed -n 's/^host: //p')/debug/egress-cni
   [ -x "$BINARY" ] || die "cargo built no $BINARY"
+  # Made of the program's own definitions, so by the program: a build script would have to compile it twice.
+  "$BINARY" man --out "$(dirname "$BINARY")/man" || die "cannot make the manual pages"
 }

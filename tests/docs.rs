@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The tests' names in the document: code that begins with one of these.
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     "fuzz::",
     "netns::",
     "differential::",
@@ -17,6 +17,7 @@ const KINDS: [&str; 9] = [
     "kubernetes::",
     "cli::",
     "samples::",
+    "output::",
 ];
 
 fn root() -> &'static Path {

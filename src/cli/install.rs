@@ -72,6 +72,8 @@ pub(super) struct Install {
 /// was once called for; it answers them with success.
 ///
 /// Pods that run keep running, without any policy.
+///
+/// Example: egress-cni uninstall
 #[derive(Debug, clap::Args)]
 pub(super) struct Uninstall {
     #[command(flatten)]

@@ -21,6 +21,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::output;
+use super::progress::Progress;
 use crate::policy::effective::{Facts, Tier, TierRules};
 use crate::policy::fault::Complaint;
 use crate::policy::grammar::targets;
@@ -228,10 +229,19 @@ fn lint(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Box<dyn Error>> {
 /// Checks all texts together: a namespace in one of them may enforce rules for a pod in another. Findings, and what
 /// was skipped.
 fn check_all(inputs: &[Input], mut context: Context) -> (Vec<Finding>, Vec<String>) {
-    let read: Vec<(&Input, Documents)> = inputs
-        .iter()
-        .map(|input| (input, yaml::read(&input.text)))
-        .collect();
+    // By bytes: one file may be as long as all the others.
+    let total: usize = inputs.iter().map(|input| input.text.len()).sum();
+    let mut progress = Progress::new("checking", 2 * total as u64);
+    let mut done = 0;
+    let mut pass = |input: &Input| {
+        done += input.text.len() as u64;
+        progress.at(done);
+    };
+    let mut read: Vec<(&Input, Documents)> = Vec::new();
+    for input in inputs {
+        read.push((input, yaml::read(&input.text)));
+        pass(input);
+    }
     for (input, documents) in &read {
         for document in &documents.documents {
             let enforced = objects::enforced(&input.name, document);
@@ -242,6 +252,7 @@ fn check_all(inputs: &[Input], mut context: Context) -> (Vec<Finding>, Vec<Strin
     let mut notes = Vec::new();
     for (input, documents) in &read {
         findings.extend(check(input, documents, &context, &mut notes));
+        pass(input);
     }
     (findings, notes)
 }

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use super::logs::Line;
+use super::logs::{Line, Loss};
+use super::progress::Progress;
 
 /// A file that can't be opened or read.
 #[derive(Debug, thiserror::Error)]
@@ -14,17 +15,35 @@ pub(super) struct ReadError {
     source: io::Error,
 }
 
-/// Lines that are no log lines.
+/// What is beside the log lines.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Skipped {
+    /// Lines that are no log lines.
     pub count: u64,
     /// Where the first one is, such as `line 3 of pods.log`.
     pub first: Option<String>,
+    /// Log messages that were lost, by the log itself.
+    pub lost: u64,
+    /// The log ends before it was known how many more were lost.
+    pub lost_more: bool,
 }
 
 impl Skipped {
-    /// Tells on stderr, if there are any.
+    /// How many messages the log itself misses. None: none.
+    pub(super) fn lost(&self) -> Option<String> {
+        let more = if self.lost_more { "more than " } else { "" };
+        (self.lost > 0 || self.lost_more)
+            .then(|| format!("{more}{}", how_many(self.lost, "log message")))
+    }
+
+    /// Tells on stderr, if there is anything.
     pub(super) fn tell(&self) {
+        if let Some(lost) = self.lost() {
+            let _ = writeln!(
+                io::stderr(),
+                "egress-cni: {lost} were lost when the log was made: what they would have told is missing here"
+            );
+        }
         if let Some(first) = &self.first {
             // The result matters more than this: it may fail.
             let _ = writeln!(
@@ -51,41 +70,53 @@ pub(super) fn read(files: &[PathBuf], mut see: impl FnMut(Line)) -> Result<Skipp
             source,
         };
         if path == Path::new("-") {
-            read_from(io::stdin().lock(), "stdin", &mut skipped, &mut see).map_err(failed)?;
+            let from = io::stdin().lock();
+            read_from(from, 0, "stdin", &mut skipped, &mut see).map_err(failed)?;
         } else {
-            let file = BufReader::new(File::open(path).map_err(failed)?);
+            let file = File::open(path).map_err(failed)?;
+            let length = file.metadata().map_err(failed)?.len();
             let name = path.display().to_string();
-            read_from(file, &name, &mut skipped, &mut see).map_err(failed)?;
+            let from = BufReader::new(file);
+            read_from(from, length, &name, &mut skipped, &mut see).map_err(failed)?;
         }
     }
     Ok(skipped)
 }
 
+/// `length`: how many bytes there are; 0 if nobody knows.
 fn read_from(
     mut from: impl BufRead,
+    length: u64,
     name: &str,
     skipped: &mut Skipped,
     see: &mut impl FnMut(Line),
 ) -> io::Result<()> {
     let mut bytes = Vec::new();
     let mut number: u64 = 0;
+    let mut progress = Progress::new("reading the log", length);
+    let mut done = 0;
     loop {
         bytes.clear();
-        if from.read_until(b'\n', &mut bytes)? == 0 {
+        let count = from.read_until(b'\n', &mut bytes)?;
+        if count == 0 {
             return Ok(());
         }
         number += 1;
+        done += count as u64;
+        progress.at(done);
         if bytes.trim_ascii().is_empty() {
             continue;
         }
-        match serde_json::from_slice(&bytes) {
-            Ok(line) => see(line),
-            Err(_) => {
-                skipped.count += 1;
-                skipped
-                    .first
-                    .get_or_insert_with(|| format!("line {number} of {name}"));
-            }
+        if let Ok(line) = serde_json::from_slice(&bytes) {
+            see(line);
+        } else if let Ok(loss) = serde_json::from_slice::<Loss>(&bytes) {
+            skipped.lost += loss.lost;
+            skipped.lost_more = loss.lost_more;
+        } else {
+            skipped.count += 1;
+            skipped
+                .first
+                .get_or_insert_with(|| format!("line {number} of {name}"));
         }
     }
 }
@@ -104,7 +135,7 @@ mod tests {
 
     fn read_text(text: &[u8]) -> (Vec<Line>, Skipped) {
         let (mut lines, mut skipped) = (Vec::new(), Skipped::default());
-        read_from(text, "test", &mut skipped, &mut |line| lines.push(line)).unwrap();
+        read_from(text, 0, "test", &mut skipped, &mut |line| lines.push(line)).unwrap();
         (lines, skipped)
     }
 
@@ -132,6 +163,27 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert_eq!(skipped.count, 4);
         assert_eq!(skipped.first.as_deref(), Some("line 3 of test"));
+    }
+
+    #[test]
+    fn what_was_lost_adds_up() {
+        let loss = |lost: u64, more: bool| {
+            format!(r#"{{"time":"2026-01-02T03:04:05.060000Z","lost":{lost},"lostMore":{more}}}"#)
+        };
+        let (_, none) = read_text(LINE.as_bytes());
+        assert_eq!(none.lost(), None);
+        let text = [
+            loss(0, true),
+            LINE.to_owned(),
+            loss(7, false),
+            loss(1, false),
+        ]
+        .join("\n");
+        let (lines, skipped) = read_text(text.as_bytes());
+        assert_eq!((lines.len(), skipped.count), (1, 0));
+        assert_eq!(skipped.lost().as_deref(), Some("8 log messages"));
+        let (_, skipped) = read_text(loss(8, true).as_bytes());
+        assert_eq!(skipped.lost().as_deref(), Some("more than 8 log messages"));
     }
 
     #[test]

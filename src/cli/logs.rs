@@ -1,13 +1,17 @@
 //! `egress-cni logs`: the verdicts of rules with `log`, as they are made.
 
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
+
+use ipnet::IpNet;
 
 use super::output::Format;
 use super::stream::{self, Error, Stream, Woken, Written};
 
 mod line;
+mod loss;
 pub(super) mod packet;
 mod pods;
 #[cfg(test)]
@@ -16,8 +20,10 @@ pub(super) mod test_support;
 mod tests;
 
 use line::Reader;
+use loss::Told;
 
 pub(super) use line::{Line, Verdict, rule_and_verdict};
+pub(super) use loss::Loss;
 pub(super) use packet::{Packet, protocol_number};
 
 /// Print verdicts of rules with `log` as they are made.
@@ -26,12 +32,25 @@ pub(super) use packet::{Packet, protocol_number};
 /// program at a time can read a group. A rule that denies or rejects logs 10 packets a second, if
 /// it does not say `log=N/s`; a rule that allows, the first packet of each flow.
 ///
+///   egress-cni logs                                    everything
+///   egress-cni logs --namespace shop --verdict deny,reject
+///   egress-cni logs --destination 203.0.113.0/24 --for 60
+///   egress-cni logs -o json >> egress.log              for suggest, report and scripts
+///
 /// Text: TIME NAMESPACE/POD VERDICT RULE PROTOCOL SOURCE[:PORT] -> DESTINATION[:PORT]
-/// [type=N code=N] [egress-ip=ADDRESS], with "-" for what is not known. Times are UTC.
+/// [type=N code=N] [original=ADDRESS[:PORT]] [interface=NAME] [egress-ip=ADDRESS], with "-" for what
+/// is not known. Times are UTC.
 ///
 /// JSON, one object a line: time, namespace, pod, verdict, rule, protocol, source, sourcePort,
-/// destination, destinationPort, icmpType, icmpCode, interface (by which the packet came in),
+/// destination, destinationPort, originalDestination and originalDestinationPort (where the pod sent
+/// it, if a Service translated that), icmpType, icmpCode, interface (by which the packet came in),
 /// egressIP (the address that the pod has outside the cluster); without those that are not known.
+/// Where the kernel was built without CONFIG_NETFILTER_NETLINK_GLUE_CT, originalDestination is never
+/// known, and stderr says so.
+///
+/// Messages that come faster than they are written are lost; the number is told on stderr, and in
+/// JSON by a record of its own: time, lost (how many since the last such record), lostMore (true: and
+/// more, whose number is not known yet).
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
@@ -53,6 +72,9 @@ pub(super) struct Args {
     /// Only these verdicts, separated by commas
     #[arg(long, value_enum, value_delimiter = ',')]
     verdict: Vec<Verdict>,
+    /// Only packets to these addresses or networks, before or after translation, separated by commas
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',', value_parser = network)]
+    destination: Vec<IpNet>,
     /// Only this rule, such as pod:erp or cluster-enforced:2
     #[arg(long)]
     rule: Option<String>,
@@ -76,22 +98,44 @@ impl Args {
             && is(&self.pod, line.pod.as_deref())
             && is(&self.rule, Some(&line.rule))
             && (self.verdict.is_empty() || self.verdict.contains(&line.verdict))
+            && (self.destination.is_empty() || self.goes_there(line))
     }
+
+    fn goes_there(&self, line: &Line) -> bool {
+        let ends = [Some(line.destination), line.original_destination];
+        let within = |address: IpAddr| self.destination.iter().any(|net| net.contains(&address));
+        ends.into_iter().flatten().any(within)
+    }
+}
+
+/// `203.0.113.0/24`, `203.0.113.7`.
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    address
+        .or_else(|_| text.parse())
+        .map_err(|_| "expected an address or a network, such as 203.0.113.0/24".to_owned())
 }
 
 /// Runs the command until it is interrupted, or has printed what it was asked for.
 pub(super) fn main(args: &Args) -> Result<(), Error> {
     let signals = stream::termination_signals()?;
     let mut log = Log::open(args)?;
-    let outcome = log.print(args, signals.as_fd(), &mut io::stdout());
-    log.stream.tell_loss();
-    outcome
+    if !log.stream.tells_original() {
+        // It is no fault: the rest is true without it.
+        let _ = writeln!(
+            io::stderr(),
+            "egress-cni: this kernel can't tell where packets went before a Service's translation \
+             (CONFIG_NETFILTER_NETLINK_GLUE_CT): originalDestination is never known"
+        );
+    }
+    log.print(args, signals.as_fd(), &mut io::stdout())
 }
 
 /// The messages of a group on their way to becoming lines.
 struct Log {
     stream: Stream,
     reader: Reader,
+    told: Told,
 }
 
 impl Log {
@@ -99,12 +143,30 @@ impl Log {
         Ok(Log {
             stream: Stream::open(args.group)?,
             reader: Reader::new(&args.state_dir),
+            told: Told::default(),
         })
+    }
+
+    /// Prints lines, and at last what was lost.
+    fn print(
+        &mut self,
+        args: &Args,
+        stop: BorrowedFd<'_>,
+        out: &mut (impl Write + AsFd),
+    ) -> Result<(), Error> {
+        let outcome = self.print_lines(args, stop, out);
+        self.stream.tell_loss();
+        if let Some(loss) = self.told.next(self.stream.lost())
+            && args.output == Format::Json
+        {
+            stream::write_last(loss.json().as_bytes(), out);
+        }
+        outcome
     }
 
     /// Prints until there is something to read on `stop`, nobody reads `out` any more, or the
     /// arguments say that it is enough.
-    fn print(
+    fn print_lines(
         &mut self,
         args: &Args,
         stop: BorrowedFd<'_>,
@@ -114,6 +176,12 @@ impl Log {
         let mut left = args.count.unwrap_or(u64::MAX);
         while self.stream.wait(deadline, stop, out.as_fd())? == Woken::Messages {
             let messages = self.stream.receive()?;
+            if args.output == Format::Json
+                && let Some(loss) = self.told.due(self.stream.lost())
+                && stream::write(loss.json().as_bytes(), stop, out, "stdout")? == Written::Stopped
+            {
+                return Ok(());
+            }
             self.reader.refresh();
             let lines = messages
                 .iter()

@@ -1,5 +1,8 @@
 //! `egress-cni completions` and `egress-cni man`: what a package installs beside the program, made
-//! from the same definitions as `--help`.
+//! from the same definitions as `--help` when the program is built (install/prepare.sh, `build`).
+//!
+//! Not by a build script of Cargo's: the definitions use types of the whole program (rules' grammar,
+//! addresses, formats), which such a script would have to compile a second time.
 
 use std::fs;
 use std::io::{self, Write};

@@ -18,6 +18,7 @@ mod log_files;
 mod logs;
 mod manual;
 mod output;
+mod progress;
 mod records;
 mod report;
 mod show;

@@ -54,9 +54,16 @@ pub enum Tone {
     Strong,
 }
 
-/// Whether stdout shall be coloured: a terminal, and no `NO_COLOR` (no-color.org).
+/// Whether stdout shall be coloured: a terminal that can, and no `NO_COLOR` (no-color.org).
 pub fn colour() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+    io::stdout().is_terminal()
+        && !is_dumb()
+        && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// Whether the terminal knows no control sequences: `TERM=dumb`.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// The text in its tone, or as it is if `colour` is false.

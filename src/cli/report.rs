@@ -66,6 +66,7 @@ pub(super) fn main(args: &Args) -> Result<ExitCode, Error> {
     let skipped = log_files::read(&args.files, |line| summary.add(&line))?;
     skipped.tell();
     summary.skipped = skipped.count;
+    summary.lost = skipped.lost();
     if summary.lines == 0 {
         return Err(Error::Nothing);
     }

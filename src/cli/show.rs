@@ -36,8 +36,9 @@ use list::{List, users, users_of};
 ///
 /// JUDGED counts the packets that the pod originated and rules looked at; DENIED those of them that
 /// were denied or rejected. Both begin anew when the pod starts. A rule's counter is that of all
-/// pods of this node with the same policy; in audit mode it counts what would have been denied. When
-/// a packet was denied last is not known: the kernel keeps no history (see `egress-cni logs`).
+/// pods of this node with the same policy; in audit mode it counts what would have been denied. LAST
+/// DENY is when a packet was denied or rejected last, in the last 30 days. Where it went, only the log
+/// says (`egress-cni logs`).
 ///
 /// MODE: enforce; audit, where denies of all or some sources only log and count; exempt, of a
 /// namespace without any rules. STATE: ok, or what of the attachment is missing in the kernel. For
@@ -48,11 +49,13 @@ use list::{List, users, users_of};
 ///
 /// JSON: attachments (a list), leakStop, what this node dropped that would have left with another
 /// source than the egress IP, and connectionsFailed, how many connections the node could not take
-/// on: no free port on an egress IP, or conntrack's table was full. An attachment: id, namespace, pod, uid, containerID,
-/// interface, addresses, veth, bridge, mode, rules (their number), egressIPs, judged, denied, state
-/// (ok or damaged), problems. With POD: the one attachment, and network, mac, linkLocal, vethIndex,
+/// on: no free port on an egress IP, or conntrack's table was full. An attachment: id, namespace, pod,
+/// uid, containerID, interface, addresses, veth, bridge, mode, rules (their number), egressIPs, judged,
+/// denied, lastDeny (a time), state (ok or damaged), problems. With POD: the one attachment, and
+/// network, mac, linkLocal, vethIndex,
 /// logGroup, policyChain, policyUsers (how many have the same policy), droppedAtVeth (whatever the
-/// rules: forged addresses and MACs, multicast, what is neither IP nor ARP), tiers, default. A
+/// rules: forged addresses and MACs, multicast, what is neither IP nor ARP), lastDenyRule (the rule
+/// that denied last, if only one of its policy ever denied), tiers, default. A
 /// tier: tier, source, audit, and rules: rule (as in log lines), line, text, counted (null: nothing
 /// can match it). The default: rule, action, audit, counted. What counts has packets and bytes.
 /// What is not known is null. With --watch it is one line each time.

@@ -15,7 +15,7 @@ use crate::net::nflog::{self, Logged, Lost, Nflog};
 /// How long the kernel may take to hand over the group.
 const BIND_TIMEOUT: Duration = Duration::from_secs(5);
 /// Losses are told no more often than this.
-const LOSS_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What ends a command that reads a group, other than success.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,22 @@ impl Stream {
             told: Lost::default(),
             told_at: None,
         })
+    }
+
+    /// Whether messages tell where packets went before translation.
+    pub(super) fn tells_original(&self) -> bool {
+        self.nflog.tells_original()
+    }
+
+    /// For tests of what is lost.
+    #[cfg(test)]
+    pub(super) fn shrink_backlog(&self) {
+        self.nflog.shrink_backlog();
+    }
+
+    /// What has been lost so far.
+    pub(super) fn lost(&self) -> Lost {
+        self.nflog.lost()
     }
 
     /// Waits for messages.
@@ -166,6 +182,15 @@ pub(super) fn write(
             to: to.to_owned(),
             cause,
         }),
+    }
+}
+
+/// Writes if it fits now, at the end of a command that may have been stopped.
+pub(super) fn write_last(bytes: &[u8], out: &mut (impl Write + AsFd)) {
+    let mut polled = [PollFd::new(out.as_fd(), PollFlags::POLLOUT)];
+    if poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
+        // Whoever does not read any more misses nothing.
+        let _ = out.write_all(bytes).and_then(|()| out.flush());
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) struct Args {
 /// do not, and for the time after a crash.
 ///
 /// Exit status and JSON are those of `egress-cni sync`.
+///
+/// Example: egress-cni gc
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct GcArgs {

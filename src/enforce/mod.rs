@@ -56,6 +56,7 @@ fn delete_elements(nft: &mut Nft, address: IpAddr, ops: &mut Vec<Op>) -> Result<
     let inet = [
         base::pods(family),
         base::denied(family),
+        base::last_denied(family),
         base::snat(family),
         base::snatted(family),
     ];

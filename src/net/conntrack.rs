@@ -33,7 +33,11 @@ const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_IP_V4_SRC: u16 = 1;
+const CTA_IP_V4_DST: u16 = 2;
 const CTA_IP_V6_SRC: u16 = 3;
+const CTA_IP_V6_DST: u16 = 4;
+const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_PROTO_DST_PORT: u16 = 3;
 
 /// Deletes every connection that one of the addresses opened or answers (original or reply
 /// source), in the calling thread's namespace, and says how many there were.
@@ -146,6 +150,22 @@ fn source(entry: Attributes<'_>, tuple: u16) -> Option<IpAddr> {
         .bytes(CTA_IP_V4_SRC)
         .or_else(|| addresses.bytes(CTA_IP_V6_SRC))
         .and_then(ip_address)
+}
+
+/// Where the opener of a connection sent its packets, before any translation: the original tuple's
+/// destination, and its port if the protocol has ports.
+pub(super) fn original_destination(entry: Attributes<'_>) -> Option<(IpAddr, Option<u16>)> {
+    let tuple = entry.nested(CTA_TUPLE_ORIG)?;
+    let addresses = tuple.nested(CTA_TUPLE_IP)?;
+    let address = addresses
+        .bytes(CTA_IP_V4_DST)
+        .or_else(|| addresses.bytes(CTA_IP_V6_DST))
+        .and_then(ip_address)?;
+    let port = tuple
+        .nested(CTA_TUPLE_PROTO)
+        .and_then(|protocol| protocol.bytes(CTA_PROTO_DST_PORT)?.first_chunk())
+        .map(|port| u16::from_be_bytes(*port));
+    Some((address, port))
 }
 
 /// A request with attributes as the kernel gave them: the crate's own conntrack types know

@@ -5,6 +5,7 @@
 
 use std::{
     fs, io,
+    net::IpAddr,
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
@@ -18,6 +19,7 @@ use netlink_packet_netfilter::{
 use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 use nix::sys::socket::{setsockopt, sockopt};
 
+use super::conntrack;
 use super::netlink::{Attributes, Netlink, split_message};
 
 /// How much of a packet is asked for, in bytes; a rule's own `snaplen` may be less.
@@ -45,6 +47,7 @@ const NFULA_IFINDEX_PHYSINDEV: u16 = 6;
 const NFULA_PAYLOAD: u16 = 9;
 const NFULA_PREFIX: u16 = 10;
 const NFULA_SEQ: u16 = 12;
+const NFULA_CT: u16 = 18;
 
 /// Why a group can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +91,18 @@ pub struct Logged {
     pub hw_protocol: u16,
     /// The packet's first bytes, from its IP header on.
     pub payload: Vec<u8>,
+    /// Where the packet's flow was sent by whoever opened it, before any translation. None if the
+    /// packet belongs to no flow, or [`Nflog::tells_original`] is false.
+    pub original: Option<Original>,
+}
+
+/// A flow's destination as its opener sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Original {
+    /// The address.
+    pub address: IpAddr,
+    /// The port, if the protocol has ports.
+    pub port: Option<u16>,
 }
 
 /// What the kernel had to throw away because the reader was too slow.
@@ -105,6 +120,7 @@ pub struct Nflog {
     socket: Socket,
     buffer: Vec<u8>,
     group: u16,
+    tells_original: bool,
     next_number: u32,
     /// Messages missing by their numbers.
     missing: u64,
@@ -120,9 +136,18 @@ impl Nflog {
     pub fn bind(group: u16, deadline: Instant) -> Result<Self, Error> {
         let operation = format!("read NFLOG group {group}");
         let mut netlink = Netlink::open(NETLINK_NETFILTER, deadline)?;
-        netlink
-            .change(&operation, &bind_message(group), 0)
-            .map_err(|error| explain(error, group))?;
+        // A kernel that can't tell conntrack entries refuses to be asked, and binds nothing.
+        let asked = netlink.change(&operation, &bind_message(group, true), 0);
+        let tells_original = match asked {
+            Ok(()) => true,
+            Err(error) if error.is_any_of(&[libc::EOPNOTSUPP]) => {
+                netlink
+                    .change(&operation, &bind_message(group, false), 0)
+                    .map_err(|error| explain(error, group))?;
+                false
+            }
+            Err(error) => return Err(explain(error, group)),
+        };
         let socket = netlink.into_socket();
         setsockopt(&socket, sockopt::RcvBufForce, &BACKLOG)
             .map_err(|errno| super::Error::system(operation, errno))?;
@@ -131,6 +156,7 @@ impl Nflog {
             // A single message longer than DATAGRAM_LENGTH would come in a datagram of its own.
             buffer: vec![0; 2 * DATAGRAM_LENGTH as usize],
             group,
+            tells_original,
             next_number: 0,
             missing: 0,
             overflows: 0,
@@ -157,6 +183,18 @@ impl Nflog {
                 }
             }
         }
+    }
+
+    /// Whether messages carry the conntrack entry, in which [`Logged::original`] is. A kernel built
+    /// without CONFIG_NETFILTER_NETLINK_GLUE_CT can't tell it.
+    pub fn tells_original(&self) -> bool {
+        self.tells_original
+    }
+
+    /// Makes the backlog so small that a test can fill it.
+    #[cfg(test)]
+    pub(crate) fn shrink_backlog(&self) {
+        setsockopt(&self.socket, sockopt::RcvBufForce, &50_000).expect("a smaller backlog");
     }
 
     /// What has been lost since the group was bound.
@@ -200,11 +238,13 @@ impl AsFd for Nflog {
     }
 }
 
-fn bind_message(group: u16) -> NetfilterMessage {
+fn bind_message(group: u16, with_conntrack: bool) -> NetfilterMessage {
+    let mut flags = ConfigFlags::SEQ;
+    flags.set(ConfigFlags::CONNTRACK, with_conntrack);
     let settings: Vec<ConfigNla> = vec![
         ConfigCmd::Bind.into(),
         ConfigMode::new_packet(COPY_RANGE).into(),
-        ConfigFlags::SEQ.into(),
+        flags.into(),
         ConfigNla::QThresh(MESSAGES_AT_ONCE),
         ConfigNla::NlBufSiz(DATAGRAM_LENGTH),
         Timeout::from(HOLD_BACK).into(),
@@ -251,6 +291,10 @@ fn logged(attributes: Attributes<'_>) -> Option<Logged> {
         outdev: number(attributes, NFULA_IFINDEX_OUTDEV),
         hw_protocol: u16::from_be_bytes(*header.first_chunk()?),
         payload: attributes.bytes(NFULA_PAYLOAD)?.to_vec(),
+        original: attributes
+            .nested(NFULA_CT)
+            .and_then(conntrack::original_destination)
+            .map(|(address, port)| Original { address, port }),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::ops::AddAssign;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -106,6 +107,22 @@ impl Nft {
     }
 }
 
+impl Nft {
+    /// How long ago a packet brought each element of a set that packets fill, and in which they live so
+    /// many days; none if there is no such set. Exact to a tick of the kernel's, at most 10 ms.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn element_ages(&mut self, set: &str, days: u16) -> Result<Vec<(IpAddr, Duration)>, Error> {
+        let whole = Duration::from_secs(u64::from(days) * 24 * 3600);
+        self.elements(set, |element| {
+            let key = element.nest(NFTA_SET_ELEM_KEY)?.get(NFTA_DATA_VALUE)?;
+            let left = Duration::from_millis(element.be64(NFTA_SET_ELEM_EXPIRATION)?);
+            Some((address(key)?, whole.saturating_sub(left)))
+        })
+    }
+}
+
 /// None: the element is only the end of an interval.
 fn cell_counter(element: Attrs<'_>) -> Option<RuleCounter> {
     Some(RuleCounter {
@@ -164,6 +181,8 @@ fn comment(mut userdata: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::*;
     use crate::net::test_support::{in_fresh_netns, run};
 
@@ -221,6 +240,32 @@ mod tests {
                 nft.rule_counters(Table::Inet, "pod-2").expect("no error"),
                 []
             );
+        });
+    }
+
+    #[test]
+    fn what_packets_bring_has_an_age() {
+        in_fresh_netns(|| {
+            run(
+                "nft",
+                &["add table inet egress-cni
+                   add set inet egress-cni last4 { type ipv4_addr; size 9; flags dynamic,timeout; timeout 30d; }
+                   add element inet egress-cni last4 { 127.0.0.2 timeout 30d expires 29d23h }
+                   add chain inet egress-cni c { type filter hook output priority 0; }
+                   add rule inet egress-cni c update @last4 { ip daddr }"],
+            );
+            let mut nft = Nft::open().expect("a socket");
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+            socket.send_to(b"x", "127.0.0.1:9").expect("send");
+            let mut ages = nft.element_ages("last4", 30).expect("elements");
+            ages.sort();
+            let minutes: Vec<_> = ages
+                .iter()
+                .map(|(address, age)| (address.to_string(), age.as_secs() / 600))
+                .collect();
+            let wanted = [("127.0.0.1".to_owned(), 0), ("127.0.0.2".to_owned(), 6)];
+            assert_eq!(minutes, wanted);
+            assert_eq!(nft.element_ages("no-such-set", 30).expect("no error"), []);
         });
     }
 }

@@ -96,6 +96,15 @@ impl Encoder<'_> {
                 self.load(*field);
                 self.lookup(map, Some(NFT_REG_VERDICT), false);
             }
+            Statement::Update(field, set) => {
+                self.dependencies(*field);
+                self.load(*field);
+                self.expression("dynset", |w| {
+                    w.be32(NFTA_DYNSET_SREG_KEY, NFT_REG_1);
+                    w.be32(NFTA_DYNSET_OP, NFT_DYNSET_OP_UPDATE);
+                    w.str(NFTA_DYNSET_SET_NAME, set);
+                });
+            }
             Statement::Among(key, set) => {
                 self.load_all(*key);
                 self.lookup(set, None, false);

@@ -2,7 +2,9 @@
 
 use super::encode;
 use super::matching::Value;
-use super::object::{Cell, DataType, Element, Hook, HookPoint, Op, Set, TABLE, Table};
+use super::object::{
+    Cell, DYNAMIC_SIZE, DataType, Element, Hook, HookPoint, Op, Set, TABLE, Table,
+};
 use super::statement::Verdict;
 use super::uapi::*;
 use super::wire::Writer;
@@ -111,6 +113,9 @@ fn encode_set(w: &mut Writer, set: &Set, seq: u32) {
     if set.data.is_some() {
         flags |= NFT_SET_MAP;
     }
+    if set.days.is_some() {
+        flags |= NFT_SET_TIMEOUT | NFT_SET_EVAL;
+    }
     if set.key.concatenated().next().is_some() {
         flags |= NFT_SET_CONCAT;
         w.nested(NFTA_SET_DESC, |w| {
@@ -139,6 +144,10 @@ fn encode_set(w: &mut Writer, set: &Set, seq: u32) {
     }
     if set.counter {
         w.nested(NFTA_SET_EXPR, encode::counter);
+    }
+    if let Some(days) = set.days {
+        w.be64(NFTA_SET_TIMEOUT, u64::from(days) * 24 * 3600 * 1000);
+        w.nested(NFTA_SET_DESC, |w| w.be32(NFTA_SET_DESC_SIZE, DYNAMIC_SIZE));
     }
 }
 

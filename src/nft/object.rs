@@ -12,6 +12,9 @@ use super::uapi::*;
 /// The name of both tables.
 pub const TABLE: &str = "egress-cni";
 
+/// How many elements a set may have that packets fill.
+pub const DYNAMIC_SIZE: u32 = 65535;
+
 /// The two tables that are ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Table {
@@ -205,6 +208,11 @@ pub struct Set {
     pub interval: bool,
     /// Each element counts its matches.
     pub counter: bool,
+    /// Packets put elements in ([`Statement::Update`]); one that no packet brings again goes after so
+    /// many days.
+    ///
+    /// [`Statement::Update`]: super::Statement::Update
+    pub days: Option<u16>,
 }
 
 /// An element of a set or map.
@@ -311,6 +319,12 @@ impl fmt::Display for Op {
                 }
                 if set.counter {
                     f.write_str(" counter;")?;
+                }
+                if let Some(days) = set.days {
+                    write!(
+                        f,
+                        " size {DYNAMIC_SIZE}; flags dynamic,timeout; timeout {days}d;"
+                    )?;
                 }
                 f.write_str(" }")
             }

@@ -51,6 +51,8 @@ pub enum Statement {
     },
     /// The map's element for this address says where to go.
     Vmap(Field, String),
+    /// Puts the packet's address into the set, or lets it live there as long again.
+    Update(Field, String),
     /// Holds if the fields together are a member of the set.
     Among(Concat, String),
     /// The map's element for these fields together says where to go.
@@ -95,6 +97,7 @@ impl fmt::Display for Statement {
                 write!(f, "log prefix \"{prefix}\" group {group} snaplen {snaplen}")
             }
             Statement::Vmap(field, map) => write!(f, "{} vmap @{map}", field.as_str()),
+            Statement::Update(field, set) => write!(f, "update @{set} {{ {} }}", field.as_str()),
             Statement::Among(key, set) => write!(f, "{key} @{set}"),
             Statement::ConcatVmap(key, map) => write!(f, "{key} vmap @{map}"),
             Statement::Verdict(v) => v.fmt(f),

@@ -46,6 +46,16 @@ pub const fn denied(family: Family) -> &'static str {
     }
 }
 
+/// Addresses of pods of which something was denied, each with the time it has to live, which a denied
+/// packet begins anew: so it tells when the last one was. (nf_tables' own word for that, `last`, makes
+/// nft 1.0.6 crash in a set.)
+pub const fn last_denied(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "last4",
+        Family::V6 => "last6",
+    }
+}
+
 /// Address of a pod -> the address that the outside sees.
 pub const fn snat(family: Family) -> &'static str {
     match family {
@@ -77,6 +87,9 @@ pub const fn bridged(family: Family) -> &'static str {
         Family::V6 => "bridged6",
     }
 }
+
+/// How long it is known when something of a pod was denied last.
+pub const REMEMBERED_DAYS: u16 = 30;
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
@@ -202,6 +215,10 @@ fn shared_sets(family: Family) -> impl Iterator<Item = Set> {
     [
         set(pods(family), Some(DataType::Verdict), true),
         set(denied(family), None, true),
+        Set {
+            days: Some(REMEMBERED_DAYS),
+            ..plain(last_denied(family), family)
+        },
         set(snat(family), Some(DataType::Address), false),
         set(snatted(family), None, false),
         set(egress(family), None, false),
@@ -230,6 +247,7 @@ fn interval(name: &str, family: Family) -> Set {
         data: None,
         interval: true,
         counter: false,
+        days: None,
     }
 }
 
@@ -268,18 +286,29 @@ fn protocol(number: u8) -> Test {
     Test::Is(Value::Protocol(number))
 }
 
-fn deny() -> Vec<Rule> {
-    vec![
-        rule().inside(Field::IpSaddr, denied(Family::V4)),
-        rule().inside(Field::Ip6Saddr, denied(Family::V6)),
-        rule().then(Verdict::Drop),
+/// Counts it for the pod, and remembers when.
+fn note_denied() -> [Rule; 2] {
+    let note = |field, family| {
+        rule()
+            .inside(field, denied(family))
+            .then(Statement::Update(field, last_denied(family).to_owned()))
+    };
+    [
+        note(Field::IpSaddr, Family::V4),
+        note(Field::Ip6Saddr, Family::V6),
     ]
 }
 
+fn deny() -> Vec<Rule> {
+    let [v4, v6] = note_denied();
+    vec![v4, v6, rule().then(Verdict::Drop)]
+}
+
 fn reject() -> Vec<Rule> {
+    let [v4, v6] = note_denied();
     vec![
-        rule().inside(Field::IpSaddr, denied(Family::V4)),
-        rule().inside(Field::Ip6Saddr, denied(Family::V6)),
+        v4,
+        v6,
         rule()
             .test(Field::L4proto, protocol(6))
             .then(Statement::RejectWithReset),

@@ -282,6 +282,7 @@ impl Compiler {
             data: None,
             interval: true,
             counter: false,
+            days: None,
         };
         self.sets.push((set, elements.clone()));
         self.set_names.insert(elements, name.clone());

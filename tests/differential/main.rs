@@ -130,6 +130,7 @@ fn deletions() {
         data: None,
         interval: false,
         counter: true,
+        days: None,
     };
     let many: Vec<_> = (0..1200u32)
         .map(|n| std::net::IpAddr::V4((0x0a00_0000 + n).into()))

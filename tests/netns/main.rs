@@ -30,6 +30,7 @@ mod primaries;
 mod rules;
 mod self_check;
 mod spoof;
+mod suggest;
 mod sync;
 mod tool;
 mod verbs;

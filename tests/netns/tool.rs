@@ -78,6 +78,11 @@ fn show_counts_as_packets_go() {
         (&json!(6), &json!(4))
     );
     assert_eq!(rows[1]["denied"]["packets"], 2);
+    let last = |row: &Value| row["lastDeny"].as_str().map(str::to_owned);
+    assert_eq!(last(&rows[0]), None);
+    let time: jiff::Timestamp = last(row).expect("a time").parse().expect("a time");
+    let age = jiff::Timestamp::now().duration_since(time).as_secs();
+    assert!((0..300).contains(&age), "{row:#}");
     assert_eq!(list["leakStop"], json!({"packets": 0, "bytes": 0}));
 
     let detail = node.tool_json("show shop/web -o json");
@@ -88,6 +93,13 @@ fn show_counts_as_packets_go() {
     assert_eq!(counted(&detail, "pod:1"), 4);
     assert_eq!(counted(&detail, "pod:2"), 2);
     assert_eq!(detail["droppedAtVeth"]["packets"], 0);
+    // Two rules have denied: it is not known which was the last.
+    assert_eq!(detail["lastDenyRule"], Value::Null);
+    let detail = node.tool_json("show kube-system/dns -o json");
+    assert_eq!(
+        (&detail["lastDeny"], &detail["lastDenyRule"]),
+        (&Value::Null, &Value::Null)
+    );
 
     scapy(
         &web.netns,
@@ -233,4 +245,75 @@ fn until_exists(file: &Path) {
         thread::sleep(Duration::from_millis(10));
     }
     panic!("{} was never written", file.display());
+}
+
+/// Where the kernel can tell it, `logs` says where a pod sent what a Service translated; where it can't,
+/// that it can't.
+#[test]
+fn logs_name_the_service_behind_which_a_destination_is() {
+    let node = Node::new(NodeOptions::default());
+    node.netns.nft(
+        "table inet services {
+           chain translate {
+             type nat hook prerouting priority -100;
+             ip daddr 10.96.0.20 udp dport 80 dnat ip to 172.30.0.100:9001
+             ip6 daddr fd96::20 udp dport 80 dnat ip6 to [fd30::100]:9001
+           }
+         }",
+    );
+    let web = node.pod(PodSpec::new("web", Primary::Bridge).rules("deny 9001/udp log"));
+    let running = node
+        .netns
+        .spawn(&mut node.tool_command("logs -o json --count 4 --for 30"));
+    until_read(&node);
+    let mut probes = Vec::new();
+    for to in ["10.96.0.20", "fd96::20"].map(ip) {
+        probes.push(Probe::udp(&web.netns, to, 80, Want::Silence));
+    }
+    for to in EXT.map(ip) {
+        probes.push(Probe::udp(&web.netns, to, 9001, Want::Silence));
+    }
+    check(&node, &probes);
+    let output = exec::finish(running, b"", "logs");
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    let lines: Vec<Value> = output
+        .stdout_text()
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(lines.len(), 4, "{lines:?}");
+    let untold = output.stderr.contains("CONFIG_NETFILTER_NETLINK_GLUE_CT");
+    for line in &lines {
+        let to = line["destination"].as_str().expect("a destination");
+        assert!(
+            EXT.contains(&to) && line["destinationPort"] == 9001,
+            "{line}"
+        );
+    }
+    let originals: Vec<_> = lines
+        .iter()
+        .filter_map(|line| {
+            let port = line.get("originalDestinationPort")?.as_u64()?;
+            Some((line["originalDestination"].as_str()?, port))
+        })
+        .collect();
+    if untold {
+        assert_eq!(originals, []);
+    } else {
+        assert_eq!(originals.len(), 2, "{lines:?}");
+        assert!(originals.contains(&("10.96.0.20", 80)) && originals.contains(&("fd96::20", 80)));
+    }
+}
+
+/// Waits until somebody reads the log group.
+fn until_read(node: &Node) {
+    let started = Instant::now();
+    while node
+        .netns
+        .exec("cat /proc/net/netfilter/nfnetlink_log")
+        .is_empty()
+    {
+        assert!(started.elapsed() < exec::limit(), "nobody reads the log");
+        thread::sleep(Duration::from_millis(10));
+    }
 }

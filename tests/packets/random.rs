@@ -337,8 +337,9 @@ impl Random {
         let v4 = to.is_ipv4();
         let protocol = self.one(&[6, 6, 6, 17, 17, 132, 1, 58, 47, 253]);
         let icmp = match (protocol, v4) {
-            (1, true) => Some(self.one(&[(8, 0), (8, 0), (0, 0), (3, 4), (3, 3), (13, 0)])),
-            (58, false) => Some(self.one(&[(128, 0), (128, 0), (129, 0), (1, 3), (1, 4)])),
+            // errors are the veth's business: they must quote what went to the pod
+            (1, true) => Some(self.one(&[(8, 0), (8, 0), (0, 0), (13, 0)])),
+            (58, false) => Some(self.one(&[(128, 0), (128, 0), (129, 0)])),
             _ => None,
         };
         let port = [6, 17, 132]

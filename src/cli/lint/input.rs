@@ -1,5 +1,6 @@
 //! Which files are read.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -50,9 +51,9 @@ pub(super) fn read_all(paths: &[PathBuf]) -> (Vec<Input>, Vec<Error>) {
         }
     }
     let mut inputs: Vec<Input> = Vec::new();
+    let mut known = HashSet::new();
     for file in files {
-        let name = name_of(&file);
-        if inputs.iter().any(|input| input.name == name) {
+        if !known.insert(name_of(&file)) {
             continue;
         }
         match read(&file) {

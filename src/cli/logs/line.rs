@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use nix::net::if_::if_indextoname;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::packet::{self, Transport};
+use super::packet::{self, Packet, Transport};
 use super::pods::Pods;
 use crate::net::nflog::Logged;
 
@@ -72,6 +72,11 @@ pub(in crate::cli) struct Line {
     pub destination: IpAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination_port: Option<u16>,
+    /// Where the pod sent it, if a Service translated that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_destination: Option<IpAddr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_destination_port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub icmp_type: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,6 +106,13 @@ impl Line {
         if let (Some(kind), Some(code)) = (self.icmp_type, self.icmp_code) {
             let _ = write!(text, " type={kind} code={code}");
         }
+        if let Some(address) = self.original_destination {
+            let original = end(address, self.original_destination_port);
+            let _ = write!(text, " original={original}");
+        }
+        if let Some(interface) = &self.interface {
+            let _ = write!(text, " interface={interface}");
+        }
         if let Some(address) = self.egress_ip {
             let _ = write!(text, " egress-ip={address}");
         }
@@ -126,7 +138,10 @@ fn end(address: IpAddr, port: Option<u16>) -> String {
 }
 
 /// As exact as the kernel's times are, and all of the same length.
-fn in_microseconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn in_microseconds<S: Serializer>(
+    time: &Timestamp,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{time:.6}"))
 }
 
@@ -166,6 +181,11 @@ impl Reader {
             Transport::Icmp { kind, code } => (Some(kind), Some(code)),
             _ => (None, None),
         };
+        let to = (packet.destination, destination_port);
+        let original = logged
+            .original
+            .map(|original| (original.address, original.port))
+            .filter(|original| *original != to && destination_is_whole(&packet));
         let pod = self.pods.of(packet.source);
         let of_same_family = |a: &&IpAddr| a.is_ipv4() == packet.source.is_ipv4();
         Some(Line {
@@ -179,6 +199,8 @@ impl Reader {
             source_port,
             destination: packet.destination,
             destination_port,
+            original_destination: original.map(|(address, _)| address),
+            original_destination_port: original.and_then(|(_, port)| port),
             icmp_type,
             icmp_code,
             egress_ip: pod.and_then(|pod| pod.egress.iter().find(of_same_family).copied()),
@@ -204,6 +226,15 @@ impl Reader {
     }
 }
 
+/// Whether the packet tells all of where it goes. A later fragment has no ports: they can't be
+/// compared with those of its flow.
+fn destination_is_whole(packet: &Packet) -> bool {
+    !matches!(packet.transport, Transport::Unknown)
+        || packet
+            .protocol
+            .is_some_and(|protocol| !packet::has_ports(protocol))
+}
+
 /// Takes a prefix `egress-cni RULE VERDICT` apart. None: it is another program's.
 pub(in crate::cli) fn rule_and_verdict(prefix: &str) -> Option<(&str, Verdict)> {
     let (rule, word) = prefix.strip_prefix("egress-cni ")?.split_once(' ')?;
@@ -217,6 +248,7 @@ pub(in crate::cli) fn rule_and_verdict(prefix: &str) -> Option<(&str, Verdict)> 
 mod tests {
     use super::super::pods::tests::attach;
     use super::*;
+    use crate::net::nflog::Original;
 
     /// A SYN from 10.244.0.5:40000 to 203.0.113.9:443, came in by lo.
     fn syn() -> Logged {
@@ -230,6 +262,7 @@ mod tests {
             outdev: None,
             hw_protocol: 0x0800,
             payload,
+            original: None,
         }
     }
 
@@ -264,7 +297,7 @@ mod tests {
         assert_eq!(
             line.text(),
             "2026-01-02T03:04:05.060000Z shop/web-1 deny pod:erp tcp \
-             10.244.0.5:40000 -> 203.0.113.9:443 egress-ip=203.0.113.10\n"
+             10.244.0.5:40000 -> 203.0.113.9:443 interface=lo egress-ip=203.0.113.10\n"
         );
         assert_eq!(
             line.json(),
@@ -297,6 +330,45 @@ mod tests {
                 r#""icmpType":128,"icmpCode":0}"#,
                 "\n"
             )
+        );
+    }
+
+    #[test]
+    fn where_the_pod_sent_it_is_told_if_a_service_translated_that() {
+        let sent = |address: &str, port| {
+            Some(Original {
+                address: address.parse().unwrap(),
+                port,
+            })
+        };
+        let mut logged = syn();
+        logged.original = sent("203.0.113.9", Some(443));
+        let same = read(&logged, Path::new("/nonexistent"));
+        assert_eq!(same.original_destination, None);
+        for (original, text) in [
+            (sent("10.96.0.20", Some(443)), "original=10.96.0.20:443"),
+            (sent("203.0.113.9", Some(80)), "original=203.0.113.9:80"),
+        ] {
+            logged.original = original;
+            let line = read(&logged, Path::new("/nonexistent"));
+            assert!(line.text().contains(text), "{}", line.text());
+            let json = serde_json::to_value(&line).unwrap();
+            let original = original.unwrap();
+            assert_eq!(json["originalDestination"], original.address.to_string());
+            assert_eq!(json["originalDestinationPort"], original.port.unwrap());
+        }
+        let mut ping = ping6();
+        ping.original = sent("2001:db8::9", None);
+        assert_eq!(
+            read(&ping, Path::new("/nonexistent")).original_destination,
+            None
+        );
+        // A later fragment: who knows its port?
+        logged.original = sent("203.0.113.9", Some(80));
+        logged.payload[7] = 1;
+        assert_eq!(
+            read(&logged, Path::new("/nonexistent")).original_destination,
+            None
         );
     }
 

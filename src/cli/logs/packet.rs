@@ -52,6 +52,11 @@ pub(in crate::cli) fn parse(ethertype: u16, bytes: &[u8]) -> Option<Packet> {
     }
 }
 
+/// Whether a protocol has ports that rules know.
+pub(super) fn has_ports(protocol: u8) -> bool {
+    [TCP, UDP, SCTP].contains(&protocol)
+}
+
 /// How a protocol is called, as rules call it: `tcp`, `icmpv6`, `proto/47`.
 pub(super) fn protocol_name(protocol: u8) -> String {
     match protocol {

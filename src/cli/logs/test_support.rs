@@ -26,6 +26,8 @@ pub(in crate::cli) fn line(minute: usize, text: &str) -> Line {
         source_port: None,
         destination: words[4].parse().unwrap(),
         destination_port: detail.parse().ok(),
+        original_destination: None,
+        original_destination_port: None,
         icmp_type: icmp_type.map(|kind| kind.parse().unwrap()),
         icmp_code: icmp_code.map(|code| code.parse().unwrap()),
         interface: None,

@@ -89,10 +89,9 @@ fn untimed(text: &str) -> Vec<&str> {
 }
 
 const WEB_7000: &str =
-    "shop/web deny pod:erp udp 10.0.0.2:4000 -> 127.0.0.1:7000 egress-ip=203.0.113.10";
-const WEB_7001: &str =
-    "shop/web allow cluster-defaults:3 udp 10.0.0.2:4000 -> 127.0.0.1:7001 egress-ip=203.0.113.10";
-const DB_7000: &str = "shop/db deny pod:erp udp [fd00::3]:4000 -> [::1]:7000";
+    "shop/web deny pod:erp udp 10.0.0.2:4000 -> 127.0.0.1:7000 interface=lo egress-ip=203.0.113.10";
+const WEB_7001: &str = "shop/web allow cluster-defaults:3 udp 10.0.0.2:4000 -> 127.0.0.1:7001 interface=lo egress-ip=203.0.113.10";
+const DB_7000: &str = "shop/db deny pod:erp udp [fd00::3]:4000 -> [::1]:7000 interface=lo";
 
 #[test]
 fn prints_what_rules_log_from_now_on() {
@@ -156,6 +155,68 @@ fn json_is_one_object_a_line() {
 }
 
 #[test]
+fn json_tells_what_was_lost() {
+    in_fresh_netns(|| {
+        let state = node();
+        let all = args(state.path(), "--for 1 -o json");
+        let mut log = Log::open(&all).unwrap();
+        log.stream.shrink_backlog();
+        const SENT: usize = 5000;
+        let socket = UdpSocket::bind("10.0.0.2:4000").unwrap();
+        for _ in 0..SENT {
+            let _ = socket.send_to(b"x", "127.0.0.1:7000");
+        }
+        // First what is left is printed; then one more message, before which the gap shows.
+        let (mut reader, writer) = pipe().unwrap();
+        let text = std::thread::scope(|scope| {
+            let text = scope.spawn(move || {
+                let mut text = String::new();
+                reader.read_to_string(&mut text).unwrap();
+                text
+            });
+            let (_never, stop) = nothing();
+            let mut writer = writer;
+            log.print(&all, stop.as_fd(), &mut writer).unwrap();
+            let _ = socket.send_to(b"x", "127.0.0.1:7000");
+            let one = args(state.path(), "--count 1 -o json");
+            log.print(&one, stop.as_fd(), &mut writer).unwrap();
+            drop(writer);
+            text.join().unwrap()
+        });
+        let records: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let losses: Vec<_> = records.iter().filter(|r| r.get("lost").is_some()).collect();
+        let lost: u64 = losses.iter().map(|r| r["lost"].as_u64().unwrap()).sum();
+        assert!(lost > 0 && (lost as usize) < SENT, "{losses:?}");
+        assert_eq!(losses.last().unwrap()["lostMore"], false);
+    });
+}
+
+#[test]
+fn destinations_are_networks_or_addresses() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = |original: Option<&str>| Line {
+        original_destination: original.map(|a| a.parse().unwrap()),
+        ..super::test_support::line(1, "shop/web deny pod:1 tcp 203.0.113.9 443")
+    };
+    for (wanted, original, shown) in [
+        ("203.0.113.9", None, true),
+        ("198.51.100.0/24,203.0.113.0/24", None, true),
+        ("203.0.113.0/29", None, false),
+        ("::/0", None, false),
+        ("10.96.0.0/12", None, false),
+        ("10.96.0.0/12", Some("10.96.0.20"), true),
+    ] {
+        let args = args(dir.path(), &format!("--destination {wanted}"));
+        assert_eq!(args.wants(&line(original)), shown, "{wanted}");
+    }
+    let words = ["logs", "--destination", "example.com"];
+    assert!(Cli::try_parse_from(words).is_err());
+}
+
+#[test]
 fn ends_when_nobody_reads_or_somebody_stops_it() {
     in_fresh_netns(|| {
         let state = node();
@@ -192,6 +253,8 @@ fn help_names_every_field() {
         source_port: Some(0),
         destination: [0, 0, 0, 0].into(),
         destination_port: Some(0),
+        original_destination: Some([0, 0, 0, 0].into()),
+        original_destination_port: Some(0),
         icmp_type: Some(0),
         icmp_code: Some(0),
         interface: Some(String::new()),

@@ -218,9 +218,12 @@ fn limits(summary: &Summary, rules: Option<&Rules>) -> String {
          of each flow, a deny or reject 10 packets a second, if it does not say otherwise. Numbers are \
          log lines, not packets."
             .to_owned(),
-        "Messages that the kernel dropped because they came too fast are not counted here: `egress-cni \
-         logs` tells them on stderr."
-            .to_owned(),
+        match &summary.lost {
+            Some(lost) => format!(
+                "{lost} were lost when the log was made, since they came faster than they were written."
+            ),
+            None => "The log says of no message that it was lost.".to_owned(),
+        },
         format!(
             "{} read; left out because they were no log lines: {}; of rules that passed a packet on to \
              the next tier, without a verdict: {}.",

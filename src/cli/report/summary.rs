@@ -112,6 +112,8 @@ pub(super) struct Summary {
     pub lines: u64,
     /// Lines that were none.
     pub skipped: u64,
+    /// What the log itself says was lost: `8 log messages`.
+    pub lost: Option<String>,
     /// Lines of rules that passed the packet on.
     pub passed_on: u64,
     pub counts: Counts,

@@ -23,6 +23,7 @@ fn summary() -> Summary {
         summary.add(&line(second, text));
     }
     summary.skipped = 2;
+    summary.lost = Some("7 log messages".to_owned());
     summary
 }
 

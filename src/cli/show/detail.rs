@@ -7,13 +7,14 @@ use std::net::Ipv6Addr;
 use serde::Serialize;
 
 use super::kernel::{self, Kernel};
-use super::list::{Row, addresses, amount};
+use super::list::{Row, addresses, ago, amount};
 use crate::attachment::{LAYOUT, Record};
 use crate::cli::output::{Table, Tone, toned};
 use crate::enforce;
 use crate::nft::{self, Counter, Nft, Table as NftTable, Value};
 use crate::plan::{self, Base, Compiled};
 use crate::policy::effective::{DefaultAction, Effective, Tier};
+use crate::policy::rule::{Rule, Verb};
 
 /// One attachment. The fields' JSON names are a promise to scripts.
 #[derive(Debug, Serialize)]
@@ -32,6 +33,9 @@ pub(super) struct Detail {
     /// What no pod may send, whatever the rules: others' addresses or MACs, multicast, what is
     /// neither IP nor ARP.
     pub dropped_at_veth: Counter,
+    /// What denied last. None: nothing did, or one of several: rules know how often they denied, not
+    /// when.
+    pub last_deny_rule: Option<String>,
     /// Empty if the rules are another version's.
     pub tiers: Vec<TierView>,
     pub default: Option<DefaultView>,
@@ -118,6 +122,7 @@ impl Detail {
             policy_chain: record.plan.policy.clone(),
             policy_users: users,
             dropped_at_veth,
+            last_deny_rule: policy.and_then(|p| only_denier(p, counted)),
             tiers: policy.map(|p| tiers(p, counted)).unwrap_or_default(),
             default: policy.map(|p| default(p, counted)),
         }
@@ -152,6 +157,7 @@ impl Detail {
             ("log group", self.log_group.to_string()),
             ("judged", amount(row.judged)),
             ("denied", amount(row.denied)),
+            ("last deny", self.last_deny_text()),
             (
                 "dropped",
                 format!(
@@ -191,6 +197,21 @@ impl Detail {
             );
         }
         text
+    }
+}
+
+impl Detail {
+    /// `2026-01-31T09:30:00Z, 12s ago, by pod:erp`
+    fn last_deny_text(&self) -> String {
+        let Some(time) = self.row.last_deny else {
+            let none = self.row.denied.packets == 0;
+            return if none { "-" } else { "more than 30 days ago" }.to_owned();
+        };
+        let by = match &self.last_deny_rule {
+            Some(rule) => format!(", by {rule}"),
+            None => String::new(),
+        };
+        format!("{time:.0}, {}{by}", ago(time))
     }
 }
 
@@ -249,6 +270,26 @@ fn default(policy: &Effective, counted: &Counted) -> DefaultView {
         action: policy.default_action,
         audit: policy.default_audit,
     }
+}
+
+/// The rule that has denied, if only one has.
+fn only_denier(policy: &Effective, counted: &Counted) -> Option<String> {
+    let rules = policy
+        .tiers
+        .iter()
+        .filter(|tier| !tier.audit)
+        .flat_map(|tier| {
+            let denies = |rule: &&Rule| matches!(rule.verb, Verb::Deny | Verb::Reject);
+            let label = |rule: &Rule| format!("{}:{}", tier.tier, rule.label());
+            tier.rules.iter().filter(denies).map(label)
+        });
+    let default = (policy.default_action == DefaultAction::Deny && !policy.default_audit)
+        .then(|| format!("default:{}", policy.default_action.as_str()));
+    let mut deniers = rules
+        .chain(default)
+        .filter(|label| counted.get(label).is_some_and(|c| c.packets > 0));
+    let first = deniers.next();
+    first.filter(|_| deniers.next().is_none())
 }
 
 /// Sums what the kernel rules and the elements of each rule counted.

@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use crate::attachment::{LAYOUT, Record};
 use crate::net::{self, Rtnl, conntrack, link};
 use crate::nft::{self, ChainState, Counter, ElementCounter, Family, Nft, Table};
@@ -26,6 +28,7 @@ pub(super) enum Error {
 pub(super) struct Kernel {
     judged: HashMap<IpAddr, ElementCounter>,
     denied: HashMap<IpAddr, Counter>,
+    last_denied: HashMap<IpAddr, Timestamp>,
     /// Pods' addresses with an egress address, in the map and in the set.
     translated: HashSet<IpAddr>,
     guarded: HashSet<IpAddr>,
@@ -60,6 +63,12 @@ impl Kernel {
             kernel
                 .judged
                 .extend(judged.into_iter().map(|e| (e.address, e)));
+            let ages = nft.element_ages(base::last_denied(family), base::REMEMBERED_DAYS)?;
+            let now = Timestamp::now();
+            kernel.last_denied.extend(
+                ages.into_iter()
+                    .filter_map(|(address, age)| Some((address, now.checked_sub(age).ok()?))),
+            );
             let denied = nft.element_counters(base::denied(family))?;
             kernel
                 .denied
@@ -89,6 +98,17 @@ impl Kernel {
             .filter_map(|a| self.denied.get(a))
             .copied()
             .sum()
+    }
+
+    /// When the last of them was. None: none yet, or not in the last 30 days.
+    pub(super) fn last_denied(&self, record: &Record) -> Option<Timestamp> {
+        // What an earlier owner of the address left behind says nothing of this one.
+        let denied = |a: &&IpAddr| self.denied.get(a).is_some_and(|c| c.packets > 0);
+        self.own(record)
+            .filter(denied)
+            .filter_map(|a| self.last_denied.get(a))
+            .max()
+            .copied()
     }
 
     /// The attachment's addresses that lead to its chain: another may have taken them over.

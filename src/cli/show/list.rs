@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::kernel::Kernel;
@@ -69,6 +70,8 @@ pub(super) struct Row {
     pub egress_ips: Vec<IpAddr>,
     pub judged: Counter,
     pub denied: Counter,
+    /// None: nothing was denied in the last 30 days.
+    pub last_deny: Option<Timestamp>,
     pub state: State,
     pub problems: Vec<String>,
     #[serde(skip)]
@@ -102,6 +105,7 @@ impl Row {
             egress_ips: record.plan.egress.clone(),
             judged: kernel.judged(record),
             denied: kernel.denied(record),
+            last_deny: kernel.last_denied(record),
             state: State::Ok,
             problems: Vec::new(),
             title: title(record),
@@ -161,6 +165,7 @@ impl List {
             "EGRESS IP",
             "JUDGED",
             "DENIED",
+            "LAST DENY",
             "STATE",
         ]);
         for row in &self.attachments {
@@ -173,6 +178,7 @@ impl List {
                 addresses(&row.egress_ips),
                 row.judged.packets.to_string(),
                 row.denied.packets.to_string(),
+                row.last_deny.map_or_else(|| "-".to_owned(), ago),
                 row.state_text(colour),
             ]);
         }
@@ -213,6 +219,18 @@ pub(super) fn addresses(list: &[IpAddr]) -> String {
     }
     let texts: Vec<String> = list.iter().map(IpAddr::to_string).collect();
     texts.join(",")
+}
+
+/// `12s ago`: in the largest unit of which there is one, rounded down.
+pub(super) fn ago(time: Timestamp) -> String {
+    let seconds = Timestamp::now().duration_since(time).as_secs().max(0);
+    let (count, unit) = match seconds {
+        0..60 => (seconds, 's'),
+        60..3600 => (seconds / 60, 'm'),
+        3600..86400 => (seconds / 3600, 'h'),
+        _ => (seconds / 86400, 'd'),
+    };
+    format!("{count}{unit} ago")
 }
 
 /// `1 packet, 60 bytes`

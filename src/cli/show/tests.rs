@@ -48,7 +48,12 @@ fn made_up() -> (Record, Row) {
     let mut row = Row::new(&web, &Kernel::default(), 1);
     (row.state, row.problems) = (State::Ok, Vec::new());
     (row.judged, row.denied) = (count(12, 720), count(3, 180));
+    row.last_deny = Some(two_days_ago());
     (web, row)
+}
+
+fn two_days_ago() -> jiff::Timestamp {
+    jiff::Timestamp::now() - jiff::SignedDuration::from_hours(49)
 }
 
 fn list() -> List {
@@ -72,9 +77,9 @@ fn the_list_as_text() {
     assert_eq!(
         list().text(false),
         "\
-POD         ADDRESSES          VETH    RULES   MODE      EGRESS IP      JUDGED   DENIED   STATE
-shop/db-0   10.0.0.3           veth8   0       audit     -              0        0        veth8 is gone; 10.0.0.3 is not judged
-shop/web    10.0.0.2,fd00::2   veth7   3       enforce   203.0.113.10   12       3        ok
+POD         ADDRESSES          VETH    RULES   MODE      EGRESS IP      JUDGED   DENIED   LAST DENY   STATE
+shop/db-0   10.0.0.3           veth8   0       audit     -              0        0        -           veth8 is gone; 10.0.0.3 is not judged
+shop/web    10.0.0.2,fd00::2   veth7   3       enforce   203.0.113.10   12       3        2d ago      ok
 
 dropped on this node, about to leave with another source than the egress IP: 2 packets, 100 bytes
 
@@ -108,6 +113,7 @@ fn the_list_as_json() {
                 "egressIPs": ["203.0.113.10"],
                 "judged": {"packets": 12, "bytes": 720},
                 "denied": {"packets": 3, "bytes": 180},
+                "lastDeny": list.attachments[0].last_deny,
                 "state": "ok",
                 "problems": [],
             }],
@@ -131,8 +137,10 @@ fn detail(users: usize) -> Detail {
 
 #[test]
 fn one_attachment_as_text() {
+    let shown = detail(3);
+    let time = format!("{:.0}", shown.row.last_deny.expect("a time"));
     assert_eq!(
-        detail(3).text(false),
+        shown.text(false).replace(&time, "TIME"),
         "\
 shop/web
   attachment  0123456789abcdef
@@ -149,6 +157,7 @@ shop/web
   log group   100
   judged      12 packets, 720 bytes
   denied      3 packets, 180 bytes
+  last deny   TIME, 2d ago, by pod:no-mail
   dropped     1 packet, 60 bytes, at the veth: forged, multicast, or neither IP nor ARP
   state       ok
 

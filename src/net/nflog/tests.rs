@@ -91,7 +91,7 @@ fn counts_what_a_slow_reader_loses() {
     in_fresh_netns(|| {
         log_rule();
         let mut reader = Nflog::bind(GROUP, soon()).unwrap();
-        setsockopt(&reader.socket, sockopt::RcvBufForce, &50_000).unwrap();
+        reader.shrink_backlog();
         send(0..5000);
         let (mut received, mut sent) = (0, 5000);
         let first = next(&mut reader);

@@ -188,6 +188,7 @@ impl Compiler {
                 data: group.verdict.is_none().then_some(DataType::Verdict),
                 interval: true,
                 counter: group.counts,
+                days: None,
             };
             self.sets.push((set, elements));
             name
