@@ -140,7 +140,8 @@ def method(bench, samples):
 - ADD and DEL: whole processes, from before `posix_spawn` to behind `wait`, in rounds in which each contender comes once, in
   random order. `/bin/true` shows what of it is the bench. `netlink alone` is a small static program that sends the very bytes
   that our ADD or DEL of ten rules sends, as strace saw them. `first` is the first pod with a policy, `shared` one with a policy
-  that another pod has, `last` the DEL that removes it.
+  that another pod has, `last` the DEL that removes it. `after others' changes`: another program has changed something in
+  nf_tables since our last transaction, and what pods share is compared before it is relied on.
 - The pods of a node with many are real veths in namespaces of their own, attached by the `ptp` plugin; each has ten rules of
   {KEPT_POLICIES} policies of ours, and the rules of `firewall` and `portmap`, which one real call made and the bench multiplied.
 - `tuning` is called without anything to do. `bandwidth` limits ingress only.
