@@ -122,10 +122,11 @@ fn delete_unused_policy(nft: &mut Nft, name: &str, ops: &mut Vec<Op>) -> Result<
             .iter()
             .map(|c| Op::FlushChain(Table::Inet, c.clone())),
     );
-    ops.extend(chains.into_iter().map(|c| Op::DeleteChain(Table::Inet, c)));
+    // A map's elements lead to chains: it goes before them.
     let sets = nft.sets(Table::Inet)?;
     let sets = sets.into_iter().filter(|set| set.starts_with(&parts));
     ops.extend(sets.map(|set| Op::DeleteSet(Table::Inet, set)));
+    ops.extend(chains.into_iter().map(|c| Op::DeleteChain(Table::Inet, c)));
     Ok(())
 }
 
