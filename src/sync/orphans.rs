@@ -131,8 +131,9 @@ impl Sync<'_> {
                 .cloned()
                 .map(|c| Op::FlushChain(Table::Inet, c)),
         );
-        ops.extend(chains.into_iter().map(|c| Op::DeleteChain(Table::Inet, c)));
+        // A map's elements lead to chains: it goes before them.
         ops.extend(sets.into_iter().map(|s| Op::DeleteSet(Table::Inet, s)));
+        ops.extend(chains.into_iter().map(|c| Op::DeleteChain(Table::Inet, c)));
         self.remove(what, "no pod has this policy", |nft, _| nft.commit(&ops));
         Ok(())
     }
