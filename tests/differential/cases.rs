@@ -67,8 +67,27 @@ pub fn fixed_policies() -> Vec<Effective> {
             false,
         ),
         deepest(),
+        policy(&[(Tier::Pod, &looked_up())], Deny, false),
         policy(&[], Allow, false),
     ]
+}
+
+/// Enough rules of each kind for every kind of lookup, maps to the chains of rules that log among them.
+fn looked_up() -> String {
+    let mut text = String::new();
+    for n in 0..20 {
+        let to = format!("10.{n}.0.0/16, 2001:db8:{n:x}::/48");
+        let _ = writeln!(
+            text,
+            "allow 443/tcp to {to}; deny 25/tcp, 53/udp to {to} log"
+        );
+        let _ = writeln!(
+            text,
+            "reject icmp/8, icmpv6/128 to {to} log; deny udp to {to} log"
+        );
+        let _ = writeln!(text, "reject to {to} log");
+    }
+    text
 }
 
 /// The longest way through chains that there is.
