@@ -74,9 +74,9 @@ impl Node {
         ext.ip("addr add 172.30.0.100/24 dev eth0
              addr add fd30::100/64 dev eth0 nodad
              addr add 198.51.100.100/32 dev lo
-             addr add 2001:db8:99::100/128 dev lo
+             addr add 2001:db8:99::100/128 dev lo nodad
              addr add 169.254.169.254/32 dev lo
-             addr add fd00:ec2::254/128 dev lo
+             addr add fd00:ec2::254/128 dev lo nodad
              link set eth0 up
              route add 10.244.0.0/16 via 172.30.0.11
              route add fd44::/16 via fd30::11");

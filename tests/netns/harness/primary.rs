@@ -63,8 +63,12 @@ pub fn calico_add(node: &Node, pod: &Netns, veth: &str, version: &str) -> String
          route add {v6}/128 dev {veth}",
         pod.name()
     ));
-    node.netns
-        .sysctls(&[(&format!("net/ipv4/conf/{veth}/proxy_arp"), "1")]);
+    // Answered at once, as Calico has it: the kernel holds delayed answers of all namespaces in one
+    // short queue, and drops those that find it full.
+    node.netns.sysctls(&[
+        (&format!("net/ipv4/conf/{veth}/proxy_arp"), "1"),
+        (&format!("net/ipv4/neigh/{veth}/proxy_delay"), "0"),
+    ]);
     pod.ip(&format!(
         "addr add {v4}/32 dev eth0
          addr add {v6}/128 dev eth0 nodad
