@@ -69,6 +69,7 @@ fn from_api(
     };
     let said = api::read(&access, &file, namespace, pod).map_err(refused)?;
     file.facts = said.facts;
+    file.egress_lists = said.egress_lists;
     let annotations = annotations.or(said.pod.as_ref());
     source::resolve(&file, namespace, &said.namespace, annotations).map_err(refused)
 }

@@ -2,13 +2,15 @@
 //!
 //! One GET for the namespace, at the same time one for the pod if the runtime hands no annotations
 //! over. Of both only the metadata is asked for. Then, all at once, what only the API knows of names in
-//! rules: one GET for each Service, two for the API server.
+//! rules: one GET for each Service, two for the API server; and, for a namespace with egress addresses,
+//! one LIST of all namespaces' metadata.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
@@ -60,6 +62,8 @@ pub struct Said {
     pub pod: Option<BTreeMap<String, String>>,
     /// The policy file's facts, and what the names in this pod's rules stand for.
     pub facts: Facts,
+    /// What other namespaces list as egress addresses, if that was asked: this namespace lists some.
+    pub egress_lists: BTreeMap<String, Vec<IpNet>>,
 }
 
 /// Whose annotations the pod's are to be.
@@ -72,7 +76,7 @@ pub enum PodAnnotations<'a> {
 }
 
 /// Asks for a namespace and, if its annotations are not known, for a pod in it; then for what the names
-/// in all their rules stand for.
+/// in all their rules stand for, and for other namespaces' egress addresses if it lists some.
 ///
 /// # Errors
 /// No answer, a refusal, or annotations of the namespace that say something invalid.
@@ -88,17 +92,17 @@ pub fn read(
 async fn ask(
     access: &Access<'_>,
     file: &PolicyFile,
-    namespace: &str,
+    name: &str,
     pod: PodAnnotations<'_>,
 ) -> Result<Said, SourceError> {
     let client = Client::from_kubeconfig(access.kubeconfig, access.limit)?;
-    let (of_namespace, of_pod) = tokio::join!(ask_namespace(&client, namespace), async {
+    let (of_namespace, of_pod) = tokio::join!(ask_namespace(&client, name), async {
         match pod {
-            PodAnnotations::Of(pod) => Some(ask_pod(&client, namespace, pod).await),
+            PodAnnotations::Of(pod) => Some(ask_pod(&client, name, pod).await),
             PodAnnotations::HandedOver(_) => None,
         }
     });
-    let namespace = access.namespace(namespace, of_namespace)?;
+    let namespace = access.namespace(name, of_namespace)?;
     let found = of_pod.transpose()?;
     let of_pod = match pod {
         PodAnnotations::HandedOver(annotations) => Some(annotations),
@@ -106,11 +110,18 @@ async fn ask(
     };
     let needed = names::needed(file, &namespace, of_pod);
     let mut facts = file.facts.clone();
-    access.names(&client, needed, &mut facts).await?;
+    let (known, egress_lists) = tokio::join!(access.names(&client, needed, &mut facts), async {
+        match namespace.egress_ip {
+            Some(_) => access.egress_lists(&client, file, name).await,
+            None => Ok(BTreeMap::new()),
+        }
+    });
+    known?;
     Ok(Said {
         namespace,
         pod: found,
         facts,
+        egress_lists: egress_lists?,
     })
 }
 
@@ -191,7 +202,7 @@ impl Access<'_> {
     }
 
     /// The answer or, after none, what was said before, if that may be used. A refusal makes it void.
-    fn answered<T: DeserializeOwned>(
+    pub(super) fn answered<T: DeserializeOwned>(
         &self,
         folder: &str,
         name: &str,

@@ -42,8 +42,8 @@ pub struct PolicyFile {
     pub egress_ips: Vec<IpNet>,
     /// What the API would say of namespaces.
     pub namespaces: BTreeMap<String, NamespaceAnnotations>,
-    /// What the namespaces above list as egress addresses.
-    pub(super) egress_lists: BTreeMap<String, Vec<IpNet>>,
+    /// What namespaces list as egress addresses: those above, until the API has been asked.
+    pub egress_lists: BTreeMap<String, Vec<IpNet>>,
 }
 
 impl PolicyFile {

@@ -10,6 +10,7 @@ mod file;
 mod mode;
 mod names;
 mod namespace;
+mod others;
 pub mod pod;
 mod resolve;
 mod snapshot;

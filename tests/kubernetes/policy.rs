@@ -123,3 +123,38 @@ fn a_missing_right_is_named() {
     }
     assert_eq!(refused.code, 7, "{refused:?}");
 }
+
+/// Refused on both sides: who was first is not known.
+#[test]
+fn an_egress_address_that_another_namespace_lists_is_refused() {
+    let api = ApiServer::start();
+    let (node, _link) = node(&api);
+    let list = |name: &str, list: &str| {
+        api.apply(&json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": name, "annotations": {"egress-cni.dev/egress-ip": list}},
+        }))
+    };
+    let of = |namespace: &str| {
+        let spec = PodSpec::new("web", Primary::Bridge).namespace(namespace);
+        node.add_pod(spec.rules("allow"))
+    };
+    let both = [("mine", "yours"), ("yours", "mine")];
+    list("mine", "172.30.0.50");
+    list("yours", "172.30.0.48/29");
+    for (namespace, owner) in both {
+        let refused = of(namespace).expect_err("listed twice").error;
+        assert_eq!(refused.code, 102, "{refused:?}");
+        let words = format!("belongs to the namespace {owner}, which lists");
+        assert!(refused.msg.contains(&words), "{refused:?}");
+    }
+    list("yours", "172.30.0.51");
+    for (namespace, _) in both {
+        of(namespace).expect("its own address").delete();
+    }
+    let lists = asked(&api, "/api/v1/namespaces?");
+    assert_eq!(lists.len(), 4, "one for each start: {lists:?}");
+    for call in lists {
+        assert_eq!(call, "list /api/v1/namespaces?&limit=500 200");
+    }
+}

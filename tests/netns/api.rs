@@ -386,6 +386,8 @@ fn a_snapshot_is_what_was_last_read_and_only_while_it_is_young() {
 fn hostile_annotations_of_a_namespace_are_named() {
     let (node, api) = node_and_api(Certificate::Good);
     let pod = web(&node);
+    let listed = json!({"metadata": {}, "items": [{"metadata": {"name": "shop"}}]});
+    api.answer("/api/v1/namespaces", Answer::Object(listed));
     let huge = "deny 80/tcp to 203.0.113.7\n".repeat(9000) + "dney";
     let long = "x".repeat(200_000);
     for (key, text, code, words) in [

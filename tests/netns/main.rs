@@ -25,6 +25,7 @@ mod logging;
 mod lookups;
 mod neighbours;
 mod order;
+mod other_lists;
 mod ownership;
 mod primaries;
 mod rules;

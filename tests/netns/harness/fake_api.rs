@@ -114,7 +114,7 @@ impl FakeApi {
         self.dir.path()
     }
 
-    /// What is answered to this path; 404 to all others.
+    /// What is answered to this path, or only to this path with this query; 404 to all others.
     pub fn answer(&self, path: &str, answer: Answer) {
         self.shared
             .answers
@@ -260,7 +260,7 @@ fn converse(mut stream: impl Read + Write, shared: &Shared) {
     ));
     let path = uri.split('?').next().unwrap_or_default();
     let answers = shared.answers.lock().expect("answers");
-    let answer = answers.get(path).cloned();
+    let answer = answers.get(uri).or_else(|| answers.get(path)).cloned();
     drop(answers);
     match answer.unwrap_or(Answer::Failure(404, "not found")) {
         Answer::Object(object) => reply(&mut stream, 200, &object),
