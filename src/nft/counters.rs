@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::object::{TABLE, Table};
+use super::object::Table;
 use super::read::{address, attrs, verdict_chain};
 use super::socket::{Error, Nft};
 use super::uapi::*;
@@ -76,7 +76,7 @@ impl Nft {
     /// # Errors
     /// The kernel does not tell.
     pub fn element_counters(&mut self, set: &str) -> Result<Vec<ElementCounter>, Error> {
-        self.elements(set, element_counter)
+        self.elements(Table::Inet, set, element_counter)
     }
 
     /// What a set's elements that count for rules have counted; none if there is no such set.
@@ -84,26 +84,7 @@ impl Nft {
     /// # Errors
     /// The kernel does not tell.
     pub fn cell_counters(&mut self, set: &str) -> Result<Vec<RuleCounter>, Error> {
-        self.elements(set, cell_counter)
-    }
-
-    fn elements<T>(
-        &mut self,
-        set: &str,
-        read: impl Fn(Attrs<'_>) -> Option<T>,
-    ) -> Result<Vec<T>, Error> {
-        let object = format!("the elements of {set}");
-        let answer = self.query(&object, NFT_MSG_GETSETELEM, Table::Inet, true, |w| {
-            w.str(NFTA_SET_ELEM_LIST_TABLE, TABLE);
-            w.str(NFTA_SET_ELEM_LIST_SET, set);
-        })?;
-        let lists = answer
-            .iter()
-            .filter_map(|body| attrs(body).nest(NFTA_SET_ELEM_LIST_ELEMENTS));
-        Ok(lists
-            .flat_map(|list| list.iter())
-            .filter_map(|(_, _, element)| read(Attrs(element)))
-            .collect())
+        self.elements(Table::Inet, set, cell_counter)
     }
 }
 
@@ -115,7 +96,7 @@ impl Nft {
     /// The kernel does not tell.
     pub fn element_ages(&mut self, set: &str, days: u16) -> Result<Vec<(IpAddr, Duration)>, Error> {
         let whole = Duration::from_secs(u64::from(days) * 24 * 3600);
-        self.elements(set, |element| {
+        self.elements(Table::Inet, set, |element| {
             let key = element.nest(NFTA_SET_ELEM_KEY)?.get(NFTA_DATA_VALUE)?;
             let left = Duration::from_millis(element.be64(NFTA_SET_ELEM_EXPIRATION)?);
             Some((address(key)?, whole.saturating_sub(left)))

@@ -151,49 +151,15 @@ impl Nft {
 
     /// All elements of a verdict map: address and chain.
     pub fn vmap_elements(&mut self, map: &str) -> Result<Vec<(IpAddr, String)>, Error> {
-        let answer = self.query(
-            &format!("the elements of {map}"),
-            NFT_MSG_GETSETELEM,
-            Table::Inet,
-            true,
-            |w| {
-                w.str(NFTA_SET_ELEM_LIST_TABLE, TABLE);
-                w.str(NFTA_SET_ELEM_LIST_SET, map);
-            },
-        )?;
-        let mut elements = Vec::new();
-        for body in &answer {
-            let list = attrs(body)
-                .nest(NFTA_SET_ELEM_LIST_ELEMENTS)
-                .unwrap_or_default();
-            for (_, _, element) in list.iter() {
-                let key = Attrs(element)
-                    .nest(NFTA_SET_ELEM_KEY)
-                    .and_then(|k| k.get(NFTA_DATA_VALUE));
-                if let (Some(key), Some(chain)) =
-                    (key.and_then(address), verdict_chain(Attrs(element)))
-                {
-                    elements.push((key, chain));
-                }
-            }
-        }
-        Ok(elements)
+        self.elements(Table::Inet, map, |element| {
+            let key = element.nest(NFTA_SET_ELEM_KEY)?.get(NFTA_DATA_VALUE)?;
+            Some((address(key)?, verdict_chain(element)?))
+        })
     }
 
     /// The addresses in a set or map of addresses; none if there is no such set.
     pub fn addresses(&mut self, table: Table, set: &str) -> Result<Vec<IpAddr>, Error> {
-        let object = format!("the elements of {table} {set}");
-        let answer = self.query(&object, NFT_MSG_GETSETELEM, table, true, |w| {
-            w.str(NFTA_SET_ELEM_LIST_TABLE, TABLE);
-            w.str(NFTA_SET_ELEM_LIST_SET, set);
-        })?;
-        let lists = answer
-            .iter()
-            .filter_map(|body| attrs(body).nest(NFTA_SET_ELEM_LIST_ELEMENTS));
-        Ok(lists
-            .flat_map(|list| list.iter())
-            .filter_map(|e| address(&element_state(e)?.0))
-            .collect())
+        self.elements(table, set, |element| address(&element_state(element)?.0))
     }
 
     /// Whether a set's elements are these.
@@ -206,6 +172,27 @@ impl Nft {
         set: &str,
         elements: &[Element],
     ) -> Result<bool, Error> {
+        let held: BTreeSet<_> = self
+            .elements(table, set, element_state)?
+            .into_iter()
+            .collect();
+        let mut w = Writer::default();
+        message::encode_elements(&mut w, elements, true);
+        let expected: BTreeSet<_> = Attrs(&w.bytes)
+            .iter()
+            .filter_map(|(_, _, element)| element_state(Attrs(element)))
+            .collect();
+        Ok(held == expected)
+    }
+
+    /// What `read` makes of a set's elements, without those of which it makes nothing; none if there is
+    /// no such set.
+    pub(super) fn elements<T>(
+        &mut self,
+        table: Table,
+        set: &str,
+        read: impl Fn(Attrs<'_>) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
         let object = format!("the elements of {table} {set}");
         let answer = self.query(&object, NFT_MSG_GETSETELEM, table, true, |w| {
             w.str(NFTA_SET_ELEM_LIST_TABLE, TABLE);
@@ -214,14 +201,10 @@ impl Nft {
         let lists = answer
             .iter()
             .filter_map(|body| attrs(body).nest(NFTA_SET_ELEM_LIST_ELEMENTS));
-        let held: BTreeSet<_> = lists
+        Ok(lists
             .flat_map(|list| list.iter())
-            .filter_map(element_state)
-            .collect();
-        let mut w = Writer::default();
-        message::encode_elements(&mut w, elements, true);
-        let expected: BTreeSet<_> = Attrs(&w.bytes).iter().filter_map(element_state).collect();
-        Ok(held == expected)
+            .filter_map(|(_, _, element)| read(Attrs(element)))
+            .collect())
     }
 
     /// How many rules a chain has.
@@ -295,8 +278,7 @@ fn targets(rule: Attrs<'_>) -> impl Iterator<Item = String> {
 /// the chain that it leads to.
 type ElementState = (Vec<u8>, Vec<u8>, u32, Vec<u8>, Option<String>);
 
-fn element_state((_, _, element): (u16, bool, &[u8])) -> Option<ElementState> {
-    let element = Attrs(element);
+fn element_state(element: Attrs<'_>) -> Option<ElementState> {
     let key = |kind| Some(element.nest(kind)?.get(NFTA_DATA_VALUE)?.to_vec());
     Some((
         key(NFTA_SET_ELEM_KEY)?,
