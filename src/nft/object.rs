@@ -80,6 +80,8 @@ impl ChainKind {
 pub enum HookPoint {
     /// What comes in, before it is routed.
     Prerouting,
+    /// What is for the node itself.
+    Input,
     /// What goes out, after it was routed.
     Postrouting,
     /// netdev ingress of this device.
@@ -90,6 +92,7 @@ impl HookPoint {
     pub(super) const fn number(&self) -> u32 {
         match self {
             HookPoint::Prerouting | HookPoint::Ingress(_) => 0,
+            HookPoint::Input => 1,
             HookPoint::Postrouting => 4,
         }
     }
@@ -111,6 +114,7 @@ impl fmt::Display for Hook {
         write!(f, "type {} hook ", self.kind.as_str())?;
         match &self.point {
             HookPoint::Prerouting => f.write_str("prerouting")?,
+            HookPoint::Input => f.write_str("input")?,
             HookPoint::Postrouting => f.write_str("postrouting")?,
             HookPoint::Ingress(device) => write!(f, "ingress device \"{device}\"")?,
         }
