@@ -230,6 +230,8 @@ pub enum Element {
     Goto(IpAddr, String),
     /// An address and another one.
     Map(IpAddr, IpAddr),
+    /// In an interval map: both ends included, and the chain that is called.
+    Jump(Value, Value, Arc<str>),
     /// In an interval set: what has several fields, or counts for somebody.
     Cell(Cell),
 }
@@ -267,6 +269,9 @@ impl fmt::Display for Element {
             Element::Range(low, high) => write!(f, "{low}-{high}"),
             Element::Goto(a, chain) => write!(f, "{a} : goto {chain}"),
             Element::Map(a, to) => write!(f, "{a} : {to}"),
+            Element::Jump(low, high, chain) => {
+                write!(f, "{} : jump {chain}", Element::Range(*low, *high))
+            }
             Element::Cell(cell) => cell.fmt(f),
         }
     }

@@ -7,7 +7,7 @@
 //! pol-HASH-tN           a tier that has a `pass`, which returns from it
 //! pol-HASH-rN           what rule N does, where that is more than to count and decide
 //! pol-HASH-sN           addresses or ports of a rule that has several
-//! pol-HASH-bN-KEY-WHAT  many rules' addresses, see `block`
+//! pol-HASH-bN-...       many rules' addresses, see `block`
 //! ```
 //! Tiers are called one after the other, none leads to the next: the kernel takes no path through
 //! chains that is longer than 16, and older ones walk every path when they check a transaction.
@@ -15,6 +15,7 @@
 //! Pods with the same policy share it. It is never changed in place and goes with its last user.
 
 mod block;
+mod services;
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -32,7 +33,7 @@ use super::condition::{self, Condition};
 use super::lookup::{self, Entry, Part};
 
 /// The version of what the same policy is compiled to. What another version made is not shared.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// A policy in the kernel's terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +99,7 @@ fn compile_as(name: &str, policy: &Effective, log_group: u16) -> Compiled {
         chains: vec![(name.to_owned(), Vec::new())],
         sets: Vec::new(),
         set_names: HashMap::new(),
+        services: HashMap::new(),
         blocks: 0,
     }
     .run(&mut rules, &tiers, policy, log_group)
@@ -139,6 +141,8 @@ struct Compiler {
     chains: Vec<(String, Vec<KernelRule>)>,
     sets: Vec<(Set, Vec<Element>)>,
     set_names: HashMap<Vec<Element>, String>,
+    /// The chains to which ports lead, by their rules.
+    services: HashMap<Vec<KernelRule>, Arc<str>>,
     blocks: usize,
 }
 
