@@ -128,8 +128,10 @@ mod tests {
         }
     }
 
-    /// Each service's ports, and how many areas it has.
-    fn found(areas: &[Area]) -> Option<Vec<(&'static str, Vec<(u16, u16)>, usize)>> {
+    /// Its protocol, its ports, and how many areas it has.
+    type Found = (&'static str, Vec<(u16, u16)>, usize);
+
+    fn found(areas: &[Area]) -> Option<Vec<Found>> {
         let areas: Vec<&Area> = areas.iter().collect();
         let all = of(&areas)?;
         let services = all
