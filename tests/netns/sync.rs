@@ -19,8 +19,8 @@ fn tidy(node: &Node, words: &str) -> (Vec<Value>, bool) {
     (changes, output.code == Some(0))
 }
 
-/// `sync`, which reads the node's own policy file.
-fn sync(node: &Node) -> (Vec<Value>, bool) {
+/// `sync`, which reads the node's own policy file: what it did, and whether all is well now.
+pub fn sync(node: &Node) -> (Vec<Value>, bool) {
     let policy = node.dir.path().join("policy.yaml");
     tidy(node, &format!("sync --policy-file {}", policy.display()))
 }
