@@ -19,7 +19,9 @@ use crate::state::{AttachmentId, Lock, StateDir};
 
 mod choose;
 pub mod lease;
+mod leased;
 mod release;
+mod remains;
 pub mod renew;
 mod sync;
 mod take;

@@ -11,6 +11,7 @@ mod attack;
 mod bad_input;
 mod bad_policy;
 mod check;
+mod churn;
 mod concurrency;
 mod egress_claims;
 mod egress_ip;
