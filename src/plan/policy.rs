@@ -89,10 +89,13 @@ pub fn name(policy: &Effective, log_group: u16) -> String {
 
 /// Compiles; all names begin with [`name`].
 pub fn compile(policy: &Effective, log_group: u16) -> Compiled {
-    compile_as(&name(policy, log_group), policy, log_group)
+    compile_as(&name(policy, log_group), policy, log_group, lookup::divide)
 }
 
-fn compile_as(name: &str, policy: &Effective, log_group: u16) -> Compiled {
+/// How a list of conditions becomes parts, which must mean the same.
+type Divide = fn(&[Entry<'_>]) -> Vec<Part>;
+
+fn compile_as(name: &str, policy: &Effective, log_group: u16, divide: Divide) -> Compiled {
     let (mut rules, tiers) = planned(policy, log_group);
     Compiler {
         name: name.to_owned(),
@@ -101,6 +104,7 @@ fn compile_as(name: &str, policy: &Effective, log_group: u16) -> Compiled {
         set_names: HashMap::new(),
         services: HashMap::new(),
         blocks: 0,
+        divide,
     }
     .run(&mut rules, &tiers, policy, log_group)
 }
@@ -144,6 +148,7 @@ struct Compiler {
     /// The chains to which ports lead, by their rules.
     services: HashMap<Vec<KernelRule>, Arc<str>>,
     blocks: usize,
+    divide: Divide,
 }
 
 /// The chain at which a policy starts.
@@ -234,7 +239,7 @@ impl Compiler {
             lookup: rules[*rule].conditions[*condition].lookup.as_ref(),
         };
         let entries: Vec<Entry<'_>> = list.iter().map(entry).collect();
-        for part in lookup::divide(&entries) {
+        for part in (self.divide)(&entries) {
             match part {
                 Part::Plain(place) => {
                     let (rule, condition) = list[place];
@@ -293,3 +298,6 @@ impl Compiler {
         name
     }
 }
+
+#[cfg(test)]
+mod tests;
