@@ -373,7 +373,7 @@ fn an_api_that_is_down_keeps_no_pod_from_ending() {
 fn an_emptied_state_directory_does_not_lose_the_address() {
     let api = ApiServer::shared();
     let a = Member::new(api, "emptied-a");
-    let list = ["172.30.0.36", "fd30::36"];
+    let list = ["172.30.0.36/32", "fd30::36/128"];
     let had = a.take("old", "emptied", &list).expect("free addresses");
     fs::remove_dir_all(a.node.state_dir()).expect("remove");
     let refused = a
