@@ -1,5 +1,6 @@
 //! CHECK finds what is missing, and another ADD mends it.
 
+use crate::harness::node::{EXT, ip};
 use crate::harness::*;
 use serde_json::Value;
 
@@ -103,4 +104,27 @@ fn check_of_a_pod_never_seen_succeeds() {
     let node = Node::new(NodeOptions::default());
     let pod = node.pod(PodSpec::new("a", Primary::Bridge).uncovered());
     assert_eq!(pod.ours("CHECK").ok(), "");
+}
+
+/// A policy that another pod has, too, is not put there anew: what it counted stays.
+#[test]
+fn what_a_shared_policy_counted_stays() {
+    let node = Node::new(NodeOptions::default());
+    let spec = |name| PodSpec::new(name, Primary::Bridge).rules("deny 81/tcp");
+    let counted = || {
+        let rules = node.ruleset();
+        let line = rules.lines().find(|line| line.contains("\"pod:1\""));
+        line.expect("the rule's line").trim().to_owned()
+    };
+    let a = node.pod(spec("a"));
+    let untouched = counted();
+    check(
+        &node,
+        &[Probe::tcp(&a.netns, ip(EXT[0]), 81, Want::Silence)],
+    );
+    let before = counted();
+    assert_ne!(before, untouched);
+    node.netns.nft("add table ip others"); // now everything is compared
+    node.pod(spec("b"));
+    assert_eq!(counted(), before);
 }

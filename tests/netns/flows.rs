@@ -172,7 +172,11 @@ fn pods_not_covered_keep_working(primary: Primary, bridge_nf: bool) {
     let node = node_with(bridge_nf);
     let old = node.pod(PodSpec::new("old", primary).uncovered());
     let older = node.pod(PodSpec::new("older", primary).uncovered());
-    let new = node.pod(PodSpec::new("new", primary).rules("deny 82/tcp to cluster"));
+    // Its answers are none of what it may send: they pass only if they are known as answers.
+    let new = node.pod(
+        PodSpec::new("new", primary)
+            .rules("allow 80/tcp, 80/udp, icmp/8, icmpv6/128 to cluster\ndeny to cluster"),
+    );
     let _servers = [
         old.serve(&[80, 82]),
         older.serve(&[80]),
@@ -215,6 +219,25 @@ fn pods_not_covered_keep_working(primary: Primary, bridge_nf: bool) {
         ));
     }
     check(&node, &probes);
+    node.assert_nothing_left();
+}
+
+/// The other ports of a bridge are covered, until they carry pods of ours.
+#[test]
+fn a_port_that_becomes_a_pods_is_no_mere_port_any_more() {
+    let node = node_with(false);
+    let ports = || {
+        let objects = node.objects();
+        let is_port = |o: &&String| o.starts_with("netdev chain port-");
+        objects.iter().filter(is_port).count()
+    };
+    let old = node.pod(PodSpec::new("old", Primary::Bridge).uncovered());
+    let new = node.pod(PodSpec::new("new", Primary::Bridge));
+    assert_eq!(ports(), 1, "{}", node.describe());
+    old.ours("ADD").ok();
+    assert_eq!(ports(), 0, "{}", node.describe());
+    old.ours("DEL").ok();
+    new.delete();
     node.assert_nothing_left();
 }
 
