@@ -2,7 +2,7 @@
 
 use crate::harness::node::{EXT, ip};
 use crate::harness::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Whatever is taken away from the rules, CHECK sees it, and another ADD mends it.
 #[test]
@@ -127,4 +127,22 @@ fn what_a_shared_policy_counted_stays() {
     node.netns.nft("add table ip others"); // now everything is compared
     node.pod(spec("b"));
     assert_eq!(counted(), before);
+}
+
+/// The cluster's networks change: the base is another one, for pods of before as well.
+#[test]
+fn another_base_leaves_nothing_of_the_one_before() {
+    let node = Node::new(NodeOptions::default());
+    let inside = || {
+        let objects = node.objects();
+        let sets = objects.iter().filter(|o| o.starts_with("inet set inside"));
+        sets.cloned().collect::<Vec<_>>()
+    };
+    node.pod(PodSpec::new("a", Primary::Bridge));
+    let before = inside();
+    node.set_policy(&Policy::default().set("clusterCIDRs", json!(["10.244.0.0/16"])));
+    node.pod(PodSpec::new("b", Primary::Bridge));
+    let after = inside();
+    assert_eq!((before.len(), after.len()), (2, 2), "{before:?}, {after:?}");
+    assert!(before.iter().all(|set| !after.contains(set)), "{after:?}");
 }

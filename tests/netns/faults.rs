@@ -7,6 +7,7 @@ use crate::harness::strace::{Syscall, injected, on_nodes, syscalls};
 use crate::harness::*;
 use std::fs;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 fn node() -> Node {
@@ -318,17 +319,8 @@ fn an_error_of_any_system_call_of_del() {
     });
 }
 
-/// The first transaction of a node loads modules, which may take longer than a call may.
-#[test]
-fn a_transaction_that_the_kernel_is_at_work_on_is_waited_for() {
-    let node = node();
-    let pod = node.pod(spec());
-    // With the base in place, as it is at the next two calls.
-    pod.ours("ADD").ok();
-    pod.ours("DEL").ok();
-    let (_, trace) = syscalls(&node, &pod.call("ADD"));
-    pod.ours("DEL").ok();
-    // The transaction is the longest message of the main thread.
+/// Which of the messages that a call sends is its transaction: the longest of the main thread.
+fn transaction(trace: &str) -> usize {
     let main = trace.split(' ').next().expect("a process id");
     let sent: Vec<usize> = trace
         .lines()
@@ -341,7 +333,56 @@ fn a_transaction_that_the_kernel_is_at_work_on_is_waited_for() {
         })
         .collect();
     let longest = sent.iter().enumerate().max_by_key(|(_, length)| **length);
-    let nth = longest.expect("a message").0 + 1;
+    longest.expect("a message").0 + 1
+}
+
+/// What was whole when ADD looked is flushed before its transaction.
+#[test]
+fn what_others_do_in_the_last_moment_is_noticed() {
+    let node = node();
+    let first = node.pod(spec());
+    first.ours("ADD").ok();
+    let pod = node.pod(spec());
+    let (_, trace) = syscalls(&node, &pod.call("ADD"));
+    let inject = format!("sendto:delay_enter=3000000:when={}", transaction(&trace));
+    for damage in [
+        "flush chain inet egress-cni do-deny",
+        "flush table inet egress-cni",
+    ] {
+        pod.ours("DEL").ok();
+        assert_eq!(first.ours("CHECK").ok(), "");
+        let record = format!("attachments/{}.json", pod.id());
+        let record = node.state_dir().join(record);
+        thread::scope(|scope| {
+            let add = scope.spawn(|| injected(&node, &pod.call("ADD"), &inject));
+            while !record.exists() {
+                assert!(!add.is_finished(), "ADD wrote no record");
+                thread::sleep(Duration::from_millis(5));
+            }
+            node.netns.nft(damage);
+            let run = add.join().expect("an ADD");
+            assert!(run.succeeded(), "{:?}", run.output);
+            assert!(
+                run.output.took > Duration::from_secs(3),
+                "ADD was not held up"
+            );
+        });
+        assert!(enforced(&pod, damage), "{damage}");
+        assert_eq!(node.tool("sync").code, Some(0)); // `first` has its own chain back
+    }
+}
+
+/// The first transaction of a node loads modules, which may take longer than a call may.
+#[test]
+fn a_transaction_that_the_kernel_is_at_work_on_is_waited_for() {
+    let node = node();
+    let pod = node.pod(spec());
+    // With the base in place, as it is at the next two calls.
+    pod.ours("ADD").ok();
+    pod.ours("DEL").ok();
+    let (_, trace) = syscalls(&node, &pod.call("ADD"));
+    pod.ours("DEL").ok();
+    let nth = transaction(&trace);
     let inject = format!("sendto:delay_enter=11000000:when={nth}");
     let run = injected(&node, &pod.call("ADD"), &inject);
     assert!(run.succeeded(), "{:?}", run.output);
