@@ -195,7 +195,13 @@ pub(crate) fn install<'a>(
             previous: previous.as_ref().map(AttachmentId::as_str),
         };
         install.commit(nft)?;
-        whole.keep(state, nft, &[marker, name], &[]);
+        // Rules that have changed: the policy of before went with its last user.
+        let before = before.map(|record| record.plan.policy.as_str());
+        let gone = match before.filter(|before| *before != name) {
+            Some(before) if nft.chain(Table::Inet, before)?.is_none() => Some(before),
+            _ => None,
+        };
+        whole.keep(state, nft, &[marker, name], gone.as_slice());
         Ok(())
     };
     let done = state

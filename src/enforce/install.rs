@@ -4,6 +4,7 @@ use crate::nft::{self, Nft, Op, Table};
 use crate::plan::attachment::{nd_chain, veth_chain};
 use crate::plan::{AttachmentPlan, Base, Bridge, Compiled};
 
+use super::remove::delete_unused_policy;
 use super::verify::{damaged_base, damaged_policy, same_rules};
 use super::{commit, delete_elements, owner_of};
 
@@ -89,7 +90,13 @@ impl Install<'_> {
             ops.push(Op::FlushChain(Table::Netdev, plan.nd_chain()));
         }
         if nft.chain(Table::Inet, &plan.pod_chain())?.is_some() {
+            let before = nft.goto_of(Table::Inet, &plan.pod_chain())?;
             ops.push(Op::FlushChain(Table::Inet, plan.pod_chain()));
+            if let Some(before) = before
+                && before != plan.policy
+            {
+                delete_unused_policy(nft, &before, ops)?;
+            }
         }
         Ok(())
     }

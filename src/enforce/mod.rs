@@ -78,3 +78,33 @@ fn delete_element(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::test_support::in_fresh_netns;
+
+    #[test]
+    fn a_conflict_is_met_with_a_new_look() {
+        in_fresh_netns(|| {
+            let mut nft = Nft::open().expect("a socket");
+            let conflict = || vec![Op::DeleteChain(Table::Inet, "gone".to_owned())];
+            let mut looks = 0;
+            let mended = commit(&mut nft, |_| {
+                looks += 1;
+                Ok(match looks {
+                    1..3 => conflict(),
+                    _ => vec![Op::AddTable(Table::Inet)],
+                })
+            });
+            assert_eq!((mended.expect("the third is good"), looks), (true, 3));
+            looks = 0;
+            let never = commit(&mut nft, |_| {
+                looks += 1;
+                Ok(conflict())
+            });
+            assert!(never.is_err());
+            assert_eq!(looks, ATTEMPTS);
+        });
+    }
+}

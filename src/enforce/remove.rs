@@ -102,7 +102,11 @@ impl Remove<'_> {
 }
 
 /// A policy whose only reference is the pod chain that goes in this transaction.
-fn delete_unused_policy(nft: &mut Nft, name: &str, ops: &mut Vec<Op>) -> Result<(), nft::Error> {
+pub(super) fn delete_unused_policy(
+    nft: &mut Nft,
+    name: &str,
+    ops: &mut Vec<Op>,
+) -> Result<(), nft::Error> {
     let Some(chain) = nft.chain(Table::Inet, name)? else {
         return Ok(());
     };

@@ -128,7 +128,7 @@ impl Sync<'_> {
     }
 
     /// Whether some address leads to the attachment's chain.
-    fn is_judged(&mut self, id: &AttachmentId) -> Result<bool, Error> {
+    pub(super) fn is_judged(&mut self, id: &AttachmentId) -> Result<bool, Error> {
         let own = pod_chain(id.as_str());
         for family in [Family::V4, Family::V6] {
             let pods = self.nft.vmap_elements(base::pods(family))?;

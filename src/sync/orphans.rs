@@ -82,7 +82,8 @@ impl Sync<'_> {
         let Some(device) = chain.and_then(|chain| chain.device) else {
             // Before Linux 6.16 a chain goes with its device, and its neighbour discovery stays.
             let nd = self.nft.chain(Table::Netdev, &nd_chain(id.as_str()))?;
-            return Ok(nd.is_none().then(|| {
+            let needed = nd.is_none() && self.is_judged(id)?;
+            return Ok(needed.then(|| {
                 "it has no record, and what it guards can't be told: if no pod needs it, delete it"
                     .to_owned()
             }));

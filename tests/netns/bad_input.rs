@@ -2,7 +2,7 @@
 
 use crate::harness::cni::Call;
 use crate::harness::*;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -338,4 +338,34 @@ fn status_is_quick() {
         "{:?}",
         run.output.took
     );
+}
+
+/// A result that names addresses of everybody: only the pod's own lead to its rules.
+#[test]
+fn addresses_that_are_nobodys_alone_are_not_covered() {
+    let node = Node::new(NodeOptions::default());
+    let pod = node.pod(PodSpec::new("a", Primary::Bridge).uncovered());
+    let ips = "\"ips\":[{\"address\":\"127.0.0.1/8\"},{\"address\":\"224.0.0.9/32\"},{\"address\":\"::1/128\"},";
+    let compact: Value = serde_json::from_str(&pod.prev_result).expect("a result");
+    let result = compact.to_string().replacen("\"ips\":[", ips, 1);
+    assert!(result.contains("127.0.0.1"), "{result}");
+    let add = pod.call_with("ADD", &pod.spec.annotations, Some(&result));
+    node.run(&add).ok();
+    let covered = node.elements("pod4") + &node.elements("pod6");
+    assert!(covered.contains(&pod.v4.to_string()), "{covered}");
+    for other in ["127.0.0.1", "224.0.0.9", "::1 "] {
+        assert!(!covered.contains(other), "{covered}");
+    }
+}
+
+#[test]
+fn the_nodes_own_namespace_is_no_pods() {
+    let node = Node::new(NodeOptions::default());
+    let pod = node.pod(PodSpec::new("a", Primary::Bridge).uncovered());
+    let error = node
+        .run(&pod.call("ADD").env("CNI_NETNS", &node.netns.path()))
+        .error();
+    assert_eq!(error.code, 8, "{error:?}");
+    assert!(error.msg.contains("own network namespace"), "{error:?}");
+    node.assert_nothing_left();
 }

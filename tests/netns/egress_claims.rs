@@ -301,4 +301,44 @@ fn an_address_of_the_nodes_own_is_not_taken() {
     );
     assert_eq!(has_egress_addresses(&node), [true, false]);
     node.assert_nothing_left();
+    // Not even if the kernel guards it, on a device that is not the uplink.
+    node.netns
+        .ip("addr del 172.30.0.50/32 dev eth0\naddr add 172.30.0.50/32 dev lo");
+    node.pod(PodSpec::new("b", Primary::Bridge).namespace("other"));
+    node.netns
+        .nft("add element inet egress-cni eip4 { 172.30.0.50 }");
+    let refused = node
+        .add_pod(PodSpec::new("a", Primary::Bridge))
+        .expect_err("elsewhere");
+    assert_eq!(refused.error.code, 102, "{refused:?}");
+}
+
+/// Of two families one can't be had: the other is given back by the ADD itself.
+#[test]
+fn what_a_failed_add_had_taken_goes_at_once() {
+    let node = shop_node();
+    node.ext
+        .ip(&format!("addr add {}/64 dev eth0 nodad", EGRESS[1]));
+    let pod = node.pod(PodSpec::new("a", Primary::Bridge).uncovered());
+    let error = pod.ours("ADD").error();
+    assert!(error.msg.contains(EGRESS[1]), "{error:?}");
+    assert_eq!(has_egress_addresses(&node), [false, false]);
+}
+
+/// A user whose record is gone keeps no address up.
+#[test]
+fn who_is_gone_uses_nothing() {
+    let node = shop_node();
+    let before = uplink(&node);
+    let pod = node.pod(PodSpec::new("a", Primary::Bridge));
+    for address in EGRESS {
+        let file = node.state_dir().join(format!("egress/{address}.json"));
+        let text = fs::read_to_string(&file).expect("a file");
+        let mut owner: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let users = owner["users"].as_array_mut().expect("users");
+        users.push(json!("0123456789abcdef"));
+        fs::write(&file, owner.to_string()).expect("write");
+    }
+    pod.delete();
+    assert_eq!(uplink(&node), before);
 }

@@ -2,7 +2,7 @@
 //! next works.
 
 use crate::harness::cni::Call;
-use crate::harness::egress::shop_node;
+use crate::harness::egress::{has_egress_addresses, shop_node};
 use crate::harness::strace::{Syscall, injected, on_nodes, syscalls};
 use crate::harness::*;
 use std::fs;
@@ -334,6 +334,49 @@ fn transaction(trace: &str) -> usize {
         .collect();
     let longest = sent.iter().enumerate().max_by_key(|(_, length)| **length);
     longest.expect("a message").0 + 1
+}
+
+/// Before any DEL: the runtime's may come late.
+#[test]
+fn a_refused_transaction_leaves_what_was_before() {
+    let node = shop_node();
+    let other = node.pod(PodSpec::new("b", Primary::Bridge).rules("deny 82/tcp"));
+    let policies = node.objects();
+    let policy = policies
+        .iter()
+        .find_map(|o| o.strip_prefix("inet chain pol-"));
+    let policy = format!("pol-{}", policy.expect("a policy"));
+    other.delete();
+    // No rule can lead to a chain that has a hook.
+    let refuse = |chain: &str| {
+        node.netns.nft(&format!(
+            "add chain inet egress-cni {chain} {{ type filter hook forward priority 7; }}"
+        ));
+    };
+    let allow = |chain: &str| {
+        let line = format!("nft delete chain inet egress-cni {chain}");
+        assert_eq!(node.netns.try_exec(&line).code, Some(0));
+    };
+    let pod = node.pod(spec());
+    refuse(&format!("pod-{}", pod.id()));
+    assert_eq!(pod.ours("ADD").error().code, 103);
+    assert_eq!(has_egress_addresses(&node), [false, false]);
+    allow(&format!("pod-{}", pod.id()));
+
+    // The same where there is something before: rules that another ADD would have changed.
+    let mut pod = pod;
+    pod.ours("ADD").ok();
+    let file = format!("attachments/{}.json", pod.id());
+    let record = || fs::read_to_string(node.state_dir().join(&file)).expect("a record");
+    let (before, old) = (record(), pod.spec.clone());
+    refuse(&policy);
+    pod.spec = old.clone().rules("deny 82/tcp");
+    assert_eq!(pod.ours("ADD").error().code, 103);
+    assert_eq!(record(), before);
+    assert_eq!(has_egress_addresses(&node), [true, true]);
+    assert!(enforced(&pod, "a refused change"));
+    allow(&policy);
+    recovers(&pod, true, "a refused change");
 }
 
 /// What was whole when ADD looked is flushed before its transaction.

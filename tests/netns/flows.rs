@@ -291,3 +291,25 @@ send(IPv6(dst='fd30::100') / UDP(sport=5555, dport=80) / Raw(b'x'))
         node.describe()
     );
 }
+
+/// A bridge to which nobody gave a MAC takes the lowest of its ports': ours are sent to the one that it
+/// had, which stays.
+#[test]
+fn the_bridges_address_does_not_change_with_its_ports() {
+    let node = node_with(false);
+    let pod = node.pod(PodSpec::new("a", Primary::Calico).uncovered());
+    node.netns.ip(&format!(
+        "link add br7 type bridge
+         addr add 10.244.3.254/24 dev br7
+         addr add fd44:3::ffff/64 dev br7 nodad
+         link set br7 up
+         link set {} master br7",
+        pod.veth
+    ));
+    pod.ours("ADD").ok();
+    let before = node.netns.mac("br7");
+    node.netns.ip("link add low type veth peer name other
+         link set low address 00:00:00:00:00:02
+         link set low master br7");
+    assert_eq!(node.netns.mac("br7"), before);
+}

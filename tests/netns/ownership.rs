@@ -124,3 +124,35 @@ fn interfaces_of_one_container_are_apart() {
     a.delete();
     node.assert_nothing_left();
 }
+
+/// Who takes an address over from a container that was never deleted inherits none of its
+/// connections.
+#[test]
+fn connections_do_not_pass_to_the_next_owner() {
+    let node = Node::new(NodeOptions::default());
+    let pod = node.pod(PodSpec::new("a", Primary::Ptp).uncovered());
+    let (old, new) = (as_container(&pod, "old"), as_container(&pod, "new"));
+    call_as(&pod, &old, "ADD").ok();
+    let _server = node.serve_ext(&[80]);
+    check(
+        &node,
+        &[Probe::udp(&pod.netns, ip(EXT[0]), 80, Want::Reached)],
+    );
+    let connections = || {
+        let list = node.netns.exec(&format!("conntrack -L -s {}", pod.v4));
+        list.lines().count()
+    };
+    assert!(connections() > 0);
+    call_as(&pod, &new, "ADD").ok();
+    assert_eq!(connections(), 0);
+    // Nor does the late DEL take the next owner's.
+    check(
+        &node,
+        &[Probe::udp(&pod.netns, ip(EXT[0]), 80, Want::Reached)],
+    );
+    call_as(&pod, &old, "DEL").ok();
+    assert!(connections() > 0);
+    call_as(&pod, &new, "DEL").ok();
+    assert_eq!(connections(), 0);
+    node.assert_nothing_left();
+}

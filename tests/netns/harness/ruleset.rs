@@ -79,9 +79,16 @@ impl Node {
             "objects left: {left:?}\n{}",
             self.describe()
         );
-        for set in ["pod4", "pod6", "eip4", "eip6", "snat4", "snat6"] {
-            let elements = self.elements(set);
-            assert!(elements.is_empty(), "{set} still has {elements}");
+        for table in ["inet", "netdev"] {
+            let line = format!("nft list table {table} egress-cni");
+            let text = self.netns.try_exec(&line).stdout_text();
+            for block in text.split("\n\n") {
+                let name = block.trim_start().lines().find(|line| line.contains('{'));
+                let name = name.unwrap_or_default().trim();
+                // What is inside the cluster belongs to no pod.
+                let filled = block.contains("elements = {") && !block.contains("set inside");
+                assert!(!filled, "{name} has elements\n{text}");
+            }
         }
         assert_eq!(
             self.state_files(),

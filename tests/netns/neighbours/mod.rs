@@ -71,3 +71,21 @@ fn check_sees_an_egress_limit_behind_us() {
     ));
     assert_eq!(pod.ours("CHECK").error().code, 101);
 }
+
+/// Classic BPF needs no compiler: a program that lets everything go its way.
+#[test]
+fn a_bpf_program_at_the_veth_is_refused_by_name() {
+    let node = Node::new(NodeOptions::default());
+    let pod = node.pod(PodSpec::new("a", Primary::Bridge).uncovered());
+    let tc = |line: &str| node.netns.exec(&format!("tc {line}"));
+    tc(&format!("qdisc add dev {} clsact", pod.veth));
+    let program = ["bpf", "direct-action", "bytecode", "1,6 0 0 4294967295,"];
+    let at = ["filter", "add", "dev", &pod.veth, "ingress"];
+    let mut command = std::process::Command::new("tc");
+    let output = node.netns.exec_with(command.args(at).args(program), b"");
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    let error = pod.ours("ADD").error();
+    assert_eq!(error.code, 101, "{error:?}");
+    assert!(error.msg.contains("BPF program"), "{error:?}");
+    node.assert_nothing_left();
+}
