@@ -81,8 +81,7 @@ pub(super) struct Args {
     /// The pod's namespace
     #[arg(long, value_name = "NAME")]
     namespace: Option<String>,
-    /// Where the pod sends it, if a Service translates that: ADDRESS[:PORT] or
-    /// svc/NAMESPACE/NAME[:PORT]; the destination's own address, if none does
+    /// Where the pod sent it, if to a Service: ADDRESS[:PORT] or svc/NAMESPACE/NAME[:PORT]
     #[arg(long, visible_alias = "service-destination", value_name = "SERVICE")]
     via: Option<Via>,
     /// The destination is an address of the pod's node; for an attached pod the node is asked

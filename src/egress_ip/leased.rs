@@ -85,10 +85,7 @@ impl Request<'_> {
 
     /// The Lease is this node's without asking: the process that stays renews it, and says so.
     fn may_join(&self, owner: &Owner) -> bool {
-        let fresh = |held: &Held| {
-            let age = Timestamp::now().as_second() - held.renewed;
-            !held.lost && u64::try_from(age).is_ok_and(|age| age <= lease::DURATION.as_secs())
-        };
+        let fresh = |held: &Held| held.is_fresh(Timestamp::now().as_second());
         owner.namespace == self.namespace
             && !owner.users.is_empty()
             && owner.lease.as_ref().is_some_and(fresh)

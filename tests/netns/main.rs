@@ -20,6 +20,7 @@ mod faults;
 mod faults_state;
 mod flows;
 mod harness;
+mod honest;
 mod install;
 mod load;
 mod logging;
