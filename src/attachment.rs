@@ -13,16 +13,17 @@ use crate::net::{self, Netns, Rtnl, address};
 use crate::nft::{self, Nft};
 use crate::plan::{AttachmentPlan, Bridge};
 use crate::policy::stored::StoredPolicy;
-use crate::state::{AttachmentId, StateDir, StateError};
+use crate::state::{AttachmentId, PolicyKey, StateDir, StateError};
 
 /// The version of what a record and the kernel's objects mean. A plugin of another version can
 /// remove them by their names, but not compare them.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
-/// What is kept in `stateDir/attachments/ID.json` for as long as the kernel's state lives.
+/// What is kept in `stateDir/attachments/ID.json` for as long as the kernel's state lives: with its
+/// rules, or as the file has it, with a note where they are.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Record {
+pub struct Record<P = StoredPolicy> {
     /// [`LAYOUT`] of the plugin that wrote it.
     pub layout: u32,
     /// The conflist's `name`.
@@ -50,21 +51,58 @@ pub struct Record {
     #[serde(flatten)]
     pub plan: AttachmentPlan,
     /// The rules, with their sources.
-    pub policy: StoredPolicy,
+    pub policy: P,
 }
 
+/// Where a record has its rules.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Rules {
+    /// In a file, which pods with the same rules share.
+    File(PolicyKey),
+    /// In the record itself: of layout 1.
+    Here(StoredPolicy),
+}
+
+/// How often a record is read anew whose rules went meanwhile: an ADD has put others in their place.
+const READINGS: u32 = 3;
+
 impl Record {
-    /// Reads an attachment's record; none if there is none. One of an older layout is read as far
-    /// as its fields are the same.
+    /// Reads an attachment's record and its rules; none if there is none. One of an older layout is
+    /// read as far as its fields are the same.
     ///
     /// # Errors
     /// [`StateError::Newer`]: what it says may mean something else; [`StateError::Damaged`].
     pub fn read(state: &StateDir, id: &AttachmentId) -> Result<Option<Record>, StateError> {
+        for _ in 0..READINGS {
+            let Some(record) = Record::read_alone(state, id)? else {
+                return Ok(None);
+            };
+            if let Some(policy) = record.rules(state, id)? {
+                return Ok(Some(record.with(policy)));
+            }
+        }
+        Err(StateError::Damaged {
+            path: state.attachment_path(id),
+            reason: "the file with its rules is missing".to_owned(),
+        })
+    }
+}
+
+impl Record<Rules> {
+    /// The same without its rules, for those who need only the rest.
+    ///
+    /// # Errors
+    /// As [`Record::read`].
+    pub fn read_alone(
+        state: &StateDir,
+        id: &AttachmentId,
+    ) -> Result<Option<Record<Rules>>, StateError> {
         #[derive(Deserialize)]
         struct Head {
             layout: u32,
         }
-        match state.read_attachment::<Record>(id) {
+        match state.read_attachment::<Record<Rules>>(id) {
             Ok(Some(record)) if record.layout <= LAYOUT => Ok(Some(record)),
             Ok(None) => Ok(None),
             unknown => match state.read_attachment::<Head>(id) {
@@ -75,6 +113,49 @@ impl Record {
                 }),
                 _ => unknown,
             },
+        }
+    }
+
+    /// Its rules; none if their file is gone, and then, but for damage, the record is as well.
+    ///
+    /// # Errors
+    /// [`StateError::Damaged`], [`StateError::Io`]
+    pub fn rules(
+        &self,
+        state: &StateDir,
+        id: &AttachmentId,
+    ) -> Result<Option<StoredPolicy>, StateError> {
+        match &self.policy {
+            Rules::Here(policy) => Ok(Some(policy.clone())),
+            Rules::File(key) => state.read_policy(id, key),
+        }
+    }
+
+    /// The file with its rules, if it is not the record itself.
+    pub fn policy_key(&self) -> Option<&PolicyKey> {
+        match &self.policy {
+            Rules::File(key) => Some(key),
+            Rules::Here(_) => None,
+        }
+    }
+}
+
+impl<P> Record<P> {
+    fn with<Q>(self, policy: Q) -> Record<Q> {
+        Record {
+            layout: self.layout,
+            network: self.network,
+            container_id: self.container_id,
+            ifname: self.ifname,
+            namespace: self.namespace,
+            pod: self.pod,
+            uid: self.uid,
+            exempt: self.exempt,
+            veth_index: self.veth_index,
+            uplink: self.uplink,
+            log_group: self.log_group,
+            plan: self.plan,
+            policy,
         }
     }
 }
@@ -160,6 +241,8 @@ struct Inside {
 /// # Errors
 /// [`Error::Unenforceable`] says why this pod's traffic would not be seen.
 pub fn inspect(
+    nft: &mut Nft,
+    rtnl: &mut Rtnl,
     netns: &Netns,
     ifname: &str,
     result: &PodResult,
@@ -176,10 +259,9 @@ pub fn inspect(
     let mac = pod.mac.ok_or_else(|| Unenforceable::NoMac {
         ifname: ifname.to_owned(),
     })?;
-    let mut rtnl = Rtnl::open(deadline)?;
-    let veth = host_side(&mut rtnl, netns, ifname, &pod)?;
+    let veth = host_side(rtnl, netns, ifname, &pod)?;
     let name = veth.name.clone();
-    match tc::detour(&mut rtnl, veth.index)? {
+    match tc::detour(rtnl, veth.index)? {
         Some(Detour::Bpf(program)) => {
             return Err(Unenforceable::Bpf {
                 veth: name,
@@ -205,7 +287,7 @@ pub fn inspect(
         .into());
     }
     let bridge = match veth.master {
-        Some(master) => bridge_of(&mut rtnl, &veth, master, &addresses, &result.gateways)?,
+        Some(master) => bridge_of(rtnl, &veth, master, &addresses, &result.gateways)?,
         None => None,
     };
     let attachment = Attachment {
@@ -215,15 +297,10 @@ pub fn inspect(
         link_local,
         bridge,
     };
-    let devices = [
-        Some(&attachment.veth.name),
-        attachment.bridge.as_ref().map(|b| &b.name),
-    ];
-    for device in devices.into_iter().flatten() {
-        if let Some(flowtable) = Nft::open()?.flowtable_at(device)? {
-            let device = device.clone();
-            return Err(Unenforceable::Flowtable { flowtable, device }.into());
-        }
+    let bridge = attachment.bridge.as_ref().map(|b| &*b.name);
+    let devices = [Some(&*attachment.veth.name), bridge];
+    if let Some((flowtable, device)) = nft.flowtable_at(devices.into_iter().flatten())? {
+        return Err(Unenforceable::Flowtable { flowtable, device }.into());
     }
     Ok(attachment)
 }
@@ -236,10 +313,15 @@ fn push_new<T: PartialEq>(list: &mut Vec<T>, item: T) {
 
 fn look_inside(ifname: &str, netns: &Path, deadline: Instant) -> Result<Inside, Error> {
     let mut rtnl = Rtnl::open(deadline)?;
-    let link = link::get_by_name(&mut rtnl, ifname)?.ok_or_else(|| Unenforceable::NoInterface {
-        ifname: ifname.to_owned(),
-        netns: netns.display().to_string(),
-    })?;
+    let mut links = link::all(&mut rtnl)?;
+    let Some(own) = links.iter().position(|link| link.name == ifname) else {
+        return Err(Unenforceable::NoInterface {
+            ifname: ifname.to_owned(),
+            netns: netns.display().to_string(),
+        }
+        .into());
+    };
+    let link = links.swap_remove(own);
     match link.kind.as_deref() {
         Some("veth") => {}
         kind => {
@@ -252,9 +334,9 @@ fn look_inside(ifname: &str, netns: &Path, deadline: Instant) -> Result<Inside, 
         }
     }
     let addresses = address::of_link(&mut rtnl, link.index)?;
-    let others = link::all(&mut rtnl)?
+    let others = links
         .into_iter()
-        .filter(|other| other.index != link.index && other.up && other.has_neighbours)
+        .filter(|other| other.up && other.has_neighbours)
         .map(|other| other.name)
         .collect();
     Ok(Inside {

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! attachments/ID.json   one attachment's record
+//! attachments/ID.KEY    its rules: another name of policies/KEY
+//! policies/KEY          the rules of all attachments whose policy is the same
 //! links/NAME            the id of the attachment that the host's interface NAME carries
 //! namespaces/NAME.json  what the Kubernetes API last said of a namespace
 //! whole.json            up to which state of the kernel the parts that pods share were whole
@@ -29,10 +31,12 @@ use sha2::{Digest, Sha256};
 
 use crate::cni::CniError;
 
+mod policies;
 mod snapshots;
 mod tidy;
 mod whole;
 
+pub use policies::PolicyKey;
 pub use tidy::remove_file;
 
 /// What went wrong with the state directory.

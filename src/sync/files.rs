@@ -1,9 +1,13 @@
 //! What killed calls leave in the state directory.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::attachments::DEL_ENDS;
 use super::{Error, Sync};
 use crate::nft::Table;
 use crate::plan::attachment::veth_chain;
-use crate::state::{AttachmentId, StateDir, remove_file};
+use crate::state::{AttachmentId, StateDir, StateError, remove_file};
 
 impl Sync<'_> {
     /// Files that were never finished.
@@ -13,6 +17,37 @@ impl Sync<'_> {
         for path in state.unfinished()? {
             let what = format!("file {}", path.display());
             self.remove(what, "a call was killed while it wrote it", |_, _| {
+                remove_file(&path)
+            });
+        }
+        Ok(())
+    }
+
+    /// Stored policies that nobody has, and names for them of attachments without a record. A DEL
+    /// removes both last, without the lock.
+    pub(super) fn policies(&mut self) -> Result<(), Error> {
+        let state = self.options.state;
+        let names_of_nobody = || -> Result<Vec<_>, StateError> {
+            let mut users = state.policy_users()?;
+            users.retain(|(id, _)| !has_record(state, id));
+            Ok(users)
+        };
+        let deadline = Instant::now() + DEL_ENDS;
+        while !(names_of_nobody()?.is_empty() && state.unused_policies()?.is_empty())
+            && Instant::now() < deadline
+        {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let _lock = self.lock()?;
+        for (id, key) in names_of_nobody()? {
+            let what = format!("file {}", state.policy_link(&id, &key).display());
+            self.remove(what, "its attachment has no record", |_, state| {
+                state.release_policy(&id, &key)
+            });
+        }
+        for path in state.unused_policies()? {
+            let what = format!("file {}", path.display());
+            self.remove(what, "no attachment has this policy", |_, _| {
                 remove_file(&path)
             });
         }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::attachment::Record;
+use crate::attachment::{Record, Rules};
 use crate::state::StateDir;
 
 /// A directory that changed so short a time before it was read may have changed since without
@@ -70,13 +70,13 @@ impl Pods {
     /// are printed all the same.
     fn read_all(&mut self) {
         for id in self.state.list_attachments().unwrap_or_default() {
-            if let Ok(Some(record)) = self.state.read_attachment(&id) {
+            if let Ok(Some(record)) = Record::read_alone(&self.state, &id) {
                 self.learn(record);
             }
         }
     }
 
-    fn learn(&mut self, record: Record) {
+    fn learn(&mut self, record: Record<Rules>) {
         let pod = Pod {
             namespace: record.namespace,
             name: record.pod,
