@@ -38,6 +38,7 @@ mod policy;
 mod print;
 mod region;
 mod rules;
+mod services;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -48,6 +49,7 @@ use input::Input;
 use kind::Kind;
 use print::Summary;
 use rules::Surroundings;
+use services::Services;
 use text::Text;
 use yaml::Documents;
 
@@ -134,6 +136,8 @@ struct Context {
     namespaces: BTreeMap<String, TierRules>,
     dns_allowance: Option<TierRules>,
     service_cidrs: Vec<IpNet>,
+    /// Those among the files.
+    services: Services,
     now: Timestamp,
 }
 
@@ -153,6 +157,7 @@ impl Context {
             namespaces,
             dns_allowance: coverage::dns_allowance(),
             service_cidrs,
+            services: Services::default(),
             now,
         }
     }
@@ -163,6 +168,7 @@ impl Context {
             above: Vec::new(),
             facts: self.facts.as_ref(),
             service_cidrs: &self.service_cidrs,
+            services: &self.services,
             now: self.now,
         }
     }
@@ -226,8 +232,8 @@ fn lint(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Box<dyn Error>> {
     })
 }
 
-/// Checks all texts together: a namespace in one of them may enforce rules for a pod in another. Findings, and what
-/// was skipped.
+/// Checks all texts together: a namespace in one of them may enforce rules for a pod in another, and these name a
+/// Service in a third. Findings, and what was skipped.
 fn check_all(inputs: &[Input], mut context: Context) -> (Vec<Finding>, Vec<String>) {
     // By bytes: one file may be as long as all the others.
     let total: usize = inputs.iter().map(|input| input.text.len()).sum();
@@ -246,6 +252,7 @@ fn check_all(inputs: &[Input], mut context: Context) -> (Vec<Finding>, Vec<Strin
         for document in &documents.documents {
             let enforced = objects::enforced(&input.name, document);
             context.namespaces.extend(enforced);
+            context.services.learn(document);
         }
     }
     let mut findings = Vec::new();

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use unicode_width::UnicodeWidthStr;
 
 /// `-o`: for people or for programs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -104,7 +105,7 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+            cells.map(|cell| cell.width()).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.rows.first().map_or(0, Vec::len))
             .map(width)
@@ -112,7 +113,8 @@ impl fmt::Display for Table {
         for row in &self.rows {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
-                line.push_str(&format!("{cell:width$}   "));
+                let padding = width.saturating_sub(cell.width());
+                line.push_str(&format!("{cell}{:padding$}   ", ""));
             }
             writeln!(f, "{}", line.trim_end())?;
         }
@@ -129,9 +131,10 @@ mod tests {
         let mut table = Table::new(&["POD", "VETH"]);
         table.row(vec!["payments/web-0".into(), "veth1".into()]);
         table.row(vec!["a".into(), String::new()]);
+        table.row(vec!["漢".into(), "wide".into()]);
         assert_eq!(
             table.to_string(),
-            "POD              VETH\npayments/web-0   veth1\na\n"
+            "POD              VETH\npayments/web-0   veth1\na\n漢               wide\n"
         );
     }
 }

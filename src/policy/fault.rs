@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use unicode_width::UnicodeWidthStr;
+
 use super::grammar::lexer::Place;
 
 /// Faults described in full; the rest is only counted, so that a hostile text stays cheap.
@@ -30,7 +32,8 @@ pub struct Fault {
     pub message: String,
     /// What was probably meant, or what to do.
     pub help: Option<String>,
-    /// Where the carets stand under `source_line`: first character (from 0) and how many.
+    /// Where the carets stand under `source_line`: first column of a terminal (from 0) and how many. Some letters
+    /// take two.
     pub(crate) caret: (usize, usize),
 }
 
@@ -206,9 +209,10 @@ fn excerpt(place: Place<'_>) -> (String, (usize, usize)) {
         shown.push('…');
     }
     shown.extend(tail.iter().take(CONTEXT).rev().map(|c| escaped(*c)));
-    let indent = shown.chars().count();
-    shown.push_str(&cut(fault.chars(), fault.len(), CONTEXT));
-    let width = shown.chars().count() - indent;
+    let indent = shown.width();
+    let fault = cut(fault.chars(), fault.len(), CONTEXT);
+    let width = fault.width();
+    shown.push_str(&fault);
     shown.push_str(&cut(after.chars(), after.len(), CONTEXT));
     (shown.trim_end().to_owned(), (indent, width.max(1)))
 }

@@ -193,7 +193,7 @@ impl<'a> Judge<'a, '_> {
         for other in self.regions(rule).iter() {
             let sizes: usize = left.iter().map(Region::size).sum();
             self.spend(sizes + left.len() * other.size())?;
-            if !left.iter().any(|region| region.overlaps(other)) {
+            if !left.iter().any(|region| region.loses_to(other)) {
                 continue;
             }
             taken = true;

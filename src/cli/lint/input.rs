@@ -11,6 +11,11 @@ const LARGEST: u64 = 64 << 20;
 /// Names of files in a folder that are read.
 const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
+/// The byte order mark.
+const BOM: char = '\u{feff}';
+/// The same as UTF-16 has it, in both orders.
+const UTF16: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
+
 /// What stands for stdin on the command line, and what findings call it.
 pub(super) const STDIN: &str = "-";
 
@@ -33,6 +38,8 @@ pub(super) enum Error {
     },
     #[error("cannot read {name}: it is not UTF-8, first in line {line}")]
     NoText { name: String, line: usize },
+    #[error("cannot read {name}: it is UTF-16, as PowerShell's `>` writes; save it as UTF-8")]
+    Utf16 { name: String },
     #[error("cannot read {name}: it has more than {} MiB", LARGEST >> 20)]
     TooLarge { name: String },
     #[error("{name} is no policy file: it has no `kind: {}`", super::policy::KIND)]
@@ -81,8 +88,17 @@ pub(super) fn read(path: &Path) -> Result<Input, Error> {
     if length.map_err(unreadable)? as u64 > LARGEST {
         return Err(Error::TooLarge { name });
     }
+    if UTF16.iter().any(|mark| bytes.starts_with(mark)) {
+        return Err(Error::Utf16 { name });
+    }
     match String::from_utf8(bytes) {
-        Ok(text) => Ok(Input { name, text }),
+        Ok(mut text) => {
+            // No character of the text: editors and SARIF (2.1.0, 3.30.2) do not count it.
+            if text.starts_with(BOM) {
+                text.drain(..BOM.len_utf8());
+            }
+            Ok(Input { name, text })
+        }
         Err(error) => {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;

@@ -26,6 +26,11 @@ impl Intervals {
         self.0.is_empty()
     }
 
+    /// First and last number of each range, in order.
+    pub fn ranges(&self) -> &[(u128, u128)] {
+        &self.0
+    }
+
     /// How many ranges there are.
     pub fn len(&self) -> usize {
         self.0.len()

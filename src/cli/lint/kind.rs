@@ -63,6 +63,9 @@ kinds! {
     OVERRIDDEN_RULE Warning "overridden-rule" "A rule that never matches, since a tier above decides all of it"
     CUT_OFF Warning "cut-off" "A deny of everything with no allow before it"
     SERVICE_ADDRESS Warning "service-address" "An address of the Service range, which rules never see"
+    UNKNOWN_SERVICE Warning "unknown-service" "A Service that is not among the files, though one of nearly the same name is"
+    SERVICE_PORT Warning "service-port" "A port that the Service does not have"
+    NO_SERVICE_ADDRESS Error "no-service-address" "A Service without an address of its own"
     EXPIRED_RULE Warning "expired-rule" "A rule whose `until` is over"
 }
 

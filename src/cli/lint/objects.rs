@@ -44,13 +44,18 @@ pub(super) fn check(
     !objects.is_empty()
 }
 
-/// Rules that the namespaces in a document enforce.
-pub(super) fn enforced(file: &str, document: &Document) -> Vec<(String, TierRules)> {
+/// The objects of a kind in a document.
+pub(super) fn of_kind<'d>(document: &'d Document, kind: &str) -> Vec<View<'d>> {
     let mut objects = Vec::new();
     if let Some(root) = document.root() {
         collect(root, 0, &mut HashSet::new(), &mut objects);
     }
-    let namespaces = objects.into_iter().filter(|o| kind_of(*o) == "Namespace");
+    objects.retain(|object| kind_of(*object) == kind);
+    objects
+}
+
+/// Rules that the namespaces in a document enforce.
+pub(super) fn enforced(file: &str, document: &Document) -> Vec<(String, TierRules)> {
     let rules = |object: View<'_>| {
         let name = object.path(&["metadata", "name"])?.as_str()?;
         let text = object.path(&["metadata", "annotations", ENFORCED_RULES])?;
@@ -58,6 +63,7 @@ pub(super) fn enforced(file: &str, document: &Document) -> Vec<(String, TierRule
         let rules = TierRules::parse(Tier::NamespaceEnforced, &source, text.as_text()?, false);
         Some((name.to_owned(), rules.ok()?))
     };
+    let namespaces = of_kind(document, "Namespace").into_iter();
     namespaces.filter_map(rules).collect()
 }
 

@@ -75,6 +75,7 @@ pub(super) fn check(
         namespaces: Default::default(),
         dns_allowance: context.dns_allowance.clone(),
         service_cidrs: context.service_cidrs.clone(),
+        services: context.services.clone(),
         now: context.now,
     };
     for (name, namespace) in root

@@ -1,8 +1,9 @@
 //! Which packets a rule matches, as sets that can be taken from each other.
 //!
-//! What is not known here (which addresses are the node's own; what `cluster` stands for, if no
-//! policy is given; what was asked of clusterDNS) is a question that may be answered either way: what is
-//! found to be empty is empty whatever the answers are.
+//! What is not known here (which addresses are the node's own, or the API server's; what `cluster` stands
+//! for, if no policy is given; what was asked of clusterDNS) is a question that may be answered either way:
+//! what is found to be empty is empty whatever the answers are. Which Service was asked, and at which port,
+//! says nothing of where a packet goes in the end: it is a dimension of its own.
 
 use std::net::IpAddr;
 
@@ -21,6 +22,7 @@ const ICMPV6: u8 = 58;
 const LOCAL: usize = 0;
 const DNS: usize = 1;
 const CLUSTER: usize = 2;
+const API_SERVER: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
@@ -37,20 +39,46 @@ pub(super) struct Region {
     /// The protocol in bits 16 to 23; below, the port, or ICMP's type and code.
     traffic: Intervals,
     addresses: Intervals,
-    /// Goes to the node itself? To clusterDNS? To the cluster? `None`: either.
-    answers: [Option<bool>; 3],
+    /// Goes to the node itself? To clusterDNS? To the cluster? To the API server? `None`: either.
+    answers: [Option<bool>; 4],
+    /// What the pod asked; `None`: whatever that was.
+    asked: Option<Asked>,
+}
+
+/// A Service, to which the pod sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Asked {
+    /// `shop/web`
+    service: String,
+    /// As [`Region::traffic`], with the Service's ports.
+    traffic: Intervals,
 }
 
 impl Region {
     /// How much work it is to take it from something.
     pub fn size(&self) -> usize {
-        self.traffic.len() + self.addresses.len()
+        let asked = self.asked.as_ref().map_or(0, |asked| asked.traffic.len());
+        self.traffic.len() + self.addresses.len() + asked
+    }
+
+    /// Whether [`Region::minus`] takes something away.
+    pub fn loses_to(&self, other: &Self) -> bool {
+        // What is sent to one Service can't be told from the rest: nothing is taken, which errs on the safe side.
+        let tellable = self.asked.is_some() || other.asked.is_none();
+        tellable && self.overlaps(other)
     }
 
     /// Whether both have a packet.
     pub fn overlaps(&self, other: &Self) -> bool {
         let mut answers = self.answers.iter().zip(other.answers);
+        let same_service = match (&self.asked, &other.asked) {
+            (Some(mine), Some(theirs)) => {
+                mine.service == theirs.service && mine.traffic.overlaps(&theirs.traffic)
+            }
+            _ => true,
+        };
         self.family == other.family
+            && same_service
             && answers.all(|(mine, theirs)| mine.is_none() || theirs.is_none() || *mine == theirs)
             && self.traffic.overlaps(&other.traffic)
             && self.addresses.overlaps(&other.addresses)
@@ -65,17 +93,26 @@ impl Region {
         for (mine, theirs) in answers.iter_mut().zip(other.answers) {
             *mine = mine.or(theirs);
         }
+        let asked = match (&self.asked, &other.asked) {
+            (Some(mine), Some(theirs)) => Some(Asked {
+                service: mine.service.clone(),
+                traffic: mine.traffic.intersect(&theirs.traffic),
+            }),
+            (mine, theirs) => mine.clone().or(theirs.clone()),
+        };
         Some(Self {
             family: self.family,
             traffic: self.traffic.intersect(&other.traffic),
             addresses: self.addresses.intersect(&other.addresses),
             answers,
+            asked,
         })
     }
 
-    /// What only this has, as disjoint pieces.
+    /// What only this has, as disjoint pieces; more, where that can't be told.
     pub fn minus(&self, other: &Self) -> Vec<Self> {
-        let Some(both) = self.intersect(other) else {
+        let both = self.intersect(other).filter(|_| self.loses_to(other));
+        let Some(both) = both else {
             return vec![self.clone()];
         };
         let mut pieces = vec![
@@ -91,6 +128,7 @@ impl Region {
         ];
         let mut rest = Self {
             answers: self.answers,
+            asked: self.asked.clone(),
             ..both
         };
         for (question, theirs) in other.answers.iter().enumerate() {
@@ -101,12 +139,17 @@ impl Region {
                 rest.answers[question] = Some(*theirs);
             }
         }
+        if let (Some(asked), Some(theirs)) = (&mut rest.asked, &other.asked) {
+            asked.traffic = asked.traffic.minus(&theirs.traffic);
+            pieces.push(rest);
+        }
         pieces.retain(|piece| !piece.is_empty());
         pieces
     }
 
     fn is_empty(&self) -> bool {
-        self.traffic.is_empty() || self.addresses.is_empty()
+        let nothing_asked = self.asked.as_ref().is_some_and(|a| a.traffic.is_empty());
+        self.traffic.is_empty() || self.addresses.is_empty() || nothing_asked
     }
 }
 
@@ -126,13 +169,8 @@ pub(super) fn minus(mut regions: Vec<Region>, others: &[Region]) -> Vec<Region> 
     regions
 }
 
-/// What a rule matches; nothing if that is not known. Without `facts` nothing is known of the cluster.
+/// What a rule matches. Without `facts` nothing is known of the cluster.
 pub(super) fn of_rule(rule: &Rule, facts: Option<&Facts>) -> Vec<Region> {
-    // What these stand for, only the API knows: of such a rule nothing is said.
-    let unknown = |target: &Target| matches!(target, Target::ApiServer | Target::Service(_));
-    if rule.to.iter().chain(&rule.except).any(unknown) {
-        return Vec::new();
-    }
     let mut regions = Vec::new();
     for mut region in of_targets(&rule.to, facts) {
         let ports = traffic(
@@ -140,7 +178,14 @@ pub(super) fn of_rule(rule: &Rule, facts: Option<&Facts>) -> Vec<Region> {
             region.family,
             region.answers[DNS] == Some(true),
         );
-        region.traffic = region.traffic.intersect(&ports);
+        match &mut region.asked {
+            // Behind the Service it may be any port of these protocols.
+            Some(asked) => {
+                region.traffic = whole_protocols(&ports);
+                asked.traffic = ports;
+            }
+            None => region.traffic = region.traffic.intersect(&ports),
+        }
         if !region.is_empty() {
             regions.push(region);
         }
@@ -153,7 +198,8 @@ fn any(family: Family) -> Region {
         family,
         traffic: traffic(&[], family, false),
         addresses: all_addresses(family),
-        answers: [None; 3],
+        answers: [None; 4],
+        asked: None,
     }
 }
 
@@ -179,8 +225,15 @@ fn of_targets(targets: &[Target], facts: Option<&Facts>) -> Vec<Region> {
 fn of_keyword(target: &Target, family: Family, facts: Option<&Facts>) -> Option<Region> {
     let mut region = any(family);
     match target {
-        Target::Net(_) | Target::Range(..) | Target::ApiServer | Target::Service(_) => return None,
+        Target::Net(_) | Target::Range(..) => return None,
         Target::Any => {}
+        Target::ApiServer => region.answers[API_SERVER] = Some(true),
+        Target::Service(service) => {
+            region.asked = Some(Asked {
+                service: service.clone(),
+                traffic: region.traffic.clone(),
+            });
+        }
         Target::Node => region.answers[LOCAL] = Some(true),
         Target::Metadata => region.addresses = nets(family, &METADATA),
         Target::Dns => {
@@ -246,6 +299,15 @@ fn traffic(ports: &[Ports], family: Family, to_dns: bool) -> Intervals {
         Ports::Protocol(number) => Some(every(*number)),
     });
     Intervals::new(ranges.collect())
+}
+
+/// All traffic of the protocols of some.
+fn whole_protocols(some: &Intervals) -> Intervals {
+    let whole = |&(first, last): &(u128, u128)| {
+        let mask = u128::from(u16::MAX);
+        (first & !mask, last | mask)
+    };
+    Intervals::new(some.ranges().iter().map(whole).collect())
 }
 
 /// All traffic of one protocol.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::coverage::{self, Above, Reason};
 use super::finding::Report;
 use super::kind;
+use super::services::Services;
 use super::text::Text;
 use crate::policy::effective::{Api, Facts, Tier, TierRules, note_unknown_names};
 use crate::policy::fault::{Collector, Complaint, quoted};
@@ -22,6 +23,7 @@ pub(super) struct Surroundings<'a> {
     /// What the policy says of `cluster` and `dns`, if one is given.
     pub facts: Option<&'a Facts>,
     pub service_cidrs: &'a [IpNet],
+    pub services: &'a Services,
     pub now: Timestamp,
 }
 
@@ -59,6 +61,7 @@ pub(super) fn check(
     checker.unconditional();
     checker.expired();
     checker.service_addresses();
+    checker.services();
     Some(rules)
 }
 
@@ -226,13 +229,34 @@ impl Checker<'_, '_, '_> {
                     .iter()
                     .any(|dns| target == Target::Net(IpNet::from(*dns)))
             });
-            let complaint = Complaint::new(message).help(if dns {
-                "for clusterDNS, write `dns`"
-            } else {
-                "write the addresses of the pods behind the Service"
+            let service = match target {
+                Target::Net(net) if net.prefix_len() == net.max_prefix_len() => {
+                    self.around.services.at(net.addr())
+                }
+                _ => None,
+            };
+            let complaint = Complaint::new(message).help(match (dns, service) {
+                (true, _) => "for clusterDNS, write `dns`".to_owned(),
+                (false, Some(name)) => format!("write `svc/{name}`"),
+                (false, None) => "write the Service's name: `svc/NAMESPACE/NAME`".to_owned(),
             });
             self.report
                 .add_in(&kind::SERVICE_ADDRESS, self.text, word.into(), complaint);
+        }
+    }
+
+    fn services(&mut self) {
+        for (rule, place) in self.rules.rules.iter().zip(self.places.clone()) {
+            let words = lexer::words(place.line, place.source_line).into_iter();
+            for word in words.filter(|w| place.start <= w.start && w.end <= place.end) {
+                let Ok(Target::Service(name)) = targets::parse(word.text()) else {
+                    continue;
+                };
+                let judged = self.around.services.judge(&name, &rule.ports);
+                if let Some((kind, complaint)) = judged {
+                    self.report.add_in(kind, self.text, word.into(), complaint);
+                }
+            }
         }
     }
 

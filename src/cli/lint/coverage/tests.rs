@@ -102,7 +102,28 @@ fn rules_that_earlier_ones_cover() {
         ),
         ("allow to 10.0.0.1/32\nallow to 10.0.0.1", "- r1"),
         ("allow to 10.0.0.1\ndeny to 10.0.0.1", "- c1"),
+        // A Service's port is what the pod asks for; behind it, it may be another.
+        ("deny tcp\nallow 443/tcp to svc/a/b", "- c1"),
+        ("deny 443/tcp\nallow 443/tcp to svc/a/b", "- -"),
+        ("deny to 10.0.0.0/8\nallow to svc/a/b", "- -"),
+        ("allow tcp to svc/a/b\ndeny 443/tcp to svc/a/b", "- c1"),
+        ("allow 443/tcp to svc/a/b\ndeny tcp to svc/a/b", "- -"),
+        (
+            "allow 1-442/tcp to svc/a/b\nallow 443-65535/tcp to svc/a/b\ndeny 9-999/tcp to svc/A/B",
+            "- - c1+2",
+        ),
+        ("allow to svc/a/b\ndeny to svc/a/c", "- -"),
+        ("allow to svc/a/b\nallow to svc/A/B", "- r1"),
+        ("allow to svc/a/b\ndeny udp", "- -"),
+        (
+            "allow to svc/a/b,10.0.0.0/8\ndeny to 10.1.0.0/16\ndeny 1/udp to svc/a/b",
+            "- c1 c1",
+        ),
+        ("deny to apiserver\nallow 443/tcp to apiserver", "- c1"),
+        ("allow except apiserver\ndeny to apiserver", "- -"),
+        ("allow except apiserver\ndeny to 8.8.8.8", "- -"),
         // Everything is taken.
+        ("deny\nallow to svc/a/b\nallow to apiserver", "- u u"),
         ("deny\nallow tcp\nallow udp", "- u u"),
         ("deny to 0.0.0.0/0, ::/0\nallow tcp", "- u"),
         ("deny to 0.0.0.0/0\nallow tcp", "- -"),
@@ -158,6 +179,19 @@ fn tiers_above_decide_before() {
             "allow 80/tcp to 10.0.0.0/8",
             "o1",
         ),
+        // Who knows where that Service leads?
+        (
+            "pass to svc/a/b\ndeny to 10.0.0.0/8",
+            "allow to 10.1.2.3",
+            "-",
+        ),
+        (
+            "pass to apiserver\ndeny to 10.0.0.0/8",
+            "allow to 10.1.2.3",
+            "-",
+        ),
+        ("pass to svc/a/b\ndeny tcp", "allow 1/tcp to svc/a/c", "o1"),
+        ("deny tcp to svc/a/b", "allow 443/tcp to svc/a/b", "o1"),
         // The rest is taken by the text itself.
         (
             "deny tcp",
@@ -255,9 +289,13 @@ fn rule() -> impl Strategy<Value = String> {
             "fd44::1",
             "169.254.169.254",
             "169.254.0.0-169.254.255.255",
+            "apiserver",
+            "svc/a/b",
+            "svc/a/c",
         ])
     };
-    let except = prop::option::of(target());
+    let no_service = |target: &&str| !target.starts_with("svc/");
+    let except = prop::option::of(target().prop_filter("not behind except", no_service));
     (verb, ports, target(), target(), except, 0..3u8).prop_map(|(verb, ports, a, b, except, p)| {
         let except = except.map(|e| format!("except {e}")).unwrap_or_default();
         format!("{verb} {ports} to {a},{b} {except} priority={p}")
@@ -304,15 +342,22 @@ fn packets() -> Vec<Packet> {
     let mut packets = Vec::new();
     for address in addresses {
         for (protocol, port, icmp) in traffic {
-            for (local, asks_dns) in [(false, false), (true, false), (false, true)] {
+            for (local, asked) in [
+                (false, None),
+                (true, None),
+                (false, Some(([10, 96, 0, 10], 53))),
+                (false, Some(([10, 96, 0, 20], 53))),
+                (false, Some(([10, 96, 0, 20], 80))),
+                (false, Some(([10, 96, 0, 21], 80))),
+            ] {
                 packets.push(Packet {
                     destination: address.parse().expect("an address"),
                     protocol,
                     port,
                     icmp,
-                    original: asks_dns.then(|| Original {
-                        address: IpAddr::from([10, 96, 0, 10]),
-                        port: Some(53),
+                    original: asked.map(|(address, port)| Original {
+                        address: IpAddr::from(address),
+                        port: Some(port),
                     }),
                     local,
                     time: now(),
@@ -339,7 +384,14 @@ proptest! {
         };
         let reasons = judge(&own.rules, &above);
         let tiers = vec![enforced.clone(), own.clone()];
-        let policy = Effective::new(tiers, DefaultAction::Allow, false, facts.clone())
+        // What only the API knows.
+        let service = |name: &str, address: [u8; 4]| (name.to_owned(), vec![IpAddr::from(address)]);
+        let facts = Facts {
+            api_server: vec![IpAddr::from([8, 8, 8, 8]), IpAddr::from([10, 96, 0, 20])],
+            services: [service("a/b", [10, 96, 0, 20]), service("a/c", [10, 96, 0, 21])].into(),
+            ..facts.clone()
+        };
+        let policy = Effective::new(tiers, DefaultAction::Allow, false, facts)
             .expect("is valid");
         for packet in packets() {
             let Some((tier, rule)) = policy.decide(&packet).rule else { continue };

@@ -1,0 +1,465 @@
+//! `egress-cni lint` finds a fault where it stands, in whatever way YAML writes a text: manifests in the
+//! shapes of real projects, each with faults planted between « and ».
+
+#![allow(clippy::unwrap_used)] // in tests
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+const BOM: &str = "\u{feff}";
+
+/// Line, column and text of what is marked.
+type Place = (u64, u64, String);
+
+/// The text without marks, and what they mark.
+fn unmarked(marked: &str) -> (String, Vec<Place>) {
+    let (mut text, mut places) = (String::new(), Vec::new());
+    for (number, line) in marked.split_inclusive('\n').enumerate() {
+        let mut rest = line;
+        let mut clean = String::new();
+        while let Some((before, after)) = rest.split_once('«') {
+            let (fault, after) = after.split_once('»').unwrap();
+            clean.push_str(before);
+            let column = clean.chars().count() as u64 + 1;
+            places.push((number as u64 + 1, column, fault.to_owned()));
+            clean.push_str(fault);
+            rest = after;
+        }
+        text.push_str(&clean);
+        text.push_str(rest);
+    }
+    (text, places)
+}
+
+/// What `lint` prints about a file of this content on stdin.
+fn lint(format: &str, text: &[u8]) -> Vec<u8> {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_egress-cni"))
+        .args(["lint", "-o", format, "-"])
+        .env_remove("CNI_COMMAND")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(text).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{stderr}");
+    output.stdout
+}
+
+/// What `lint` points at in this text, behind a byte order mark or not.
+fn found(mark: &str, text: &str) -> Vec<Place> {
+    let file = format!("{mark}{text}");
+    let value: Value = serde_json::from_slice(&lint("json", file.as_bytes())).unwrap();
+    let findings = value["findings"].as_array().unwrap();
+    let number = |finding: &Value, key: &str| finding[key].as_u64().unwrap();
+    findings
+        .iter()
+        .map(|finding| {
+            let (line, column) = (number(finding, "line"), number(finding, "column"));
+            let width = number(finding, "endColumn") - column;
+            let whole = text.split('\n').nth(line as usize - 1).unwrap();
+            let shown = whole.chars().skip(column as usize - 1).take(width as usize);
+            (line, column, shown.collect())
+        })
+        .collect()
+}
+
+/// Fails unless `lint` points at just what is marked, in each of these shapes.
+#[track_caller]
+fn assert_found(shapes: impl IntoIterator<Item = (String, String)>) {
+    let mut wrong = String::new();
+    for (shape, marked) in shapes {
+        // A byte order mark is no character of the text (SARIF 2.1.0, 3.30.2).
+        let (mark, marked) = marked.split_at(if marked.starts_with(BOM) {
+            BOM.len()
+        } else {
+            0
+        });
+        let (text, mut planted) = unmarked(marked);
+        let mut found = found(mark, &text);
+        planted.sort();
+        found.sort();
+        assert!(!planted.is_empty(), "{shape}");
+        if found != planted {
+            wrong += &format!("{shape}: {found:?}, planted {planted:?}\n{text}\n");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// The same with Windows' ends of lines, and with a byte order mark.
+fn also_of_windows((shape, text): (&str, &str)) -> [(String, String); 3] {
+    [
+        (shape.to_owned(), text.to_owned()),
+        (format!("{shape}, CRLF"), text.replace('\n', "\r\n")),
+        (format!("{shape}, BOM"), format!("{BOM}{text}")),
+    ]
+}
+
+/// A pod whose rules are written like this, behind the key.
+fn pod(rules: &str) -> String {
+    format!(
+        "# Source: shop/templates/pod.yaml
+apiVersion: v1
+kind: Pod
+metadata:
+  name: web # the shop
+  annotations:
+    other.example/key: \"allow 443/tpc\"
+    egress-cni.dev/rules: {rules}
+spec:
+  containers: [{{name: web, image: web}}]
+"
+    )
+}
+
+#[test]
+fn every_way_to_write_a_text() {
+    let shapes = [
+        (
+            "literal",
+            "|\n      allow 80/tcp\n      allow «443/tpc» to internet",
+        ),
+        (
+            "literal, stripped",
+            "|-\n      # Größe\n      allow «443/tpc», 80/tcp",
+        ),
+        ("literal, kept", "|+\n      allow «443/tpc»\n\n"),
+        ("literal, indented", "|2\n        allow «443/tpc»"),
+        (
+            "literal, with a comment",
+            "| # our rules\n      allow «443/tpc»",
+        ),
+        (
+            "literal, deeper lines",
+            "|\n      allow 80/tcp\n        allow «443/tpc»",
+        ),
+        (
+            "literal, empty lines",
+            "|\n\n\n      allow 80/tcp\n\n      allow «443/tpc»\n",
+        ),
+        (
+            "tabs between words",
+            "|\n      allow\t«443/tpc»\tto internet",
+        ),
+        ("a tab behind the indicator", "|\t\n      allow «443/tpc»"),
+        (
+            "behind wide letters",
+            "|\n      allow 80/tcp # 漢字\n      allow «443/tpc» # ü",
+        ),
+        (
+            "several in a line",
+            "|\n      allow «443/tpc»; allow «53/upd»",
+        ),
+        ("folded", ">\n      allow 80/tcp;\n      allow «443/tpc»"),
+        (
+            "folded, stripped",
+            ">-\n      allow «443/tpc»\n      to internet",
+        ),
+        (
+            "folded, deeper lines",
+            ">\n      allow 80/tcp\n\n        allow «443/tpc»\n",
+        ),
+        ("plain", "allow «443/tpc» to internet"),
+        (
+            "plain, broken",
+            "allow 80/tcp,\n      «443/tpc» to internet",
+        ),
+        ("plain, before a comment", "allow «443/tpc» # for the bank"),
+        ("single quotes", "'allow «443/tpc»'"),
+        (
+            "single quotes, doubled",
+            "'allow 80/tcp # isn''t; \n\n      allow «443/tpc»'",
+        ),
+        ("double quotes", "\"allow «443/tpc»\""),
+        (
+            "double quotes, escapes",
+            "\"allow 80/tcp\\nallow «443/tpc»\\n\"",
+        ),
+        (
+            "double quotes, escaped letters",
+            "\"# \\U0001F600 \\xe4\\nallow\\x20«443\\/tpc»\"",
+        ),
+        (
+            "double quotes, broken lines",
+            "\"allow 80/tcp;\\\n      allow «443/tpc»\"",
+        ),
+        ("an anchor", "&rules |\n      allow «443/tpc»"),
+        ("a tag", "!!str allow «443/tpc»"),
+    ];
+    let shapes = shapes.iter().flat_map(|(shape, rules)| {
+        let all = also_of_windows((shape, &pod(rules)));
+        // Whether an escaped line break takes the carriage return with it is the parser's business.
+        all.into_iter()
+            .filter(|(shape, _)| shape != "double quotes, broken lines, CRLF")
+    });
+    assert_found(shapes);
+}
+
+#[test]
+fn every_way_to_write_a_key() {
+    let shapes = [
+        ("quoted", "\n    \"egress-cni.dev/rules\": allow «443/tpc»"),
+        ("flow", "{'egress-cni.dev/rules': 'allow «443/tpc»', a: b}"),
+        (
+            "flow over lines",
+            "{\n      a: b,\n      egress-cni.dev/rules:\n        \"allow «443/tpc»\",\n    }",
+        ),
+        (
+            "explicit",
+            "\n    ? egress-cni.dev/rules\n    : allow «443/tpc»",
+        ),
+        (
+            "on the next line",
+            "\n    egress-cni.dev/rules:\n      allow «443/tpc»",
+        ),
+        ("wrong", "\n    «egress-cni.dev/rulez»: allow"),
+        (
+            "wrong and quoted",
+            "\n    «\"egress-cni.dev/rulez\"»: allow",
+        ),
+        ("no value", "\n    «egress-cni.dev/rules»:"),
+        ("no text", "\n    egress-cni.dev/rules: «443»"),
+    ];
+    let shapes = shapes.iter().flat_map(|(shape, annotations)| {
+        let head = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\n  annotations:";
+        also_of_windows((shape, &format!("{head} {annotations}\n")))
+    });
+    assert_found(shapes);
+}
+
+/// What stands once in the file is told once, where it stands.
+#[test]
+fn anchors_aliases_and_merges() {
+    assert_found(also_of_windows((
+        "a text used twice",
+        "apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: Pod
+  metadata:
+    name: a
+    annotations:
+      egress-cni.dev/rules: &web |
+        allow «443/tpc» to internet
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: b, annotations: {egress-cni.dev/rules: *web}}
+",
+    )));
+    assert_found(also_of_windows((
+        "an anchor that another document has, too",
+        "apiVersion: v1
+kind: Pod
+metadata:
+  annotations: &annotations
+    egress-cni.dev/rules: allow «80/tpc»
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  template: &pod
+    metadata:
+      annotations: &annotations
+        egress-cni.dev/rules: allow «53/upd»
+    spec: {containers: []}
+  other:
+    <<: *pod
+",
+    )));
+    assert_found(also_of_windows((
+        "annotations merged, and one overridden",
+        "apiVersion: v1
+kind: List
+common: &common {egress-cni.dev/rules: allow «443/tpc», team: shop}
+items:
+- {apiVersion: v1, kind: Pod, metadata: {name: a, annotations: {<<: *common, team: bank}}}
+- {apiVersion: v1, kind: Pod, metadata: {name: b, annotations: {<<: *common, egress-cni.dev/rules: allow «80/tpc»}}}
+",
+    )));
+}
+
+#[test]
+fn what_helm_and_kustomize_print() {
+    assert_found(also_of_windows((
+        "several documents, as Helm renders them",
+        "---
+# Source: shop/templates/namespace.yaml
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: shop
+  annotations: {egress-cni.dev/default-rules: 'deny to metadata; allow «443/tpc»', a: b}
+---
+# Source: shop/templates/empty.yaml
+---
+# Source: shop/templates/deployment.yaml
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+  labels: &labels
+    app.kubernetes.io/name: web
+spec:
+  selector: {matchLabels: *labels}
+  template:
+    metadata:
+      labels: *labels
+      annotations:
+        checksum/config: 4b1d
+        egress-cni.dev/rules: |
+          # the bank
+
+          allow 443/tcp to 198.51.100.0/24
+          allow to «203.0.113.0/33»
+    spec:
+      containers:
+        - name: web
+          image: \"registry.example/web:1.2\"
+          args:
+            - --config=/etc/web.yaml
+            - |
+              egress-cni.dev/rules: allow 443/tpc
+...
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: other}
+data:
+  rules: allow 443/tpc
+  nginx.conf: |
+    location ~ ^/(a|b)$ { return 404; }
+",
+    )));
+    assert_found(also_of_windows((
+        "a List with a CronJob, a DaemonSet and a StatefulSet",
+        "apiVersion: v1
+kind: List
+metadata:
+  resourceVersion: ''
+items:
+- apiVersion: batch/v1
+  kind: CronJob
+  metadata: {name: report}
+  spec:
+    schedule: '0 3 * * *'
+    jobTemplate:
+      spec:
+        template:
+          metadata:
+            annotations:
+              egress-cni.dev/rules: >-
+                allow 587/tcp to «10.0.0.1-10.0.0.0»,
+                203.0.113.7
+          spec: {containers: [{name: report, image: report}]}
+- apiVersion: apps/v1
+  kind: DaemonSet
+  metadata:
+    name: agent
+    annotations:
+      deprecated.daemonset.template.generation: \"1\"
+      «egress-cni.dev/rules»: allow
+  spec:
+    template:
+      metadata:
+        annotations:
+          egress-cni.dev/rules: allow 443/tcp
+      spec:
+        hostNetwork: «true»
+        containers: [{name: agent, image: agent}]
+- apiVersion: apps/v1
+  kind: StatefulSet
+  metadata: {name: db}
+  spec:
+    template:
+      metadata:
+        annotations:
+          «egress-cni.dev/rule»: deny
+      spec: {containers: [{name: db, image: db}]}
+",
+    )));
+}
+
+#[test]
+fn json() {
+    let shapes = [
+        (
+            "as kubectl prints it",
+            "{
+    \"apiVersion\": \"v1\",
+    \"items\": [
+        {
+            \"apiVersion\": \"v1\",
+            \"kind\": \"Pod\",
+            \"metadata\": {
+                \"annotations\": {
+                    \"egress-cni.dev/rules\": \"allow\\t«443/tpc»\\nallow 80/tcp\\n\"
+                },
+                \"name\": \"web\"
+            },
+            \"spec\": {\"containers\": []}
+        }
+    ],
+    \"kind\": \"List\"
+}
+",
+        ),
+        (
+            "indented with tabs",
+            "{\n\t\"apiVersion\": \"v1\",\n\t\"kind\": \"Pod\",\n\t\"metadata\": {\n\t\t\"annotations\": \
+             {\n\t\t\t\"egress-cni.dev/rules\": \"allow «443/tpc»\"\n\t\t}\n\t}\n}\n",
+        ),
+        (
+            "in one line, without its end",
+            r##"{"apiVersion":"v1","kind":"Pod","metadata":{"annotations":{"egress-cni.dev/rules":"# \u6f22\ud83d\ude00\nallow «44\u0033/tpc»"}}}"##,
+        ),
+    ];
+    assert_found(shapes.into_iter().flat_map(also_of_windows));
+}
+
+/// A policy file inside a ConfigMap: a text in a text in a text.
+#[test]
+fn a_policy_in_a_config_map() {
+    assert_found(also_of_windows((
+        "a block in a block",
+        "apiVersion: v1
+kind: ConfigMap
+metadata: {name: egress-cni, namespace: egress-cni-system}
+data:
+  policy.yaml: |
+    apiVersion: egress-cni.dev/v1alpha1
+    kind: ClusterEgressPolicy
+    enforced: |
+      deny to metadata   # Größe 漢
+      deny to «metdata»
+    namespaces:
+      shop:
+        annotations: {egress-cni.dev/default-rules: \"allow «443/tpc»\"}
+",
+    )));
+    assert_found(also_of_windows((
+        "a block in a quoted text",
+        r#"{"apiVersion": "v1", "kind": "ConfigMap", "data": {"policy.yaml": "apiVersion: egress-cni.dev/v1alpha1\nkind: ClusterEgressPolicy\nenforced: |\n  deny to metadata\n  deny to «metdata»\n"}}
+"#,
+    )));
+}
+
+/// The carets stand under the fault on a terminal, where some letters take two columns.
+#[test]
+fn carets_under_wide_letters() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {annotations: {名前: 漢字 😀, egress-cni.dev/rules: 'allow 漢'}}\n";
+    let printed = String::from_utf8(lint("text", text.as_bytes())).unwrap();
+    assert_eq!(
+        printed.lines().skip(1).take(2).collect::<Vec<_>>(),
+        [
+            "  …data: {annotations: {名前: 漢字 😀, egress-cni.dev/rules: 'allow 漢'}}",
+            "                                                                    ^^",
+        ]
+    );
+}
