@@ -247,3 +247,95 @@ fn named<'a>(value: Option<&'a str>, key: &str) -> Result<&'a str, CniError> {
 fn refused(error: SourceError) -> CniError {
     CniError::new(error.code(), error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "apiVersion: egress-cni.dev/v1alpha1\nkind: ClusterEgressPolicy\n";
+
+    fn annotations(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let owned = |(key, text): &(&str, &str)| ((*key).to_owned(), (*text).to_owned());
+        entries.iter().map(owned).collect()
+    }
+
+    fn key(
+        source: &str,
+        file: &str,
+        namespace: &str,
+        annotations: Option<&BTreeMap<String, String>>,
+        log_group: u16,
+    ) -> PolicyKey {
+        let texts = Texts {
+            source: source.to_owned(),
+            file: file.to_owned(),
+            namespace,
+            annotations,
+        };
+        texts.key(log_group)
+    }
+
+    #[test]
+    fn whatever_a_policy_depends_on_makes_another_key() {
+        let rules = annotations(&[("egress-cni.dev/rules", "deny")]);
+        let others = annotations(&[("egress-cni.dev/rules", "deny"), ("team", "shop")]);
+        let changed = [
+            annotations(&[("egress-cni.dev/rules", "deny ")]),
+            annotations(&[("egress-cni.dev/rule", "sdeny")]),
+            annotations(&[]),
+        ];
+        let first = key("f", FILE, "shop", Some(&rules), 100);
+        assert_eq!(key("f", FILE, "shop", Some(&others), 100), first);
+        let mut different = vec![
+            key("g", FILE, "shop", Some(&rules), 100),
+            key("f", &FILE[1..], "shop", Some(&rules), 100),
+            key("f", FILE, "shop2", Some(&rules), 100),
+            key("f", FILE, "shop", None, 100),
+            key("f", FILE, "shop", Some(&rules), 101),
+            first,
+        ];
+        different.extend(changed.iter().map(|a| key("f", FILE, "shop", Some(a), 100)));
+        let count = different.len();
+        different.sort();
+        different.dedup();
+        assert_eq!(different.len(), count);
+    }
+
+    #[test]
+    fn what_is_known_of_a_policy_is_what_its_texts_say() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = StateDir::new(dir.path());
+        let rules = annotations(&[("egress-cni.dev/rules", "deny to 192.0.2.1")]);
+        let texts = |file: &str| Texts {
+            source: "f".to_owned(),
+            file: file.to_owned(),
+            namespace: "shop",
+            annotations: Some(&rules),
+        };
+        let (text, key) = (texts(FILE), texts(FILE).key(100));
+        let read = text.resolve(&text.parse().expect("valid")).expect("valid");
+        let policy = Policy::resolved(Some(key.clone()), read.clone(), 100, &state);
+        assert!(policy.is_new && policy.key == key);
+        let compiled = plan::compile(&read.effective, 100);
+        assert_eq!(policy.head.chain, compiled.name);
+        let id = crate::state::attachment_id("net", "c1", "eth0");
+        state
+            .keep_policy(&id, &key, policy.is_new, || {
+                Ok::<_, CniError>((&policy.head, StoredPolicy::from(&read.effective)))
+            })
+            .expect("writable");
+        assert_eq!(state.policy_head(&key).as_ref(), Some(&policy.head));
+        let stored: Option<StoredPolicy> = state.read_policy(&id, &key).expect("readable");
+        assert_eq!(
+            stored.map(|p| p.rebuild()),
+            Some(Ok(read.effective.clone()))
+        );
+        let known = Policy {
+            key,
+            head: policy.head,
+            is_new: false,
+            given: Given::Texts(text),
+        };
+        assert_eq!(known.read(), Ok(read));
+    }
+}

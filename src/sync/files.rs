@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::attachments::DEL_ENDS;
 use super::{Error, Sync};
-use crate::nft::Table;
-use crate::plan::attachment::veth_chain;
-use crate::state::{AttachmentId, StateDir, StateError, remove_file};
+use crate::nft::{Nft, Table};
+use crate::plan::attachment::{pod_chain, veth_chain};
+use crate::state::{AttachmentId, PolicyKey, StateDir, remove_file};
 
 impl Sync<'_> {
     /// Files that were never finished.
@@ -23,23 +23,18 @@ impl Sync<'_> {
         Ok(())
     }
 
-    /// Stored policies that nobody has, and names for them of attachments without a record. A DEL
-    /// removes both last, without the lock.
+    /// Stored policies that nobody has, and names for them of attachments of which there is neither
+    /// record nor chain. A DEL removes both last, without the lock.
     pub(super) fn policies(&mut self) -> Result<(), Error> {
         let state = self.options.state;
-        let names_of_nobody = || -> Result<Vec<_>, StateError> {
-            let mut users = state.policy_users()?;
-            users.retain(|(id, _)| !has_record(state, id));
-            Ok(users)
-        };
         let deadline = Instant::now() + DEL_ENDS;
-        while !(names_of_nobody()?.is_empty() && state.unused_policies()?.is_empty())
+        while !(self.users_that_are_gone()?.is_empty() && state.unused_policies()?.is_empty())
             && Instant::now() < deadline
         {
             thread::sleep(Duration::from_millis(20));
         }
         let _lock = self.lock()?;
-        for (id, key) in names_of_nobody()? {
+        for (id, key) in self.users_that_are_gone()? {
             let what = format!("file {}", state.policy_link(&id, &key).display());
             self.remove(what, "its attachment has no record", |_, state| {
                 state.release_policy(&id, &key)
@@ -52,6 +47,18 @@ impl Sync<'_> {
             });
         }
         Ok(())
+    }
+
+    fn users_that_are_gone(&mut self) -> Result<Vec<(AttachmentId, PolicyKey)>, Error> {
+        let state = self.options.state;
+        let mut gone = Vec::new();
+        for (id, key) in state.policy_users()? {
+            let is_judged = |nft: &mut Nft| nft.chain(Table::Inet, &pod_chain(id.as_str()));
+            if !has_record(state, &id) && is_judged(&mut self.nft)?.is_none() {
+                gone.push((id, key));
+            }
+        }
+        Ok(gone)
     }
 
     /// Notes of links whose attachment has neither record nor chain: as long as there is a chain,
