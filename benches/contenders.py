@@ -33,7 +33,6 @@ table inet floor {
 # What each packet of the node goes by beside the rules.
 PARTS = {
     "anti-spoofing": "table netdev egress-cni",
-    "guard": "chain inet egress-cni guard",
     "leak-stop": "chain inet egress-cni leak-stop",
 }
 

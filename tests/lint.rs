@@ -315,11 +315,8 @@ fn a_closed_pipe_is_no_failure() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(stderr(&output), "");
-    assert!(
-        matches!(output.status.code(), Some(0 | 1)),
-        "{:?}",
-        output.status
-    );
+    // What was found still decides.
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]

@@ -77,6 +77,23 @@ fn every_help_has_an_example() {
     }
 }
 
+/// Text that nobody has to scroll for, and no width that does harm.
+#[test]
+fn every_help_fits_a_hundred_columns() {
+    let mut lines: Vec<String> = subcommands()
+        .iter()
+        .map(|n| format!("{n} --help"))
+        .collect();
+    lines.push("--help".to_owned());
+    for line in lines {
+        let help = String::from_utf8(output(&line).stdout).unwrap();
+        let wide: Vec<&str> = help.lines().filter(|l| l.chars().count() > 100).collect();
+        assert!(wide.is_empty(), "{line}: {wide:#?}");
+        let narrow = on_a_terminal(20, &[("COLUMNS", "20")], &line);
+        assert_eq!(narrow.replace("\r\n", "\n"), help, "{line}");
+    }
+}
+
 /// Text that is cut to fit could hide a rule's end.
 #[test]
 fn a_narrow_terminal_gets_all_of_it() {
@@ -96,6 +113,11 @@ fn colour_is_for_terminals_that_want_it() {
             let plain = on_a_terminal(80, &[variable], line);
             assert!(!plain.is_empty() && !plain.contains('\u{1b}'), "{plain:?}");
         }
+        assert!(!on_a_terminal(80, &[], &format!("{line} --color=never")).contains('\u{1b}'));
+        let wanted = command(&format!("{line} --color always"))
+            .env("NO_COLOR", "1")
+            .output();
+        assert!(wanted.unwrap().stdout.contains(&0x1b));
         // an empty NO_COLOR means nothing (no-color.org)
         assert!(on_a_terminal(80, &[("NO_COLOR", "")], line).contains('\u{1b}'));
         let piped = output(line);

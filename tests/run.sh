@@ -14,7 +14,7 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never}
 
 need_root tests/run.sh
 need iproute2=ip iptables=iptables nftables=nft conntrack=conntrack strace=strace \
-  python3=/usr/bin/python3 python3-scapy=/usr/lib/python3/dist-packages/scapy procps=sysctl \
+  python3=/usr/bin/python3 python3-scapy=/usr/lib/python3/dist-packages/scapy procps=sysctl time=/usr/bin/time \
   util-linux=unshare gcc=cc libc6-dev=/usr/include/stdlib.h kmod=modprobe \
   ca-certificates=/etc/ssl/certs/ca-certificates.crt \
   chromium=chromium qemu-system-x86=qemu-system-x86_64 busybox-static=busybox cpio=cpio \

@@ -11,14 +11,16 @@ use super::output::{self, Format};
 
 mod destination;
 mod manifest;
+mod outcome;
 mod report;
 mod subject;
 #[cfg(test)]
 mod tests;
 mod text;
 mod traffic;
+mod ways;
 
-use destination::{Destination, Host, Via};
+use destination::{Destination, Host, SentTo, Via};
 use report::{Question, Report};
 use subject::{Files, Subject, SubjectError};
 
@@ -38,15 +40,21 @@ use subject::{Files, Subject, SubjectError};
 /// Destinations: 203.0.113.7:443/tcp  [2001:db8::1]:443/tcp  203.0.113.7:8000-8100/udp
 ///   203.0.113.7/icmp/8  203.0.113.7/proto/47  203.0.113.7 (whatever the protocol)
 /// An address is where the packet really goes; --via says where the pod sent it, if a Service
-/// translates that.
+/// translates that:
+///
+///   egress-cni explain --manifest web.yaml 10.244.3.4:8080/tcp --via svc/shop/db:5432
+///
+/// Files do not tell the addresses of Services and of the API server. Where rules name some, notes say
+/// what would be answered with --via or --api-server.
 ///
 /// Exit status: 0 it goes, also if audit mode lets it; 1 it is denied or rejected; 2 wrong usage;
-/// 3 no answer, since something can't be read or is invalid; 4 it depends on the protocol, the port
-/// or the address.
+/// 3 no answer, since something can't be read or is invalid; 4 it depends on the protocol, the port,
+/// the address, or the Service.
 ///
 /// JSON: source (namespace, pod, attachment, exempt), passes (null: it depends), answers, and
 /// defaultAction, defaultAudit, clusterCIDRs, clusterDNS, notes. An answer: destination, via,
-/// traffic (a list), verdict (allow, deny, reject, would-deny, would-reject), passes, rule (as in
+/// sentTo (a list of Services: for files, where it is not known which one has via's address), traffic
+/// (a list), verdict (allow, deny, reject, would-deny, would-reject), passes, rule (as in
 /// log lines), logged, logPrefix, egressIPs (none: the primary CNI's choice), and steps, the rules
 /// that were looked at: rule, tier, source, line, text, audit, logged, result (decides, passes on, not
 /// reached, expired, except, other family, other address, other protocol, other port, other ICMP
@@ -73,16 +81,15 @@ pub(super) struct Args {
     /// The pod's namespace
     #[arg(long, value_name = "NAME")]
     namespace: Option<String>,
-    /// Where the pod sends it, if a Service translates that: ADDRESS[:PORT]
-    #[arg(
-        long,
-        visible_alias = "service-destination",
-        value_name = "ADDRESS[:PORT]"
-    )]
+    /// Where the pod sent it, if to a Service: ADDRESS[:PORT] or svc/NAMESPACE/NAME[:PORT]
+    #[arg(long, visible_alias = "service-destination", value_name = "SERVICE")]
     via: Option<Via>,
     /// The destination is an address of the pod's node; for an attached pod the node is asked
     #[arg(long)]
     node: bool,
+    /// The destination is an address of the API server; for an attached pod it is known
+    #[arg(long)]
+    api_server: bool,
     /// Ask this machine's resolver for a name's addresses; the pod's may give others
     #[arg(long)]
     resolve: bool,
@@ -118,7 +125,7 @@ enum Error {
     #[error("{name} has no address of the IP version that the protocol belongs to")]
     NoSuchAddress { name: String },
     #[error("{via} and {address} are not of the same IP version: no Service translates so")]
-    ViaOfOtherFamily { via: Via, address: IpAddr },
+    ViaOfOtherFamily { via: IpAddr, address: IpAddr },
     #[error("{0}")]
     Resolve(String),
     #[error(transparent)]
@@ -164,19 +171,22 @@ fn report(args: &Args) -> Result<Report, Error> {
     let addresses = addresses(&args.destination, args.resolve)?;
     let question = Question {
         traffic: args.destination.traffic.clone(),
-        via: args.via,
+        via: args.via.clone(),
         node: args.node,
+        api_server: args.api_server,
         time: args.time.unwrap_or_else(Timestamp::now),
         all: args.all,
     };
-    let other = |via: &Via| {
-        let other = |address: &&IpAddr| address.is_ipv4() != via.address.is_ipv4();
-        addresses.iter().find(other).copied()
-    };
-    if let Some(via) = args.via
-        && let Some(address) = other(&via)
+    if let Some(Via {
+        to: SentTo::Address(via),
+        ..
+    }) = args.via
+        && let Some(address) = addresses.iter().find(|a| a.is_ipv4() != via.is_ipv4())
     {
-        return Err(Error::ViaOfOtherFamily { via, address });
+        return Err(Error::ViaOfOtherFamily {
+            via,
+            address: *address,
+        });
     }
     Ok(Report::new(subject, &addresses, &question))
 }

@@ -24,9 +24,9 @@ use crate::{kubernetes, logging};
 /// Examples:
 ///
 ///   egress-cni install --check
-///
 ///   egress-cni install --once
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Install {
     #[command(flatten)]
     paths: Paths,
@@ -55,8 +55,7 @@ pub(super) struct Install {
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
 
-    /// For how long a Lease of an egress IP holds without being renewed, in seconds; it is renewed three
-    /// times as often
+    /// For how many seconds a Lease of an egress IP holds; it is renewed three times as often
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(3..=60))]
     lease_duration: u64,
 
@@ -73,8 +72,10 @@ pub(super) struct Install {
 ///
 /// Pods that run keep running, without any policy.
 ///
-/// Example: egress-cni uninstall
+/// Example:
+///   egress-cni uninstall
 #[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Uninstall {
     #[command(flatten)]
     paths: Paths,

@@ -210,11 +210,12 @@ fn lint(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Box<dyn Error>> {
     }
     findings.retain(|finding| !args.ignore.contains(&finding.kind));
     let summary = Summary::of(inputs.len(), &findings);
-    match args.output {
-        Format::Text => print::text(out, &findings, summary, output::colour())?,
-        Format::Json => print::json(out, &findings, summary)?,
-        Format::Sarif => print::sarif(out, &findings)?,
-    }
+    let printed = match args.output {
+        Format::Text => print::text(out, &findings, summary, output::colour()),
+        Format::Json => print::json(out, &findings, summary),
+        Format::Sarif => print::sarif(out, &findings),
+    };
+    output::as_far_as_read(printed)?;
     let mut told: Vec<String> = errors.iter().map(ToString::to_string).collect();
     if args.verbose {
         told.extend(notes);

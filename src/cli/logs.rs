@@ -14,13 +14,15 @@ mod line;
 mod loss;
 pub(super) mod packet;
 mod pods;
+mod reader;
+mod rules;
 #[cfg(test)]
 pub(super) mod test_support;
 #[cfg(test)]
 mod tests;
 
-use line::Reader;
 use loss::Told;
+use reader::Reader;
 
 pub(super) use line::{Line, Verdict, rule_and_verdict};
 pub(super) use loss::Loss;
@@ -41,10 +43,12 @@ pub(super) use packet::{Packet, protocol_number};
 /// [type=N code=N] [original=ADDRESS[:PORT]] [interface=NAME] [egress-ip=ADDRESS], with "-" for what
 /// is not known. Times are UTC.
 ///
-/// JSON, one object a line: time, namespace, pod, verdict, rule, protocol, source, sourcePort,
-/// destination, destinationPort, originalDestination and originalDestinationPort (where the pod sent
-/// it, if a Service translated that), icmpType, icmpCode, interface (by which the packet came in),
-/// egressIP (the address that the pod has outside the cluster); without those that are not known.
+/// JSON, one object a line: time, namespace, pod, verdict, rule, ruleSource, ruleLine and ruleText (the
+/// annotation or part of the policy file, the line in that text, the rule itself), protocol, source,
+/// sourcePort, destination, destinationPort, originalDestination and originalDestinationPort (where
+/// the pod sent it, if a Service translated that), icmpType, icmpCode, interface (by which the packet
+/// came in), egressIP (the address that the pod has outside the cluster); without those that are not
+/// known.
 /// Where the kernel was built without CONFIG_NETFILTER_NETLINK_GLUE_CT, originalDestination is never
 /// known, and stderr says so.
 ///
@@ -72,7 +76,7 @@ pub(super) struct Args {
     /// Only these verdicts, separated by commas
     #[arg(long, value_enum, value_delimiter = ',')]
     verdict: Vec<Verdict>,
-    /// Only packets to these addresses or networks, before or after translation, separated by commas
+    /// Only packets to these networks, before or after translation, separated by commas
     #[arg(long, value_name = "NETWORK", value_delimiter = ',', value_parser = network)]
     destination: Vec<IpNet>,
     /// Only this rule, such as pod:erp or cluster-enforced:2

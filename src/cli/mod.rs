@@ -10,6 +10,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use output::ColourWhen;
+
 mod capture;
 mod explain;
 mod install;
@@ -31,8 +33,18 @@ mod sync;
 /// A container runtime starts it with CNI_COMMAND in the environment. By hand, it is a tool to
 /// look at what the plugin does on this node.
 #[derive(Debug, Parser)]
-#[command(name = "egress-cni", version, max_term_width = 100)]
+#[command(name = "egress-cni", version, verbatim_doc_comment)]
 struct Cli {
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t = ColourWhen::Auto,
+        hide_possible_values = true,
+        help = "When to colour: auto, always, never"
+    )]
+    color: ColourWhen,
     #[command(subcommand)]
     command: Command,
 }
@@ -56,7 +68,9 @@ enum Command {
 
 /// Reads the command line and carries it out.
 pub fn main() -> ExitCode {
-    let outcome: Result<ExitCode, Box<dyn Error>> = match Cli::parse().command {
+    let cli = Cli::parse();
+    output::choose_colour(cli.color);
+    let outcome: Result<ExitCode, Box<dyn Error>> = match cli.command {
         Command::Show(args) => return show::main(&args),
         Command::Explain(args) => return explain::main(&args),
         Command::Lint(args) => Ok(lint::main(&args)),

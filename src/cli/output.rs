@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::ValueEnum;
 use unicode_width::UnicodeWidthStr;
@@ -17,6 +18,25 @@ pub enum Format {
     Json,
 }
 
+/// `--color`: when output is coloured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ColourWhen {
+    /// On a terminal that can, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// What the command line said.
+static COLOUR: OnceLock<ColourWhen> = OnceLock::new();
+
+/// To be called once, before anything is printed.
+pub fn choose_colour(when: ColourWhen) {
+    // A second call would be a second command line.
+    let _ = COLOUR.set(when);
+}
+
 /// Runs a subcommand's work on a buffered stdout. A reader that closes the pipe (`| head`) ends it
 /// quietly.
 pub fn run(
@@ -24,7 +44,7 @@ pub fn run(
 ) -> ExitCode {
     let mut stdout = io::BufWriter::new(io::stdout().lock());
     let outcome = work(&mut stdout).and_then(|code| {
-        stdout.flush()?;
+        as_far_as_read(stdout.flush())?;
         Ok(code)
     });
     match outcome {
@@ -36,6 +56,14 @@ pub fn run(
             let _ = writeln!(io::stderr(), "egress-cni: {e}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What was written as far as somebody read it: for commands whose status answers even if nobody read to the end.
+pub fn as_far_as_read(written: io::Result<()>) -> io::Result<()> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
     }
 }
 
@@ -55,11 +83,18 @@ pub enum Tone {
     Strong,
 }
 
-/// Whether stdout shall be coloured: a terminal that can, and no `NO_COLOR` (no-color.org).
+/// Whether stdout shall be coloured: as `--color` says, else on a terminal that can, without `NO_COLOR`
+/// (no-color.org).
 pub fn colour() -> bool {
-    io::stdout().is_terminal()
-        && !is_dumb()
-        && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+    match COLOUR.get().copied().unwrap_or_default() {
+        ColourWhen::Always => true,
+        ColourWhen::Never => false,
+        ColourWhen::Auto => {
+            io::stdout().is_terminal()
+                && !is_dumb()
+                && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+        }
+    }
 }
 
 /// Whether the terminal knows no control sequences: `TERM=dumb`.

@@ -158,7 +158,8 @@ pub(super) mod tests {
         addresses: &[&str],
         rules: &str,
     ) -> Record {
-        let tier = TierRules::parse(Tier::Pod, "pod annotation", rules, false).expect("rules");
+        let source = "pod annotation egress-cni.dev/rules";
+        let tier = TierRules::parse(Tier::Pod, source, rules, false).expect("rules");
         let facts = Facts::default();
         let policy = Effective::new(vec![tier], DefaultAction::Deny, false, facts).expect("valid");
         Record {

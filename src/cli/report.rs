@@ -19,7 +19,7 @@ mod tests;
 use rules::Rules;
 use summary::Summary;
 
-/// Make one HTML page of logs: who talks to what, what was denied, which rules never matched.
+/// Make one HTML page of logs: who talks to what, and what was denied.
 ///
 ///   egress-cni logs -o json --for 3600 > day.log
 ///   egress-cni report day.log --state-dir /run/egress-cni -w report.html

@@ -109,7 +109,7 @@ fn remove_as(
         "forget the pod's connections",
         conntrack::delete_of(&owned, deadline),
     );
-    release.finish(state, deadline);
+    let _locks = release.finish(state, deadline);
     note(
         "remove the attachment's record",
         state.remove_attachment(id),

@@ -19,7 +19,9 @@ use crate::state::{AttachmentId, Lock, StateDir};
 
 mod choose;
 pub mod lease;
+mod leased;
 mod release;
+mod remains;
 pub mod renew;
 mod sync;
 mod take;
@@ -64,6 +66,14 @@ impl Owner {
 }
 
 impl Held {
+    /// Whether the Lease can't have ended yet, at `now`, in seconds since 1970. A renewal in the future
+    /// is none: a clock was changed, and nobody knows.
+    fn is_fresh(&self, now: i64) -> bool {
+        let age = now.checked_sub(self.renewed);
+        let age = age.and_then(|age| u64::try_from(age).ok());
+        !self.lost && age.is_some_and(|age| age <= lease::DURATION.as_secs())
+    }
+
     fn access(&self) -> lease::Access {
         lease::Access {
             kubeconfig: self.kubeconfig.clone(),
@@ -97,5 +107,32 @@ fn net_error(error: net::Error) -> CniError {
             CniError::try_again(format!("egress IP: {error}"))
         }
         _ => CniError::egress_ip(format!("egress IP: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_fresh_for_its_time_and_never_of_the_future() {
+        let held = |renewed, lost| Held {
+            kubeconfig: PathBuf::new(),
+            node: "node".to_owned(),
+            renewed,
+            lost,
+        };
+        let now = 1_000_000;
+        for (renewed, fresh) in [
+            (now, true),
+            (now - 60, true),
+            (now - 61, false),
+            (now + 1, false),
+            (i64::MAX, false),
+            (i64::MIN, false),
+        ] {
+            assert_eq!(held(renewed, false).is_fresh(now), fresh, "{renewed}");
+        }
+        assert!(!held(now, true).is_fresh(now));
     }
 }

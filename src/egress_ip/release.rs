@@ -22,7 +22,7 @@ pub struct Release {
     pub(super) shared: Vec<(IpAddr, Owner)>,
     /// What is known of `last`.
     pub(super) owners: Vec<Owner>,
-    pub(super) _locks: Vec<Lock>,
+    pub(super) locks: Vec<Lock>,
 }
 
 /// Finds the addresses that an attachment uses, and locks them. Does what it can.
@@ -38,7 +38,7 @@ pub fn release(state: &StateDir, id: &AttachmentId, deadline: Instant) -> Releas
             continue;
         }
         match state.lock_named(&lock_name(address), deadline) {
-            Ok(lock) => release._locks.push(lock),
+            Ok(lock) => release.locks.push(lock),
             Err(e) => tracing::warn!("{e}"),
         }
         let owner: Option<Owner> = state.read_egress(address).unwrap_or_default();
@@ -59,8 +59,10 @@ pub fn release(state: &StateDir, id: &AttachmentId, deadline: Instant) -> Releas
 }
 
 impl Release {
-    /// Takes the addresses from the uplink, and writes down who is left. Does what it can.
-    pub fn finish(self, state: &StateDir, deadline: Instant) {
+    /// Takes the addresses from the uplink, and writes down who is left. Does what it can. The
+    /// addresses stay locked until what is returned goes: before, the attachment's record has to,
+    /// or `sync` would find a user of which the file says nothing.
+    pub fn finish(self, state: &StateDir, deadline: Instant) -> Vec<Lock> {
         let note = |outcome: Result<(), String>| {
             if let Err(e) = outcome {
                 tracing::warn!("{e}");
@@ -81,6 +83,7 @@ impl Release {
             );
         }
         note(give_leases_back(state, &owed, deadline));
+        self.locks
     }
 }
 
@@ -133,7 +136,7 @@ fn give_leases_back(
 
 /// Gives back what an ADD had taken before it failed: no rule names it yet.
 pub fn give_back(state: &StateDir, id: &AttachmentId, deadline: Instant) {
-    release(state, id, deadline).finish(state, deadline);
+    drop(release(state, id, deadline).finish(state, deadline));
 }
 
 /// Gives back every address that this node has, whoever uses it. Its rules must be gone. Returns what

@@ -4,23 +4,25 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::{Owner, Release, Request, lock_name};
+use super::remains::{self, Remains, records};
+use super::{Owner, Release, Request, lock_name, net_error};
 use crate::attachment::Record;
 use crate::cni::CniError;
 use crate::enforce::Remove;
 use crate::net::{Rtnl, address, link};
 use crate::nft::Nft;
-use crate::state::{AttachmentId, StateDir, StateError};
-use crate::sync::{Did, Report};
+use crate::state::{AttachmentId, Lock, StateDir, StateError};
+use crate::sync::{self, Did, Report};
 
-/// All addresses of which a file or a record speaks.
+/// All addresses of which a file, a record or the kernel speaks.
 ///
 /// # Errors
-/// The state directory can't be listed.
-pub fn known(state: &StateDir) -> Result<BTreeSet<IpAddr>, StateError> {
+/// The state directory can't be listed, or the kernel does not tell.
+pub fn known(state: &StateDir, nft: &mut Nft) -> Result<BTreeSet<IpAddr>, sync::Error> {
     let mut addresses: BTreeSet<IpAddr> = state.list_egress()?.into_iter().collect();
     addresses.extend(state.unfinished_egress()?);
     addresses.extend(records(state)?.into_iter().flat_map(|(_, r)| r.plan.egress));
+    addresses.extend(remains::guarded(nft)?);
     Ok(addresses)
 }
 
@@ -73,12 +75,7 @@ impl Reconcile<'_> {
             (Some(owner), Some(_)) if owner.is_lost() => {
                 report.note(Did::Left, what, "another node has it by now");
             }
-            (None, None) => {
-                if let Some(why) = damaged {
-                    // Where it was is not known: a person has to look at the uplink.
-                    report.note(Did::Left, what, format!("{why}; no pod uses it"));
-                }
-            }
+            (None, None) => self.forgotten(nft, report, what, damaged, lock)?,
             (Some(owner), None) => {
                 let did = self.word(Did::Removed);
                 let outcome = match did {
@@ -116,6 +113,54 @@ impl Reconcile<'_> {
         Ok(())
     }
 
+    /// Neither a file nor a record speaks of it. If the kernel guards it, it is this node's.
+    fn forgotten(
+        &self,
+        nft: &mut Nft,
+        report: &mut Report,
+        what: &str,
+        damaged: Option<String>,
+        lock: Option<Lock>,
+    ) -> Result<(), CniError> {
+        let Some(remains) = Remains::find(self.state, self.address, false)? else {
+            if let Some(why) = damaged {
+                // Where it was is not known: a person has to look at the uplink.
+                report.note(Did::Left, what, format!("{why}; no pod uses it"));
+            }
+            return Ok(());
+        };
+        let why = damaged.unwrap_or_else(|| "its file is gone".to_owned());
+        if !remains.strangers.is_empty() {
+            let pods = remains.name_strangers();
+            let why = format!("{why}; pods without records use it ({pods}): start them again");
+            report.note(Did::Left, what, why);
+            return Ok(());
+        }
+        let did = self.word(Did::Removed);
+        let outcome = match did {
+            Did::Removed => self
+                .where_it_is()
+                .and_then(|owner| self.give_back(nft, owner, lock)),
+            _ => Ok(()),
+        };
+        report.outcome(did, what, &format!("{why}, and no pod uses it"), outcome);
+        Ok(())
+    }
+
+    /// What can still be told of who has an address that nobody uses: the device.
+    fn where_it_is(&self) -> Result<Owner, CniError> {
+        let mut rtnl = Rtnl::open(self.deadline).map_err(net_error)?;
+        let everywhere = address::all(&mut rtnl).map_err(net_error)?;
+        let found = everywhere.iter().find(|a| a.address == self.address);
+        Ok(Owner {
+            namespace: String::new(),
+            uplink: String::new(),
+            uplink_index: found.map_or(0, |a| a.link),
+            users: Vec::new(),
+            lease: None,
+        })
+    }
+
     fn word(&self, did: Did) -> Did {
         match did {
             Did::Repaired if self.dry_run => Did::WouldRepair,
@@ -136,8 +181,8 @@ impl Reconcile<'_> {
                 damaged.unwrap_or_else(|| "its file is missing".to_owned()),
             ));
         };
-        let mut rtnl = Rtnl::open(self.deadline).map_err(super::net_error)?;
-        let there = address::of_link(&mut rtnl, owner.uplink_index).map_err(super::net_error)?;
+        let mut rtnl = Rtnl::open(self.deadline).map_err(net_error)?;
+        let there = address::of_link(&mut rtnl, owner.uplink_index).map_err(net_error)?;
         if !there.iter().any(|a| a.address == self.address) {
             return Ok(Some(format!("it is missing on {}", owner.uplink)));
         }
@@ -146,16 +191,11 @@ impl Reconcile<'_> {
     }
 
     /// Rules, then address, as DEL does it.
-    fn give_back(
-        &self,
-        nft: &mut Nft,
-        owner: Owner,
-        lock: Option<crate::state::Lock>,
-    ) -> Result<(), CniError> {
+    fn give_back(&self, nft: &mut Nft, owner: Owner, lock: Option<Lock>) -> Result<(), CniError> {
         let release = Release {
             last: vec![self.address],
             owners: vec![owner],
-            _locks: lock.into_iter().collect(),
+            locks: lock.into_iter().collect(),
             ..Release::default()
         };
         {
@@ -168,7 +208,7 @@ impl Reconcile<'_> {
                 .commit(nft)
                 .map_err(|e| CniError::kernel(e.to_string()))?;
         }
-        release.finish(self.state, self.deadline);
+        let _locks = release.finish(self.state, self.deadline);
         match self.state.read_egress::<Owner>(self.address)? {
             None => Ok(()),
             Some(_) => Err(CniError::kernel("it could not be given back; see the log")),
@@ -183,14 +223,14 @@ impl Reconcile<'_> {
         record: &Record,
         users: Vec<AttachmentId>,
     ) -> Result<(), CniError> {
-        let mut rtnl = Rtnl::open(self.deadline).map_err(super::net_error)?;
+        let mut rtnl = Rtnl::open(self.deadline).map_err(net_error)?;
         let index = owner.as_ref().map(|o| o.uplink_index).or(record.uplink);
         let uplink = match index {
-            Some(index) => link::get_by_index(&mut rtnl, index).map_err(super::net_error)?,
+            Some(index) => link::get_by_index(&mut rtnl, index).map_err(net_error)?,
             None => None,
         };
         let there = match &uplink {
-            Some(link) => address::of_link(&mut rtnl, link.index).map_err(super::net_error)?,
+            Some(link) => address::of_link(&mut rtnl, link.index).map_err(net_error)?,
             None => Vec::new(),
         };
         let there = there.iter().any(|a| a.address == self.address);
@@ -220,14 +260,4 @@ impl Reconcile<'_> {
         owner.lease = lease;
         Ok(self.state.write_egress(self.address, &owner)?)
     }
-}
-
-fn records(state: &StateDir) -> Result<Vec<(AttachmentId, Record)>, StateError> {
-    let mut records = Vec::new();
-    for id in state.list_attachments()? {
-        if let Ok(Some(record)) = Record::read(state, &id) {
-            records.push((id, record));
-        }
-    }
-    Ok(records)
 }

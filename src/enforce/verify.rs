@@ -56,7 +56,7 @@ pub fn verify(
             Element::Goto(a, chain) => nft.vmap_target(set, *a)?.as_ref() == Some(chain),
             Element::Map(a, to) => nft.mapped(set, *a)?.as_ref() == Some(to),
             Element::Address(a) => nft.has_element(table, set, *a)?,
-            Element::Range(..) | Element::Cell(_) => true, // no attachment has one
+            Element::Range(..) | Element::Jump(..) | Element::Cell(_) => true, // no attachment has one
         };
         if !there {
             return missing(format!("element {element} of {set}"));

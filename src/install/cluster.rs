@@ -205,8 +205,8 @@ impl Cluster {
                     reason: "there is no token in it".to_owned(),
                 });
             };
-            let left = status.expiration_timestamp.0.as_second() - Timestamp::now().as_second();
-            Ok((status.token, u64::try_from(left).unwrap_or(0)))
+            let ends = status.expiration_timestamp.0;
+            Ok((status.token, good_for(ends, Timestamp::now())))
         })
     }
 
@@ -303,9 +303,29 @@ fn shortened(message: &str) -> String {
     message[..end].to_owned()
 }
 
+/// How many seconds a token is good for. Not longer than was asked for: the API server's clock tells
+/// when it ends, and this node's may be behind.
+fn good_for(ends: Timestamp, now: Timestamp) -> u64 {
+    let left = ends.as_second() - now.as_second();
+    u64::try_from(left.min(TOKEN)).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_behind_makes_no_token_last() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for (ends, now, seconds) in [
+            (TOKEN, 0, TOKEN),
+            (TOKEN, 60, TOKEN - 60),
+            (TOKEN + 7200, 0, TOKEN),
+            (TOKEN, TOKEN + 60, 0),
+        ] {
+            assert_eq!(good_for(at(ends), at(now)), seconds.unsigned_abs());
+        }
+    }
 
     #[test]
     fn names_of_objects() {

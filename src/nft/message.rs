@@ -155,7 +155,7 @@ fn encode_set(w: &mut Writer, set: &Set, seq: u32) {
 /// before the first start as an end.
 fn encode_interval_start(w: &mut Writer, elements: &[Element]) {
     let low = match elements.first() {
-        Some(Element::Range(low, _)) => low,
+        Some(Element::Range(low, _) | Element::Jump(low, ..)) => low,
         Some(Element::Cell(cell)) if cell.key.len() == 1 => &cell.key[0].0,
         _ => return,
     };
@@ -183,8 +183,14 @@ fn encode_element(w: &mut Writer, element: &Element) {
             encode_interval_end(w, high);
         }
         Element::Goto(a, chain) => encode_key(w, &Value::from(*a).bytes(), 0, |w| {
-            encode_goto(w, chain);
+            encode_target(w, &Verdict::Goto(chain.clone()));
         }),
+        Element::Jump(low, high, chain) => {
+            encode_key(w, &low.bytes(), 0, |w| {
+                encode_target(w, &Verdict::Jump(chain.to_string()));
+            });
+            encode_interval_end(w, high);
+        }
         Element::Map(a, to) => encode_key(w, &Value::from(*a).bytes(), 0, |w| {
             let bytes = Value::from(*to).bytes();
             w.nested(NFTA_SET_ELEM_DATA, |w| w.attr(NFTA_DATA_VALUE, &bytes));
@@ -193,17 +199,15 @@ fn encode_element(w: &mut Writer, element: &Element) {
     }
 }
 
-fn encode_goto(w: &mut Writer, chain: &str) {
-    w.nested(NFTA_SET_ELEM_DATA, |w| {
-        encode::verdict(w, &Verdict::Goto(chain.to_owned()));
-    });
+fn encode_target(w: &mut Writer, verdict: &Verdict) {
+    w.nested(NFTA_SET_ELEM_DATA, |w| encode::verdict(w, verdict));
 }
 
 /// A key of one field has its end in an element of its own, one of several fields in itself.
 fn encode_cell(w: &mut Writer, cell: &Cell) {
     let rest = |w: &mut Writer| {
         if let Some(chain) = &cell.goto {
-            encode_goto(w, chain);
+            encode_target(w, &Verdict::Goto(chain.to_string()));
         }
         w.attr(NFTA_SET_ELEM_USERDATA, &comment_data(&cell.comment));
     };

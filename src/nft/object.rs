@@ -80,6 +80,8 @@ impl ChainKind {
 pub enum HookPoint {
     /// What comes in, before it is routed.
     Prerouting,
+    /// What is for the node itself.
+    Input,
     /// What goes out, after it was routed.
     Postrouting,
     /// netdev ingress of this device.
@@ -90,6 +92,7 @@ impl HookPoint {
     pub(super) const fn number(&self) -> u32 {
         match self {
             HookPoint::Prerouting | HookPoint::Ingress(_) => 0,
+            HookPoint::Input => 1,
             HookPoint::Postrouting => 4,
         }
     }
@@ -111,6 +114,7 @@ impl fmt::Display for Hook {
         write!(f, "type {} hook ", self.kind.as_str())?;
         match &self.point {
             HookPoint::Prerouting => f.write_str("prerouting")?,
+            HookPoint::Input => f.write_str("input")?,
             HookPoint::Postrouting => f.write_str("postrouting")?,
             HookPoint::Ingress(device) => write!(f, "ingress device \"{device}\"")?,
         }
@@ -226,6 +230,8 @@ pub enum Element {
     Goto(IpAddr, String),
     /// An address and another one.
     Map(IpAddr, IpAddr),
+    /// In an interval map: both ends included, and the chain that is called.
+    Jump(Value, Value, Arc<str>),
     /// In an interval set: what has several fields, or counts for somebody.
     Cell(Cell),
 }
@@ -263,6 +269,9 @@ impl fmt::Display for Element {
             Element::Range(low, high) => write!(f, "{low}-{high}"),
             Element::Goto(a, chain) => write!(f, "{a} : goto {chain}"),
             Element::Map(a, to) => write!(f, "{a} : {to}"),
+            Element::Jump(low, high, chain) => {
+                write!(f, "{} : jump {chain}", Element::Range(*low, *high))
+            }
             Element::Cell(cell) => cell.fmt(f),
         }
     }

@@ -2,8 +2,8 @@
 //! lead from a pod's address to its chain.
 //!
 //! ```text
-//! prerouting -150  guard     an egress address of this node serves nothing but ping
 //! prerouting  -99  enforce   behind the Services' DNAT (-100): source address -> pod-ID -> pol-HASH
+//! input      -150  guard     an egress address of this node serves nothing but ping
 //! postrouting  50  snat      before any masquerade (kindnet 90, kube-proxy and CNI plugins 100)
 //! postrouting 110  leak-stop after every NAT: no pod with an egress IP leaves with another source
 //! ```
@@ -26,6 +26,7 @@ pub const REJECT: &str = "do-reject";
 const ENFORCE: &str = "enforce";
 const GUARD: &str = "guard";
 const GUARDED: &str = "guard-egress-ip";
+const RELATED: &str = "related";
 const SNAT: &str = "egress-snat";
 /// Drops what would leave with another source than the egress address, and counts it.
 pub const LEAK_STOP: &str = "leak-stop";
@@ -190,8 +191,9 @@ impl Base {
             (DENY, None, deny()),
             (REJECT, None, reject()),
             (GUARDED, None, guarded()),
-            (GUARD, hook(Filter, HookPoint::Prerouting, -150), guard()),
+            (RELATED, None, related()),
             (ENFORCE, hook(Filter, HookPoint::Prerouting, -99), enforce()),
+            (GUARD, hook(Filter, HookPoint::Input, -150), guard()),
             (
                 SNAT,
                 hook(Nat, HookPoint::Postrouting, 50),
@@ -320,19 +322,22 @@ fn reject() -> Vec<Rule> {
 /// open connection at its next packet. Replies to what was opened towards the pod, errors about a
 /// known flow and neighbour discovery pass.
 fn enforce() -> Vec<Rule> {
-    let related = |number| {
-        rule()
-            .state(&[CtState::Related])
-            .test(Field::L4proto, protocol(number))
-            .then(Verdict::Accept)
-    };
+    // Every packet of the node comes by here: what most of them need comes first.
     vec![
         rule()
             .is(Field::CtDirection, Value::Reply)
             .then(Verdict::Accept),
-        related(1),
-        related(58),
+        // As the sender addressed it: no NodePort answers on an egress address either.
+        rule()
+            .inside(Field::CtOriginalDaddr, egress(Family::V4))
+            .then(goto(GUARDED)),
+        rule()
+            .state(&[CtState::Related])
+            .then(Verdict::Jump(RELATED.to_owned())),
         rule().then(Statement::Vmap(Field::IpSaddr, pods(Family::V4).to_owned())),
+        rule()
+            .inside(Field::CtOriginalDaddr6, egress(Family::V6))
+            .then(goto(GUARDED)),
         // The veth's own chain has checked it; `leak-stop` keeps it from being forwarded.
         rule()
             .test(Field::Icmpv6Type, neighbour_discovery())
@@ -345,7 +350,18 @@ fn enforce() -> Vec<Rule> {
     ]
 }
 
-/// Before the Services' DNAT, so that no NodePort answers on an egress address either.
+/// Errors about a known flow pass; any other flow that conntrack relates to one is judged.
+fn related() -> Vec<Rule> {
+    [1, 58]
+        .map(|number| {
+            rule()
+                .test(Field::L4proto, protocol(number))
+                .then(Verdict::Accept)
+        })
+        .to_vec()
+}
+
+/// What conntrack does not know, and so was not translated: `enforce` has judged the rest.
 fn guard() -> Vec<Rule> {
     vec![
         rule()
@@ -393,7 +409,14 @@ fn source_nat(inside4: &str, inside6: &str) -> Vec<Rule> {
 /// invalid or does not track was not translated at all.
 fn leak_stop(inside4: &str, inside6: &str) -> Vec<Rule> {
     let (v4, v6) = (Family::V4, Family::V6);
+    let right = |field, family| rule().inside(field, egress(family)).then(Verdict::Accept);
     vec![
+        // Every packet of the node comes by here: first what is right.
+        rule()
+            .is(Field::CtDirection, Value::Reply)
+            .then(Verdict::Accept),
+        right(Field::IpSaddr, v4),
+        right(Field::Ip6Saddr, v6),
         // RFC 4861, 7.1: neighbour discovery has hop limit 255 and is for one link. A router has
         // taken one off: a pod would otherwise reach anybody with what looks like it.
         rule()
@@ -401,9 +424,6 @@ fn leak_stop(inside4: &str, inside6: &str) -> Vec<Rule> {
             .is(Field::Ip6Hoplimit, Value::U8(254))
             .inside(Field::Ip6Saddr, denied(v6))
             .then(Verdict::Drop),
-        rule()
-            .is(Field::CtDirection, Value::Reply)
-            .then(Verdict::Accept),
         rule()
             .inside(Field::IpSaddr, snatted(v4))
             .outside(Field::IpDaddr, inside4)

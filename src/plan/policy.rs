@@ -7,7 +7,7 @@
 //! pol-HASH-tN           a tier that has a `pass`, which returns from it
 //! pol-HASH-rN           what rule N does, where that is more than to count and decide
 //! pol-HASH-sN           addresses or ports of a rule that has several
-//! pol-HASH-bN-KEY-WHAT  many rules' addresses, see `block`
+//! pol-HASH-bN-...       many rules' addresses, see `block`
 //! ```
 //! Tiers are called one after the other, none leads to the next: the kernel takes no path through
 //! chains that is longer than 16, and older ones walk every path when they check a transaction.
@@ -15,6 +15,7 @@
 //! Pods with the same policy share it. It is never changed in place and goes with its last user.
 
 mod block;
+mod services;
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -32,7 +33,7 @@ use super::condition::{self, Condition};
 use super::lookup::{self, Entry, Part};
 
 /// The version of what the same policy is compiled to. What another version made is not shared.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// A policy in the kernel's terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,17 +94,22 @@ pub(crate) fn compiler() -> String {
 
 /// Compiles; all names begin with [`name`].
 pub fn compile(policy: &Effective, log_group: u16) -> Compiled {
-    compile_as(&name(policy, log_group), policy, log_group)
+    compile_as(&name(policy, log_group), policy, log_group, lookup::divide)
 }
 
-fn compile_as(name: &str, policy: &Effective, log_group: u16) -> Compiled {
+/// How a list of conditions becomes parts, which must mean the same.
+type Divide = fn(&[Entry<'_>]) -> Vec<Part>;
+
+fn compile_as(name: &str, policy: &Effective, log_group: u16, divide: Divide) -> Compiled {
     let (mut rules, tiers) = planned(policy, log_group);
     Compiler {
         name: name.to_owned(),
         chains: vec![(name.to_owned(), Vec::new())],
         sets: Vec::new(),
         set_names: HashMap::new(),
+        services: HashMap::new(),
         blocks: 0,
+        divide,
     }
     .run(&mut rules, &tiers, policy, log_group)
 }
@@ -144,7 +150,10 @@ struct Compiler {
     chains: Vec<(String, Vec<KernelRule>)>,
     sets: Vec<(Set, Vec<Element>)>,
     set_names: HashMap<Vec<Element>, String>,
+    /// The chains to which ports lead, by their rules.
+    services: HashMap<Vec<KernelRule>, Arc<str>>,
     blocks: usize,
+    divide: Divide,
 }
 
 /// The chain at which a policy starts.
@@ -235,7 +244,7 @@ impl Compiler {
             lookup: rules[*rule].conditions[*condition].lookup.as_ref(),
         };
         let entries: Vec<Entry<'_>> = list.iter().map(entry).collect();
-        for part in lookup::divide(&entries) {
+        for part in (self.divide)(&entries) {
             match part {
                 Part::Plain(place) => {
                     let (rule, condition) = list[place];
@@ -294,3 +303,6 @@ impl Compiler {
         name
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,6 +57,19 @@ impl AttachmentPlan {
                 .not(Field::EtherSaddr, own_mac)
                 .counter()
                 .then(Verdict::Drop),
+        ];
+        // Nearly all packets are of this kind. No rule before the one that says the same of all
+        // protocols is about them.
+        for address in &self.addresses {
+            let family = Family::of(address);
+            let icmp = Value::Protocol(match family {
+                Family::V4 => 1,
+                Family::V6 => 58,
+            });
+            let frame = frame_of(family).not(Field::L4proto, icmp);
+            rules.push(self.pass(from_own(frame, address)));
+        }
+        rules.push(
             // through any extension headers: behind one, a lie about a neighbour is as good
             ipv6()
                 .test(
@@ -64,7 +77,7 @@ impl AttachmentPlan {
                     Test::Between(Value::U8(133), Value::U8(137)),
                 )
                 .then(Verdict::Goto(self.nd_chain())),
-        ];
+        );
         rules.extend(self.icmp_errors());
         for address in &self.addresses {
             let frame = frame_of(Family::of(address));

@@ -54,6 +54,16 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// The one with this IP protocol number (IANA).
+    pub const fn of(protocol: u8) -> Option<Transport> {
+        match protocol {
+            6 => Some(Transport::Tcp),
+            17 => Some(Transport::Udp),
+            132 => Some(Transport::Sctp),
+            _ => None,
+        }
+    }
+
     /// The IP protocol number (IANA).
     pub const fn protocol(self) -> u8 {
         match self {

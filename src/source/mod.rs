@@ -19,6 +19,7 @@ mod yaml;
 pub use error::SourceError;
 pub use file::PolicyFile;
 pub use mode::Mode;
+pub(crate) use names::{Name, needed};
 pub use namespace::NamespaceAnnotations;
 pub use resolve::{PodPolicy, resolve};
 pub use snapshot::Snapshots;

@@ -21,7 +21,7 @@ const API_SERVER: &str = "default/kubernetes";
 
 /// One such name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Name {
+pub(crate) enum Name {
     Dns,
     ApiServer,
     /// `NAMESPACE/NAME`
@@ -40,7 +40,7 @@ impl fmt::Display for Name {
 
 /// The names without which this pod's policy has no meaning. Texts with faults have none: whoever puts
 /// the policy together finds them.
-pub(super) fn needed(
+pub(crate) fn needed(
     file: &PolicyFile,
     namespace: &NamespaceAnnotations,
     of_pod: Option<&BTreeMap<String, String>>,

@@ -13,9 +13,9 @@ use crate::cni::add::{self, Shared};
 use crate::cni::del;
 use crate::enforce;
 use crate::net::link;
-use crate::nft::Table;
+use crate::nft::{Family, Table};
 use crate::plan::attachment::{pod_chain, veth_chain};
-use crate::plan::{self, Base, Compiled};
+use crate::plan::{self, Base, Compiled, base};
 use crate::source::PolicyFile;
 use crate::state::{AttachmentId, StateError};
 
@@ -121,14 +121,27 @@ impl Sync<'_> {
         if del::interface_is_gone(record, &mut self.rtnl()?)? {
             return Ok(Some(format!("its interface {veth} is gone")));
         }
+        let other = self.carries_another(veth, id);
+        Ok(other.map(|other| format!("its interface {veth} carries attachment {other} by now")))
+    }
+
+    /// The attachment that an interface carries, if it has a record and is not this one.
+    pub(super) fn carries_another(&self, veth: &str, id: &AttachmentId) -> Option<AttachmentId> {
         let state = self.options.state;
-        match state.link(veth) {
-            Ok(Some(other)) if other != *id && has_record(state, &other) => Ok(Some(format!(
-                "its interface {veth} carries attachment {other} by now"
-            ))),
-            Ok(_) | Err(StateError::Damaged { .. }) => Ok(None),
-            Err(e) => Err(e.into()),
+        let noted = state.link(veth).ok().flatten();
+        noted.filter(|other| other != id && has_record(state, other))
+    }
+
+    /// Whether some address leads to the attachment's chain.
+    fn is_judged(&mut self, id: &AttachmentId) -> Result<bool, Error> {
+        let own = pod_chain(id.as_str());
+        for family in [Family::V4, Family::V6] {
+            let pods = self.nft.vmap_elements(base::pods(family))?;
+            if pods.iter().any(|(_, chain)| *chain == own) {
+                return Ok(true);
+            }
         }
+        Ok(false)
     }
 
     /// A record that can't be read: only what else is there tells whether the pod is.
@@ -140,13 +153,12 @@ impl Sync<'_> {
             .find(|(_, found)| found.as_ref() == Some(id));
         let device = noted.map(|(name, _)| name);
         let device = chain.and_then(|chain| chain.device).or(device);
-        let judged = self
-            .nft
-            .chain(Table::Inet, &pod_chain(id.as_str()))?
-            .is_some();
         let is_there = match &device {
-            Some(name) => link::get_by_name(&mut self.rtnl()?, name)?.is_some(),
-            None => judged,
+            Some(name) => {
+                link::get_by_name(&mut self.rtnl()?, name)?.is_some()
+                    && self.carries_another(name, id).is_none()
+            }
+            None => self.is_judged(id)?,
         };
         let what = format!("attachment {id}");
         if is_there {
@@ -154,7 +166,7 @@ impl Sync<'_> {
             self.report.note(Did::Left, what, why);
         } else {
             let deadline = self.deadline();
-            let why = format!("{error}; its interface is gone");
+            let why = format!("{error}; it has no interface any more");
             self.remove(what, &why, |_, state| del::remove(state, id, deadline));
         }
         Ok(())

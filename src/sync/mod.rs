@@ -160,7 +160,7 @@ impl<'a> Sync<'a> {
 
     /// Addresses whose users are gone, or that are gone from the uplink.
     fn egress(&mut self) -> Result<(), Error> {
-        let addresses = egress_ip::known(self.options.state)?;
+        let addresses = egress_ip::known(self.options.state, &mut self.nft)?;
         for address in addresses {
             let request = egress_ip::Reconcile {
                 state: self.options.state,

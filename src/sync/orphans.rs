@@ -78,7 +78,6 @@ impl Sync<'_> {
 
     /// Why the chains of an attachment without a record may still be needed.
     fn guarded(&mut self, id: &AttachmentId) -> Result<Option<String>, Error> {
-        let state = self.options.state;
         let chain = self.nft.chain(Table::Netdev, &veth_chain(id.as_str()))?;
         let Some(device) = chain.and_then(|chain| chain.device) else {
             // Before Linux 6.16 a chain goes with its device, and its neighbour discovery stays.
@@ -91,8 +90,7 @@ impl Sync<'_> {
         if link::get_by_name(&mut self.rtnl()?, &device)?.is_none() {
             return Ok(None);
         }
-        let other = state.link(&device).ok().flatten();
-        if other.is_some_and(|other| other != *id && has_record(state, &other)) {
+        if self.carries_another(&device, id).is_some() {
             return Ok(None); // the device was given another attachment
         }
         Ok(Some(format!(

@@ -68,6 +68,7 @@ pub fn fixed_policies() -> Vec<Effective> {
         ),
         deepest(),
         policy(&[(Tier::Pod, &looked_up())], Deny, false),
+        policy(&[(Tier::Pod, &looked_up_together())], Deny, false),
         policy(&[], Allow, false),
     ]
 }
@@ -86,6 +87,16 @@ fn looked_up() -> String {
             "reject icmp/8, icmpv6/128 to {to} log; deny udp to {to} log"
         );
         let _ = writeln!(text, "reject to {to} log");
+    }
+    text
+}
+
+/// The same with so many ports and protocols that these are looked up together with the address.
+fn looked_up_together() -> String {
+    let mut text = looked_up();
+    for n in 1..=70 {
+        let to = "192.0.2.1, 2001:db8:ffff::1";
+        let _ = writeln!(text, "allow {n}/tcp, proto/{} to {to}", 180 + n);
     }
     text
 }

@@ -10,6 +10,7 @@ use egress_cni::egress_ip::renew::{News, Renewer};
 use egress_cni::egress_ip::{self, Claim, Request};
 use egress_cni::state::{AttachmentId, StateDir, attachment_id};
 use serde_json::{Value, json};
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -364,4 +365,46 @@ fn an_api_that_is_down_keeps_no_pod_from_ending() {
     assert_eq!(a.round(&mut renewer), []);
     assert_eq!(holder(api, address), None);
     assert_eq!(a.state.list_egress().expect("list"), Vec::<IpAddr>::new());
+}
+
+/// The state directory was emptied under running pods. The Lease says whose the address is, and the
+/// kernel that it is on the uplink as an egress address.
+#[test]
+fn an_emptied_state_directory_does_not_lose_the_address() {
+    let api = ApiServer::shared();
+    let a = Member::new(api, "emptied-a");
+    let list = ["172.30.0.36/32", "fd30::36/128"];
+    let had = a.take("old", "emptied", &list).expect("free addresses");
+    fs::remove_dir_all(a.node.state_dir()).expect("remove");
+    let refused = a
+        .take("new", "emptied", &list)
+        .expect_err("whose, nobody knows");
+    assert!(
+        refused.msg.contains("already an address of this node"),
+        "{}",
+        refused.msg
+    );
+    // As the old pod's ADD has left it.
+    a.node.netns.nft(
+        "add table inet egress-cni
+         add set inet egress-cni eip4 { type ipv4_addr; }
+         add set inet egress-cni eip6 { type ipv6_addr; }
+         add chain inet egress-cni pod-old
+         add map inet egress-cni pod4 { type ipv4_addr : verdict; }
+         add map inet egress-cni snat4 { type ipv4_addr : ipv4_addr; }
+         add element inet egress-cni eip4 { 172.30.0.36 }
+         add element inet egress-cni eip6 { fd30::36 }
+         add element inet egress-cni pod4 { 10.244.1.2 : goto pod-old }
+         add element inet egress-cni snat4 { 10.244.1.2 : 172.30.0.36 }",
+    );
+    let refused = a
+        .take("new", "others", &list)
+        .expect_err("another namespace's");
+    assert!(refused.msg.contains("10.244.1.2"), "{}", refused.msg);
+    assert_eq!(
+        a.take("new", "emptied", &list).expect("its own addresses"),
+        had
+    );
+    assert!(had.iter().all(|address| a.has(*address)));
+    a.give_back("new");
 }

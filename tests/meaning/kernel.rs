@@ -224,6 +224,11 @@ impl<'a> Kernel<'a> {
     }
 
     fn target(&self, map: &str, fields: &[Vec<u8>]) -> Option<Verdict> {
+        let elements = self.sets.get(map).expect("a map to look in");
+        if let Some(Element::Jump(..)) = elements.first() {
+            let chain = called(map, elements, &fields[0])?;
+            return Some(Verdict::Jump(chain.to_owned()));
+        }
         let cell = self.cell(map, fields)?;
         let chain = cell.goto.as_ref().expect("a map's element leads somewhere");
         Some(Verdict::Goto(chain.to_string()))
@@ -240,6 +245,21 @@ impl<'a> Kernel<'a> {
             other => panic!("`{other}` is no element of an interval set"),
         })
     }
+}
+
+/// The chain that the only element with this port calls.
+fn called<'a>(map: &str, elements: &'a [Element], port: &[u8]) -> Option<&'a str> {
+    let mut found = elements.iter().filter_map(|element| {
+        let Element::Jump(low, high, chain) = element else {
+            panic!("{map} holds `{element}` among ports");
+        };
+        let (low, high) = (low.bytes(), high.bytes());
+        assert_eq!(low.len(), port.len(), "{map} holds something else");
+        (low.as_slice() <= port && port <= high.as_slice()).then_some(&**chain)
+    });
+    let chain = found.next()?;
+    assert_eq!(found.next(), None, "{map} holds a port twice");
+    Some(chain)
 }
 
 /// Each field's bytes; `None` if one of them is not there.

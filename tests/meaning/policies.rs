@@ -213,8 +213,10 @@ fn targets(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<&'static 
 pub fn long() -> impl Strategy<Value = Effective> {
     let lines = || prop::collection::vec(simple_rule(), 1..150);
     let default = select(vec![DefaultAction::Allow, DefaultAction::Deny]);
-    (lines(), lines(), any::<[bool; 3]>(), default).prop_map(
-        |(pod, defaults, [pod_audit, defaults_audit, facts], default)| {
+    (lines(), lines(), any::<[bool; 4]>(), default).prop_map(
+        |(mut pod, defaults, [pod_audit, defaults_audit, facts, passes], default)| {
+            // With them, ports are looked up together with the address.
+            pod.retain(|line| passes || !line.starts_with("pass"));
             let facts = Facts {
                 cluster: vec!["10.1.2.0/26".parse().expect("a network")],
                 dns: facts

@@ -1,9 +1,11 @@
 //! Taking an egress address and giving it back.
 
-use crate::harness::egress::{EGRESS, has_egress_addresses, shop_node, uplink};
+use crate::harness::egress::{BOTH, EGRESS, has_egress_addresses, shop_node, uplink};
 use crate::harness::node::{FAR, ip};
 use crate::harness::*;
+use crate::sync::sync;
 use serde_json::json;
+use std::fs;
 use std::net::IpAddr;
 use std::thread;
 use std::time::Duration;
@@ -194,5 +196,109 @@ fn many_at_once_share_and_give_back() {
         }
     });
     assert_eq!(uplink(&node), before);
+    node.assert_nothing_left();
+}
+
+/// The namespace starts pods again as soon as those of which nobody knows whose they are have gone.
+#[test]
+fn an_emptied_state_directory_locks_nobody_out_for_ever() {
+    let node = shop_node();
+    let before = uplink(&node);
+    for namespace in ["shop", "other"] {
+        let old = node.pod(PodSpec::new("old", Primary::Bridge));
+        fs::remove_dir_all(node.state_dir()).expect("remove");
+        // The list has moved to another namespace, perhaps: the kernel does not tell.
+        node.set_policy(&Policy::default().namespace(namespace, "egress-ip", BOTH));
+        let new = || PodSpec::new("new", Primary::Bridge).namespace(namespace);
+        let refused = node
+            .add_pod(new())
+            .expect_err("an address of nobody knows whom");
+        let text = refused.error.text();
+        assert_eq!(refused.error.code, 102, "{text}");
+        assert!(text.contains(&old.v4.to_string()), "{text}");
+        let (changes, good) = sync(&node);
+        let text = json!(changes).to_string();
+        assert!(
+            !good && text.contains("pods without records use it"),
+            "{text}"
+        );
+        assert_eq!(has_egress_addresses(&node), [true, true]);
+
+        old.delete();
+        let new = node.pod(new());
+        let _server = node.serve_ext(&[80]);
+        let probe = |f: usize| Probe::tcp(&new.netns, ip(FAR[f]), 80, Want::From(ip(EGRESS[f])));
+        check(&node, &[probe(0), probe(1)]);
+        new.delete();
+        assert_eq!(uplink(&node), before);
+        node.assert_nothing_left();
+        node.set_policy(&Policy::default().namespace("shop", "egress-ip", BOTH));
+    }
+}
+
+#[test]
+fn an_address_that_nobody_knows_of_goes() {
+    let node = shop_node();
+    let before = uplink(&node);
+    let pod = node.pod(PodSpec::new("a", Primary::Bridge));
+    fs::remove_dir_all(node.state_dir()).expect("remove");
+    pod.delete();
+    assert_eq!(has_egress_addresses(&node), [true, true]);
+    let dry = node.tool("sync --dry-run").stdout_text();
+    assert!(dry.contains("egress IP 172.30.0.50"), "{dry}");
+    assert_eq!(has_egress_addresses(&node), [true, true]);
+    assert!(sync(&node).1);
+    assert_eq!(uplink(&node), before);
+    node.assert_nothing_left();
+}
+
+/// Without its files, an address still has the users that the records name.
+#[test]
+fn an_address_whose_file_is_lost_keeps_its_users() {
+    for lose in [false, true] {
+        let node = shop_node();
+        let before = uplink(&node);
+        let old = node.pod(PodSpec::new("old", Primary::Bridge));
+        for address in EGRESS {
+            let file = node.state_dir().join(format!("egress/{address}.json"));
+            match lose {
+                true => fs::remove_file(file).expect("remove"),
+                false => fs::write(file, "{").expect("write"),
+            }
+        }
+        node.pod(PodSpec::new("new", Primary::Bridge)).delete();
+        assert_eq!(has_egress_addresses(&node), [true, true]);
+        assert_eq!(old.ours("CHECK").ok(), "");
+        // Somebody else's it is not.
+        node.set_policy(&Policy::default().namespace("other", "egress-ip", BOTH));
+        let other = PodSpec::new("other", Primary::Bridge).namespace("other");
+        let refused = node.add_pod(other).expect_err("an address of shop");
+        assert!(
+            refused.error.text().contains("namespace shop"),
+            "{refused:?}"
+        );
+        old.delete();
+        assert_eq!(uplink(&node), before);
+        node.assert_nothing_left();
+    }
+}
+
+/// An address that somebody gave the node is not ours, whatever the list says.
+#[test]
+fn an_address_of_the_nodes_own_is_not_taken() {
+    let node = shop_node();
+    node.netns.ip("addr add 172.30.0.50/32 dev eth0");
+    let refused = node
+        .add_pod(PodSpec::new("a", Primary::Bridge))
+        .expect_err("the node's own");
+    assert_eq!(refused.error.code, 102);
+    assert!(
+        refused
+            .error
+            .text()
+            .contains("already an address of this node"),
+        "{refused:?}"
+    );
+    assert_eq!(has_egress_addresses(&node), [true, false]);
     node.assert_nothing_left();
 }

@@ -205,6 +205,30 @@ fn the_address_serves_nothing() {
     check(&node, &probes);
 }
 
+/// A node that lost an address takes its element out: what is open goes on with no source at all.
+#[test]
+fn what_an_address_had_open_ends_with_it() {
+    let node = shop_node();
+    let pod = node.pod(PodSpec::new("a", Primary::Ptp));
+    let _server = node.serve_ext(&[80]);
+    for family in 0..2 {
+        let far = SocketAddr::new(ip(FAR[family]), 80);
+        let mut open = Conn::open(&pod.netns, far, exec::limit()).expect("it is reached");
+        assert_eq!(open.exchange(exec::limit()), Ok(()));
+        let set = ["eip4", "eip6"][family];
+        node.netns.nft(&format!(
+            "delete element inet egress-cni {set} {{ {} }}",
+            EGRESS[family]
+        ));
+        let cut = open.exchange(Duration::from_secs(2));
+        assert!(cut.is_err(), "an open connection to {far} goes on");
+        check(
+            &node,
+            &[Probe::tcp(&pod.netns, far.ip(), 80, Want::Silence)],
+        );
+    }
+}
+
 /// Packets that conntrack calls invalid get no SNAT; they must not leave at all.
 #[test]
 fn nothing_leaves_with_another_source() {

@@ -1,7 +1,7 @@
 //! A full node: many pods, many calls at once, many connections, and what runs out.
 //!
-//! `ECNI_CHURN_SECONDS` says how long pods come and go in `a_full_node_churns`; a few seconds if it
-//! is not set.
+//! `ECNI_CHURN_SECONDS` says how long pods come and go, here and in [`crate::churn`]; a few seconds if
+//! it is not set.
 
 use crate::faults::left;
 use crate::harness::egress::{EGRESS, has_egress_addresses, shop_node};
@@ -19,6 +19,14 @@ use std::time::{Duration, Instant};
 const PODS: usize = 250;
 /// How many calls are made at the same moment.
 const AT_ONCE: usize = 100;
+
+/// How long pods come and go.
+pub fn churn_time() -> Duration {
+    let seconds = std::env::var("ECNI_CHURN_SECONDS")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(10))
+}
 
 /// Two namespaces, one of them with egress addresses; ten policies.
 fn spec(n: usize) -> PodSpec {
@@ -81,7 +89,7 @@ fn report(what: &str, times: &[Duration]) {
 }
 
 /// Everything of ours is there as often as it must be for these many pods.
-fn assert_counts(node: &Node, pods: usize, policies: usize) {
+pub fn assert_counts(node: &Node, pods: usize, policies: usize) {
     let objects = node.objects();
     let of = |prefix: &str| {
         objects
@@ -115,10 +123,7 @@ fn assert_counts(node: &Node, pods: usize, policies: usize) {
 
 #[test]
 fn a_full_node_churns() {
-    let seconds = std::env::var("ECNI_CHURN_SECONDS")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    let churn = Duration::from_secs(seconds.unwrap_or(10));
+    let churn = churn_time();
     let node = shop_node();
     let _servers = node.serve_ext(&[7]);
     // The veths first: they are not what is measured.

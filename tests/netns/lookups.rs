@@ -43,21 +43,49 @@ const NETWORKS: [(&str, [&str; 2]); 7] = [
 
 #[test]
 fn borders_of_addresses_and_ports() {
+    borders(
+        RULES,
+        &[
+            "tcp-8001-addr4-allow",
+            "tcp-8003-addr6-deny",
+            "icmp6-reject",
+            "udp-addr4-deny",
+            "addr4-deny",
+        ],
+    );
+}
+
+/// So many ports and protocols that they are looked up together with the address.
+#[test]
+fn borders_among_many_ports() {
+    let more: String = (1..=70)
+        .map(|port| {
+            format!(
+                "deny {port}/tcp, proto/{} to 192.0.2.1, 2001:db8:1::1\n",
+                180 + port
+            )
+        })
+        .collect();
+    let sets = [
+        "ports4-allow",
+        "ports6-deny",
+        "icmp6-reject",
+        "proto4-deny",
+        "addr4-deny",
+    ];
+    borders(&format!("{RULES}\n{more}"), &sets);
+}
+
+fn borders(rules: &str, sets: &[&str]) {
     let node = Node::new(NodeOptions::default());
     let rules = NETWORKS
         .iter()
-        .fold(RULES.to_owned(), |text, (name, both)| {
+        .fold(rules.to_owned(), |text, (name, both)| {
             text.replace(&format!("to {name}"), &format!("to {}", both.join(", ")))
         });
     let pod = node.pod(PodSpec::new("a", Primary::Bridge).rules(&rules));
     let held = node.netns.exec("nft list ruleset");
-    for set in [
-        "ports4-allow",
-        "ports6-deny",
-        "icmp6-reject",
-        "addr4-deny",
-        "proto4-deny",
-    ] {
+    for set in sets {
         assert!(held.contains(&format!("-b1-{set} ")), "no {set} in\n{held}");
     }
     let ports = [8001, 8002, 8003, 8004, 8005, 8006, 8007, 8008, 8009];

@@ -19,8 +19,8 @@ fn tidy(node: &Node, words: &str) -> (Vec<Value>, bool) {
     (changes, output.code == Some(0))
 }
 
-/// `sync`, which reads the node's own policy file.
-fn sync(node: &Node) -> (Vec<Value>, bool) {
+/// `sync`, which reads the node's own policy file: what it did, and whether all is well now.
+pub fn sync(node: &Node) -> (Vec<Value>, bool) {
     let policy = node.dir.path().join("policy.yaml");
     tidy(node, &format!("sync --policy-file {}", policy.display()))
 }
@@ -264,6 +264,24 @@ fn what_is_nobodys_goes() {
         kept.delete();
         node.assert_nothing_left();
     }
+}
+
+/// Its record can't be read, but another attachment has its interface and its addresses.
+#[test]
+fn a_damaged_record_of_a_container_that_is_gone_goes() {
+    let node = Node::new(NodeOptions::default());
+    let mut pod = node.pod(PodSpec::new("a", Primary::Calico).rules("deny 81/tcp"));
+    let (old, file) = (pod.who.clone(), record(&pod));
+    pod.start_again();
+    pod.ours("ADD").ok();
+    fs::write(&file, "{").expect("write");
+    let (changes, good) = sync(&node);
+    assert!(good && all_are(&changes, "removed"), "{changes:#?}");
+    node.assert_nothing_of(&old);
+    assert_eq!(pod.ours("CHECK").ok(), "");
+    assert_eq!(sync(&node), (vec![], true));
+    pod.delete();
+    node.assert_nothing_left();
 }
 
 /// CNI's GC, too, leaves nothing in the kernel that has no record.

@@ -7,8 +7,9 @@ use std::thread;
 use clap::Parser;
 
 use super::*;
+use crate::cli::logs::test_support::log_on_lo;
 use crate::cli::records::tests::{record, store};
-use crate::net::test_support::{in_fresh_netns, ip, run};
+use crate::net::test_support::{in_fresh_netns, run};
 use crate::state::StateDir;
 
 #[derive(Parser)]
@@ -26,20 +27,14 @@ fn args(state: &Path, rest: &str) -> Args {
 /// A node on which port 9000 is denied, port 9001 allowed, and port 9002 somebody else's business;
 /// all are logged. The pods `web` and `db` are addresses of lo.
 fn node() -> tempfile::TempDir {
-    ip("addr add 10.0.0.2/32 dev lo");
-    ip("addr add 10.0.0.3/32 dev lo");
-    let log = |port, prefix: &str| {
-        format!(
-            "add rule inet t in udp dport {port} log prefix \"{prefix}\" group 100 snaplen 128; "
-        )
-    };
-    let rules = "add table inet t; \
-                 add chain inet t in { type filter hook prerouting priority 0; }; "
-        .to_owned()
-        + &log(9000, "egress-cni pod:erp deny")
-        + &log(9001, "egress-cni cluster-defaults:3 allow")
-        + &log(9002, "somebody else");
-    run("nft", &[&rules]);
+    log_on_lo(
+        &["10.0.0.2", "10.0.0.3"],
+        &[
+            (9000, "egress-cni pod:erp deny"),
+            (9001, "egress-cni cluster-defaults:3 allow"),
+            (9002, "somebody else"),
+        ],
+    );
     let dir = tempfile::tempdir().expect("a directory");
     store(dir.path(), &record("web", 7, &["10.0.0.2"], ""));
     store(dir.path(), &record("db", 8, &["10.0.0.3"], ""));

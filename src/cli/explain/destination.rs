@@ -4,9 +4,12 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
-use crate::policy::fault::Complaint;
+use crate::policy::fault::{Complaint, quoted};
 use crate::policy::grammar::{label, ports, targets};
-use crate::policy::rule::Ports;
+use crate::policy::rule::{Ports, Target};
+
+/// What stands before a Service's namespace and name, here as in rules.
+pub(super) const SERVICE: &str = "svc/";
 
 /// An address or a name, and what of the traffic to it is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,11 +26,18 @@ pub(super) enum Host {
 }
 
 /// Where the pod sent the packet, before a Service's translation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Via {
-    pub address: IpAddr,
+    pub to: SentTo,
     /// `None`: the same as after translation.
     pub port: Option<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum SentTo {
+    Address(IpAddr),
+    /// `shop/web`, whatever its address is.
+    Service(String),
 }
 
 impl FromStr for Destination {
@@ -35,6 +45,9 @@ impl FromStr for Destination {
 
     /// `203.0.113.7:443/tcp`, `[2001:db8::1]:443/tcp`, `203.0.113.7`, `203.0.113.7/icmp/8`, `example.com:443/tcp`.
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(service) = service(text) {
+            return Err(no_destination(service));
+        }
         let (host, port, rest) = split(text)?;
         let traffic = match (port, rest) {
             (None, None) => None,
@@ -75,17 +88,35 @@ impl Destination {
 impl FromStr for Via {
     type Err = String;
 
+    /// `10.96.0.20:443`, `[fd00::1]:443`, `10.96.0.20`, `svc/shop/web:443`, `svc/shop/web`.
     fn from_str(text: &str) -> Result<Self, String> {
+        if service(text).is_some() {
+            let (name, port) = match text.split_once(':') {
+                Some((name, port)) => (name, Some(port)),
+                None => (text, None),
+            };
+            let Target::Service(service) = targets::parse(name).map_err(words)? else {
+                return Err(format!(
+                    "expected svc/NAMESPACE/NAME, found {}",
+                    quoted(name)
+                ));
+            };
+            let wrong = |_| format!("expected svc/NAMESPACE/NAME:PORT, found {}", quoted(text));
+            return Ok(Via {
+                to: SentTo::Service(service),
+                port: port.map(str::parse).transpose().map_err(wrong)?,
+            });
+        }
         if let Ok(socket) = text.parse::<SocketAddr>() {
             return Ok(Via {
-                address: socket.ip(),
+                to: SentTo::Address(socket.ip()),
                 port: Some(socket.port()),
             });
         }
         let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
         let address = targets::address(bare.unwrap_or(text)).map_err(words)?;
         Ok(Via {
-            address,
+            to: SentTo::Address(address),
             port: None,
         })
     }
@@ -93,11 +124,31 @@ impl FromStr for Via {
 
 impl fmt::Display for Via {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.port {
-            Some(port) => SocketAddr::new(self.address, port).fmt(f),
-            None => self.address.fmt(f),
+        match (&self.to, self.port) {
+            (SentTo::Address(address), Some(port)) => SocketAddr::new(*address, port).fmt(f),
+            (SentTo::Address(address), None) => address.fmt(f),
+            (SentTo::Service(service), Some(port)) => write!(f, "{SERVICE}{service}:{port}"),
+            (SentTo::Service(service), None) => write!(f, "{SERVICE}{service}"),
         }
     }
+}
+
+/// What stands behind `svc/`, in any case as in rules.
+fn service(text: &str) -> Option<&str> {
+    let (start, rest) = text.split_at_checked(SERVICE.len())?;
+    start.eq_ignore_ascii_case(SERVICE).then_some(rest)
+}
+
+/// A Service is no place where a packet arrives: rules look at that, too.
+fn no_destination(service: &str) -> String {
+    let (sent_to, protocol) = match service.rsplit_once('/') {
+        Some((sent_to, protocol)) if sent_to.contains('/') => (sent_to, protocol),
+        _ => (service, "tcp"),
+    };
+    format!(
+        "a Service is where a pod sends, and rules also look at where that arrives: give the address and port of a \
+         pod behind it, and the Service with --via, as in `10.244.1.2:8080/{protocol} --via {SERVICE}{sent_to}`"
+    )
 }
 
 /// The address in front of what `traffic` says: `203.0.113.7:443/tcp`.
@@ -235,8 +286,38 @@ mod tests {
                 "`icmp` is IPv4's and `icmpv6` is IPv6's: the address is of the other",
             ),
             ("", "expected an address, found ``"),
+            (
+                "svc/shop/web:443/udp",
+                "a Service is where a pod sends, and rules also look at where that arrives: give the address and \
+                 port of a pod behind it, and the Service with --via, as in `10.244.1.2:8080/udp --via \
+                 svc/shop/web:443`",
+            ),
         ] {
             assert_eq!(read(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn ways_are_addresses_or_services() {
+        for text in [
+            "10.96.0.20",
+            "10.96.0.20:443",
+            "fd00::1",
+            "[fd00::1]:443",
+            "svc/shop/web",
+            "svc/shop/web:443",
+        ] {
+            let via: Via = text.parse().unwrap();
+            assert_eq!(via.to_string(), text);
+        }
+        for wrong in [
+            "svc/web",
+            "svc/shop/web:http",
+            "svc/shop/web:443/tcp",
+            "shop/web",
+            "",
+        ] {
+            assert!(wrong.parse::<Via>().is_err(), "{wrong}");
         }
     }
 

@@ -11,8 +11,10 @@ use crate::policy::evaluate::{Packet, Step, Trace, Verdict};
 use crate::policy::rule::{Ports, Rule, Verb};
 
 use super::destination::{self, Via};
+use super::outcome::{Outcome, outcomes};
 use super::subject::Subject;
 use super::traffic::{self, Sample, Traffic};
+use super::ways::ELSEWHERE;
 
 /// Where a pod keeps its own address whatever egress IP it has, beside the cluster and the node:
 /// link-local, loopback, multicast and reserved.
@@ -31,6 +33,8 @@ pub(super) struct Question {
     pub via: Option<Via>,
     /// The destination is an address of the node, whatever the node says.
     pub node: bool,
+    /// The destination is an address of the API server, whatever is known of that.
+    pub api_server: bool,
     pub time: jiff::Timestamp,
     /// Tell the rules that were not reached, too.
     pub all: bool,
@@ -74,6 +78,9 @@ pub(super) struct Answer {
     /// Before a Service's translation, if that was said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
+    /// Where packets were sent for which it is; empty: that is known, or makes no difference.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sent_to: Vec<String>,
     /// Destination and traffic as asked.
     #[serde(skip)]
     pub asked: String,
@@ -123,9 +130,17 @@ impl Report {
     pub(super) fn new(mut subject: Subject, addresses: &[IpAddr], question: &Question) -> Report {
         let mut answers = Vec::new();
         for address in addresses {
-            answers.extend(answers_for(&subject, *address, question));
-            let notes = notes_for(&subject, *address);
+            let (found, mut notes) = answers_for(&subject, *address, question);
+            answers.extend(found);
+            notes.extend(notes_for(&subject, *address));
             subject.notes.extend(notes);
+        }
+        if answers.iter().any(|answer| !answer.sent_to.is_empty()) {
+            subject.notes.push(
+                "files do not tell which Service has the address behind --via: name it, as in --via \
+                 svc/NAMESPACE/NAME:PORT"
+                    .to_owned(),
+            );
         }
         let passing = answers.iter().filter(|answer| answer.passes).count();
         let passes = match passing {
@@ -170,14 +185,14 @@ fn notes_for(subject: &Subject, to: IpAddr) -> Vec<String> {
     notes
 }
 
-/// Samples with the same way to the same end.
+/// Samples with the same outcome.
 struct Group<'a> {
-    trace: Trace<'a>,
-    guarded: bool,
+    outcome: Outcome<'a>,
     traffic: Vec<Traffic>,
 }
 
-fn answers_for(subject: &Subject, to: IpAddr, question: &Question) -> Vec<Answer> {
+/// The answers, and what else should be known.
+fn answers_for(subject: &Subject, to: IpAddr, question: &Question) -> (Vec<Answer>, Vec<String>) {
     let base = Packet {
         destination: to,
         protocol: 0,
@@ -187,34 +202,37 @@ fn answers_for(subject: &Subject, to: IpAddr, question: &Question) -> Vec<Answer
         local: question.node || subject.local.contains(&to),
         time: question.time,
     };
-    let samples = traffic::samples(
-        &subject.policy,
-        question.traffic.as_ref(),
-        question.via,
-        &base,
-    );
+    let mut with_api_server = subject.policy.clone();
+    with_api_server.facts.api_server = vec![to];
+    let samples = traffic::samples(&subject.policy, question.traffic.as_ref(), &base);
     let all: Vec<Traffic> = samples.iter().map(|sample| sample.traffic).collect();
     let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut notes = Vec::new();
     for Sample { traffic, packet } in samples {
-        let trace = subject.policy.trace(&packet);
-        let sent_to = question.via.map_or(to, |via| via.address);
-        let guarded = trace.decision.verdict.passes()
-            && subject.guarded.contains(&sent_to)
-            && !traffic::is_echo_request(&packet);
-        let same = |group: &&mut Group<'_>| {
-            group.guarded == guarded && matched(&group.trace).eq(matched(&trace))
-        };
-        match groups.iter_mut().find(same) {
-            Some(group) => group.traffic.push(traffic),
-            None => groups.push(Group {
-                trace,
-                guarded,
-                traffic: vec![traffic],
-            }),
+        let mut outcomes = outcomes(subject, &with_api_server, question, &packet);
+        if question.via.is_none() {
+            // Without --via it was sent to no Service.
+            notes.extend(outcomes.drain(1..).map(|other| other.note(to)));
+        } else if let [first, _, ..] = &mut outcomes[..] {
+            first.sent_to = vec![ELSEWHERE.to_owned()];
+        }
+        for outcome in outcomes {
+            let same = |group: &&mut Group<'_>| {
+                group.outcome.sent_to == outcome.sent_to && group.outcome.is_like(&outcome)
+            };
+            match groups.iter_mut().find(same) {
+                Some(group) => group.traffic.push(traffic),
+                None => groups.push(Group {
+                    outcome,
+                    traffic: vec![traffic],
+                }),
+            }
         }
     }
-    let one = groups.len() == 1;
-    groups
+    let one = groups.iter().all(|group| group.traffic == all);
+    notes.sort();
+    notes.dedup();
+    let answers = groups
         .into_iter()
         .map(|group| {
             let traffic = match (&question.traffic, one) {
@@ -222,45 +240,41 @@ fn answers_for(subject: &Subject, to: IpAddr, question: &Question) -> Vec<Answer
                 (None, true) => vec!["everything".to_owned()],
                 _ => traffic::describe(&group.traffic, &all, to.is_ipv4()),
             };
-            let steps = steps(&subject.policy, &group.trace, question.all);
+            let Outcome { policy, trace, .. } = &group.outcome;
+            let steps = steps(policy, trace, question.all);
             let egress = egress(subject, &base);
-            answer(&group, traffic, egress, steps, to, question)
+            answer(group.outcome, traffic, egress, steps, to, question)
         })
-        .collect()
-}
-
-/// The rules that matched, by their places in the policy. The last one decided, if one did.
-fn matched<'t>(trace: &'t Trace<'_>) -> impl Iterator<Item = *const Rule> + use<'t> {
-    let matched = trace.steps.iter().filter(|step| step.mismatch.is_none());
-    matched.map(|step| std::ptr::from_ref(step.rule))
+        .collect();
+    (answers, notes)
 }
 
 fn answer(
-    group: &Group<'_>,
+    outcome: Outcome<'_>,
     traffic: Vec<String>,
     egress_ips: Vec<String>,
     steps: Vec<StepLine>,
     to: IpAddr,
     question: &Question,
 ) -> Answer {
-    let decision = &group.trace.decision;
+    let decision = &outcome.trace.decision;
     let label = decision.label();
     let verdict = decision.verdict.as_str();
     Answer {
         destination: to,
-        via: question.via.map(|via| via.to_string()),
+        via: question.via.as_ref().map(|via| via.to_string()),
         asked: destination::shown(to, question.traffic.as_ref()),
         traffic,
-        verdict: if group.guarded {
+        verdict: if outcome.guarded {
             Verdict::Deny.as_str()
         } else {
             verdict
         },
-        passes: decision.verdict.passes() && !group.guarded,
+        passes: decision.verdict.passes() && !outcome.guarded,
         log_prefix: decision
             .logged
             .then(|| format!("egress-cni {label} {verdict}")),
-        rule: if group.guarded {
+        rule: if outcome.guarded {
             EGRESS_GUARD.to_owned()
         } else {
             label
@@ -268,6 +282,7 @@ fn answer(
         logged: decision.logged,
         egress_ips,
         steps,
+        sent_to: outcome.sent_to,
     }
 }
 

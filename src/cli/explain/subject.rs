@@ -15,6 +15,7 @@ use crate::source::{self, NamespaceAnnotations, PolicyFile, SourceError};
 use crate::state::{StateDir, StateError};
 
 use super::manifest::{Manifest, ManifestError};
+use super::ways::Unknown;
 
 /// How long the kernel may take to list addresses.
 const KERNEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,6 +66,8 @@ pub(super) struct Subject {
     /// On a node, the attachment.
     pub attachment: Option<String>,
     pub policy: Effective,
+    /// What it has names for, but no addresses.
+    pub unknown: Unknown,
     /// Its namespace is exempt.
     pub exempt: bool,
     /// What the outside may see.
@@ -93,7 +96,7 @@ pub(super) struct Files<'a> {
 impl Files<'_> {
     pub(super) fn subject(&self) -> Result<Subject, SubjectError> {
         let mut notes = Vec::new();
-        let file = match self.policy {
+        let mut file = match self.policy {
             Some(path) => PolicyFile::load(path)?,
             None => {
                 notes.push("no --policy: nothing of the cluster's is considered".to_owned());
@@ -116,7 +119,16 @@ impl Files<'_> {
         let (name, annotations) = self.namespace(manifest.as_ref(), wanted, &file)?;
         let none = Default::default();
         let of_pod = workload.as_ref().map_or(&none, |w| &w.annotations);
+        let unknown = Unknown::of(&file, &annotations, of_pod);
+        unknown.fill(&mut file.facts);
         let policy = source::resolve(&file, &name, &annotations, Some(of_pod))?;
+        if unknown.dns && !policy.exempt && self.policy.is_some() {
+            notes.push(
+                "the policy file has no clusterDNS: that a node, which may ask the API, lets pods ask it is not \
+                 considered"
+                    .to_owned(),
+            );
+        }
         let title = workload.as_ref().map_or("any pod", |w| &w.name);
         Ok(Subject {
             name: format!("{name}/{title}"),
@@ -124,6 +136,7 @@ impl Files<'_> {
             pod: workload.map(|workload| workload.name),
             attachment: None,
             policy: policy.effective,
+            unknown,
             exempt: policy.exempt,
             egress: policy.egress,
             addresses: Vec::new(),
@@ -210,6 +223,7 @@ pub(super) fn attached(
         pod: record.pod,
         attachment: Some(record.plan.id),
         policy,
+        unknown: Unknown::default(),
         exempt: record.exempt,
         egress: record.plan.egress.into_iter().map(IpNet::from).collect(),
         addresses: record.plan.addresses,

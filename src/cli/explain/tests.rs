@@ -1,5 +1,6 @@
 //! What is printed, word for word.
 
+use super::ways::Unknown;
 use super::*;
 use crate::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 
@@ -13,6 +14,7 @@ fn subject(tiers: &[(Tier, &str)], audit: bool) -> Subject {
     let facts = Facts {
         cluster: vec!["10.96.0.0/12".parse().unwrap()],
         dns: vec!["10.96.0.10".parse().unwrap()],
+        services: [("shop/db".to_owned(), vec!["10.96.0.20".parse().unwrap()])].into(),
         ..Facts::default()
     };
     let tiers = tiers.iter().map(tier).collect();
@@ -22,6 +24,7 @@ fn subject(tiers: &[(Tier, &str)], audit: bool) -> Subject {
         pod: Some("web".to_owned()),
         attachment: None,
         policy: Effective::new(tiers, DefaultAction::Allow, audit, facts).unwrap(),
+        unknown: Unknown::default(),
         exempt: false,
         egress: Vec::new(),
         addresses: vec!["10.100.0.7".parse().unwrap()],
@@ -47,6 +50,7 @@ fn ask(subject: Subject, asked: &str) -> String {
         traffic: destination.traffic,
         via,
         node: false,
+        api_server: false,
         time: TIME.parse().unwrap(),
         all,
     };
@@ -248,6 +252,20 @@ dns (the dns text)
 }
 
 #[test]
+fn a_service_of_an_attached_pod_is_known() {
+    for (via, answer) in [
+        ("svc/shop/db:443", "ALLOW"),
+        ("10.96.0.20:443", "ALLOW"),
+        ("10.96.0.21:443", "DENY"),
+        ("svc/kube-system/kube-dns:53", "REJECT"),
+    ] {
+        let rules = "allow 443/tcp to svc/shop/db\nreject to dns\ndeny";
+        let text = ask_pod(rules, &format!("10.100.0.9:8443/tcp via {via}"));
+        assert!(text.starts_with(answer), "{text}");
+    }
+}
+
+#[test]
 fn the_egress_ip_holds_outside_the_cluster_and_the_node() {
     let source = |to: &str, egress: &[&str]| {
         let mut subject = subject(&[], false);
@@ -328,7 +346,7 @@ fn samples_stand_for_all_traffic() {
         local: false,
         time: TIME.parse().unwrap(),
     };
-    let samples = traffic::samples(&subject.policy, None, None, &base);
+    let samples = traffic::samples(&subject.policy, None, &base);
     let decide = |protocol, port, icmp| {
         let packet = crate::policy::evaluate::Packet {
             protocol,

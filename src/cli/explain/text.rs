@@ -54,31 +54,59 @@ fn single(out: &mut String, report: &Report, answer: &Answer, all: bool, colour:
     way(out, report, answer, all, colour);
 }
 
-/// What the protocol or the port decides.
+/// What the protocol, the port or the Service decides.
 fn table(out: &mut String, report: &Report, answers: &[Answer], all: bool, colour: bool) {
     let Some(first) = answers.first() else {
         return;
     };
+    let by_way = answers.iter().any(|answer| !answer.sent_to.is_empty());
+    let by_traffic = answers.iter().any(|answer| answer.traffic != first.traffic);
     let same = answers.iter().all(|answer| answer.verdict == first.verdict);
+    let (depends, whatever) = match (by_traffic, by_way) {
+        (_, false) => (
+            "on the protocol or the port",
+            "whatever the protocol and port",
+        ),
+        (false, true) => ("on where the pod sent it", "wherever the pod sent it"),
+        (true, true) => (
+            "on the protocol or the port, and on where the pod sent it",
+            "whatever the protocol and port, wherever the pod sent it",
+        ),
+    };
     let (verdict, why) = if same {
         (
             headline(first, colour),
-            "whatever the protocol and port, by several rules",
+            format!("{whatever}, by several rules"),
         )
     } else {
-        let depends = toned("DEPENDS", Tone::Warning, colour);
-        (depends, "on the protocol or the port")
+        (toned("DEPENDS", Tone::Warning, colour), depends.to_owned())
     };
     let (source, asked) = (&report.source.title, asked(first));
     line(out, &format!("{verdict}  {source} -> {asked}: {why}"));
-    let mut table = Table::new(&["VERDICT", "RULE", "LOGGED", "TRAFFIC"]);
+    let mut titles = vec!["VERDICT", "RULE", "LOGGED", "TRAFFIC"];
+    if by_way {
+        titles.insert(3, "SENT TO");
+    }
+    let mut table = Table::new(&titles);
     for answer in answers {
-        table.row(vec![
+        let mut cells = vec![
             answer.verdict.to_owned(),
             rules(answer),
             if answer.logged { "yes" } else { "no" }.to_owned(),
             answer.traffic.join(", "),
-        ]);
+        ];
+        if by_way {
+            let sent_to = answer.sent_to.join(", ");
+            cells.insert(
+                3,
+                if sent_to.is_empty() {
+                    "anything".to_owned()
+                } else {
+                    sent_to
+                },
+            );
+        }
+        table.row(cells);
     }
     let _ = write!(out, "{table}");
     if answers.iter().any(|answer| answer.passes) {
@@ -91,7 +119,7 @@ fn table(out: &mut String, report: &Report, answers: &[Answer], all: bool, colou
         line(out, "");
         tiers(out, &steps, colour);
         default(out, report, "");
-    } else {
+    } else if by_traffic {
         line(
             out,
             "Ask for one protocol and port, such as 443/tcp, to see the way to its answer.",

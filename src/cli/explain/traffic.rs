@@ -4,17 +4,19 @@
 //! and compares them with numbers that it names. Between these numbers all packets are alike.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use crate::policy::class::DNS_PORT;
 use crate::policy::effective::Effective;
-use crate::policy::evaluate::{Original, Packet};
+use crate::policy::evaluate::Packet;
 use crate::policy::rule::{Ports, Transport};
-
-use super::destination::Via;
 
 /// IP protocol numbers (IANA).
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
+
+/// Where rules about `dns` begin and end.
+const DNS: [u16; 2] = [DNS_PORT, DNS_PORT + 1];
 
 const TRANSPORTS: [Transport; 3] = [Transport::Tcp, Transport::Udp, Transport::Sctp];
 
@@ -37,12 +39,7 @@ pub(super) struct Sample {
 }
 
 /// The samples of what is asked about. `base` is a packet without protocol and port.
-pub(super) fn samples(
-    policy: &Effective,
-    asked: Option<&Ports>,
-    via: Option<Via>,
-    base: &Packet,
-) -> Vec<Sample> {
+pub(super) fn samples(policy: &Effective, asked: Option<&Ports>, base: &Packet) -> Vec<Sample> {
     let named: Vec<&Ports> = policy
         .tiers
         .iter()
@@ -64,7 +61,8 @@ pub(super) fn samples(
             Some(Ports::Protocol(number)) if *number == transport.protocol() => Some(1..=u16::MAX),
             Some(_) => None,
         };
-        for (first, last) in range.map_or(Vec::new(), |range| cut(&named, transport, &range)) {
+        for (first, last) in range.map_or(Vec::new(), |range| cut(&named, transport, &range, &DNS))
+        {
             found.push(Sample {
                 traffic: Traffic::Ports(transport, first, last),
                 packet: Packet {
@@ -96,24 +94,18 @@ pub(super) fn samples(
             ..base.clone()
         },
     }));
-    if let Some(via) = via {
-        for sample in &mut found {
-            sample.packet.original = Some(Original {
-                address: via.address,
-                port: sample.packet.port.map(|port| via.port.unwrap_or(port)),
-            });
-        }
-    }
     found
 }
 
-/// A range of ports, cut wherever some rule begins or ends.
-fn cut(
+/// A range of ports, cut wherever some rule begins or ends, and before `also`.
+pub(super) fn cut(
     named: &[&Ports],
     transport: Transport,
-    range: &std::ops::RangeInclusive<u16>,
+    range: &RangeInclusive<u16>,
+    also: &[u16],
 ) -> Vec<(u16, u16)> {
-    let mut starts = BTreeSet::from([*range.start(), DNS_PORT, DNS_PORT + 1]);
+    let mut starts = BTreeSet::from([*range.start()]);
+    starts.extend(also);
     for ports in named {
         if let Ports::Transport(t, named) = ports
             && *t == transport

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use crate::attachment::{Record, Rules};
+use super::rules::{Policies, Rules};
+use crate::attachment::Record;
 use crate::state::StateDir;
 
 /// A directory that changed so short a time before it was read may have changed since without
@@ -14,12 +16,13 @@ use crate::state::StateDir;
 const TICK: Duration = Duration::from_millis(20);
 
 /// What a line says of a pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Pod {
     pub namespace: Option<String>,
     pub name: Option<String>,
     /// What the outside sees, of each family at most one.
     pub egress: Vec<IpAddr>,
+    pub rules: Rc<Rules>,
     veth_index: u32,
 }
 
@@ -34,6 +37,7 @@ pub(super) struct Pods {
     /// When the directory of records changed last. None: not known, or not long enough ago.
     read: Option<SystemTime>,
     by_address: HashMap<IpAddr, Pod>,
+    policies: Policies,
 }
 
 impl Pods {
@@ -43,6 +47,7 @@ impl Pods {
             records: state_dir.join("attachments"),
             read: None,
             by_address: HashMap::new(),
+            policies: Policies::default(),
         }
     }
 
@@ -70,17 +75,19 @@ impl Pods {
     /// are printed all the same.
     fn read_all(&mut self) {
         for id in self.state.list_attachments().unwrap_or_default() {
-            if let Ok(Some(record)) = Record::read_alone(&self.state, &id) {
+            if let Ok(Some(record)) = Record::read(&self.state, &id) {
                 self.learn(record);
             }
         }
+        self.policies.tidy();
     }
 
-    fn learn(&mut self, record: Record<Rules>) {
+    fn learn(&mut self, record: Record) {
         let pod = Pod {
             namespace: record.namespace,
             name: record.pod,
             egress: record.plan.egress,
+            rules: self.policies.learn(record.plan.policy, record.policy),
             veth_index: record.veth_index,
         };
         let link_local = record.plan.link_local.into_iter().map(IpAddr::V6);
@@ -95,69 +102,12 @@ impl Pods {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use std::fs::File;
 
     use super::*;
-    use crate::attachment::LAYOUT;
-    use crate::plan::AttachmentPlan;
-    use crate::policy::effective::{DefaultAction, Facts};
-    use crate::policy::stored::{StoredPolicy, StoredTier};
+    use crate::cli::logs::test_support::attach;
     use crate::state::attachment_id;
-
-    /// Writes the record of namespace `shop`'s pod.
-    pub(in crate::cli::logs) fn attach(
-        state: &Path,
-        pod: &str,
-        veth_index: u32,
-        addresses: &[&str],
-        egress: &[&str],
-    ) {
-        attach_with(state, pod, veth_index, addresses, egress, Vec::new());
-    }
-
-    /// The same, with rules.
-    pub(in crate::cli::logs) fn attach_with(
-        state: &Path,
-        pod: &str,
-        veth_index: u32,
-        addresses: &[&str],
-        egress: &[&str],
-        tiers: Vec<StoredTier>,
-    ) {
-        let parse = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-        let id = attachment_id("net", pod, "eth0");
-        let record = Record {
-            layout: LAYOUT,
-            network: "net".to_owned(),
-            container_id: pod.to_owned(),
-            ifname: "eth0".to_owned(),
-            namespace: Some("shop".to_owned()),
-            pod: Some(pod.to_owned()),
-            uid: None,
-            exempt: false,
-            veth_index,
-            uplink: None,
-            log_group: 100,
-            plan: AttachmentPlan {
-                id: id.as_str().to_owned(),
-                veth: format!("veth{veth_index}"),
-                mac: [2, 0, 0, 0, 0, 1],
-                addresses: parse(addresses),
-                link_local: vec!["fe80::1".parse().unwrap()],
-                bridge: None,
-                policy: "pol-0123456789abcdef".to_owned(),
-                egress: parse(egress),
-            },
-            policy: StoredPolicy {
-                tiers,
-                default_action: DefaultAction::Allow,
-                default_audit: false,
-                facts: Facts::default(),
-            },
-        };
-        StateDir::new(state).write_attachment(&id, &record).unwrap();
-    }
 
     fn detach(state: &Path, pod: &str) {
         let id = attachment_id("net", pod, "eth0");
@@ -177,7 +127,14 @@ pub(super) mod tests {
         // Faster than the file system's clock ticks.
         for number in 0..50 {
             let (pod, address) = (format!("web-{number}"), format!("10.0.0.{number}"));
-            attach(&dir.path().join("state"), &pod, number, &[&address], &[]);
+            attach(
+                &dir.path().join("state"),
+                &pod,
+                number,
+                &[&address],
+                &[],
+                "",
+            );
             assert_eq!(name(&mut pods, &address), Some(pod));
         }
     }
@@ -186,9 +143,9 @@ pub(super) mod tests {
     fn an_address_is_its_last_owners() {
         let dir = tempfile::tempdir().unwrap();
         let mut pods = Pods::new(dir.path());
-        attach(dir.path(), "old", 7, &["10.0.0.2", "10.0.0.3"], &[]);
+        attach(dir.path(), "old", 7, &["10.0.0.2", "10.0.0.3"], &[], "");
         assert_eq!(name(&mut pods, "10.0.0.2").as_deref(), Some("old"));
-        attach(dir.path(), "new", 8, &["10.0.0.2"], &["203.0.113.10"]);
+        attach(dir.path(), "new", 8, &["10.0.0.2"], &["203.0.113.10"], "");
         assert_eq!(name(&mut pods, "10.0.0.2").as_deref(), Some("new"));
         assert_eq!(name(&mut pods, "10.0.0.3").as_deref(), Some("old"));
         assert_eq!(name(&mut pods, "fe80::1").as_deref(), Some("new"));
@@ -203,13 +160,13 @@ pub(super) mod tests {
     #[test]
     fn nothing_is_read_again_without_a_change() {
         let dir = tempfile::tempdir().unwrap();
-        attach(dir.path(), "web", 7, &["10.0.0.2"], &[]);
+        attach(dir.path(), "web", 7, &["10.0.0.2"], &[], "");
         let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
         let records = File::open(dir.path().join("attachments")).unwrap();
         records.set_modified(an_hour_ago).unwrap();
         let mut pods = Pods::new(dir.path());
         assert_eq!(name(&mut pods, "10.0.0.2").as_deref(), Some("web"));
-        attach(dir.path(), "other", 8, &["10.0.0.3"], &[]);
+        attach(dir.path(), "other", 8, &["10.0.0.3"], &[], "");
         records.set_modified(an_hour_ago).unwrap();
         assert_eq!(name(&mut pods, "10.0.0.3"), None);
         records.set_modified(an_hour_ago + TICK).unwrap();
@@ -219,7 +176,7 @@ pub(super) mod tests {
     #[test]
     fn a_damaged_record_hides_no_other() {
         let dir = tempfile::tempdir().unwrap();
-        attach(dir.path(), "web", 7, &["10.0.0.2"], &[]);
+        attach(dir.path(), "web", 7, &["10.0.0.2"], &[], "");
         let damaged = dir.path().join("attachments/0000000000000000.json");
         fs::write(damaged, "{").unwrap();
         let mut pods = Pods::new(dir.path());

@@ -1,11 +1,10 @@
-//! Log lines and records for the tests of the commands that read them.
+//! Log lines, records and a node that logs, for the tests of the commands that read them.
 
 use std::path::Path;
 
 use super::line::Line;
-use super::pods;
-use crate::policy::effective::Tier;
-use crate::policy::stored::StoredTier;
+use crate::cli::records::tests::{record, store};
+use crate::net::test_support::{ip, run};
 
 /// A line written as `shop/web deny pod:erp tcp 203.0.113.9 443`, `... icmp 203.0.113.9 8/0`, at so
 /// many minutes past nine; `-` for what is not known.
@@ -21,6 +20,9 @@ pub(in crate::cli) fn line(minute: usize, text: &str) -> Line {
         pod: name(pod),
         verdict: serde_json::from_value(words[1].into()).unwrap(),
         rule: words[2].to_owned(),
+        rule_source: None,
+        rule_line: None,
+        rule_text: None,
         protocol: name(words[3]),
         source: [10, 0, 0, 2].into(),
         source_port: None,
@@ -36,12 +38,37 @@ pub(in crate::cli) fn line(minute: usize, text: &str) -> Line {
 }
 
 /// Writes the record of namespace `shop`'s pod, with rules of its own.
-pub(in crate::cli) fn attach(state: &Path, pod: &str, rules: &str) {
-    let tier = StoredTier {
-        tier: Tier::Pod,
-        source: "pod annotation egress-cni.dev/rules".to_owned(),
-        text: rules.to_owned(),
-        audit: false,
-    };
-    pods::tests::attach_with(state, pod, 7, &["10.0.0.2"], &[], vec![tier]);
+pub(in crate::cli) fn attach(
+    state: &Path,
+    pod: &str,
+    veth_index: u32,
+    addresses: &[&str],
+    egress: &[&str],
+    rules: &str,
+) {
+    let mut record = record(pod, veth_index, addresses, rules);
+    record.plan.egress = egress.iter().map(|a| a.parse().unwrap()).collect();
+    store(state, &record);
+}
+
+/// Gives lo these addresses, and logs with these prefixes to group 100 what goes to these UDP ports.
+pub(in crate::cli) fn log_on_lo(addresses: &[&str], ports: &[(u16, &str)]) {
+    for address in addresses {
+        let length = if address.contains(':') {
+            "128 nodad"
+        } else {
+            "32"
+        };
+        let (length, option) = length.split_once(' ').unwrap_or((length, ""));
+        ip(format!("addr add {address}/{length} dev lo {option}").trim_end());
+    }
+    let mut rules = "add table inet t; \
+                     add chain inet t in { type filter hook prerouting priority 0; }; "
+        .to_owned();
+    for (port, prefix) in ports {
+        rules += &format!(
+            "add rule inet t in udp dport {port} log prefix \"{prefix}\" group 100 snaplen 128; "
+        );
+    }
+    run("nft", &[&rules]);
 }

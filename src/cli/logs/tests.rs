@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use clap::Parser;
 
-use super::pods::tests::attach;
+use super::test_support::{attach, log_on_lo};
 use super::*;
-use crate::net::test_support::{in_fresh_netns, ip, run, soon};
+use crate::net::test_support::{in_fresh_netns, soon};
 
 #[derive(Parser)]
 struct Cli {
@@ -27,23 +27,18 @@ fn args(state: &std::path::Path, rest: &str) -> Args {
 /// A node on which what two pods send to ports 7000 and 7001 is logged; so is port 7002, for
 /// somebody else. The pods are addresses of lo.
 fn node() -> tempfile::TempDir {
-    ip("addr add 10.0.0.2/32 dev lo");
-    ip("addr add fd00::3/128 dev lo nodad");
-    let log = |port, prefix: &str| {
-        format!(
-            "add rule inet t in udp dport {port} log prefix \"{prefix}\" group 100 snaplen 128; "
-        )
-    };
-    let rules = "add table inet t; \
-                 add chain inet t in { type filter hook prerouting priority 0; }; "
-        .to_owned()
-        + &log(7000, "egress-cni pod:erp deny")
-        + &log(7001, "egress-cni cluster-defaults:3 allow")
-        + &log(7002, "somebody else");
-    run("nft", &[&rules]);
+    log_on_lo(
+        &["10.0.0.2", "fd00::3"],
+        &[
+            (7000, "egress-cni pod:erp deny"),
+            (7001, "egress-cni cluster-defaults:3 allow"),
+            (7002, "somebody else"),
+        ],
+    );
     let dir = tempfile::tempdir().unwrap();
-    attach(dir.path(), "web", 7, &["10.0.0.2"], &["203.0.113.10"]);
-    attach(dir.path(), "db", 8, &["fd00::3"], &[]);
+    let (rules, egress) = ("# ERP\ndeny log name=erp", ["203.0.113.10"]);
+    attach(dir.path(), "web", 7, &["10.0.0.2"], &egress, rules);
+    attach(dir.path(), "db", 8, &["fd00::3"], &[], "");
     dir
 }
 
@@ -149,6 +144,9 @@ fn json_is_one_object_a_line() {
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[0]["egressIP"], "203.0.113.10");
         assert_eq!(lines[0]["interface"], "lo");
+        assert_eq!(lines[0]["ruleLine"], 2);
+        assert_eq!(lines[0]["ruleText"], "deny log name=erp");
+        assert_eq!(lines[1]["ruleSource"], serde_json::Value::Null);
         assert_eq!(lines[1]["pod"], "db");
         assert_eq!(lines[1]["destinationPort"], 7000);
     });
@@ -248,6 +246,9 @@ fn help_names_every_field() {
         pod: Some(String::new()),
         verdict: Verdict::Deny,
         rule: String::new(),
+        rule_source: Some(String::new()),
+        rule_line: Some(0),
+        rule_text: Some(String::new()),
         protocol: Some(String::new()),
         source: [0, 0, 0, 0].into(),
         source_port: Some(0),

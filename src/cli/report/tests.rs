@@ -30,8 +30,15 @@ fn summary() -> Summary {
 /// A state directory in which `web` and `db` have these rules.
 fn state(text: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    attach(dir.path(), "web", text);
-    attach(dir.path(), "db", "deny to metadata log name=erp");
+    attach(dir.path(), "web", 7, &["10.0.0.2"], &[], text);
+    attach(
+        dir.path(),
+        "db",
+        8,
+        &["10.0.0.3"],
+        &[],
+        "deny to metadata log name=erp",
+    );
     dir
 }
 

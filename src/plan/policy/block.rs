@@ -4,7 +4,11 @@
 //! pol-HASH-bN-KEY-WHAT     a set: who is in it, WHAT happens to (allow, deny, reject, pass, or rM: a
 //!                          chain). Each element counts for the rule that its comment names.
 //! pol-HASH-bN-KEY-log      a map: element -> chain, for many rules that log
-//! KEY                      ports4, icmp4, proto4, addr4; 6 for IPv6: looked up in this order
+//! KEY                      ports4, icmp4, tcp-addr4 or proto4, addr4; 6 for IPv6: in this order
+//!
+//! pol-HASH-bN-tcp          in place of ports4 and ports6, if rules name few ports: a map, port -> the
+//!                          chain below; for udp and sctp, too
+//! pol-HASH-bN-tcp-443      for this port, and maybe others: lookups with tcp-443-addr4 as KEY
 //! ```
 //! A verdict in a map makes the kernel walk to its chain with every transaction of the node; a set
 //! does not. So what most rules do has one set each, and only rules that log share a map.
@@ -21,6 +25,7 @@ use crate::plan::action::Action;
 use crate::plan::lookup::{Area, Key};
 use crate::plan::{base, ranges};
 
+use super::services::{self, Protocol};
 use super::{Compiler, Planned};
 
 /// Rules that log get a set of their own from this many elements on, the largest of them first, up
@@ -28,49 +33,41 @@ use super::{Compiler, Planned};
 const OWN_SET: usize = 32;
 const OWN_SETS: usize = 4;
 
-/// What is looked up together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Level {
-    Ports,
-    IcmpTypes,
-    Protocols,
-    Addresses,
+/// Up to so many protocols have sets of their own.
+const FEW_PROTOCOLS: usize = 3;
+
+/// What is looked up.
+#[derive(Debug, Clone, Copy)]
+enum LookedUp {
+    /// The destination.
+    Address(Family),
+    /// It and more.
+    Together(Concat),
 }
 
-impl Level {
-    const ALL: [Self; 4] = [
-        Level::Ports,
-        Level::IcmpTypes,
-        Level::Protocols,
-        Level::Addresses,
-    ];
-
-    const fn of(key: Key) -> Self {
-        match key {
-            Key::Ports(..) => Level::Ports,
-            Key::IcmpType(_) => Level::IcmpTypes,
-            Key::Protocol(_) => Level::Protocols,
-            Key::Any => Level::Addresses,
+impl LookedUp {
+    const fn key_type(self) -> KeyType {
+        match self {
+            LookedUp::Address(Family::V4) => KeyType::Ipv4,
+            LookedUp::Address(Family::V6) => KeyType::Ipv6,
+            LookedUp::Together(concat) => KeyType::Concat(concat),
         }
     }
+}
 
-    const fn as_str(self) -> &'static str {
-        match self {
-            Level::Ports => "ports",
-            Level::IcmpTypes => "icmp",
-            Level::Protocols => "proto",
-            Level::Addresses => "addr",
-        }
-    }
+/// A stretch of a chain to be.
+struct Place {
+    /// Where the names of its sets end, but for what happens: `b1-addr4`.
+    name: String,
+    key: LookedUp,
+    /// What must hold before anything is looked up.
+    head: KernelRule,
+}
 
-    /// `None`: the address alone.
-    const fn concat(self, family: Family) -> Option<Concat> {
-        match self {
-            Level::Ports => Some(Concat::Ports(family)),
-            Level::IcmpTypes => Some(Concat::IcmpTypes(family)),
-            Level::Protocols => Some(Concat::Protocols(family)),
-            Level::Addresses => None,
-        }
+impl Place {
+    fn new(name: String, key: LookedUp) -> Self {
+        let head = KernelRule::new();
+        Self { name, key, head }
     }
 }
 
@@ -89,22 +86,114 @@ impl Compiler {
     /// Puts areas behind what a chain has already.
     pub(super) fn block(&mut self, chain: usize, rules: &mut [Planned], areas: &[Area]) {
         self.blocks += 1;
-        for family in [Family::V4, Family::V6] {
-            for level in Level::ALL {
-                let here: Vec<&Area> = areas
-                    .iter()
-                    .filter(|area| area.family == family && Level::of(area.key) == level)
-                    .collect();
-                for group in self.groups(rules, &here) {
-                    let rule = self.lookup(family, level, group);
-                    self.chains[chain].1.push(rule);
+        let block = format!("b{}", self.blocks);
+        let ports = areas.iter().filter(|a| matches!(a.key, Key::Ports(..)));
+        let ports: Vec<&Area> = ports.collect();
+        // `pass` leaves the chain that it stands in: that must be this one.
+        let passes = ports.iter().any(|area| rules[area.rule].passes);
+        let by_port = if passes { None } else { services::of(&ports) };
+        for protocol in by_port.iter().flatten() {
+            let rule = self.services(&block, rules, protocol);
+            self.chains[chain].1.push(rule);
+        }
+        for family in FAMILIES {
+            let of_family = |wanted: fn(Key) -> bool| -> Vec<&Area> {
+                let own = areas.iter().filter(|area| area.family == family);
+                own.filter(|area| wanted(area.key)).collect()
+            };
+            let place = |key: &str, looked_up| {
+                Place::new(format!("{block}-{key}{}", digit(family)), looked_up)
+            };
+            let together = |key, concat| place(key, LookedUp::Together(concat));
+            let mut lookups = Vec::new();
+            if by_port.is_none() {
+                let ports = of_family(|key| matches!(key, Key::Ports(..)));
+                let place = together("ports", Concat::Ports(family));
+                lookups.extend(self.lookups(rules, &place, &ports));
+            }
+            let icmp = of_family(|key| matches!(key, Key::IcmpType(_)));
+            let place_of_icmp = together("icmp", Concat::IcmpTypes(family));
+            lookups.extend(self.lookups(rules, &place_of_icmp, &icmp));
+
+            let whole = of_family(|key| matches!(key, Key::Protocol(_)));
+            let by_protocol = by_protocol(&whole);
+            if by_protocol.len() > FEW_PROTOCOLS {
+                let place = together("proto", Concat::Protocols(family));
+                lookups.extend(self.lookups(rules, &place, &whole));
+            } else {
+                for (number, areas) in by_protocol {
+                    let protocol = Value::Protocol(number);
+                    let mut place = place(&format!("{protocol}-addr"), LookedUp::Address(family));
+                    place.head = KernelRule::new().is(Field::L4proto, protocol);
+                    lookups.extend(self.lookups(rules, &place, &areas));
                 }
             }
+            let any = of_family(|key| matches!(key, Key::Any));
+            let place_of_any = place("addr", LookedUp::Address(family));
+            lookups.extend(self.lookups(rules, &place_of_any, &any));
+            self.chains[chain].1.extend(lookups);
         }
     }
 
+    /// By the port to a chain of its own, in which only the address is looked up.
+    fn services(
+        &mut self,
+        block: &str,
+        rules: &mut [Planned],
+        protocol: &Protocol<'_>,
+    ) -> KernelRule {
+        let mut elements: BTreeMap<(u16, u16), Arc<str>> = BTreeMap::new();
+        for service in &protocol.services {
+            let first = service.ports.first().map_or(0, |(first, _)| *first);
+            let own = format!("{block}-{}-{first}", protocol.name);
+            let mut lookups = Vec::new();
+            for family in FAMILIES {
+                let name = format!("{own}-addr{}", digit(family));
+                let place = Place::new(name, LookedUp::Address(family));
+                let areas = service.areas.iter().copied();
+                let areas: Vec<&Area> = areas.filter(|area| area.family == family).collect();
+                lookups.extend(self.lookups(rules, &place, &areas));
+            }
+            let chain = self.service_chain(own, lookups);
+            elements.extend(service.ports.iter().map(|ports| (*ports, chain.clone())));
+        }
+        let elements = elements
+            .into_iter()
+            .map(|((from, to), chain)| Element::Jump(Value::U16(from), Value::U16(to), chain))
+            .collect();
+        let name = format!("{block}-{}", protocol.name);
+        let map = self.lookup_set(name, KeyType::Service, true, false, elements);
+        KernelRule::new().then(Statement::Vmap(protocol.port, map))
+    }
+
+    /// A chain for these lookups. The two chains of a policy that excepts DNS have most in common.
+    fn service_chain(&mut self, name: String, lookups: Vec<KernelRule>) -> Arc<str> {
+        if let Some(known) = self.services.get(&lookups) {
+            return known.clone();
+        }
+        let chain = self.add_chain(name, lookups.clone());
+        let chain: Arc<str> = self.chains[chain].0.as_str().into();
+        self.services.insert(lookups, chain.clone());
+        chain
+    }
+
+    /// Areas that differ in nothing but their addresses and what happens there, or have all of their
+    /// fields looked up: a set for each thing that happens, and the rules that ask them.
+    fn lookups(
+        &mut self,
+        rules: &mut [Planned],
+        place: &Place,
+        areas: &[&Area],
+    ) -> Vec<KernelRule> {
+        let groups = self.groups(rules, areas, place.key);
+        groups
+            .into_iter()
+            .map(|group| self.lookup(place, group))
+            .collect()
+    }
+
     /// Sorts areas by what happens there.
-    fn groups(&mut self, rules: &mut [Planned], areas: &[&Area]) -> Vec<Group> {
+    fn groups(&mut self, rules: &mut [Planned], areas: &[&Area], key: LookedUp) -> Vec<Group> {
         let mut plain: [(&str, Vec<&Area>); 4] =
             ["allow", "deny", "reject", "pass"].map(|what| (what, Vec::new()));
         let mut logged: BTreeMap<usize, Vec<&Area>> = BTreeMap::new();
@@ -124,16 +213,21 @@ impl Compiler {
                     what: what.to_owned(),
                     verdict: Some(verdict),
                     counts: true,
-                    cells: cells(rules, &areas, None),
+                    cells: cells(rules, &areas, key, None),
                 });
             }
         }
-        groups.extend(self.logged(rules, logged));
+        groups.extend(self.logged(rules, logged, key));
         groups
     }
 
     /// The areas of rules that log, each rule's with its number.
-    fn logged(&mut self, rules: &mut [Planned], logged: BTreeMap<usize, Vec<&Area>>) -> Vec<Group> {
+    fn logged(
+        &mut self,
+        rules: &mut [Planned],
+        logged: BTreeMap<usize, Vec<&Area>>,
+        key: LookedUp,
+    ) -> Vec<Group> {
         let size = |areas: &[&Area]| -> usize { areas.iter().map(|a| a.addresses.len()).sum() };
         let alone = logged.len() == 1;
         let mut by_size: Vec<(usize, Vec<&Area>)> = logged.into_iter().collect();
@@ -149,10 +243,10 @@ impl Compiler {
                     what: own.rsplit('-').next().unwrap_or_default().to_owned(),
                     verdict: Some(Verdict::Goto(own.to_string())),
                     counts: false,
-                    cells: cells(rules, &areas, None),
+                    cells: cells(rules, &areas, key, None),
                 });
             } else {
-                shared.extend(cells(rules, &areas, Some(own)));
+                shared.extend(cells(rules, &areas, key, Some(own)));
             }
         }
         if !shared.is_empty() {
@@ -168,41 +262,79 @@ impl Compiler {
     }
 
     /// The set or map, and the rule that asks it.
-    fn lookup(&mut self, family: Family, level: Level, group: Group) -> KernelRule {
-        let concat = level.concat(family);
-        let (address_key, daddr, digit) = match family {
-            Family::V4 => (KeyType::Ipv4, Field::IpDaddr, 4),
-            Family::V6 => (KeyType::Ipv6, Field::Ip6Daddr, 6),
-        };
+    fn lookup(&mut self, place: &Place, group: Group) -> KernelRule {
         let elements: Vec<Element> = group.cells.into_iter().map(Element::Cell).collect();
-        // The two chains of a policy that excepts DNS have most of their blocks in common.
-        let key = concat.map_or(address_key, KeyType::Concat);
-        let same = |(set, held): &&(Set, Vec<Element>)| set.key == key && *held == elements;
-        let known = self.sets.iter().find(same).map(|(set, _)| set.name.clone());
-        let name = known.unwrap_or_else(|| {
-            let (level, what) = (level.as_str(), &group.what);
-            let name = format!("{}-b{}-{level}{digit}-{what}", self.name, self.blocks);
-            let set = Set {
-                name: name.clone(),
-                key,
-                data: group.verdict.is_none().then_some(DataType::Verdict),
-                interval: true,
-                counter: group.counts,
-                days: None,
-            };
-            self.sets.push((set, elements));
-            name
-        });
-        let rule = KernelRule::new();
-        match (concat, group.verdict) {
-            (Some(concat), Some(verdict)) => {
+        let name = format!("{}-{}", place.name, group.what);
+        let map = group.verdict.is_none();
+        let name = self.lookup_set(name, place.key.key_type(), map, group.counts, elements);
+        let rule = place.head.clone();
+        match (place.key, group.verdict) {
+            (LookedUp::Together(concat), Some(verdict)) => {
                 rule.then(Statement::Among(concat, name)).then(verdict)
             }
-            (None, Some(verdict)) => rule.inside(daddr, &name).then(verdict),
-            (Some(concat), None) => rule.then(Statement::ConcatVmap(concat, name)),
-            (None, None) => rule.then(Statement::Vmap(daddr, name)),
+            (LookedUp::Together(concat), None) => rule.then(Statement::ConcatVmap(concat, name)),
+            (LookedUp::Address(family), Some(verdict)) => {
+                rule.inside(destination(family), &name).then(verdict)
+            }
+            (LookedUp::Address(family), None) => {
+                rule.then(Statement::Vmap(destination(family), name))
+            }
         }
     }
+
+    /// The name of an interval set, or verdict map, with these elements: one that is there already has
+    /// the same name still.
+    fn lookup_set(
+        &mut self,
+        name: String,
+        key: KeyType,
+        map: bool,
+        counter: bool,
+        elements: Vec<Element>,
+    ) -> String {
+        let same = |(set, held): &&(Set, Vec<Element>)| set.key == key && *held == elements;
+        if let Some((known, _)) = self.sets.iter().find(same) {
+            return known.name.clone();
+        }
+        let name = format!("{}-{name}", self.name);
+        let set = Set {
+            name: name.clone(),
+            key,
+            data: map.then_some(DataType::Verdict),
+            interval: true,
+            counter,
+            days: None,
+        };
+        self.sets.push((set, elements));
+        name
+    }
+}
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+const fn digit(family: Family) -> char {
+    match family {
+        Family::V4 => '4',
+        Family::V6 => '6',
+    }
+}
+
+const fn destination(family: Family) -> Field {
+    match family {
+        Family::V4 => Field::IpDaddr,
+        Family::V6 => Field::Ip6Daddr,
+    }
+}
+
+/// Areas of whole protocols by their numbers.
+fn by_protocol<'a>(areas: &[&'a Area]) -> BTreeMap<u8, Vec<&'a Area>> {
+    let mut by_number: BTreeMap<u8, Vec<&Area>> = BTreeMap::new();
+    for area in areas {
+        if let Key::Protocol(number) = area.key {
+            by_number.entry(number).or_default().push(area);
+        }
+    }
+    by_number
 }
 
 /// Everything that is logged has the same number: it is looked up in common.
@@ -220,14 +352,18 @@ pub(super) fn effect(action: &Action) -> usize {
 }
 
 /// The elements of areas, sorted.
-fn cells(rules: &[Planned], areas: &[&Area], goto: Option<Arc<str>>) -> Vec<Cell> {
+fn cells(rules: &[Planned], areas: &[&Area], key: LookedUp, goto: Option<Arc<str>>) -> Vec<Cell> {
     let mut cells = Vec::new();
     for area in areas {
         let comment = &rules[area.rule].action.label;
+        let more = match key {
+            LookedUp::Address(_) => Vec::new(),
+            LookedUp::Together(_) => fields(area.key),
+        };
         for (first, last) in &area.addresses {
             let address = |number| ranges::address(area.family, number).into();
             let mut key = vec![(address(*first), address(*last))];
-            key.extend(fields(area.key));
+            key.extend(&more);
             cells.push(Cell {
                 key,
                 comment: comment.clone(),

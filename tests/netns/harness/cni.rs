@@ -1,11 +1,12 @@
 //! Calling a plugin as libcni does: everything in the environment and on stdin, one JSON document on stdout.
 
 use super::Netns;
-use super::exec::Output;
+use super::exec::{self, Output};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::Duration;
 
 /// The network's name in every conflist of the tests.
 pub const NETWORK: &str = "k8s-pod-network";
@@ -85,6 +86,13 @@ impl Call {
     pub fn run_under(&self, node: &Netns, wrapper: &[&str]) -> PluginRun {
         PluginRun {
             output: node.exec_with(&mut self.command(wrapper), &self.stdin),
+        }
+    }
+
+    /// Runs it in the node's namespace and kills it after `delay`, if it has not ended before.
+    pub fn run_killed(&self, node: &Netns, delay: Duration) -> PluginRun {
+        PluginRun {
+            output: exec::kill_after(self.spawn(node), &self.stdin, delay),
         }
     }
 

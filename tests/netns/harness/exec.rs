@@ -45,7 +45,20 @@ pub fn finish(child: Child, stdin: &[u8], what: &str) -> Output {
 }
 
 /// The same, for what takes longer than most.
-pub fn finish_within(mut child: Child, stdin: &[u8], what: &str, limit: Duration) -> Output {
+pub fn finish_within(child: Child, stdin: &[u8], what: &str, limit: Duration) -> Output {
+    let (output, in_time) = attend(child, stdin, limit);
+    assert!(in_time, "{what}: not done after {limit:?}");
+    output
+}
+
+/// Feeds `stdin` to the child and kills it after `delay`, unless it has ended by itself before.
+pub fn kill_after(child: Child, stdin: &[u8], delay: Duration) -> Output {
+    attend(child, stdin, delay).0
+}
+
+/// Feeds `stdin` to the child, collects its output, and kills it at the limit. Whether it ended by
+/// itself before.
+fn attend(mut child: Child, stdin: &[u8], limit: Duration) -> (Output, bool) {
     let started = Instant::now();
     let mut input = child.stdin.take().expect("piped stdin");
     let mut out = child.stdout.take().expect("piped stdout");
@@ -66,23 +79,24 @@ pub fn finish_within(mut child: Child, stdin: &[u8], what: &str, limit: Duration
             err.read_to_end(&mut bytes).expect("read stderr");
             String::from_utf8_lossy(&bytes).into_owned()
         });
-        let status = loop {
+        let (status, in_time) = loop {
             if let Some(status) = child.try_wait().expect("wait for a child") {
-                break status;
+                break (status, true);
             }
-            if started.elapsed() > limit {
+            let left = limit.saturating_sub(started.elapsed());
+            if left.is_zero() {
                 child.kill().expect("kill a child");
-                child.wait().expect("wait for a killed child");
-                panic!("{what}: not done after {limit:?}");
+                break (child.wait().expect("wait for a killed child"), false);
             }
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(left.min(Duration::from_millis(2)));
         };
-        Output {
+        let output = Output {
             code: status.code(),
             stdout: stdout.join().expect("stdout reader"),
             stderr: stderr.join().expect("stderr reader"),
             took: started.elapsed(),
-        }
+        };
+        (output, in_time)
     })
 }
 

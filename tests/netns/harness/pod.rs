@@ -1,7 +1,7 @@
 //! Pods, made through a chain of plugins exactly as libcni runs one.
 
 use super::cni::{self, Attachment, Call, CniError, PluginRun};
-use super::primary::calico_add;
+use super::primary::{calico_add, calico_link};
 use super::{Echo, Netns, Node, Primary};
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
@@ -120,17 +120,7 @@ impl Node {
     pub fn add_pod(&self, spec: PodSpec) -> Result<Pod<'_>, AddError> {
         let serial = CONTAINERS.fetch_add(1, Ordering::Relaxed);
         let netns = Netns::new(&spec.name);
-        let container_id = format!("{:08x}{serial:056x}", std::process::id());
-        let who = Attachment {
-            args: format!(
-                "K8S_POD_INFRA_CONTAINER_ID={container_id};K8S_POD_UID=uid-{serial};IgnoreUnknown=1;\
-                 K8S_POD_NAMESPACE={};K8S_POD_NAME={}",
-                spec.namespace, spec.name
-            ),
-            container_id,
-            netns: netns.path(),
-            ifname: "eth0".to_owned(),
-        };
+        let who = container(&spec, &netns, serial);
         let chain = self.chain(&spec);
         let mut result = None;
         if spec.primary == Primary::Calico {
@@ -206,6 +196,21 @@ impl Node {
             );
         }
         chain
+    }
+}
+
+/// A container of the pod, as the runtime names it.
+fn container(spec: &PodSpec, netns: &Netns, serial: u32) -> Attachment {
+    let container_id = format!("{:08x}{serial:056x}", std::process::id());
+    Attachment {
+        args: format!(
+            "K8S_POD_INFRA_CONTAINER_ID={container_id};K8S_POD_UID=uid-{serial};IgnoreUnknown=1;\
+             K8S_POD_NAMESPACE={};K8S_POD_NAME={}",
+            spec.namespace, spec.name
+        ),
+        container_id,
+        netns: netns.path(),
+        ifname: "eth0".to_owned(),
     }
 }
 
@@ -319,6 +324,22 @@ impl Pod<'_> {
     /// Runs our plugin for this pod.
     pub fn ours(&self, verb: &str) -> PluginRun {
         self.call(verb).run(&self.node.netns)
+    }
+
+    /// Another container takes over name, addresses and veth's name of a Calico-like pod. No plugin
+    /// is called.
+    pub fn start_again(&mut self) {
+        let serial = CONTAINERS.fetch_add(1, Ordering::Relaxed);
+        self.who = container(&self.spec, &self.netns, serial);
+        self.link_anew();
+    }
+
+    /// A Calico-like pod gets another interface of the same name, with the same addresses.
+    pub fn link_anew(&self) {
+        assert_eq!(self.spec.primary, Primary::Calico);
+        self.node.netns.ip(&format!("link del {}", self.veth));
+        let [v4, v6] = self.addresses().map(|address| address.to_string());
+        calico_link(self.node, &self.netns, &self.veth, &v4, &v6);
     }
 
     /// ADD of the same attachment with new rules of the pod.

@@ -56,6 +56,18 @@ pub fn calico_add(node: &Node, pod: &Netns, veth: &str, version: &str) -> String
     // From 10.244.3.1 on, and past 10.244.3.250 in the next networks.
     let (network, host) = (3 + (n - 1) / 250, 1 + (n - 1) % 250);
     let (v4, v6) = (format!("10.244.{network}.{host}"), format!("fd44:3::{n:x}"));
+    calico_link(node, pod, veth, &v4, &v6);
+    json!({
+        "cniVersion": version,
+        "interfaces": [{"name": veth}],
+        "ips": [{"address": format!("{v4}/32")}, {"address": format!("{v6}/128")}],
+        "dns": {},
+    })
+    .to_string()
+}
+
+/// The veth with its addresses and routes.
+pub fn calico_link(node: &Node, pod: &Netns, veth: &str, v4: &str, v6: &str) {
     node.netns.ip(&format!(
         "link add {veth} address ee:ee:ee:ee:ee:ee type veth peer name eth0 netns {}
          link set {veth} up
@@ -77,11 +89,4 @@ pub fn calico_add(node: &Node, pod: &Netns, veth: &str, version: &str) -> String
          route add default via 169.254.1.1 dev eth0
          route add default via fe80::ecee:eeff:feee:eeee dev eth0"
     ));
-    json!({
-        "cniVersion": version,
-        "interfaces": [{"name": veth}],
-        "ips": [{"address": format!("{v4}/32")}, {"address": format!("{v6}/128")}],
-        "dns": {},
-    })
-    .to_string()
 }

@@ -1,0 +1,150 @@
+//! Where a rule stands, from the policy that is recorded for a pod.
+
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use crate::policy::stored::StoredPolicy;
+
+/// A rule as its author finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// `pod annotation egress-cni.dev/rules`, `/etc/egress-cni/policy.yaml: enforced`.
+    pub source: String,
+    /// From 1.
+    pub line: usize,
+    pub text: String,
+}
+
+/// The rules of one policy. They are read when one of them is first asked for: most pods are denied nothing.
+#[derive(Debug)]
+pub(super) struct Rules {
+    stored: StoredPolicy,
+    places: OnceCell<HashMap<String, Place>>,
+}
+
+impl Rules {
+    /// Where the rule with this name in log lines stands. `None`: a default action, or another version's.
+    pub(super) fn of(&self, rule: &str) -> Option<&Place> {
+        self.places.get_or_init(|| places(&self.stored)).get(rule)
+    }
+}
+
+fn places(stored: &StoredPolicy) -> HashMap<String, Place> {
+    let tiers = stored.rebuild().map(|policy| policy.tiers);
+    let tiers = tiers.unwrap_or_default().into_iter();
+    tiers
+        .flat_map(|tier| {
+            let (name, source) = (tier.tier, tier.source);
+            tier.rules.into_iter().map(move |rule| {
+                let place = Place {
+                    source: source.clone(),
+                    line: rule.line,
+                    text: rule.text.clone(),
+                };
+                (format!("{name}:{}", rule.label()), place)
+            })
+        })
+        .collect()
+}
+
+/// The policies of all pods, each once, by their names in the kernel. Two with one name have the same rules, but
+/// perhaps not from the same places.
+#[derive(Debug, Default)]
+pub(super) struct Policies(HashMap<String, Vec<Rc<Rules>>>);
+
+impl Policies {
+    /// The rules of a policy, as they are known already if they are.
+    pub(super) fn learn(&mut self, name: String, stored: StoredPolicy) -> Rc<Rules> {
+        let known = self.0.entry(name).or_default();
+        if let Some(rules) = known.iter().find(|rules| rules.stored == stored) {
+            return rules.clone();
+        }
+        let rules = Rc::new(Rules {
+            stored,
+            places: OnceCell::new(),
+        });
+        known.push(rules.clone());
+        rules
+    }
+
+    /// Forgets those that no pod has any more.
+    pub(super) fn tidy(&mut self) {
+        self.0.retain(|_, known| {
+            known.retain(|rules| Rc::strong_count(rules) > 1);
+            !known.is_empty()
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::effective::{DefaultAction, Facts, Tier};
+    use crate::policy::stored::StoredTier;
+
+    fn stored(source: &str, text: &str) -> StoredPolicy {
+        StoredPolicy {
+            tiers: vec![StoredTier {
+                tier: Tier::NamespaceDefaults,
+                source: source.to_owned(),
+                text: text.to_owned(),
+                audit: false,
+            }],
+            default_action: DefaultAction::Deny,
+            default_audit: false,
+            facts: Facts::default(),
+        }
+    }
+
+    #[test]
+    fn rules_are_known_by_their_names_in_log_lines() {
+        let mut policies = Policies::default();
+        let text = "# ours\nallow tcp log name=web; deny udp log\ndeny log priority=1";
+        let rules = policies.learn("pol".to_owned(), stored("namespace shop", text));
+        let place = |rule| {
+            let Place { source, line, text } = rules.of(rule)?;
+            Some(format!("{source}:{line}: {text}"))
+        };
+        for (rule, expected) in [
+            (
+                "namespace-defaults:web",
+                Some("namespace shop:2: allow tcp log name=web"),
+            ),
+            (
+                "namespace-defaults:2",
+                Some("namespace shop:2: deny udp log"),
+            ),
+            (
+                "namespace-defaults:3",
+                Some("namespace shop:3: deny log priority=1"),
+            ),
+            ("namespace-defaults:1", None),
+            ("pod:web", None),
+            ("default:deny", None),
+        ] {
+            assert_eq!(place(rule).as_deref(), expected, "{rule}");
+        }
+        // Another version's grammar.
+        let unknown = policies.learn("pol".to_owned(), stored("namespace shop", "permit"));
+        assert_eq!(unknown.of("namespace-defaults:1"), None);
+    }
+
+    #[test]
+    fn a_policy_is_kept_once_and_as_long_as_a_pod_has_it() {
+        let mut policies = Policies::default();
+        let mut learn = |source| policies.learn("pol".to_owned(), stored(source, "deny"));
+        let (one, same, other) = (
+            learn("namespace a"),
+            learn("namespace a"),
+            learn("namespace b"),
+        );
+        assert!(Rc::ptr_eq(&one, &same) && !Rc::ptr_eq(&one, &other));
+        drop(other);
+        policies.tidy();
+        assert_eq!(policies.0["pol"].len(), 1);
+        drop((one, same));
+        policies.tidy();
+        assert!(policies.0.is_empty());
+    }
+}
