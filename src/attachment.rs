@@ -4,80 +4,17 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-
 use crate::cni::result::PodResult;
 use crate::net::link::{self, Link};
 use crate::net::tc::{self, Detour};
 use crate::net::{self, Netns, Rtnl, address};
 use crate::nft::{self, Nft};
 use crate::plan::{AttachmentPlan, Bridge};
-use crate::policy::stored::StoredPolicy;
-use crate::state::{AttachmentId, StateDir, StateError};
+use crate::state::AttachmentId;
 
-/// The version of what a record and the kernel's objects mean. A plugin of another version can
-/// remove them by their names, but not compare them.
-pub const LAYOUT: u32 = 1;
+mod record;
 
-/// What is kept in `stateDir/attachments/ID.json` for as long as the kernel's state lives.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Record {
-    /// [`LAYOUT`] of the plugin that wrote it.
-    pub layout: u32,
-    /// The conflist's `name`.
-    pub network: String,
-    /// `CNI_CONTAINERID`
-    #[serde(rename = "containerID")]
-    pub container_id: String,
-    /// `CNI_IFNAME`
-    pub ifname: String,
-    /// `K8S_POD_NAMESPACE`
-    pub namespace: Option<String>,
-    /// `K8S_POD_NAME`
-    pub pod: Option<String>,
-    /// `K8S_POD_UID`
-    pub uid: Option<String>,
-    /// Its namespace is exempt: the policy allows everything.
-    pub exempt: bool,
-    /// The index of the host's side of the veth: its name may be reused, this is not.
-    pub veth_index: u32,
-    /// The uplink's index, if there are egress addresses.
-    pub uplink: Option<u32>,
-    /// The NFLOG group of its log rules.
-    pub log_group: u16,
-    /// What the kernel holds.
-    #[serde(flatten)]
-    pub plan: AttachmentPlan,
-    /// The rules, with their sources.
-    pub policy: StoredPolicy,
-}
-
-impl Record {
-    /// Reads an attachment's record; none if there is none. One of an older layout is read as far
-    /// as its fields are the same.
-    ///
-    /// # Errors
-    /// [`StateError::Newer`]: what it says may mean something else; [`StateError::Damaged`].
-    pub fn read(state: &StateDir, id: &AttachmentId) -> Result<Option<Record>, StateError> {
-        #[derive(Deserialize)]
-        struct Head {
-            layout: u32,
-        }
-        match state.read_attachment::<Record>(id) {
-            Ok(Some(record)) if record.layout <= LAYOUT => Ok(Some(record)),
-            Ok(None) => Ok(None),
-            unknown => match state.read_attachment::<Head>(id) {
-                Ok(Some(Head { layout })) if layout > LAYOUT => Err(StateError::Newer {
-                    path: state.attachment_path(id),
-                    layout,
-                    known: LAYOUT,
-                }),
-                _ => unknown,
-            },
-        }
-    }
-}
+pub use record::{LAYOUT, Record, Rules};
 
 /// Why a pod's traffic can't be judged on this node.
 #[derive(Debug, thiserror::Error)]
@@ -160,6 +97,8 @@ struct Inside {
 /// # Errors
 /// [`Error::Unenforceable`] says why this pod's traffic would not be seen.
 pub fn inspect(
+    nft: &mut Nft,
+    rtnl: &mut Rtnl,
     netns: &Netns,
     ifname: &str,
     result: &PodResult,
@@ -176,10 +115,9 @@ pub fn inspect(
     let mac = pod.mac.ok_or_else(|| Unenforceable::NoMac {
         ifname: ifname.to_owned(),
     })?;
-    let mut rtnl = Rtnl::open(deadline)?;
-    let veth = host_side(&mut rtnl, netns, ifname, &pod)?;
+    let veth = host_side(rtnl, netns, ifname, &pod)?;
     let name = veth.name.clone();
-    match tc::detour(&mut rtnl, veth.index)? {
+    match tc::detour(rtnl, veth.index)? {
         Some(Detour::Bpf(program)) => {
             return Err(Unenforceable::Bpf {
                 veth: name,
@@ -205,7 +143,7 @@ pub fn inspect(
         .into());
     }
     let bridge = match veth.master {
-        Some(master) => bridge_of(&mut rtnl, &veth, master, &addresses, &result.gateways)?,
+        Some(master) => bridge_of(rtnl, &veth, master, &addresses, &result.gateways)?,
         None => None,
     };
     let attachment = Attachment {
@@ -215,15 +153,10 @@ pub fn inspect(
         link_local,
         bridge,
     };
-    let devices = [
-        Some(&attachment.veth.name),
-        attachment.bridge.as_ref().map(|b| &b.name),
-    ];
-    for device in devices.into_iter().flatten() {
-        if let Some(flowtable) = Nft::open()?.flowtable_at(device)? {
-            let device = device.clone();
-            return Err(Unenforceable::Flowtable { flowtable, device }.into());
-        }
+    let bridge = attachment.bridge.as_ref().map(|b| &*b.name);
+    let devices = [Some(&*attachment.veth.name), bridge];
+    if let Some((flowtable, device)) = nft.flowtable_at(devices.into_iter().flatten())? {
+        return Err(Unenforceable::Flowtable { flowtable, device }.into());
     }
     Ok(attachment)
 }
@@ -236,10 +169,15 @@ fn push_new<T: PartialEq>(list: &mut Vec<T>, item: T) {
 
 fn look_inside(ifname: &str, netns: &Path, deadline: Instant) -> Result<Inside, Error> {
     let mut rtnl = Rtnl::open(deadline)?;
-    let link = link::get_by_name(&mut rtnl, ifname)?.ok_or_else(|| Unenforceable::NoInterface {
-        ifname: ifname.to_owned(),
-        netns: netns.display().to_string(),
-    })?;
+    let mut links = link::all(&mut rtnl)?;
+    let Some(own) = links.iter().position(|link| link.name == ifname) else {
+        return Err(Unenforceable::NoInterface {
+            ifname: ifname.to_owned(),
+            netns: netns.display().to_string(),
+        }
+        .into());
+    };
+    let link = links.swap_remove(own);
     match link.kind.as_deref() {
         Some("veth") => {}
         kind => {
@@ -252,9 +190,9 @@ fn look_inside(ifname: &str, netns: &Path, deadline: Instant) -> Result<Inside, 
         }
     }
     let addresses = address::of_link(&mut rtnl, link.index)?;
-    let others = link::all(&mut rtnl)?
+    let others = links
         .into_iter()
-        .filter(|other| other.index != link.index && other.up && other.has_neighbours)
+        .filter(|other| other.up && other.has_neighbours)
         .map(|other| other.name)
         .collect();
     Ok(Inside {

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The tests' names in the document: code that begins with one of these.
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 13] = [
     "fuzz::",
     "netns::",
     "differential::",
@@ -18,6 +18,9 @@ const KINDS: [&str; 10] = [
     "cli::",
     "samples::",
     "output::",
+    "explain_services::",
+    "lint_shapes::",
+    "lint_sarif::",
 ];
 
 fn root() -> &'static Path {

@@ -44,10 +44,11 @@ pub(super) use packet::{Packet, protocol_number};
 /// is not known. Times are UTC.
 ///
 /// JSON, one object a line: time, namespace, pod, verdict, rule, ruleSource, ruleLine and ruleText (the
-/// annotation or the part of the policy file, the line in that text, the rule itself), protocol, source, sourcePort,
-/// destination, destinationPort, originalDestination and originalDestinationPort (where the pod sent
-/// it, if a Service translated that), icmpType, icmpCode, interface (by which the packet came in),
-/// egressIP (the address that the pod has outside the cluster); without those that are not known.
+/// annotation or part of the policy file, the line in that text, the rule itself), protocol, source,
+/// sourcePort, destination, destinationPort, originalDestination and originalDestinationPort (where
+/// the pod sent it, if a Service translated that), icmpType, icmpCode, interface (by which the packet
+/// came in), egressIP (the address that the pod has outside the cluster); without those that are not
+/// known.
 /// Where the kernel was built without CONFIG_NETFILTER_NETLINK_GLUE_CT, originalDestination is never
 /// known, and stderr says so.
 ///

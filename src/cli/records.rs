@@ -4,6 +4,8 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use serde::de::IgnoredAny;
+
 use crate::attachment::Record;
 use crate::state::{AttachmentId, StateDir, StateError};
 
@@ -101,7 +103,7 @@ pub(super) fn title(record: &Record) -> String {
 pub(super) fn exists(dir: &Path, record: &Record) -> bool {
     let id = record.plan.id.parse::<AttachmentId>();
     id.is_ok_and(|id| {
-        let found = StateDir::new(dir).read_attachment::<Record>(&id);
+        let found = StateDir::new(dir).read_attachment::<IgnoredAny>(&id);
         !matches!(found, Ok(None))
     })
 }

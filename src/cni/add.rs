@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
-use crate::attachment::{self, Attachment, LAYOUT, Record};
+use crate::attachment::{self, Attachment, LAYOUT, Record, Rules};
 use crate::egress_ip::lease::Access;
 use crate::egress_ip::{self, Claim};
 use crate::enforce::{self, Install, Whole};
@@ -11,12 +11,11 @@ use crate::net::{Netns, Rtnl, conntrack, link};
 use crate::nft::{self, Nft, Table};
 use crate::plan::{self, AttachmentPlan, Base, Bridge, Compiled};
 use crate::policy::stored::StoredPolicy;
-use crate::source::PodPolicy;
 use crate::state::{self, AttachmentId, StateDir};
 
 use super::conf::Unenforceable;
 use super::failure::{net_failure, nft_failure};
-use super::policy;
+use super::policy::{self, Head, Policy};
 use super::result::PodResult;
 use super::{CniError, Conf, Invocation};
 
@@ -24,13 +23,19 @@ use super::{CniError, Conf, Invocation};
 /// Code 4: `CNI_ARGS`; 7: the conflist, or the way to the API; 8: the namespace; 11: trying again can help; 100: a policy text; 101: this
 /// pod's packets would not be seen; 102: no egress IP; 103: the kernel refused; 5: the state directory.
 pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniError> {
-    let policy = policy::of_pod(call, conf, deadline)?;
+    let state = StateDir::new(&conf.state_dir);
+    let policy = policy::of_pod(call, conf, &state, deadline)?;
     let Some(prev_result) = &conf.prev_result else {
         return Err(CniError::invalid_config("prevResult is missing"));
     };
     let result = PodResult::parse(prev_result, &call.ifname, &call.netns)?;
     let netns = open_netns(call)?;
-    let attachment = match attachment::inspect(&netns, &call.ifname, &result, deadline) {
+    let failed = |e| net_failure("look at the pod's network", e);
+    let mut nft = Nft::open().map_err(nft_failure)?;
+    let mut rtnl = Rtnl::open(deadline).map_err(failed)?;
+    let inspected =
+        attachment::inspect(&mut nft, &mut rtnl, &netns, &call.ifname, &result, deadline);
+    let attachment = match inspected {
         Ok(attachment) => attachment,
         Err(attachment::Error::Unenforceable(why))
             if conf.unenforceable == Unenforceable::Allow =>
@@ -46,30 +51,57 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
             )));
         }
         Err(attachment::Error::Nft(e)) => return Err(nft_failure(e)),
-        Err(attachment::Error::Net(e)) => return Err(net_failure("look at the pod's network", e)),
+        Err(attachment::Error::Net(e)) => return Err(failed(e)),
     };
-    uplink_exists(conf, &policy, deadline)?;
-    let state = StateDir::new(&conf.state_dir);
+    uplink_exists(&mut rtnl, conf, &policy.head)?;
     let id = state::attachment_id(&conf.name, &call.container_id, &call.ifname);
-    let claim = claim(call, conf, &state, &id, &policy, &attachment, deadline)?;
-    let policy_name = plan::policy::name(&policy.effective, conf.log_group);
-    let plan = attachment.plan(&id, &policy_name, claim.addresses.clone());
+    let claim = claim(call, conf, &state, &id, &policy.head, &attachment, deadline)?;
+    let plan = attachment.plan(&id, &policy.head.chain, claim.addresses.clone());
     let record = record(call, conf, &attachment, plan, &policy, &claim);
-    let before: Option<Record> = state.read_attachment(&id).unwrap_or_default();
-    let base = Base::new(&record.policy.facts.cluster);
+    let before = Record::read_alone(&state, &id).unwrap_or_default();
+    let shared = || {
+        let policy = policy.read()?.effective;
+        Ok(Shared {
+            base: Cow::Owned(Base::new(&policy.facts.cluster)),
+            policy: Cow::Owned(plan::compile(&policy, conf.log_group)),
+        })
+    };
     let installed = state
         .lock(deadline)
         .map_err(CniError::from)
         .and_then(|_lock| {
             let before = before.as_ref();
-            let compile = || Cow::Owned(plan::compile(&policy.effective, conf.log_group));
-            install(&state, &id, &record, before, &base, &compile, deadline)
+            keep_policy(&state, &id, &policy)?;
+            let done = install(
+                &mut nft,
+                &state,
+                &id,
+                &record,
+                before,
+                &policy.head.base,
+                &shared,
+                deadline,
+            );
+            let old = before.and_then(Record::policy_key);
+            if old != Some(&policy.key) {
+                let unneeded = if done.is_ok() { old } else { Some(&policy.key) };
+                let released = unneeded.map_or(Ok(()), |key| state.release_policy(&id, key));
+                released.unwrap_or_else(|e| tracing::warn!("{e}"));
+            }
+            done
         });
     if installed.is_err() && before.is_none() {
         drop(claim); // it holds the locks that giving back needs
         egress_ip::give_back(&state, &id, deadline);
     }
     installed
+}
+
+fn keep_policy(state: &StateDir, id: &AttachmentId, policy: &Policy<'_>) -> Result<(), CniError> {
+    state.keep_policy(id, &policy.key, policy.is_new, || {
+        let rules = StoredPolicy::from(&policy.read()?.effective);
+        Ok((&policy.head, rules))
+    })
 }
 
 fn open_netns(call: &Invocation) -> Result<Netns, CniError> {
@@ -86,16 +118,12 @@ fn open_netns(call: &Invocation) -> Result<Netns, CniError> {
 }
 
 /// A wrong `uplink` is said at the first pod, not only at the first one with an egress IP.
-fn uplink_exists(conf: &Conf, policy: &PodPolicy, deadline: Instant) -> Result<(), CniError> {
+fn uplink_exists(rtnl: &mut Rtnl, conf: &Conf, policy: &Head) -> Result<(), CniError> {
     let Some(name) = &conf.uplink else {
         return Ok(());
     };
     let failed = |e| net_failure("look for the uplink", e);
-    let mut rtnl = Rtnl::open(deadline).map_err(failed)?;
-    if link::get_by_name(&mut rtnl, name)
-        .map_err(failed)?
-        .is_some()
-    {
+    if link::get_by_name(rtnl, name).map_err(failed)?.is_some() {
         return Ok(());
     }
     let message = format!(
@@ -113,7 +141,7 @@ fn claim(
     conf: &Conf,
     state: &StateDir,
     id: &AttachmentId,
-    policy: &PodPolicy,
+    policy: &Head,
     attachment: &Attachment,
     deadline: Instant,
 ) -> Result<Claim, CniError> {
@@ -140,9 +168,9 @@ fn record(
     conf: &Conf,
     attachment: &Attachment,
     plan: AttachmentPlan,
-    policy: &PodPolicy,
+    policy: &Policy<'_>,
     claim: &Claim,
-) -> Record {
+) -> Record<Rules> {
     Record {
         layout: LAYOUT,
         network: conf.name.clone(),
@@ -151,73 +179,81 @@ fn record(
         namespace: call.args.namespace.clone(),
         pod: call.args.name.clone(),
         uid: call.args.uid.clone(),
-        exempt: policy.exempt,
+        exempt: policy.head.exempt,
         veth_index: attachment.veth.index,
         uplink: claim.uplink,
         log_group: conf.log_group,
         plan,
-        policy: StoredPolicy::from(&policy.effective),
+        policy: Rules::File(policy.key.clone()),
     }
 }
 
+/// What pods share, for those parts of it that are not known to be in the kernel.
+pub(crate) struct Shared<'a> {
+    pub base: Cow<'a, Base>,
+    pub policy: Cow<'a, Compiled>,
+}
+
 /// Record, then kernel: whoever finds the one without the other knows which was not finished. A
-/// repeated ADD that fails leaves what the first one made, and its record. `compile` is asked only if
-/// the policy is not known to be in the kernel. To be called under [`StateDir::lock`].
+/// repeated ADD that fails leaves what the first one made, and its record. `base` is the base's
+/// [`Base::marker`]; `shared` is asked only if the base or the policy is not known to be in the kernel.
+/// To be called under [`StateDir::lock`].
+#[allow(clippy::too_many_arguments)] // two callers, and each has all of them at hand
 pub(crate) fn install<'a>(
+    nft: &mut Nft,
     state: &StateDir,
     id: &AttachmentId,
-    record: &Record,
-    before: Option<&Record>,
-    base: &Base,
-    compile: &dyn Fn() -> Cow<'a, Compiled>,
+    record: &Record<Rules>,
+    before: Option<&Record<Rules>>,
+    base: &str,
+    shared: &dyn Fn() -> Result<Shared<'a>, CniError>,
     deadline: Instant,
 ) -> Result<(), CniError> {
-    let mut nft = Nft::open().map_err(nft_failure)?;
-    let whole = Whole::load(state, &mut nft).map_err(nft_failure)?;
-    let taken_over = taken_over(&mut nft, record)?;
+    let whole = Whole::load(state, nft).map_err(nft_failure)?;
+    let taken_over = taken_over(nft, record)?;
     let previous = state.link(&record.plan.veth).unwrap_or_else(|e| {
         tracing::warn!("{e}; it is written anew");
         None
     });
     let ports = match &record.plan.bridge {
-        Some(bridge) => ports_to_cover(&mut nft, bridge, deadline)?,
+        Some(bridge) => ports_to_cover(nft, bridge, deadline)?,
         None => Vec::new(),
     };
-    let put = |nft: &mut Nft, whole: Whole| -> Result<(), nft::Error> {
-        let (marker, name) = (base.marker(), record.plan.policy.as_str());
-        let compiled = (!whole.has(name)).then(compile);
+    let put = |nft: &mut Nft, whole: Whole| -> Result<Result<(), nft::Error>, CniError> {
+        let policy = record.plan.policy.as_str();
+        let (lacks_base, lacks_policy) = (!whole.has(base), !whole.has(policy));
+        let shared = (lacks_base || lacks_policy).then(shared).transpose()?;
         let install = Install {
-            base: (!whole.has(marker)).then_some(base),
-            policy: compiled.as_deref(),
+            base: shared.as_ref().filter(|_| lacks_base).map(|s| &*s.base),
+            policy: shared.as_ref().filter(|_| lacks_policy).map(|s| &*s.policy),
             known_at: Some(whole.generation()),
             attachment: &record.plan,
             bridge_ports: &ports,
             previous: previous.as_ref().map(AttachmentId::as_str),
         };
-        install.commit(nft)?;
-        // Rules that have changed: the policy of before went with its last user.
-        let before = before.map(|record| record.plan.policy.as_str());
-        let gone = match before.filter(|before| *before != name) {
-            Some(before) if nft.chain(Table::Inet, before)?.is_none() => Some(before),
-            _ => None,
-        };
-        whole.keep(state, nft, &[marker, name], gone.as_slice());
-        Ok(())
+        let done = install.commit(nft);
+        if done.is_ok() {
+            // Rules that have changed: the policy of before went with its last user.
+            let before = before.map(|record| record.plan.policy.as_str());
+            let before = before.filter(|before| *before != policy);
+            let gone = before.filter(|name| matches!(nft.chain(Table::Inet, name), Ok(None)));
+            whole.keep(state, nft, &[base, policy], gone.as_slice());
+        }
+        Ok(done)
     };
     let done = state
         .write_attachment(id, record)
         .and_then(|()| state.set_link(&record.plan.veth, id))
         .map_err(CniError::from)
-        .and_then(|()| {
-            let done = match put(&mut nft, whole) {
-                // Somebody else changes the tables: nothing is known of them.
-                Err(e) if e.is_conflict() => {
-                    Whole::nothing(&mut nft).and_then(|whole| put(&mut nft, whole))
-                }
-                outcome => outcome,
-            };
-            done.map_err(nft_failure)
-        });
+        .and_then(|()| match put(nft, whole)? {
+            // Somebody else changes the tables: nothing is known of them.
+            Err(e) if e.is_conflict() => {
+                let nothing = Whole::nothing(nft).map_err(nft_failure)?;
+                put(nft, nothing)
+            }
+            outcome => Ok(outcome),
+        })
+        .and_then(|outcome| outcome.map_err(nft_failure));
     if done.is_err() {
         let undone = match before {
             Some(before) => state.write_attachment(id, before),
@@ -238,7 +274,7 @@ pub(crate) fn install<'a>(
 }
 
 /// Whether one of the addresses still leads to another attachment, which was never deleted.
-fn taken_over(nft: &mut Nft, record: &Record) -> Result<bool, CniError> {
+fn taken_over(nft: &mut Nft, record: &Record<Rules>) -> Result<bool, CniError> {
     for address in &record.plan.addresses {
         let owner = enforce::owner_of(nft, *address).map_err(nft_failure)?;
         if owner.is_some_and(|chain| chain != record.plan.pod_chain()) {

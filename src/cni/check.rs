@@ -46,14 +46,13 @@ pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), Cn
     }
     let mut nft = Nft::open().map_err(nft_failure)?;
     let bridge = record.plan.bridge.as_ref().map(|bridge| &*bridge.name);
-    for device in [Some(&*record.plan.veth), bridge].into_iter().flatten() {
-        if let Some(flowtable) = nft.flowtable_at(device).map_err(nft_failure)? {
-            let why = Unenforceable::Flowtable {
-                flowtable,
-                device: device.to_owned(),
-            };
-            return Err(CniError::unenforceable(why.to_string()));
-        }
+    let devices = [Some(&*record.plan.veth), bridge];
+    if let Some((flowtable, device)) = nft
+        .flowtable_at(devices.into_iter().flatten())
+        .map_err(nft_failure)?
+    {
+        let why = Unenforceable::Flowtable { flowtable, device };
+        return Err(CniError::unenforceable(why.to_string()));
     }
     let policy = record
         .policy

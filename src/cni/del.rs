@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::attachment::Record;
+use crate::attachment::{Record, Rules};
 use crate::egress_ip;
 use crate::enforce::{self, Remove, Whole};
 use crate::net::{self, Rtnl, conntrack, link};
@@ -38,7 +38,7 @@ pub fn remove(state: &StateDir, id: &AttachmentId, deadline: Instant) -> Result<
 pub(crate) fn remove_stale(
     state: &StateDir,
     id: &AttachmentId,
-    found: &Record,
+    found: &Record<Rules>,
     deadline: Instant,
 ) -> Result<(), CniError> {
     remove_as(state, id, Some(found.veth_index), deadline)
@@ -52,7 +52,7 @@ fn remove_as(
     deadline: Instant,
 ) -> Result<(), CniError> {
     let read = || {
-        Record::read(state, id).unwrap_or_else(|e| {
+        Record::read_alone(state, id).unwrap_or_else(|e| {
             tracing::warn!("{e}; what the kernel has is removed by the attachment's id");
             None
         })
@@ -114,6 +114,12 @@ fn remove_as(
         "remove the attachment's record",
         state.remove_attachment(id),
     );
+    let released = match record.as_ref().map(Record::policy_key) {
+        Some(None) => Ok(()), // it has its rules in itself
+        Some(Some(key)) => state.release_policy(id, key),
+        None => state.release_policies(id),
+    };
+    note("remove the attachment's rules", released);
     Ok(())
 }
 
@@ -136,7 +142,7 @@ fn note<T, E: std::fmt::Display>(what: &str, outcome: Result<T, E>) -> Option<T>
 fn forget_links(
     state: &StateDir,
     id: &AttachmentId,
-    record: &Option<Record>,
+    record: &Option<Record<Rules>>,
 ) -> Result<(), StateError> {
     if let Some(record) = record {
         return state.remove_link(&record.plan.veth, id);
@@ -150,13 +156,13 @@ fn forget_links(
 }
 
 /// Whether no later attachment has taken the veth over.
-fn is_owner_of_veth(state: &StateDir, record: &Record, id: &AttachmentId) -> bool {
+fn is_owner_of_veth(state: &StateDir, record: &Record<Rules>, id: &AttachmentId) -> bool {
     let owner = note("read whose veth it is", state.link(&record.plan.veth)).flatten();
     owner.is_none_or(|owner| owner == *id)
 }
 
 /// Sets the host's side of the veth down, if it still is the one that the record means.
-fn silence(record: &Record, deadline: Instant) -> Result<(), net::Error> {
+fn silence(record: &Record<Rules>, deadline: Instant) -> Result<(), net::Error> {
     let mut rtnl = Rtnl::open(deadline)?;
     match link::get_by_index(&mut rtnl, record.veth_index)? {
         Some(link) if link.name == record.plan.veth && link.kind.as_deref() == Some("veth") => {
@@ -167,7 +173,7 @@ fn silence(record: &Record, deadline: Instant) -> Result<(), net::Error> {
 }
 
 /// Those of its addresses that nobody has taken over.
-fn owned_addresses(nft: &mut Nft, record: &Record) -> Vec<IpAddr> {
+fn owned_addresses(nft: &mut Nft, record: &Record<Rules>) -> Vec<IpAddr> {
     let own = record.plan.pod_chain();
     let is_own = |address: &IpAddr| match enforce::owner_of(nft, *address) {
         Ok(owner) => owner.is_some_and(|chain| chain == own),
@@ -183,7 +189,7 @@ fn owned_addresses(nft: &mut Nft, record: &Record) -> Vec<IpAddr> {
 }
 
 /// Whether the host's interface of an attachment is gone.
-pub fn interface_is_gone(record: &Record, rtnl: &mut Rtnl) -> Result<bool, net::Error> {
+pub fn interface_is_gone(record: &Record<Rules>, rtnl: &mut Rtnl) -> Result<bool, net::Error> {
     let link = link::get_by_index(rtnl, record.veth_index)?;
     Ok(link.is_none_or(|link| link.name != record.plan.veth))
 }

@@ -57,7 +57,7 @@ fn is_garbage(
     id: &AttachmentId,
     deadline: Instant,
 ) -> Result<bool, CniError> {
-    let Some(record) = Record::read(state, id)? else {
+    let Some(record) = Record::read_alone(state, id)? else {
         return Ok(false); // it went meanwhile
     };
     if record.network != conf.name {

@@ -1,39 +1,192 @@
 //! Which policy the pod of an ADD has: every source asked, every text checked.
+//!
+//! A pod whose texts are those of another one, which is there already, has the policy of that one: the
+//! same bytes say the same, so that they are neither parsed nor checked again.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::attachment::LAYOUT;
 use crate::kubernetes::Limit;
+use crate::plan::{self, Base};
+use crate::policy::stored::StoredPolicy;
 use crate::source::api::{self, Access, PodName};
 use crate::source::{self, PodPolicy, PolicyFile, Snapshots, SourceError};
-use crate::state::StateDir;
+use crate::state::{PolicyKey, StateDir};
 
 use super::conf::{Kubernetes, PodAnnotations, WhenUnreachable};
 use super::{CniError, Conf, Invocation};
+
+/// The policy of one pod, all of whose texts are valid.
+pub struct Policy<'a> {
+    /// Under which it is stored.
+    pub key: PolicyKey,
+    /// What ADD has to know of it in any case.
+    pub head: Head,
+    /// No attachment of this node has it, as far as it can be read.
+    pub is_new: bool,
+    given: Given<'a>,
+}
+
+/// What ADD has to know of a policy whose rules are in the kernel already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Head {
+    /// [`plan::policy::name`]
+    pub chain: String,
+    /// [`Base::marker`]
+    pub base: String,
+    /// [`PodPolicy::exempt`]
+    pub exempt: bool,
+    /// [`PodPolicy::egress`]
+    pub egress: Vec<IpNet>,
+}
+
+enum Given<'a> {
+    Resolved(Box<PodPolicy>),
+    Texts(Texts<'a>),
+}
+
+/// All that a pod's policy depends on where no API is asked.
+struct Texts<'a> {
+    /// The policy file's name, for people.
+    source: String,
+    file: String,
+    namespace: &'a str,
+    annotations: Option<&'a BTreeMap<String, String>>,
+}
 
 /// Reads all texts and checks them: nothing is written to the kernel before every one of them is
 /// valid.
 ///
 /// # Errors
 /// Code 100 and 102: a text; 11 and 7: the API; 4: the runtime does not say whose policy it is.
-pub fn of_pod(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<PodPolicy, CniError> {
-    let file = PolicyFile::load(&conf.policy_file).map_err(refused)?;
-    let namespace = call.args.namespace.as_deref().unwrap_or_default();
-    // A node starts its system pods whether or not it reaches the API.
-    let exempt = file.exempt_namespaces.contains(namespace);
-    match &conf.kubernetes {
-        Some(kubernetes) if !exempt => from_api(call, conf, file, kubernetes, deadline),
-        _ => {
-            let annotations = handed_over(conf);
-            if annotations.is_none() && !exempt {
-                tracing::warn!(
-                    "the runtime hands no pod annotations over: only the cluster's and the namespace's rules apply"
-                );
+pub fn of_pod<'a>(
+    call: &'a Invocation,
+    conf: &'a Conf,
+    state: &StateDir,
+    deadline: Instant,
+) -> Result<Policy<'a>, CniError> {
+    let texts = Texts {
+        source: conf.policy_file.display().to_string(),
+        file: PolicyFile::read(&conf.policy_file).map_err(refused)?,
+        namespace: call.args.namespace.as_deref().unwrap_or_default(),
+        annotations: handed_over(conf),
+    };
+    let policy = match &conf.kubernetes {
+        Some(kubernetes) => {
+            let file = texts.parse()?;
+            // A node starts its system pods whether or not it reaches the API.
+            let resolved = if file.exempt_namespaces.contains(texts.namespace) {
+                texts.resolve(&file)?
+            } else {
+                from_api(call, conf, file, kubernetes, deadline)?
+            };
+            return Ok(Policy::resolved(None, resolved, conf.log_group, state));
+        }
+        None => {
+            let key = texts.key(conf.log_group);
+            match state.policy_head(&key) {
+                Some(head) => Policy {
+                    key,
+                    head,
+                    is_new: false,
+                    given: Given::Texts(texts),
+                },
+                None => {
+                    let resolved = texts.resolve(&texts.parse()?)?;
+                    Policy::resolved(Some(key), resolved, conf.log_group, state)
+                }
             }
-            source::resolve(&file, namespace, &file.namespace(namespace), annotations)
-                .map_err(refused)
+        }
+    };
+    if handed_over(conf).is_none() && !policy.head.exempt {
+        tracing::warn!(
+            "the runtime hands no pod annotations over: only the cluster's and the namespace's rules apply"
+        );
+    }
+    Ok(policy)
+}
+
+impl Policy<'_> {
+    /// `key`: of the texts, if these say it all.
+    fn resolved(
+        key: Option<PolicyKey>,
+        policy: PodPolicy,
+        log_group: u16,
+        state: &StateDir,
+    ) -> Self {
+        let head = Head {
+            chain: plan::policy::name(&policy.effective, log_group),
+            base: Base::new(&policy.effective.facts.cluster)
+                .marker()
+                .to_owned(),
+            exempt: policy.exempt,
+            egress: policy.egress.clone(),
+        };
+        let known = key.is_none();
+        let key = key.unwrap_or_else(|| {
+            let parts = (&head, StoredPolicy::from(&policy.effective));
+            // Strings always serialize.
+            let parts = serde_json::to_vec(&parts).unwrap_or_default();
+            PolicyKey::of([version(log_group).as_bytes(), &parts])
+        });
+        Policy {
+            is_new: !known || state.policy_head::<Head>(&key).is_none(),
+            key,
+            head,
+            given: Given::Resolved(Box::new(policy)),
         }
     }
+
+    /// The rules themselves.
+    ///
+    /// # Errors
+    /// As [`of_pod`], although the same texts were valid once.
+    pub fn read(&self) -> Result<PodPolicy, CniError> {
+        match &self.given {
+            Given::Resolved(policy) => Ok(PodPolicy::clone(policy)),
+            Given::Texts(texts) => texts.resolve(&texts.parse()?),
+        }
+    }
+}
+
+impl Texts<'_> {
+    fn key(&self, log_group: u16) -> PolicyKey {
+        let version = version(log_group);
+        let mut parts = vec![
+            version.as_bytes(),
+            self.source.as_bytes(),
+            self.file.as_bytes(),
+            self.namespace.as_bytes(),
+        ];
+        // Others' annotations say nothing; that the runtime hands none over does.
+        if let Some(annotations) = self.annotations {
+            parts.push(b"annotations");
+            let ours = annotations
+                .iter()
+                .filter(|(key, _)| key.starts_with(source::annotation::PREFIX));
+            parts.extend(ours.flat_map(|(key, text)| [key.as_bytes(), text.as_bytes()]));
+        }
+        PolicyKey::of(parts)
+    }
+
+    fn parse(&self) -> Result<PolicyFile, CniError> {
+        PolicyFile::parse(&self.source, &self.file).map_err(refused)
+    }
+
+    fn resolve(&self, file: &PolicyFile) -> Result<PodPolicy, CniError> {
+        let namespace = file.namespace(self.namespace);
+        source::resolve(file, self.namespace, &namespace, self.annotations).map_err(refused)
+    }
+}
+
+/// What the same texts depend on besides: who reads and compiles them.
+fn version(log_group: u16) -> String {
+    format!("{} {LAYOUT} {log_group}", plan::policy::compiler())
 }
 
 fn from_api(
@@ -93,4 +246,96 @@ fn named<'a>(value: Option<&'a str>, key: &str) -> Result<&'a str, CniError> {
 
 fn refused(error: SourceError) -> CniError {
     CniError::new(error.code(), error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "apiVersion: egress-cni.dev/v1alpha1\nkind: ClusterEgressPolicy\n";
+
+    fn annotations(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+        let owned = |(key, text): &(&str, &str)| ((*key).to_owned(), (*text).to_owned());
+        entries.iter().map(owned).collect()
+    }
+
+    fn key(
+        source: &str,
+        file: &str,
+        namespace: &str,
+        annotations: Option<&BTreeMap<String, String>>,
+        log_group: u16,
+    ) -> PolicyKey {
+        let texts = Texts {
+            source: source.to_owned(),
+            file: file.to_owned(),
+            namespace,
+            annotations,
+        };
+        texts.key(log_group)
+    }
+
+    #[test]
+    fn whatever_a_policy_depends_on_makes_another_key() {
+        let rules = annotations(&[("egress-cni.dev/rules", "deny")]);
+        let others = annotations(&[("egress-cni.dev/rules", "deny"), ("team", "shop")]);
+        let changed = [
+            annotations(&[("egress-cni.dev/rules", "deny ")]),
+            annotations(&[("egress-cni.dev/rule", "sdeny")]),
+            annotations(&[]),
+        ];
+        let first = key("f", FILE, "shop", Some(&rules), 100);
+        assert_eq!(key("f", FILE, "shop", Some(&others), 100), first);
+        let mut different = vec![
+            key("g", FILE, "shop", Some(&rules), 100),
+            key("f", &FILE[1..], "shop", Some(&rules), 100),
+            key("f", FILE, "shop2", Some(&rules), 100),
+            key("f", FILE, "shop", None, 100),
+            key("f", FILE, "shop", Some(&rules), 101),
+            first,
+        ];
+        different.extend(changed.iter().map(|a| key("f", FILE, "shop", Some(a), 100)));
+        let count = different.len();
+        different.sort();
+        different.dedup();
+        assert_eq!(different.len(), count);
+    }
+
+    #[test]
+    fn what_is_known_of_a_policy_is_what_its_texts_say() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = StateDir::new(dir.path());
+        let rules = annotations(&[("egress-cni.dev/rules", "deny to 192.0.2.1")]);
+        let texts = |file: &str| Texts {
+            source: "f".to_owned(),
+            file: file.to_owned(),
+            namespace: "shop",
+            annotations: Some(&rules),
+        };
+        let (text, key) = (texts(FILE), texts(FILE).key(100));
+        let read = text.resolve(&text.parse().expect("valid")).expect("valid");
+        let policy = Policy::resolved(Some(key.clone()), read.clone(), 100, &state);
+        assert!(policy.is_new && policy.key == key);
+        let compiled = plan::compile(&read.effective, 100);
+        assert_eq!(policy.head.chain, compiled.name);
+        let id = crate::state::attachment_id("net", "c1", "eth0");
+        state
+            .keep_policy(&id, &key, policy.is_new, || {
+                Ok::<_, CniError>((&policy.head, StoredPolicy::from(&read.effective)))
+            })
+            .expect("writable");
+        assert_eq!(state.policy_head(&key).as_ref(), Some(&policy.head));
+        let stored: Option<StoredPolicy> = state.read_policy(&id, &key).expect("readable");
+        assert_eq!(
+            stored.map(|p| p.rebuild()),
+            Some(Ok(read.effective.clone()))
+        );
+        let known = Policy {
+            key,
+            head: policy.head,
+            is_new: false,
+            given: Given::Texts(text),
+        };
+        assert_eq!(known.read(), Ok(read));
+    }
 }

@@ -27,7 +27,7 @@ pub fn uncovered(state: &StateDir) -> Result<Vec<String>, Error> {
     let mut covered = BTreeSet::new();
     for id in state.list_attachments()? {
         // A damaged record covers nothing that could be named.
-        if let Ok(Some(record)) = state.read_attachment::<Record>(&id) {
+        if let Ok(Some(record)) = Record::read_alone(state, &id) {
             covered.insert(record.veth_index);
         }
     }

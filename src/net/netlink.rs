@@ -90,7 +90,7 @@ impl Netlink {
         mut decode: impl FnMut(&[u8]) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let mut found = None;
-        self.exchange(operation, message, NLM_F_ACK, |payload| {
+        self.exchange(operation, message, 0, |payload| {
             found = Some(decode(payload)?);
             Ok(())
         })?;
@@ -126,8 +126,8 @@ impl Netlink {
     }
 
     /// Sends a request and hands on each object of the answer, until the message that closes it:
-    /// an acknowledgement, an error, the end of a dump. Not until NLM_F_MULTI is missing:
-    /// ctnetlink sets that also on single answers.
+    /// an acknowledgement, an error, the end of a dump; without NLM_F_ACK and NLM_F_DUMP the object
+    /// itself. Not until NLM_F_MULTI is missing: ctnetlink sets that also on single answers.
     fn exchange<M: NetlinkSerializable>(
         &mut self,
         operation: &str,
@@ -166,7 +166,12 @@ impl Netlink {
                             None => Ok(consistency),
                         };
                     }
-                    _ => on_object(message.payload())?,
+                    _ => {
+                        on_object(message.payload())?;
+                        if flags & (NLM_F_ACK | NLM_F_DUMP) == 0 {
+                            return Ok(consistency);
+                        }
+                    }
                 }
             }
         }
@@ -201,11 +206,6 @@ impl Netlink {
     /// Receives one datagram from the kernel into the buffer and returns its length.
     fn receive(&mut self, operation: &str) -> Result<usize, Error> {
         loop {
-            let ready = wait::readable(&[self.socket.as_fd()], self.deadline)
-                .map_err(|cause| Error::system(operation, cause))?;
-            if !ready {
-                return Err(timeout(operation));
-            }
             let mut window = &mut self.buffer[..];
             let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
             match self.socket.recv_from(&mut window, flags) {
@@ -215,13 +215,14 @@ impl Netlink {
                     return Err(Error::malformed(operation, "a datagram is too long"));
                 }
                 Ok((length, _)) => return Ok(length),
-                Err(cause)
-                    if matches!(
-                        cause.kind(),
-                        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
-                    ) =>
-                {
-                    continue;
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => continue,
+                // Seldom: most answers are there when the request has been sent.
+                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => {
+                    let ready = wait::readable(&[self.socket.as_fd()], self.deadline)
+                        .map_err(|cause| Error::system(operation, cause))?;
+                    if !ready {
+                        return Err(timeout(operation));
+                    }
                 }
                 Err(cause) => return Err(Error::system(operation, cause)),
             }

@@ -6,14 +6,21 @@ use super::socket::{Error, Nft};
 use super::uapi::*;
 
 impl Nft {
-    /// A flowtable that takes what comes in by this device: its table and its name.
+    /// A flowtable that takes what comes in by one of these devices: its table and its name, and
+    /// which device.
     ///
     /// # Errors
     /// The kernel refuses to tell.
-    pub fn flowtable_at(&mut self, device: &str) -> Result<Option<String>, Error> {
+    pub fn flowtable_at<'a>(
+        &mut self,
+        devices: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Option<(String, String)>, Error> {
         let family = libc::AF_UNSPEC as u8; // of all families
         let answer = self.query_family("flowtables", NFT_MSG_GETFLOWTABLE, family, true, |_| {})?;
-        Ok(answer.iter().find_map(|body| taking(body, device)))
+        Ok(devices.into_iter().find_map(|device| {
+            let flowtable = answer.iter().find_map(|body| taking(body, device))?;
+            Some((flowtable, device.to_owned()))
+        }))
     }
 }
 

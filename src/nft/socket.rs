@@ -262,7 +262,7 @@ impl Nft {
     ) -> Result<Option<Vec<Vec<u8>>>, Error> {
         self.asked = self.asked.checked_add(1).unwrap_or(FIRST_QUESTION);
         let asked = self.asked;
-        let mut flags = (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+        let mut flags = libc::NLM_F_REQUEST as u16;
         if dump {
             flags |= libc::NLM_F_DUMP as u16;
         }
@@ -283,12 +283,16 @@ impl Nft {
             })?;
         let mut answer = Vec::new();
         let (mut interrupted, mut finished) = (false, false);
-        // Dumps, too, are filled in by our own calls: there is never anything to wait for.
-        while let Some(bytes) = self.receive_now()? {
+        // Dumps, too, are filled in by our own calls: there is never anything to wait for. A dump has
+        // an end of its own; otherwise there is one answer, the object or why there is none.
+        while !finished && let Some(bytes) = self.receive_now()? {
             for message in wire::messages(bytes).filter(|m| m.seq == asked) {
                 interrupted |= message.flags & libc::NLM_F_DUMP_INTR as u16 != 0;
                 match error_of(&message) {
-                    None => answer.push(message.body.to_vec()),
+                    None => {
+                        answer.push(message.body.to_vec());
+                        finished |= !dump;
+                    }
                     Some(0 | libc::ENOENT) => finished = true,
                     Some(errno) => {
                         let errno = io::Error::from_raw_os_error(errno);

@@ -87,6 +87,11 @@ pub fn name(policy: &Effective, log_group: u16) -> String {
     format!("pol-{}", super::hex(&digest.finalize()[..8]))
 }
 
+/// Who compiles: the same policy may become something else with another one.
+pub(crate) fn compiler() -> String {
+    format!("{} {LAYOUT}", env!("CARGO_PKG_VERSION"))
+}
+
 /// Compiles; all names begin with [`name`].
 pub fn compile(policy: &Effective, log_group: u16) -> Compiled {
     compile_as(&name(policy, log_group), policy, log_group, lookup::divide)

@@ -52,8 +52,16 @@ impl PolicyFile {
     /// # Errors
     /// The file is missing, unreadable, no text, or says something invalid.
     pub fn load(path: &Path) -> Result<PolicyFile, SourceError> {
-        let text = read(path)?;
+        let text = PolicyFile::read(path)?;
         PolicyFile::parse(&path.display().to_string(), &text)
+    }
+
+    /// Reads a policy file's text, for [`PolicyFile::parse`].
+    ///
+    /// # Errors
+    /// The file is missing, unreadable, or no text.
+    pub fn read(path: &Path) -> Result<String, SourceError> {
+        read(path)
     }
 
     /// Checks the text of a policy file. `source` is the file's name, for people.
@@ -267,14 +275,15 @@ fn read(path: &Path) -> Result<String, SourceError> {
         reason,
     };
     // Asked before it is opened: opening a FIFO would wait for a writer.
-    let kind = fs::metadata(path).map_err(unreadable)?.file_type();
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    let kind = metadata.file_type();
     if kind.is_dir() {
         return Err(unusable("is a directory".to_owned()));
     }
     if !kind.is_file() {
         return Err(unusable("is not a regular file".to_owned()));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(metadata.len().min(LARGEST) as usize + 1);
     let file = File::open(path).map_err(unreadable)?;
     file.take(LARGEST + 1)
         .read_to_end(&mut bytes)

@@ -1,6 +1,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Barrier;
 
+use serde::Deserialize;
 use tempfile::TempDir;
 
 use super::*;

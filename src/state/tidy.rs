@@ -44,7 +44,7 @@ impl StateDir {
     /// [`StateError::Io`]: a directory can't be listed.
     pub fn unfinished(&self) -> Result<Vec<PathBuf>, StateError> {
         let mut files = Vec::new();
-        for dir in ["attachments", "links"].map(|dir| self.root.join(dir)) {
+        for dir in ["attachments", "links", "policies"].map(|dir| self.root.join(dir)) {
             let names = names(&dir)?;
             let unfinished = names.iter().filter(|name| name.starts_with(UNFINISHED));
             files.extend(unfinished.map(|name| dir.join(name)));
@@ -87,7 +87,7 @@ pub fn remove_file(path: &Path) -> Result<(), StateError> {
 }
 
 /// The names of a directory's files; none if there is no such directory.
-fn names(dir: &Path) -> Result<Vec<String>, StateError> {
+pub(super) fn names(dir: &Path) -> Result<Vec<String>, StateError> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::files::has_record;
 use super::{Did, Error, Sync, title};
-use crate::attachment::{LAYOUT, Record};
-use crate::cni::{add, del};
+use crate::attachment::{LAYOUT, Record, Rules};
+use crate::cni::add::{self, Shared};
+use crate::cni::del;
 use crate::enforce;
 use crate::net::link;
 use crate::nft::{Family, Table};
@@ -26,7 +27,7 @@ pub(super) struct Pending {
 }
 
 /// How long a DEL may take from its transaction to its end.
-const DEL_ENDS: Duration = Duration::from_secs(5);
+pub(super) const DEL_ENDS: Duration = Duration::from_secs(5);
 
 /// Compiled policies by their names: many pods have the same.
 type Policies = HashMap<String, Compiled>;
@@ -84,7 +85,7 @@ impl Sync<'_> {
     ) -> Result<(), Error> {
         let lock = self.lock()?;
         let state = self.options.state;
-        let record = match Record::read(state, id) {
+        let record = match Record::read_alone(state, id) {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(()), // it went meanwhile
             Err(e @ (StateError::Damaged { .. } | StateError::Newer { .. })) => {
@@ -111,7 +112,11 @@ impl Sync<'_> {
     }
 
     /// Why nobody needs this attachment any more, if that is so.
-    fn nobodys(&mut self, id: &AttachmentId, record: &Record) -> Result<Option<String>, Error> {
+    fn nobodys(
+        &mut self,
+        id: &AttachmentId,
+        record: &Record<Rules>,
+    ) -> Result<Option<String>, Error> {
         let veth = &record.plan.veth;
         if del::interface_is_gone(record, &mut self.rtnl()?)? {
             return Ok(Some(format!("its interface {veth} is gone")));
@@ -171,7 +176,7 @@ impl Sync<'_> {
     fn compare(
         &mut self,
         id: &AttachmentId,
-        mut record: Record,
+        mut record: Record<Rules>,
         base: &Base,
         policies: &mut Policies,
     ) -> Result<(), Error> {
@@ -183,14 +188,22 @@ impl Sync<'_> {
         }
         let compiled = match policies.entry(record.plan.policy.clone()) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => match record.policy.rebuild() {
-                Ok(policy) => entry.insert(plan::compile(&policy, record.log_group)),
-                Err(faults) => {
-                    let why = format!("this version cannot read its rules: {faults}");
-                    self.report.note(Did::Left, what, why);
-                    return Ok(());
+            Entry::Vacant(entry) => {
+                let read = match record.rules(self.options.state, id) {
+                    Ok(Some(stored)) => stored
+                        .rebuild()
+                        .map_err(|faults| format!("this version cannot read its rules: {faults}")),
+                    Ok(None) => Err("the file with its rules is missing".to_owned()),
+                    Err(e) => Err(e.to_string()),
+                };
+                match read {
+                    Ok(policy) => entry.insert(plan::compile(&policy, record.log_group)),
+                    Err(why) => {
+                        self.report.note(Did::Left, what, why);
+                        return Ok(());
+                    }
                 }
-            },
+            }
         };
         // Another version may compile the same rules to other chains. They are as good.
         let same_compiler = compiled.name == record.plan.policy;
@@ -233,8 +246,14 @@ impl Sync<'_> {
             Did::Repaired => {
                 record.plan.policy.clone_from(&compiled.name);
                 let deadline = Instant::now() + super::STEP;
-                let compile = || Cow::Borrowed(compiled);
-                add::install(state, id, &record, Some(&record), base, &compile, deadline)
+                let shared = || {
+                    Ok(Shared {
+                        base: Cow::Borrowed(base),
+                        policy: Cow::Borrowed(&*compiled),
+                    })
+                };
+                let (nft, marker, before) = (&mut self.nft, base.marker(), Some(&record));
+                add::install(nft, state, id, &record, before, marker, &shared, deadline)
             }
             _ => Ok(()),
         };
@@ -244,7 +263,7 @@ impl Sync<'_> {
 
     /// Whether an address leads to another attachment, which has a record, too: to give it back to
     /// this one would be taken away by the next comparison of the other.
-    fn taken(&mut self, record: &Record) -> Result<Option<String>, Error> {
+    fn taken(&mut self, record: &Record<Rules>) -> Result<Option<String>, Error> {
         let own = record.plan.pod_chain();
         for address in &record.plan.addresses {
             let Some(chain) = enforce::owner_of(&mut self.nft, *address)? else {

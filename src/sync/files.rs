@@ -1,9 +1,13 @@
 //! What killed calls leave in the state directory.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::attachments::DEL_ENDS;
 use super::{Error, Sync};
-use crate::nft::Table;
-use crate::plan::attachment::veth_chain;
-use crate::state::{AttachmentId, StateDir, remove_file};
+use crate::nft::{Nft, Table};
+use crate::plan::attachment::{pod_chain, veth_chain};
+use crate::state::{AttachmentId, PolicyKey, StateDir, remove_file};
 
 impl Sync<'_> {
     /// Files that were never finished.
@@ -17,6 +21,44 @@ impl Sync<'_> {
             });
         }
         Ok(())
+    }
+
+    /// Stored policies that nobody has, and names for them of attachments of which there is neither
+    /// record nor chain. A DEL removes both last, without the lock.
+    pub(super) fn policies(&mut self) -> Result<(), Error> {
+        let state = self.options.state;
+        let deadline = Instant::now() + DEL_ENDS;
+        while !(self.users_that_are_gone()?.is_empty() && state.unused_policies()?.is_empty())
+            && Instant::now() < deadline
+        {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let _lock = self.lock()?;
+        for (id, key) in self.users_that_are_gone()? {
+            let what = format!("file {}", state.policy_link(&id, &key).display());
+            self.remove(what, "its attachment has no record", |_, state| {
+                state.release_policy(&id, &key)
+            });
+        }
+        for path in state.unused_policies()? {
+            let what = format!("file {}", path.display());
+            self.remove(what, "no attachment has this policy", |_, _| {
+                remove_file(&path)
+            });
+        }
+        Ok(())
+    }
+
+    fn users_that_are_gone(&mut self) -> Result<Vec<(AttachmentId, PolicyKey)>, Error> {
+        let state = self.options.state;
+        let mut gone = Vec::new();
+        for (id, key) in state.policy_users()? {
+            let is_judged = |nft: &mut Nft| nft.chain(Table::Inet, &pod_chain(id.as_str()));
+            if !has_record(state, &id) && is_judged(&mut self.nft)?.is_none() {
+                gone.push((id, key));
+            }
+        }
+        Ok(gone)
     }
 
     /// Notes of links whose attachment has neither record nor chain: as long as there is a chain,

@@ -67,6 +67,7 @@ pub fn run(options: &Options<'_>) -> Result<Report, Error> {
     sync.step("attachments", Sync::attachments);
     sync.step("what has no record", Sync::orphans);
     sync.step("notes of links", Sync::links);
+    sync.step("stored policies", Sync::policies);
     sync.settle_pending();
     Ok(sync.report)
 }
@@ -87,6 +88,7 @@ pub fn remove_orphans(state: &StateDir) -> Result<Report, Error> {
     sync.step("egress IPs", Sync::egress);
     sync.step("what has no record", Sync::orphans);
     sync.step("notes of links", Sync::links);
+    sync.step("stored policies", Sync::policies);
     Ok(sync.report)
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::files::has_record;
 use super::{Did, Error, Sync};
-use crate::attachment::Record;
+use crate::attachment::{Record, Rules};
 use crate::enforce::Remove;
 use crate::net::link;
 use crate::nft::{Family, Op, Table};
@@ -31,12 +31,12 @@ impl Sync<'_> {
         self.strangers()
     }
 
-    fn records(&self) -> Result<Vec<Record>, Error> {
+    fn records(&self) -> Result<Vec<Record<Rules>>, Error> {
         let state = self.options.state;
         let ids = state.list_attachments()?;
         Ok(ids
             .iter()
-            .filter_map(|id| Record::read(state, id).ok().flatten())
+            .filter_map(|id| Record::read_alone(state, id).ok().flatten())
             .collect())
     }
 
@@ -99,7 +99,7 @@ impl Sync<'_> {
         )))
     }
 
-    fn orphaned_policies(&mut self, records: &[Record]) -> Result<(), Error> {
+    fn orphaned_policies(&mut self, records: &[Record<Rules>]) -> Result<(), Error> {
         let chains = self.chains(Table::Inet)?;
         let mut used: BTreeSet<String> = records.iter().map(|r| r.plan.policy.clone()).collect();
         for pod in chains.iter().filter(|c| c.starts_with(&pod_chain(""))) {
@@ -137,7 +137,7 @@ impl Sync<'_> {
         Ok(())
     }
 
-    fn orphaned_bridges(&mut self, records: &[Record]) -> Result<(), Error> {
+    fn orphaned_bridges(&mut self, records: &[Record<Rules>]) -> Result<(), Error> {
         let chains = self.nft.chains(Table::Netdev)?;
         let bridges = records.iter().filter_map(|r| r.plan.bridge.as_ref());
         let mut used: BTreeSet<String> = bridges.map(|bridge| bridge.chain()).collect();
@@ -167,7 +167,7 @@ impl Sync<'_> {
         Ok(())
     }
 
-    fn orphaned_elements(&mut self, records: &[Record]) -> Result<(), Error> {
+    fn orphaned_elements(&mut self, records: &[Record<Rules>]) -> Result<(), Error> {
         for family in [Family::V4, Family::V6] {
             // An address that leads to a pod's chain is some attachment's, be its record damaged.
             let judged = self.nft.addresses(Table::Inet, base::pods(family))?;

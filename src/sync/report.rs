@@ -95,7 +95,7 @@ impl Report {
 }
 
 /// How an attachment is called: `attachment shop/web-0 (0123456789abcdef)`.
-pub(crate) fn title(record: &Record) -> String {
+pub(crate) fn title<P>(record: &Record<P>) -> String {
     let pod = match (&record.namespace, &record.pod) {
         (Some(namespace), Some(pod)) => format!("{namespace}/{pod}"),
         _ => format!("container {}", record.container_id),

@@ -26,7 +26,7 @@ fn twenty_at_once() {
     for pod in &pods {
         assert_eq!(pod.ours("CHECK").ok(), "");
     }
-    assert_eq!(node.state_files().len(), 21);
+    assert_eq!(node.records().len(), 21);
     let who: Vec<_> = pods.iter().map(|pod| pod.who.clone()).collect();
     thread::scope(|scope| {
         for pod in pods {

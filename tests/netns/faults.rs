@@ -47,14 +47,15 @@ pub fn left(node: &Node) -> Vec<String> {
     if rules.matches("elements = {").count() > 2 {
         left.push(rules.clone());
     }
-    for dir in ["attachments", "links", "egress"] {
+    for dir in ["attachments", "policies", "links", "egress"] {
         let entries = fs::read_dir(node.state_dir().join(dir))
             .into_iter()
             .flatten();
         left.extend(entries.map(|e| e.expect("an entry").path().display().to_string()));
     }
-    // No DEL knows of a file that never got its name; the next taker does, and sync.
-    if !left.is_empty() && left.iter().all(|path| path.contains("/egress/.new-")) {
+    // No DEL knows of a file that never got its name, or its first user; the next taker does, and sync.
+    let is_for_sync = |path: &String| path.contains("/egress/.new-") || path.contains("/policies/");
+    if !left.is_empty() && left.iter().all(is_for_sync) {
         assert_eq!(node.tool("gc").code, Some(0));
         left.retain(|path| Path::new(path).exists());
     }

@@ -298,9 +298,9 @@ fn stale_files_after_a_boot() {
     let dirs = [&before, &after].map(|node| node.dir.path().display().to_string());
     del.stdin = stdin.replace(&dirs[0], &dirs[1]).into_bytes();
     after.run(&del).ok();
-    assert_eq!(after.state_files().len(), 2);
+    assert_eq!(after.records().len(), 2);
     assert_eq!(after.tool("gc").code, Some(0));
-    assert_eq!(after.state_files(), [format!("{}.json", new.id())]);
+    assert_eq!(after.records(), [format!("{}.json", new.id())]);
     assert!(enforced(&new, "gc of stale files"));
     assert_eq!(has_egress_addresses(&after), [true, true]);
     new.delete();

@@ -116,7 +116,7 @@ pub fn assert_counts(node: &Node, pods: usize, policies: usize) {
             "{set}"
         );
     }
-    assert_eq!(node.state_files().len(), pods, "records");
+    assert_eq!(node.records().len(), pods, "records");
     let links = std::fs::read_dir(node.state_dir().join("links")).expect("links");
     assert_eq!(links.count(), pods, "notes of links");
 }

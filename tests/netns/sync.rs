@@ -213,6 +213,9 @@ fn what_is_nobodys_goes() {
         let state = node.state_dir();
         for file in [
             "attachments/.new-0123456789abcdef.json",
+            "attachments/0123456789abcdef.0123456789abcdef0123456789abcdef",
+            "policies/0123456789abcdef0123456789abcdef",
+            "policies/.new-fedcba9876543210fedcba9876543210",
             "links/.new-veth7",
             "egress/.new-172.30.0.50.json",
         ] {
@@ -256,7 +259,7 @@ fn what_is_nobodys_goes() {
             "{command}"
         );
         assert_eq!(uplink(&node), before, "{command}");
-        assert_eq!(node.state_files(), [format!("{}.json", kept.id())]);
+        assert_eq!(node.records(), [format!("{}.json", kept.id())]);
         assert_eq!(kept.ours("CHECK").ok(), "");
         kept.delete();
         node.assert_nothing_left();

@@ -127,6 +127,30 @@ fn show_counts_as_packets_go() {
     );
 }
 
+/// A full node is shown in well under a second, since the kernel is asked no more often than on an empty one.
+#[test]
+fn show_asks_as_often_whatever_the_number_of_pods() {
+    let node = Node::new(NodeOptions::default());
+    let trace = node.dir.path().join("requests");
+    let requests = || {
+        let show = format!(
+            "strace -f -e trace=sendto,sendmsg -o {} {} show --state-dir {}",
+            trace.display(),
+            binary("egress-cni").display(),
+            node.state_dir().display()
+        );
+        let shown = node.netns.exec(&show).lines().count();
+        let calls = fs::read_to_string(&trace).expect("a trace");
+        (shown, calls.matches("send").count())
+    };
+    let _first = node.pod(PodSpec::new("p0", Primary::Ptp).rules("deny 25/tcp"));
+    let one = requests();
+    let specs = (1..5).map(|n| PodSpec::new(&format!("p{n}"), Primary::Ptp).rules("deny 26/tcp"));
+    let _more: Vec<_> = specs.map(|spec| node.pod(spec)).collect();
+    assert!(one.1 > 5, "{one:?}");
+    assert_eq!(requests(), (one.0 + 4, one.1));
+}
+
 #[test]
 fn show_needs_a_capability_and_says_so() {
     let node = Node::new(NodeOptions::default());

@@ -48,6 +48,11 @@ impl FromStr for Destination {
         if let Some(service) = service(text) {
             return Err(no_destination(service));
         }
+        if text.contains("://") {
+            return Err(
+                "expected an address and a port, as in 203.0.113.7:443/tcp, found a URL".to_owned(),
+            );
+        }
         let (host, port, rest) = split(text)?;
         let traffic = match (port, rest) {
             (None, None) => None,
@@ -286,6 +291,10 @@ mod tests {
                 "`icmp` is IPv4's and `icmpv6` is IPv6's: the address is of the other",
             ),
             ("", "expected an address, found ``"),
+            (
+                "https://example.com/",
+                "expected an address and a port, as in 203.0.113.7:443/tcp, found a URL",
+            ),
             (
                 "svc/shop/web:443/udp",
                 "a Service is where a pod sends, and rules also look at where that arrives: give the address and \

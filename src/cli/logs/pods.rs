@@ -75,7 +75,7 @@ impl Pods {
     /// are printed all the same.
     fn read_all(&mut self) {
         for id in self.state.list_attachments().unwrap_or_default() {
-            if let Ok(Some(record)) = self.state.read_attachment(&id) {
+            if let Ok(Some(record)) = Record::read(&self.state, &id) {
                 self.learn(record);
             }
         }

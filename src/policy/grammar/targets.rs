@@ -182,8 +182,8 @@ fn no_address(word: &str, lower: &str) -> Complaint {
         .help("write addresses");
     }
     let complaint = Complaint::new(format!(
-        "expected a target (an address, a network, a range, `any`, `internet`, `private`, \
-         `cluster`, `node`, `metadata` or `dns`), found {}",
+        "expected a target (an address, a network, a range, `svc/NAMESPACE/NAME`, `any`, `internet`, `private`, \
+         `cluster`, `node`, `metadata`, `dns` or `apiserver`), found {}",
         quoted(word)
     ));
     if let Some((_, ours)) = OTHERS.iter().find(|(other, _)| *other == lower) {

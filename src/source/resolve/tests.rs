@@ -241,7 +241,7 @@ namespace x[egress-cni.dev/default-rules]:1:7: `443` has no protocol
 namespace x[egress-cni.dev/mode]:1:1: expected `enforce` or `audit`, found `off`
   off
   ^^^
-pod annotation egress-cni.dev/rules:1:9: expected a target (an address, a network, a range, `any`, `internet`, `private`, `cluster`, `node`, `metadata` or `dns`), found `interent`
+pod annotation egress-cni.dev/rules:1:9: expected a target (an address, a network, a range, `svc/NAMESPACE/NAME`, `any`, `internet`, `private`, `cluster`, `node`, `metadata`, `dns` or `apiserver`), found `interent`
   deny to interent
           ^^^^^^^^
   help: did you mean `internet`?"

@@ -112,11 +112,10 @@ impl Node {
         assert!(!file.exists(), "{file:?} is left");
     }
 
-    /// The names below `attachments/` of the state directory.
+    /// The names below `attachments/` and `policies/` of the state directory.
     pub fn state_files(&self) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.state_dir().join("attachments")) else {
-            return Vec::new();
-        };
+        let dirs = ["attachments", "policies"].map(|dir| self.state_dir().join(dir));
+        let entries = dirs.iter().flat_map(fs::read_dir).flatten();
         entries
             .map(|e| {
                 e.expect("a directory entry")
@@ -125,6 +124,13 @@ impl Node {
                     .into_owned()
             })
             .collect()
+    }
+
+    /// The names of all records.
+    pub fn records(&self) -> Vec<String> {
+        let mut files = self.state_files();
+        files.retain(|name| name.ends_with(".json"));
+        files
     }
 
     /// How many packets the counter in this pod's element of pod4 or pod6 has seen.
