@@ -1,8 +1,9 @@
 //! Each kind of finding, where it is found, and what is close to it and none.
 
-use proptest::prelude::*;
-
 use super::*;
+
+mod damaged;
+mod services;
 
 const POLICY: &str = "\
 apiVersion: egress-cni.dev/v1alpha1
@@ -49,52 +50,6 @@ fn pod(rules: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata:\n  annotations:\n    egress-cni.dev/rules: |\n      {rules}\n"
     )
-}
-
-/// A pod with rules about Services, behind two of them, the rules in line 11.
-fn beside_services(rules: &str) -> String {
-    let services = "\
-apiVersion: v1
-kind: List
-items:
-- {apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}, spec: {ports: [{port: 80, targetPort: 8080}, {port: 53, protocol: UDP}], clusterIP: 10.96.0.7}}
-- {apiVersion: v1, kind: Service, metadata: {name: db, namespace: shop}, spec: {clusterIP: None, ports: [{port: 5432}]}}
-- {apiVersion: v1, kind: Service, metadata: {name: anywhere}, spec: {ports: [{port: 80}]}}
----
-";
-    format!(
-        "{services}apiVersion: v1\nkind: Pod\nmetadata:\n  annotations: {{egress-cni.dev/rules: '{rules}'}}\n"
-    )
-}
-
-#[test]
-fn rules_about_services() {
-    for (rules, wanted) in [
-        ("allow 80/tcp to svc/shop/web; deny", &[][..]),
-        ("allow 53/udp, 8080/tcp to SVC/Shop/Web", &[]),
-        ("allow tcp to svc/shop/web", &[]),
-        ("allow to svc/shop/web", &[]),
-        ("allow icmp to svc/shop/web", &[]),
-        (
-            "allow 8080/tcp, sctp to svc/shop/web",
-            &["11:64 service-port"],
-        ),
-        ("allow 80/udp to svc/shop/web", &["11:56 service-port"]),
-        ("allow to svc/shop/wbe", &["11:49 unknown-service"]),
-        // Another cluster's, or not in these files.
-        ("allow to svc/shop/payments, svc/bank/wbe", &[]),
-        (
-            "allow 5432/tcp to svc/shop/db",
-            &["11:58 no-service-address"],
-        ),
-        ("allow 81/tcp to svc/shop/anywhere", &[]),
-        (
-            "deny tcp; allow 80/tcp to svc/shop/web",
-            &["11:50 unreachable-rule"],
-        ),
-    ] {
-        assert_eq!(found(&beside_services(rules), false), wanted, "{rules}");
-    }
 }
 
 /// An object with this in its metadata's annotations, from line 5, column 5 on.
@@ -436,38 +391,6 @@ fn files_that_are_no_yaml() {
         assert_eq!(found(text, false), wanted, "{text}");
     }
 }
-
-proptest! {
-    /// Whatever is written, lint ends, and points at places that exist.
-    #[test]
-    fn damaged_files_do_no_harm(
-        file in 0..4usize,
-        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..DAMAGE.len(), 0..9usize), 1..6),
-    ) {
-        let files = [
-            POLICY,
-            include_str!("../../../tests/fixtures/lint/bad/workloads.yaml"),
-            include_str!("../../../tests/fixtures/lint/bad/policy.yaml"),
-            include_str!("../../../tests/fixtures/lint/good/pod.json"),
-        ];
-        let mut text: Vec<char> = files[file].chars().collect();
-        for (at, damage, gone) in edits {
-            let at = at.index(text.len().max(1)).min(text.len());
-            let end = (at + gone).min(text.len());
-            text.splice(at..end, DAMAGE[damage].chars());
-        }
-        let text: String = text.into_iter().collect();
-        for place in found(&text, true) {
-            let line: usize = place.split(':').next().expect("a line").parse().expect("a number");
-            prop_assert!((1..=text.split('\n').count()).contains(&line), "{place} in {text:?}");
-        }
-    }
-}
-
-const DAMAGE: &[&str] = &[
-    "", "\n", "\"", "'", "\\", "|", ">", ": ", "- ", "{", "[", "]", "ö", "\u{feff}", "\t", "\r\n",
-    "&a ", "*a", "<<: ", "---\n", "deny;", "\u{2028}", "\\ud83d", "\\n", "#",
-];
 
 #[test]
 fn kinds_are_known_by_their_names() {
