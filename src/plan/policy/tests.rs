@@ -166,7 +166,7 @@ impl Sent {
                 [&header[..], &from.octets(), &to.octets(), &self.body].concat()
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
-                let mut header = vec![0x60, 0, 0, 0, 0, 0, self.protocol, 64];
+                let mut header = [0x60, 0, 0, 0, 0, 0, self.protocol, 64];
                 header[4..6].copy_from_slice(&length.to_be_bytes());
                 [&header[..], &from.octets(), &to.octets(), &self.body].concat()
             }
