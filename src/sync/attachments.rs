@@ -193,6 +193,8 @@ impl Sync<'_> {
                     Ok(Some(stored)) => stored
                         .rebuild()
                         .map_err(|faults| format!("this version cannot read its rules: {faults}")),
+                    // DEL removes record and rules without the directory's lock: it went meanwhile.
+                    Ok(None) if !has_record(self.options.state, id) => return Ok(()),
                     Ok(None) => Err("the file with its rules is missing".to_owned()),
                     Err(e) => Err(e.to_string()),
                 };
