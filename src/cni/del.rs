@@ -100,6 +100,14 @@ fn remove_as(
         keep_known(state, &mut nft, whole, &record.plan.policy);
     }
     note("forget the pod's veth", forget_links(state, id, &record));
+    if lock.is_some() {
+        if record.is_none() {
+            let released = state.release_policies(id);
+            note("remove the attachment's rules", released);
+        }
+        let tidied = state.tidy_policies();
+        note("remove rules that a killed ADD has left", tidied);
+    }
     // What is left is slow, and nobody else needs to wait for it.
     drop(lock);
     // Before any netfilter socket closes, also conntrack's: each close would wait by itself.
@@ -114,12 +122,11 @@ fn remove_as(
         "remove the attachment's record",
         state.remove_attachment(id),
     );
-    let released = match record.as_ref().map(Record::policy_key) {
-        Some(None) => Ok(()), // it has its rules in itself
-        Some(Some(key)) => state.release_policy(id, key),
-        None => state.release_policies(id),
-    };
-    note("remove the attachment's rules", released);
+    // Only now: no record ever lacks its rules.
+    if let Some(key) = record.as_ref().and_then(Record::policy_key) {
+        let released = state.release_policy(id, key);
+        note("remove the attachment's rules", released);
+    }
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::tidy::{names, remove_file};
+use super::tidy::{UNFINISHED, names, remove_file};
 use super::{AttachmentId, StateDir, StateError, failed, read};
 
 /// How many hex digits a key has: enough that nobody can make two policies with the same one.
@@ -215,6 +215,22 @@ impl StateDir {
             .collect())
     }
 
+    /// Removes policies that were never finished, or never got their first user. To be called under
+    /// [`StateDir::lock`]: nobody is at work on them.
+    ///
+    /// # Errors
+    /// [`StateError::Io`]
+    pub fn tidy_policies(&self) -> Result<(), StateError> {
+        let dir = self.root.join("policies");
+        let names = names(&dir)?;
+        let unfinished = names.iter().filter(|name| name.starts_with(UNFINISHED));
+        let unfinished = unfinished.map(|name| dir.join(name));
+        for path in unfinished.chain(self.unused_policies()?) {
+            remove_file(&path)?;
+        }
+        Ok(())
+    }
+
     fn policy_path(&self, key: &PolicyKey) -> PathBuf {
         self.root.join("policies").join(&key.0)
     }
@@ -300,6 +316,10 @@ mod tests {
             state.unused_policies().expect("readable"),
             [state.policy_path(&web)]
         );
+        let unfinished = dir.path().join("policies/.new-x");
+        fs::write(&unfinished, "{").expect("writable");
+        state.tidy_policies().expect("removable");
+        assert!(!unfinished.exists() && !state.policy_path(&web).exists());
     }
 
     #[test]

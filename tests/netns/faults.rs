@@ -53,8 +53,8 @@ pub fn left(node: &Node) -> Vec<String> {
             .flatten();
         left.extend(entries.map(|e| e.expect("an entry").path().display().to_string()));
     }
-    // No DEL knows of a file that never got its name, or its first user; the next taker does, and sync.
-    let is_for_sync = |path: &String| path.contains("/egress/.new-") || path.contains("/policies/");
+    // No DEL knows of a file that never got its name; the address's next taker does, and sync.
+    let is_for_sync = |path: &String| path.contains("/egress/.new-");
     if !left.is_empty() && left.iter().all(is_for_sync) {
         assert_eq!(node.tool("gc").code, Some(0));
         left.retain(|path| Path::new(path).exists());

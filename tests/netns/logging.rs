@@ -120,10 +120,13 @@ fn only_the_first_packet_of_an_allowed_flow_is_logged() {
         "{}",
         node.describe()
     );
-    assert_eq!(
-        prefixes(&mut log),
-        BTreeMap::from([("egress-cni web allow".replace("web", "pod:web"), 2)])
-    );
+    // A first packet may be sent twice: on a busy machine its answer comes late.
+    let logged = log.read();
+    assert!(logged.len() >= 2, "{logged:?}");
+    for line in logged {
+        assert_eq!(line.prefix.trim_end(), "egress-cni pod:web allow");
+        assert_eq!(line.tcp_flags(), SYN, "{line:?}");
+    }
 }
 
 /// The group is the conflist's choice.
@@ -147,6 +150,9 @@ fn the_log_group_can_be_chosen() {
     );
     assert!(default.read().is_empty());
 }
+
+/// Alone, it begins a connection (RFC 9293, 3.1).
+const SYN: u8 = 2;
 
 /// How many lines of each prefix.
 fn prefixes(log: &mut Nflog) -> BTreeMap<String, usize> {

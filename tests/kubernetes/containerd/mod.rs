@@ -28,7 +28,14 @@ fn sandbox(node: &Node, name: &str, rules: &str) -> PodSandboxConfig {
 }
 
 fn attachments(node: &Node) -> usize {
-    fs::read_dir(node.state_dir().join("attachments")).map_or(0, Iterator::count)
+    let files = fs::read_dir(node.state_dir().join("attachments"));
+    let names = files
+        .into_iter()
+        .flatten()
+        .map(|file| file.expect("a file").file_name());
+    names
+        .filter(|name| name.to_string_lossy().ends_with(".json"))
+        .count()
 }
 
 #[test]

@@ -31,6 +31,15 @@ impl Logged {
             IpAddr::V6(Ipv6Addr::from(octets))
         }
     }
+
+    /// The flags of a TCP segment without IPv6 extension headers.
+    pub fn tcp_flags(&self) -> u8 {
+        let header = match self.packet[0] >> 4 {
+            4 => usize::from(self.packet[0] & 15) * 4,
+            _ => 40,
+        };
+        self.packet[header + 13]
+    }
 }
 
 /// Reads what nf_tables logs to one group in one namespace.
