@@ -33,7 +33,12 @@ mod sync;
 /// A container runtime starts it with CNI_COMMAND in the environment. By hand, it is a tool to
 /// look at what the plugin does on this node.
 #[derive(Debug, Parser)]
-#[command(name = "egress-cni", version, verbatim_doc_comment)]
+#[command(
+    name = "egress-cni",
+    version,
+    verbatim_doc_comment,
+    max_term_width = 100
+)]
 struct Cli {
     #[arg(
         long,
