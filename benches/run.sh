@@ -1,6 +1,6 @@
 #!/bin/bash
 # What egress-cni costs, side by side with what users have today, in network namespaces of its own.
-# Writes benches/RESULTS.md and benches/results.svg. About 15 minutes on a quiet machine with two cores,
+# Writes benches/RESULTS.md and benches/results.svg. About 6 minutes on a quiet machine with two cores,
 # behind the build; nobody else should use the machine.
 #
 #   benches/run.sh                        all of it
