@@ -257,9 +257,15 @@ pub(crate) fn install<'a>(
     if done.is_err() {
         let undone = match before {
             Some(before) => state.write_attachment(id, before),
-            None => state
-                .remove_link(&record.plan.veth, id)
-                .and_then(|()| state.remove_attachment(id)),
+            None => {
+                let veth = &record.plan.veth;
+                let noted = match &previous {
+                    // Its chains are still there, and the next ADD must know of them.
+                    Some(previous) if previous != id => state.set_link(veth, previous),
+                    _ => state.remove_link(veth, id),
+                };
+                noted.and_then(|()| state.remove_attachment(id))
+            }
         };
         undone.unwrap_or_else(|e| tracing::warn!("{e}"));
         return done;

@@ -1,7 +1,9 @@
 //! Addresses and interface names are reused; a late DEL must not take the next owner's rules.
 
 use crate::harness::node::{EXT, ip};
+use crate::harness::strace::injected;
 use crate::harness::*;
+use std::fs;
 use std::time::{Duration, Instant};
 
 /// The same interface under another container's name, as after a missed DEL.
@@ -155,4 +157,29 @@ fn connections_do_not_pass_to_the_next_owner() {
     call_as(&pod, &new, "DEL").ok();
     assert_eq!(connections(), 0);
     node.assert_nothing_left();
+}
+
+/// Its chain would judge the next one's packets, too, and drop them.
+#[test]
+fn a_failed_add_does_not_hide_who_had_the_interface() {
+    let node = Node::new(NodeOptions::default());
+    let mut pod = node.pod(PodSpec::new("a", Primary::Calico).rules("deny 81/tcp"));
+    let missed = pod.id();
+    pod.start_again();
+    let note = node.state_dir().join("links").join(&pod.veth);
+    let mut failed = 0;
+    for call in 1..60 {
+        let inject = format!("sendto:error=ENOMEM:when={call}");
+        if injected(&node, &pod.call("ADD"), &inject).succeeded() {
+            break; // what fails now is only what is noted afterwards
+        }
+        failed += 1;
+        pod.ours("DEL").ok();
+        let noted = fs::read_to_string(&note).expect("a note");
+        assert_eq!(noted.trim(), missed, "sendto {call}");
+    }
+    assert!(failed >= 5, "{failed}");
+    pod.ours("ADD").ok();
+    let of_its_veth = format!("chain if-{missed}");
+    assert!(!node.ruleset().contains(&of_its_veth), "{}", node.ruleset());
 }
