@@ -39,12 +39,13 @@ pub(super) fn chains() -> [BaseChain; 2] {
 
 /// Neighbour discovery (RFC 4861, 4): nobody who is honest puts an extension header before it, or
 /// lets it be forwarded. One option of eight bytes at most: the sender's own link-layer address, or a
-/// nonce.
+/// nonce. (`> 254`: nft makes one comparison of two fields that are neighbours and each equal to
+/// something.)
 fn honest(kind: u8) -> Rule {
     Rule::new()
         .is(Field::Ip6Nexthdr, Value::Protocol(58))
         .is(Field::Icmpv6Type, Value::U8(kind))
-        .is(Field::Ip6Hoplimit, Value::U8(255))
+        .test(Field::Ip6Hoplimit, Test::Above(Value::U8(254)))
         .test(Field::Ip6Length, Test::Below(Value::U16(33)))
 }
 
