@@ -132,18 +132,20 @@ impl AttachmentPlan {
     /// flow that it quotes, whoever sends it, and such errors pass unjudged: a pod could cut and slow
     /// down the connections of others, or reach anybody with the error's data. What is too short to
     /// say what it is about, as a first fragment can be, is not let through here, either. (Another
-    /// ICMP message that has the pod's address there by chance may pass anyhow.)
+    /// message of IPv4 that has the pod's address there by chance may pass anyhow. Of IPv6 a neighbour
+    /// advertisement may not, which can have any option there.)
     fn about_own(&self, own: &[IpAddr]) -> Vec<Rule> {
         let pairs = own.iter().flat_map(|s| own.iter().map(move |a| (s, a)));
         let rule = |(source, about): (&IpAddr, &IpAddr)| {
             let family = Family::of(source);
-            let quoted = match family {
-                Family::V4 => Field::IcmpQuotedDaddr,
-                Family::V6 => Field::Icmpv6QuotedDaddr,
+            let message = match family {
+                Family::V4 => frame_of(family)
+                    .is(Field::L4proto, icmp(family))
+                    .is(Field::IcmpQuotedDaddr, hex(about)),
+                Family::V6 => frame_of(family)
+                    .test(Field::Icmpv6Type, ICMPV6_ERRORS)
+                    .is(Field::Icmpv6QuotedDaddr, hex(about)),
             };
-            let message = frame_of(family)
-                .is(Field::L4proto, icmp(family))
-                .is(quoted, hex(about));
             self.pass(from_own(message, source))
         };
         pairs.map(rule).collect()
@@ -188,6 +190,9 @@ fn error4() -> Rule {
             Test::NotBetween(Value::U8(6), Value::U8(10)),
         )
 }
+
+/// RFC 4443, 2.1.
+const ICMPV6_ERRORS: Test = Test::Between(Value::U8(0), Value::U8(127));
 
 /// All that RFC 4443, 2.1 calls an error, and neighbour discovery (133 to 137) through any extension
 /// headers: behind one, a lie about a neighbour is as good.
