@@ -183,10 +183,12 @@ impl<'a> Kernel<'a> {
             Test::Below(v) => field < is(v),
             Test::Above(v) => field > is(v),
             Test::Between(low, high) => is(low) <= field && field <= is(high),
+            Test::NotBetween(low, high) => field < is(low) || is(high) < field,
             Test::Within(net) => net.contains(&address(&field)),
             Test::Outside(net) => !net.contains(&address(&field)),
             Test::In(set) => self.member(set, &field),
             Test::NotIn(set) => !self.member(set, &field),
+            Test::Dnat => false, // the evaluator is asked about the packet as it is after that
             Test::State(states) => states.contains(&CtState::New), // each packet is its flow's first
         }
     }

@@ -97,10 +97,9 @@ pub enum Part {
     Block(Vec<Area>),
 }
 
-/// The shortest list that is looked up: from about five rules on, sets cost a packet less. And for how
-/// many plain rules a lookup must stand at least, an estimate.
+/// The shortest list that is looked up: a set costs a packet about as much as a plain rule, and from
+/// five rules on the sets that stand for them cost less (`benches/run.sh packets`).
 const SHORTEST: usize = 5;
-const WORTH: usize = 2;
 
 /// Elements that a list may take for each that its rules would take alone, and for free. A list that
 /// takes more (few wide rules before many narrow ones that others overlap) is cut in two.
@@ -171,7 +170,7 @@ fn look_up(list: &[Candidate<'_>], parts: &mut Vec<Part>) {
             }
         }
     }
-    if lookups(list, &areas) * WORTH > list.len() {
+    if lookups(list, &areas) > list.len() {
         parts.extend(list.iter().map(|candidate| Part::Plain(candidate.place)));
     } else {
         parts.push(Part::Block(areas));
