@@ -253,7 +253,13 @@ impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, (low, high)) in self.key.iter().enumerate() {
             let dot = if n > 0 { " . " } else { "" };
-            write!(f, "{dot}{}", Element::Range(*low, *high))?;
+            match (low, high) {
+                // by their names, `nft` would take them for one name
+                (Value::Protocol(low), Value::Protocol(high)) if low != high => {
+                    write!(f, "{dot}{low}-{high}")?;
+                }
+                _ => write!(f, "{dot}{}", Element::Range(*low, *high))?,
+            }
         }
         write!(f, " comment \"{}\"", self.comment)?;
         match &self.goto {

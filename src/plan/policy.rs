@@ -16,6 +16,7 @@
 
 mod block;
 mod services;
+mod together;
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -33,7 +34,7 @@ use super::condition::{self, Condition};
 use super::lookup::{self, Entry, Part};
 
 /// The version of what the same policy is compiled to. What another version made is not shared.
-const LAYOUT: u32 = 3;
+const LAYOUT: u32 = 4;
 
 /// A policy in the kernel's terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,13 +95,32 @@ pub(crate) fn compiler() -> String {
 
 /// Compiles; all names begin with [`name`].
 pub fn compile(policy: &Effective, log_group: u16) -> Compiled {
-    compile_as(&name(policy, log_group), policy, log_group, lookup::divide)
+    compile_as(&name(policy, log_group), policy, log_group, Shape::USUAL)
 }
 
-/// How a list of conditions becomes parts, which must mean the same.
-type Divide = fn(&[Entry<'_>]) -> Vec<Part>;
+/// What may differ between forms of the same meaning.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// How a list of conditions becomes parts.
+    divide: fn(&[Entry<'_>]) -> Vec<Part>,
+    /// How many services a protocol may have.
+    services: usize,
+    /// From how many elements on address and port are looked up behind a gate, and how many of them
+    /// make a part.
+    many: usize,
+    part: usize,
+}
 
-fn compile_as(name: &str, policy: &Effective, log_group: u16, divide: Divide) -> Compiled {
+impl Shape {
+    const USUAL: Self = Self {
+        divide: lookup::divide,
+        services: services::MOST,
+        many: together::MANY,
+        part: together::PART,
+    };
+}
+
+fn compile_as(name: &str, policy: &Effective, log_group: u16, shape: Shape) -> Compiled {
     let (mut rules, tiers) = planned(policy, log_group);
     Compiler {
         name: name.to_owned(),
@@ -109,7 +129,7 @@ fn compile_as(name: &str, policy: &Effective, log_group: u16, divide: Divide) ->
         set_names: HashMap::new(),
         services: HashMap::new(),
         blocks: 0,
-        divide,
+        shape,
     }
     .run(&mut rules, &tiers, policy, log_group)
 }
@@ -153,7 +173,7 @@ struct Compiler {
     /// The chains to which ports lead, by their rules.
     services: HashMap<Vec<KernelRule>, Arc<str>>,
     blocks: usize,
-    divide: Divide,
+    shape: Shape,
 }
 
 /// The chain at which a policy starts.
@@ -244,7 +264,7 @@ impl Compiler {
             lookup: rules[*rule].conditions[*condition].lookup.as_ref(),
         };
         let entries: Vec<Entry<'_>> = list.iter().map(entry).collect();
-        for part in (self.divide)(&entries) {
+        for part in (self.shape.divide)(&entries) {
             match part {
                 Part::Plain(place) => {
                     let (rule, condition) = list[place];

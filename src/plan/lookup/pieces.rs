@@ -15,6 +15,8 @@ use super::What;
 pub enum Key {
     /// An IP protocol and both ends of a range of its ports.
     Ports(u8, u16, u16),
+    /// A range of ports of TCP and of UDP, where nothing else is looked up.
+    TcpAndUdp(u16, u16),
     /// A type of the family's ICMP.
     IcmpType(u8),
     /// An IP protocol: those of its packets that are in neither of the above, among them such whose
@@ -29,9 +31,10 @@ impl Key {
     pub fn packed(self) -> u64 {
         let (kind, a, b, c) = match self {
             Key::Ports(protocol, from, to) => (0, protocol, from, to),
-            Key::IcmpType(kind) => (1, kind, 0, 0),
-            Key::Protocol(protocol) => (2, protocol, 0, 0),
-            Key::Any => (3, 0, 0, 0),
+            Key::TcpAndUdp(from, to) => (1, 0, from, to),
+            Key::IcmpType(kind) => (2, kind, 0, 0),
+            Key::Protocol(protocol) => (3, protocol, 0, 0),
+            Key::Any => (4, 0, 0, 0),
         };
         kind << 40 | u64::from(a) << 32 | u64::from(b) << 16 | u64::from(c)
     }

@@ -48,6 +48,7 @@ impl Packet {
                 let holds = |port| (from..=to).contains(&port);
                 self.protocol == number && self.port.is_some_and(holds)
             }
+            Key::TcpAndUdp(..) => panic!("no sweep makes it"),
             Key::IcmpType(kind) => {
                 self.protocol == self.icmp() && self.port == Some(u16::from(kind))
             }

@@ -6,6 +6,7 @@
 //! pol-HASH-bN-KEY-log      a map: element -> chain, for many rules that log
 //! KEY                      ports4, icmp4, tcp-addr4 or proto4, addr4; 6 for IPv6: in this order
 //!
+//! pol-HASH-bN-where4, ...  if there are very many elements with ports, see `together`
 //! pol-HASH-bN-tcp          in place of ports4 and ports6, if rules name few ports: a map, port -> the
 //!                          chain below; for udp and sctp, too
 //! pol-HASH-bN-tcp-443      for this port, and maybe others: lookups with tcp-443-addr4 as KEY
@@ -40,7 +41,7 @@ const FEW_PROTOCOLS: usize = 3;
 
 /// What is looked up.
 #[derive(Debug, Clone, Copy)]
-enum LookedUp {
+pub(super) enum LookedUp {
     /// The destination.
     Address(Family),
     /// It and more.
@@ -48,7 +49,7 @@ enum LookedUp {
 }
 
 impl LookedUp {
-    const fn key_type(self) -> KeyType {
+    pub(super) const fn key_type(self) -> KeyType {
         match self {
             LookedUp::Address(Family::V4) => KeyType::Ipv4,
             LookedUp::Address(Family::V6) => KeyType::Ipv6,
@@ -58,7 +59,7 @@ impl LookedUp {
 }
 
 /// A stretch of a chain to be.
-struct Place {
+pub(super) struct Place {
     /// Where the names of its sets end, but for what happens: `b1-addr4`.
     name: String,
     key: LookedUp,
@@ -67,7 +68,7 @@ struct Place {
 }
 
 impl Place {
-    fn new(name: String, key: LookedUp) -> Self {
+    pub(super) fn new(name: String, key: LookedUp) -> Self {
         let head = KernelRule::new();
         Self { name, key, head }
     }
@@ -93,7 +94,10 @@ impl Compiler {
         let ports: Vec<&Area> = ports.collect();
         // `pass` leaves the chain that it stands in: that must be this one.
         let passes = ports.iter().any(|area| rules[area.rule].passes);
-        let by_port = if passes { None } else { services::of(&ports) };
+        let by_port = match passes {
+            true => None,
+            false => services::of(&ports, self.shape.services),
+        };
         for protocol in by_port.iter().flatten() {
             let rule = self.services(&block, rules, protocol);
             self.chains[chain].1.push(rule);
@@ -110,8 +114,7 @@ impl Compiler {
             let mut lookups = Vec::new();
             if by_port.is_none() {
                 let ports = of_family(|key| matches!(key, Key::Ports(..)));
-                let place = together("ports", Concat::Ports(family));
-                lookups.extend(self.lookups(rules, &place, &ports));
+                lookups.extend(self.together(&block, rules, family, &ports));
             }
             let icmp = of_family(|key| matches!(key, Key::IcmpType(_)));
             let place_of_icmp = together("icmp", Concat::IcmpTypes(family));
@@ -181,7 +184,7 @@ impl Compiler {
 
     /// Areas that differ in nothing but their addresses and what happens there, or have all of their
     /// fields looked up: a set for each thing that happens, and the rules that ask them.
-    fn lookups(
+    pub(super) fn lookups(
         &mut self,
         rules: &mut [Planned],
         place: &Place,
@@ -286,7 +289,7 @@ impl Compiler {
 
     /// The name of an interval set, or verdict map, with these elements: one that is there already has
     /// the same name still.
-    fn lookup_set(
+    pub(super) fn lookup_set(
         &mut self,
         name: String,
         key: KeyType,
@@ -314,14 +317,14 @@ impl Compiler {
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
-const fn digit(family: Family) -> char {
+pub(super) const fn digit(family: Family) -> char {
     match family {
         Family::V4 => '4',
         Family::V6 => '6',
     }
 }
 
-const fn destination(family: Family) -> Field {
+pub(super) const fn destination(family: Family) -> Field {
     match family {
         Family::V4 => Field::IpDaddr,
         Family::V6 => Field::Ip6Daddr,
@@ -383,6 +386,10 @@ fn more_fields(key: Key, fields: &mut SmallVec<[(Value, Value); 3]>) {
     match key {
         Key::Ports(protocol, from, to) => {
             fields.push(one(Value::Protocol(protocol)));
+            fields.push((Value::U16(from), Value::U16(to)));
+        }
+        Key::TcpAndUdp(from, to) => {
+            fields.push((Value::Protocol(6), Value::Protocol(17)));
             fields.push((Value::U16(from), Value::U16(to)));
         }
         Key::IcmpType(kind) => fields.push(one(Value::U8(kind))),

@@ -30,10 +30,10 @@ const GROWTH: usize = 2;
 /// How many elements are repeated for free, and how many services a protocol may have: the kernel
 /// follows the verdict of each with every transaction of the node, older ones once for each pod.
 const FREE: usize = 64;
-const MOST: usize = 32;
+pub const MOST: usize = 32;
 
 /// By protocols, if that is worth it; the areas are all about ports.
-pub fn of<'a>(areas: &[&'a Area]) -> Option<Vec<Protocol<'a>>> {
+pub fn of<'a>(areas: &[&'a Area], most: usize) -> Option<Vec<Protocol<'a>>> {
     let mut by_protocol: BTreeMap<u8, Vec<(u16, u16, &'a Area)>> = BTreeMap::new();
     for area in areas {
         if let Key::Ports(protocol, from, to) = area.key {
@@ -51,7 +51,7 @@ pub fn of<'a>(areas: &[&'a Area]) -> Option<Vec<Protocol<'a>>> {
             132 => ("sctp", Field::SctpDport),
             _ => return None,
         };
-        let services = services(&list, &mut left)?;
+        let services = services(&list, &mut left, most)?;
         protocols.push(Protocol {
             name,
             port,
@@ -62,7 +62,11 @@ pub fn of<'a>(areas: &[&'a Area]) -> Option<Vec<Protocol<'a>>> {
 }
 
 /// One sweep over the ports. `left`: how many elements there may be yet.
-fn services<'a>(list: &[(u16, u16, &'a Area)], left: &mut usize) -> Option<Vec<Service<'a>>> {
+fn services<'a>(
+    list: &[(u16, u16, &'a Area)],
+    left: &mut usize,
+    most: usize,
+) -> Option<Vec<Service<'a>>> {
     let mut borders: Vec<(u32, bool, usize)> = Vec::new();
     for (number, (from, to, _)) in list.iter().enumerate() {
         borders.push((u32::from(*from), true, number));
@@ -93,7 +97,7 @@ fn services<'a>(list: &[(u16, u16, &'a Area)], left: &mut usize) -> Option<Vec<S
                 let areas: Vec<&Area> = here.iter().map(|number| list[*number].2).collect();
                 let size: usize = areas.iter().map(|area| area.addresses.len()).sum();
                 *left = left.checked_sub(size)?;
-                if services.len() == MOST {
+                if services.len() == most {
                     return None;
                 }
                 services.push(Service {
@@ -133,7 +137,7 @@ mod tests {
 
     fn found(areas: &[Area]) -> Option<Vec<Found>> {
         let areas: Vec<&Area> = areas.iter().collect();
-        let all = of(&areas)?;
+        let all = of(&areas, MOST)?;
         let services = all
             .into_iter()
             .flat_map(|p| p.services.into_iter().map(move |s| (p.name, s)));

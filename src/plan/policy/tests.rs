@@ -30,6 +30,18 @@ const FORMS: [(&str, [&str; 2]); 2] = [
     ("pol-plain", ["192.0.2.2", "2001:db8:1::2"]),
 ];
 
+/// Short lists in the form of very long ones.
+const GATED: Shape = Shape {
+    services: 0,
+    many: 4,
+    part: 6,
+    ..Shape::USUAL
+};
+const PLAIN: Shape = Shape {
+    divide: plain,
+    ..Shape::USUAL
+};
+
 fn plain(entries: &[Entry<'_>]) -> Vec<Part> {
     (0..entries.len()).map(Part::Plain).collect()
 }
@@ -248,26 +260,24 @@ fn lookups_do_what_plain_rules_do() {
         .and_then(|text| text.parse().ok());
     let seed: u64 = seed.unwrap_or(since_1970.map_or(0, |since| since.as_secs()));
     println!("ECNI_SEED={seed}");
-    let (mut blocks, mut rules) = (0, 0);
+    let (mut blocks, mut gates, mut rules) = (0, 0, 0);
     for seed in seed..seed + LISTS {
         let mut rng = Rng::with_seed(seed);
         let policy = policy(&mut rng);
         let packets: Vec<Sent> = (0..PACKETS).map(|_| Sent::random(&mut rng)).collect();
         let forms = FORMS.map(|(name, sources)| {
-            let divide = if name == FORMS[0].0 {
-                lookup::divide
-            } else {
-                plain
+            let shape = match name == FORMS[0].0 {
+                true if seed % 2 == 0 => GATED,
+                true => Shape::USUAL,
+                false => PLAIN,
             };
-            (compile_as(name, &policy, 100, divide), sources)
+            (compile_as(name, &policy, 100, shape), sources)
         });
         assert!(forms[1].0.sets.iter().all(|(set, _)| !set.counter));
-        blocks += forms[0]
-            .0
-            .sets
-            .iter()
-            .filter(|(set, _)| set.counter)
-            .count();
+        let sets = &forms[0].0.sets;
+        blocks += sets.iter().filter(|(set, _)| set.counter).count();
+        let gate = |(set, _): &&(Set, Vec<Element>)| set.name.contains("-where");
+        gates += sets.iter().filter(gate).count();
         in_fresh_netns(|| {
             let sender = new_netns();
             veth("here", "there", &sender);
@@ -325,7 +335,7 @@ fn lookups_do_what_plain_rules_do() {
     }
     // Otherwise nothing was compared.
     assert!(
-        blocks > 20 && rules > 100,
-        "{blocks} lookups, {rules} rules that counted"
+        blocks > 20 && gates > 5 && rules > 100,
+        "{blocks} lookups, {gates} of them behind gates, {rules} rules that counted"
     );
 }
