@@ -333,12 +333,4 @@ impl Attachment {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_link_local_address_of_a_mac() {
-        let address = eui64([0x06, 0x8f, 0xf8, 0x62, 0x38, 0xa5]);
-        assert_eq!(address.to_string(), "fe80::48f:f8ff:fe62:38a5");
-    }
-}
+mod tests;

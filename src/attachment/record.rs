@@ -8,7 +8,7 @@ use crate::state::{AttachmentId, PolicyKey, StateDir, StateError};
 
 /// The version of what a record and the kernel's objects mean. A plugin of another version can
 /// remove them by their names, but not compare them.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// What is kept in `stateDir/attachments/ID.json` for as long as the kernel's state lives: with its
 /// rules, or as the file has it, with a note where they are.

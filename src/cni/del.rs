@@ -200,3 +200,6 @@ pub fn interface_is_gone(record: &Record<Rules>, rtnl: &mut Rtnl) -> Result<bool
     let link = link::get_by_index(rtnl, record.veth_index)?;
     Ok(link.is_none_or(|link| link.name != record.plan.veth))
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,12 +151,12 @@ fn mend_base(nft: &mut Nft, base: &Base, ops: &mut Vec<Op>) -> Result<(), nft::E
     for (set, _) in base.sets() {
         flush_set(nft, set, ops)?;
     }
-    for (name, hook, _) in base.chains() {
+    for chain in base.chains() {
         // Nothing else of a base chain's hook can be changed but its policy.
-        if let (Some(held), Some(hook)) = (nft.chain(Table::Inet, name)?, hook)
+        if let (Some(held), Some(hook)) = (nft.chain(chain.table, chain.name)?, chain.hook)
             && !held.is_placed_at(&hook)
         {
-            ops.push(Op::DeleteChain(Table::Inet, name.to_owned()));
+            ops.push(Op::DeleteChain(chain.table, chain.name.to_owned()));
         }
     }
     let sets = nft.sets(Table::Inet)?;

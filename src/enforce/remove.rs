@@ -54,23 +54,18 @@ impl Remove<'_> {
                 delete_unused_policy(nft, &policy, &mut ops)?;
             }
         }
-        let veth = veth_chain(self.id);
-        let (mut bridge, mut bridge_uses) = (self.bridge.map(Bridge::chain), 0);
-        if nft.chain(Table::Netdev, &veth)?.is_some() {
-            let targets = nft.targets(Table::Netdev, &veth)?;
-            let is_bridge = |chain: &&String| chain.starts_with(bridge::BRIDGE);
-            bridge = bridge.or_else(|| targets.iter().find(is_bridge).cloned());
-            bridge_uses = targets
-                .iter()
-                .filter(|t| Some(*t) == bridge.as_ref())
-                .count() as u32;
-            ops.push(Op::DeleteChain(Table::Netdev, veth));
+        let mut targets = Vec::new();
+        for chain in [veth_chain(self.id), nd_chain(self.id)] {
+            if nft.chain(Table::Netdev, &chain)?.is_some() {
+                targets.extend(nft.targets(Table::Netdev, &chain)?);
+                ops.push(Op::DeleteChain(Table::Netdev, chain));
+            }
         }
-        if nft.chain(Table::Netdev, &nd_chain(self.id))?.is_some() {
-            ops.push(Op::DeleteChain(Table::Netdev, nd_chain(self.id)));
-        }
-        if let Some(bridge) = bridge {
-            delete_unused_bridge(nft, &bridge, bridge_uses, &mut ops)?;
+        let is_bridge = |chain: &&String| chain.starts_with(bridge::BRIDGE);
+        let bridge = self.bridge.map(Bridge::chain);
+        if let Some(bridge) = bridge.or_else(|| targets.iter().find(is_bridge).cloned()) {
+            let leaving = targets.iter().filter(|target| **target == bridge).count();
+            delete_unused_bridge(nft, &bridge, leaving as u32, &mut ops)?;
         }
         Ok(ops)
     }

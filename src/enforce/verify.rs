@@ -112,13 +112,14 @@ pub(super) fn damaged_base(nft: &mut Nft, base: &Base) -> Result<Option<String>,
             return Ok(Some(format!("set {set}")));
         }
     }
-    for (name, hook, rules) in base.chains() {
-        let hangs = match (nft.chain(Table::Inet, name)?, &hook) {
+    for chain in base.chains() {
+        let (table, name) = (chain.table, chain.name);
+        let hangs = match (nft.chain(table, name)?, &chain.hook) {
             (Some(held), Some(hook)) => held.hangs_at(hook),
             (held, None) => held.is_some(),
             (None, Some(_)) => false,
         };
-        if !hangs || !same_rules(nft, Table::Inet, name, &rules)? {
+        if !hangs || !same_rules(nft, table, name, &chain.rules)? {
             return Ok(Some(format!("chain {name}")));
         }
     }

@@ -153,6 +153,7 @@ impl Encoder<'_> {
                 self.compare(NFT_CMP_GTE, &low.bytes());
                 self.compare(NFT_CMP_LTE, &high.bytes());
             }
+            Test::NotBetween(low, high) => self.not_between(&low.bytes(), &high.bytes()),
             Test::In(set) => self.lookup(set, None, false),
             Test::NotIn(set) => self.lookup(set, None, true),
             Test::State(states) => self.state(states),
@@ -311,6 +312,15 @@ impl Encoder<'_> {
             w.be32(NFTA_CMP_SREG, NFT_REG_1);
             w.be32(NFTA_CMP_OP, op);
             w.nested(NFTA_CMP_DATA, |w| w.attr(NFTA_DATA_VALUE, bytes));
+        });
+    }
+
+    fn not_between(&mut self, low: &[u8], high: &[u8]) {
+        self.expression("range", |w| {
+            w.be32(NFTA_RANGE_SREG, NFT_REG_1);
+            w.be32(NFTA_RANGE_OP, NFT_RANGE_NEQ);
+            w.nested(NFTA_RANGE_FROM_DATA, |w| w.attr(NFTA_DATA_VALUE, low));
+            w.nested(NFTA_RANGE_TO_DATA, |w| w.attr(NFTA_DATA_VALUE, high));
         });
     }
 

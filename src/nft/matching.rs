@@ -262,6 +262,8 @@ pub enum Test {
     Above(Value),
     /// Both ends included.
     Between(Value, Value),
+    /// Neither of both ends, nor what is between them.
+    NotBetween(Value, Value),
     /// An address of this network.
     Within(IpNet),
     /// An address of any other network.
@@ -311,6 +313,7 @@ impl fmt::Display for Match {
             Test::Below(v) => write!(f, " < {v}"),
             Test::Above(v) => write!(f, " > {v}"),
             Test::Between(a, b) => write!(f, " {a}-{b}"),
+            Test::NotBetween(a, b) => write!(f, " != {a}-{b}"),
             Test::Within(net) => write!(f, " {net}"),
             Test::Outside(net) => write!(f, " != {net}"),
             Test::In(set) => write!(f, " @{set}"),

@@ -11,13 +11,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::nft::{ChainKind, Family, Field, Hook, HookPoint, Rule, Test, Value, Verdict};
 
 use super::attachment::AttachmentPlan;
+use super::base::{LINK_SCOPE, OWN_TARGET};
 
 const LOOPBACK: IpNet = v4([127, 0, 0, 0], 8);
 /// Multicast, reserved and broadcast.
 const NOT_UNICAST: IpNet = v4([224, 0, 0, 0], 3);
 const LOOPBACK6: IpNet = v6(Ipv6Addr::LOCALHOST, 128);
 const MULTICAST6: IpNet = v6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8);
-const LINK_MULTICAST6: IpNet = v6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0), 16);
 
 const fn v4(octets: [u8; 4], length: u8) -> IpNet {
     let [a, b, c, d] = octets;
@@ -48,10 +48,12 @@ impl AttachmentPlan {
         }
     }
 
+    /// Few rules, and what is alike for all pods is in the base's chains: with every ADD the kernel
+    /// looks at each rule of each veth of the node.
+    ///
     /// `ether type` is checked in each rule: a bare `ip saddr` would match inside VLAN tags, too.
     pub fn veth_rules(&self) -> Vec<Rule> {
         let own_mac = Value::Mac(self.mac);
-        let ipv6 = || frame_of(Family::V6);
         let mut rules = vec![
             Rule::new()
                 .not(Field::EtherSaddr, own_mac)
@@ -62,41 +64,18 @@ impl AttachmentPlan {
         // protocols is about them.
         for address in &self.addresses {
             let family = Family::of(address);
-            let icmp = Value::Protocol(match family {
-                Family::V4 => 1,
-                Family::V6 => 58,
-            });
-            let frame = frame_of(family).not(Field::L4proto, icmp);
+            let frame = frame_of(family).not(Field::L4proto, icmp(family));
             rules.push(self.pass(from_own(frame, address)));
         }
-        rules.push(
-            // through any extension headers: behind one, a lie about a neighbour is as good
-            ipv6()
-                .test(
-                    Field::Icmpv6Type,
-                    Test::Between(Value::U8(133), Value::U8(137)),
-                )
-                .then(Verdict::Goto(self.nd_chain())),
-        );
-        rules.extend(self.icmp_errors());
-        for address in &self.addresses {
-            let frame = frame_of(Family::of(address));
-            rules.push(self.pass(from_own(frame, address)));
+        rules.push(frame_of(Family::V6).then(Verdict::Goto(self.nd_chain())));
+        let own = self.own(Family::V4);
+        if !own.is_empty() {
+            rules.extend(self.about_own(&own));
+            rules.push(error4().counter().then(Verdict::Drop));
+            rules.extend(self.from_any(&own));
         }
-        for source in self.link_scope_sources() {
-            // multicast listener reports (RFC 2710, RFC 3810): without them ND breaks on bridges
-            for (first, last) in [(131, 132), (143, 143)] {
-                rules.push(
-                    ipv6()
-                        .is(Field::Ip6Saddr, Value::V6(source))
-                        .test(Field::Ip6Daddr, Test::Within(LINK_MULTICAST6))
-                        .test(Field::Icmpv6Type, one_or_between(first, last))
-                        .then(Verdict::Accept),
-                );
-            }
-        }
-        for address in self.addresses.iter().filter(|a| a.is_ipv4()) {
-            let own = Value::from(*address);
+        for address in own {
+            let own = Value::from(address);
             rules.push(
                 self.arp()
                     .test(
@@ -121,29 +100,61 @@ impl AttachmentPlan {
         rules
     }
 
-    /// ICMP errors, only about packets that the pod was sent. Conntrack relates an error to the flow
-    /// that it quotes, whoever sends it, and such errors pass unjudged: a pod could cut and slow down
-    /// the connections of others, or reach anybody with the error's data. What is too short to say
-    /// what it is about, as a first fragment can be, is dropped, too.
-    fn icmp_errors(&self) -> Vec<Rule> {
-        let v4 = ICMP_ERRORS.map(|types| (Family::V4, Field::IcmpType, types));
-        let v6 = (Family::V6, Field::Icmpv6Type, ICMPV6_ERRORS);
-        let mut rules = Vec::new();
-        for (family, field, (first, last)) in v4.into_iter().chain([v6]) {
-            let own = self.own(family);
-            let error = || frame_of(family).test(field, one_or_between(first, last));
-            for (source, about) in own.iter().flat_map(|s| own.iter().map(move |a| (s, a))) {
-                let rule = match about {
-                    IpAddr::V4(a) => error().is(Field::IcmpQuotedDaddr, Value::Hex4(*a)),
-                    IpAddr::V6(a) => error().is(Field::Icmpv6QuotedDaddr, Value::Hex(*a)),
-                };
-                rules.push(self.pass(from_own(rule, source)));
-            }
-            if !own.is_empty() {
-                rules.push(error().counter().then(Verdict::Drop));
-            }
+    /// IPv6 beside the usual. On its link a pod solicits from any own address, and advertises own
+    /// targets only (RFC 4861); the rest of what it may say there is alike for all pods.
+    pub fn nd_rules(&self) -> Vec<Rule> {
+        let own = self.own(Family::V6);
+        let link_local = self.link_local.iter().copied().map(IpAddr::V6);
+        let sources: Vec<IpAddr> = own.iter().copied().chain(link_local).collect();
+        let unspecified = Rule::new().not(Field::Ip6Saddr, Value::V6(Ipv6Addr::UNSPECIFIED));
+        let forged = sources.iter().fold(unspecified, |rule, own| {
+            rule.not(Field::Ip6Saddr, Value::from(*own))
+        });
+        let mut rules = vec![forged.counter().then(Verdict::Drop)];
+        rules.extend(sources.iter().map(|target| {
+            let solicitation_or_advertisement = Test::Between(Value::U8(135), Value::U8(136));
+            Rule::new()
+                .test(Field::Icmpv6Type, solicitation_or_advertisement)
+                .is(Field::NdTarget, hex(target))
+                .then(Verdict::Jump(OWN_TARGET.to_owned()))
+        }));
+        rules.push(Rule::new().then(Verdict::Jump(LINK_SCOPE.to_owned())));
+        if !own.is_empty() {
+            rules.extend(self.about_own(&own));
+            rules.push(error_or_discovery6().counter().then(Verdict::Drop));
+            rules.extend(self.from_any(&own));
         }
+        rules.push(Rule::new().counter().then(Verdict::Drop));
         rules
+    }
+
+    /// ICMP errors may only be about packets that the pod was sent. Conntrack relates an error to the
+    /// flow that it quotes, whoever sends it, and such errors pass unjudged: a pod could cut and slow
+    /// down the connections of others, or reach anybody with the error's data. What is too short to
+    /// say what it is about, as a first fragment can be, is not let through here, either. (Another
+    /// message of IPv4 that has the pod's address there by chance may pass anyhow. Of IPv6 a neighbour
+    /// advertisement may not, which can have any option there.)
+    fn about_own(&self, own: &[IpAddr]) -> Vec<Rule> {
+        let pairs = own.iter().flat_map(|s| own.iter().map(move |a| (s, a)));
+        let rule = |(source, about): (&IpAddr, &IpAddr)| {
+            let family = Family::of(source);
+            let message = match family {
+                Family::V4 => frame_of(family)
+                    .is(Field::L4proto, icmp(family))
+                    .is(Field::IcmpQuotedDaddr, hex(about)),
+                Family::V6 => frame_of(family)
+                    .test(Field::Icmpv6Type, ICMPV6_ERRORS)
+                    .is(Field::Icmpv6QuotedDaddr, hex(about)),
+            };
+            self.pass(from_own(message, source))
+        };
+        pairs.map(rule).collect()
+    }
+
+    /// Whatever comes from one of these.
+    fn from_any(&self, own: &[IpAddr]) -> Vec<Rule> {
+        let rule = |address: &IpAddr| self.pass(from_own(frame_of(Family::of(address)), address));
+        own.iter().map(rule).collect()
     }
 
     /// The pod's addresses of one family.
@@ -160,85 +171,50 @@ impl AttachmentPlan {
             .is(Field::ArpHlen, Value::U8(6))
             .is(Field::ArpPlen, Value::U8(4))
     }
-
-    /// Neighbour discovery (RFC 4861): solicit from any own address, advertise own targets only.
-    pub fn nd_rules(&self) -> Vec<Rule> {
-        let icmp = |n| Rule::new().is(Field::Icmpv6Type, Value::U8(n));
-        let own: Vec<Ipv6Addr> = self
-            .addresses
-            .iter()
-            .filter_map(|a| match a {
-                IpAddr::V6(a) => Some(*a),
-                IpAddr::V4(_) => None,
-            })
-            .chain(self.link_local.iter().copied())
-            .collect();
-        let unspecified = Value::V6(Ipv6Addr::UNSPECIFIED);
-        let mut rules = vec![
-            // nobody who is honest puts an extension header before it
-            Rule::new()
-                .not(Field::Ip6Nexthdr, Value::Protocol(58))
-                .counter()
-                .then(Verdict::Drop),
-            Rule::new()
-                .not(Field::Ip6Hoplimit, Value::U8(255))
-                .counter()
-                .then(Verdict::Drop),
-            // one option of eight bytes at most: the sender's own link-layer address, or a nonce
-            Rule::new()
-                .test(Field::Ip6Length, Test::Above(Value::U16(32)))
-                .counter()
-                .then(Verdict::Drop),
-        ];
-        for source in self.link_scope_sources() {
-            rules.push(
-                icmp(133)
-                    .is(Field::Ip6Saddr, Value::V6(source))
-                    .is(Field::Ip6Daddr, Value::V6(ALL_ROUTERS))
-                    .then(Verdict::Accept),
-            );
-        }
-        for target in &own {
-            rules.push(
-                icmp(135)
-                    .is(Field::Ip6Saddr, unspecified)
-                    .is(Field::NdTarget, Value::Hex(*target))
-                    .then(Verdict::Accept),
-            );
-        }
-        for source in &own {
-            rules.push(
-                icmp(135)
-                    .is(Field::Ip6Saddr, Value::V6(*source))
-                    .then(Verdict::Accept),
-            );
-            for target in &own {
-                rules.push(
-                    icmp(136)
-                        .is(Field::Ip6Saddr, Value::V6(*source))
-                        .is(Field::NdTarget, Value::Hex(*target))
-                        .then(Verdict::Accept),
-                );
-            }
-        }
-        rules.push(Rule::new().counter().then(Verdict::Drop));
-        rules
-    }
-
-    /// From where a pod may speak to its link before it has an address, and after.
-    fn link_scope_sources(&self) -> impl Iterator<Item = Ipv6Addr> {
-        std::iter::once(Ipv6Addr::UNSPECIFIED).chain(self.link_local.iter().copied())
-    }
 }
 
-/// RFC 4291, 2.7.1.
-const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+const fn icmp(family: Family) -> Value {
+    Value::Protocol(match family {
+        Family::V4 => 1,
+        Family::V6 => 58,
+    })
+}
 
-/// Unreachable, quench, redirect; time exceeded, parameter problem (RFC 792): what conntrack relates
-/// to the flow that it quotes.
-const ICMP_ERRORS: [(u8, u8); 2] = [(3, 5), (11, 12)];
-/// All that RFC 4443, 2.1 calls an error.
-const ICMPV6_ERRORS: (u8, u8) = (0, 127);
+/// What of RFC 792 conntrack relates to the flow that it quotes: unreachable, quench, redirect (3 to
+/// 5); time exceeded, parameter problem (11 and 12).
+fn error4() -> Rule {
+    frame_of(Family::V4)
+        .test(Field::IcmpType, Test::Between(Value::U8(3), Value::U8(12)))
+        .test(
+            Field::IcmpType,
+            Test::NotBetween(Value::U8(6), Value::U8(10)),
+        )
+}
+
+/// RFC 4443, 2.1.
+const ICMPV6_ERRORS: Test = Test::Between(Value::U8(0), Value::U8(127));
+
+/// All that RFC 4443, 2.1 calls an error, and neighbour discovery (133 to 137) through any extension
+/// headers: behind one, a lie about a neighbour is as good.
+fn error_or_discovery6() -> Rule {
+    frame_of(Family::V6)
+        .test(
+            Field::Icmpv6Type,
+            Test::Between(Value::U8(0), Value::U8(137)),
+        )
+        .test(
+            Field::Icmpv6Type,
+            Test::NotBetween(Value::U8(128), Value::U8(132)),
+        )
+}
+
+/// An address that is compared with what nft has no name for.
+fn hex(address: &IpAddr) -> Value {
+    match address {
+        IpAddr::V4(a) => Value::Hex4(*a),
+        IpAddr::V6(a) => Value::Hex(*a),
+    }
+}
 
 fn frame_of(family: Family) -> Rule {
     let ethertype = match family {
@@ -260,13 +236,5 @@ fn from_own(rule: Rule, address: &IpAddr) -> Rule {
             .is(Field::Ip6Saddr, own)
             .test(Field::Ip6Daddr, Test::Outside(LOOPBACK6))
             .test(Field::Ip6Daddr, Test::Outside(MULTICAST6)),
-    }
-}
-
-fn one_or_between(first: u8, last: u8) -> Test {
-    if first == last {
-        Test::Is(Value::U8(first))
-    } else {
-        Test::Between(Value::U8(first), Value::U8(last))
     }
 }

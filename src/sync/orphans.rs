@@ -215,7 +215,7 @@ impl Sync<'_> {
         for table in [Table::Inet, Table::Netdev] {
             for chain in self.chains(table)? {
                 let is_ours = prefixes.iter().any(|prefix| chain.starts_with(prefix))
-                    || base_chains.iter().any(|(name, _, _)| *name == chain);
+                    || base_chains.iter().any(|base| base.name == chain);
                 if !is_ours {
                     let why = "this version of egress-cni knows no such chain: somebody else's, or another version's";
                     self.report

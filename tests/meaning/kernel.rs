@@ -183,6 +183,7 @@ impl<'a> Kernel<'a> {
             Test::Below(v) => field < is(v),
             Test::Above(v) => field > is(v),
             Test::Between(low, high) => is(low) <= field && field <= is(high),
+            Test::NotBetween(low, high) => field < is(low) || is(high) < field,
             Test::Within(net) => net.contains(&address(&field)),
             Test::Outside(net) => !net.contains(&address(&field)),
             Test::In(set) => self.member(set, &field),

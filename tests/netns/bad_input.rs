@@ -345,9 +345,13 @@ fn status_is_quick() {
 fn addresses_that_are_nobodys_alone_are_not_covered() {
     let node = Node::new(NodeOptions::default());
     let pod = node.pod(PodSpec::new("a", Primary::Bridge).uncovered());
-    let ips = "\"ips\":[{\"address\":\"127.0.0.1/8\"},{\"address\":\"224.0.0.9/32\"},{\"address\":\"::1/128\"},";
+    let ips = ["127.0.0.1/8", "224.0.0.9/32", "::1/128"].map(|address| {
+        // Of the pod's own interface: the third, after the bridge and the host's side.
+        format!("{{\"address\":\"{address}\",\"interface\":2}},")
+    });
+    let ips = format!("\"ips\":[{}", ips.concat());
     let compact: Value = serde_json::from_str(&pod.prev_result).expect("a result");
-    let result = compact.to_string().replacen("\"ips\":[", ips, 1);
+    let result = compact.to_string().replacen("\"ips\":[", &ips, 1);
     assert!(result.contains("127.0.0.1"), "{result}");
     let add = pod.call_with("ADD", &pod.spec.annotations, Some(&result));
     node.run(&add).ok();

@@ -203,6 +203,11 @@ fn the_address_serves_nothing() {
         ]);
     }
     check(&node, &probes);
+    // Not even to who comes with the hop limit of neighbour discovery, which passes.
+    node.ext.sysctls(&[("net/ipv6/conf/eth0/hop_limit", "255")]);
+    let [udp, tcp] =
+        [Probe::udp, Probe::tcp].map(|probe| probe(&node.ext, addresses[1], 22, Want::Silence));
+    check(&node, &[udp, tcp]);
 }
 
 /// A node that lost an address takes its element out: what is open goes on with no source at all.

@@ -241,6 +241,59 @@ fn a_port_that_becomes_a_pods_is_no_mere_port_any_more() {
     node.assert_nothing_left();
 }
 
+/// Only what goes to our pods is led through the host. What other ports say to each other stays bridged,
+/// and so does neighbour discovery, which a router would make void.
+#[test]
+fn what_is_not_for_our_pods_stays_bridged() {
+    let node = node_with(false);
+    let old = node.pod(PodSpec::new("old", Primary::Bridge).uncovered());
+    let older = node.pod(PodSpec::new("older", Primary::Bridge).uncovered());
+    let new = node.pod(PodSpec::new("new", Primary::Bridge));
+    // The answer to its solicitation is all that can tell it where the other is.
+    for pod in [&new, &old] {
+        pod.netns.ip("neigh flush all");
+    }
+    check(&node, &[Probe::ping(&new.netns, old.v6, Want::Reached)]);
+
+    let captures = [&older, &new].map(|pod| Capture::start(&pod.netns));
+    let program = format!(
+        "
+def to(mac, frame): tx(Ether(src='{}', dst=mac) / frame)
+to('{older}', IP(dst='{}') / UDP(dport=9) / Raw(b'plain-four'))
+to('{older}', IPv6(dst='{}') / UDP(dport=9) / Raw(b'plain-six'))
+to('{new}', Dot1Q(vlan=7) / IP(dst='{}') / UDP(dport=9) / Raw(b'tagged-four'))
+to('{new}', Dot1Q(vlan=7) / IPv6(dst='{}') / UDP(dport=9) / Raw(b'tagged-six'))
+",
+        old.mac,
+        older.v4,
+        older.v6,
+        new.v4,
+        new.v6,
+        older = older.mac,
+        new = new.mac,
+    );
+    scapy(&old.netns, &program);
+    let mac: Vec<u8> = old
+        .mac
+        .split(':')
+        .map(|part| u8::from_str_radix(part, 16).expect("hex"))
+        .collect();
+    for (capture, marks) in captures
+        .iter()
+        .zip([["plain-four", "plain-six"], ["tagged-four", "tagged-six"]])
+    {
+        for mark in marks {
+            let is_bridged =
+                |f: &[u8]| capture::contains(f, mark.as_bytes()) && f[6..12] == mac[..];
+            assert!(
+                capture.wait_for(SOON, is_bridged).is_some(),
+                "{mark}\n{}",
+                node.describe()
+            );
+        }
+    }
+}
+
 /// A large answer and a small path: the ICMP error that tells so belongs to a known flow, and passes.
 #[test]
 fn path_mtu_errors_pass() {

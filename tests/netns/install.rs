@@ -21,13 +21,13 @@ const CONFLIST: &str = r#"{
 "#;
 
 /// A node's paths for an installation.
-struct Paths<'a> {
+pub struct Paths<'a> {
     node: &'a Node,
 }
 
 impl<'a> Paths<'a> {
     /// A node with the bridge plugin, its conflist, and the policy that `node` has.
-    fn new(node: &'a Node) -> Self {
+    pub fn new(node: &'a Node) -> Self {
         let paths = Paths { node };
         for dir in ["bin", "net.d"] {
             fs::create_dir(paths.path(dir)).expect("make a directory");
@@ -37,11 +37,11 @@ impl<'a> Paths<'a> {
         paths
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.node.dir.path().join(name)
     }
 
-    fn conflist(&self) -> PathBuf {
+    pub fn conflist(&self) -> PathBuf {
         self.path("net.d/10-pods.conflist")
     }
 
@@ -51,7 +51,7 @@ impl<'a> Paths<'a> {
     }
 
     /// Our entry in the conflist, if it is there.
-    fn entry(&self) -> Option<Map<String, Value>> {
+    pub fn entry(&self) -> Option<Map<String, Value>> {
         let text = fs::read_to_string(self.conflist()).expect("read the conflist");
         let list: Value = serde_json::from_str(&text).expect("the conflist is JSON");
         let last = list["plugins"].as_array()?.last()?.as_object()?.clone();
@@ -81,15 +81,19 @@ impl<'a> Paths<'a> {
         self.node.netns.exec_with(command.args(arguments), b"")
     }
 
-    fn start(&self) -> Resident {
+    pub fn start(&self) -> Resident {
         Resident(Some(self.node.netns.spawn(&mut self.command("install"))))
     }
 }
 
 /// An `install` that stays. It ends with the test.
-struct Resident(Option<Child>);
+pub struct Resident(Option<Child>);
 
 impl Resident {
+    pub fn child(&self) -> &Child {
+        self.0.as_ref().expect("it was started")
+    }
+
     fn terminate(mut self) -> exec::Output {
         let child = self.0.take().expect("it was started");
         let pid = Pid::from_raw(child.id().try_into().expect("a process id"));
@@ -112,7 +116,7 @@ impl Drop for Resident {
     }
 }
 
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + exec::limit() * 2;
     while !is_so() {
         assert!(Instant::now() < deadline, "never happened: {what}");

@@ -25,6 +25,7 @@ mod install;
 mod load;
 mod logging;
 mod lookups;
+mod memory;
 mod neighbours;
 mod order;
 mod other_lists;

@@ -183,3 +183,41 @@ fn a_failed_add_does_not_hide_who_had_the_interface() {
     let of_its_veth = format!("chain if-{missed}");
     assert!(!node.ruleset().contains(&of_its_veth), "{}", node.ruleset());
 }
+
+/// Interface indexes come back, too, if somebody asks for one: it is another interface then, and a DEL
+/// that comes late leaves it up. What had the index before is gone.
+#[test]
+fn an_index_that_another_link_has_is_not_the_pods() {
+    let node = Node::new(NodeOptions::default());
+    let spec = || PodSpec::new("a", Primary::Calico).rules("deny 81/tcp");
+    for (verb, kind, same_name) in [
+        ("DEL", "veth", false),
+        ("DEL", "ifb", true),
+        ("GC", "veth", false),
+    ] {
+        let pod = node.pod(spec());
+        let index = node.netns.ip_json(&format!("link show {}", pod.veth))[0]["ifindex"].clone();
+        let (who, name, late_del) = (pod.who.clone(), pod.veth.clone(), pod.call("DEL"));
+        node.netns.ip(&format!("link del {name}"));
+        let name = if same_name { &*name } else { "other" };
+        node.netns.ip(&format!(
+            "link add {name} index {index} type {kind}\nlink set {name} up"
+        ));
+        let call = match verb {
+            "DEL" => late_del,
+            _ => node.call("GC", "1.1.0", &[]),
+        };
+        node.run(&call).ok();
+        node.assert_nothing_of(&who);
+        let flags = node.netns.ip_json(&format!("link show {name}"))[0]["flags"].clone();
+        let flags: Vec<&str> = flags
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|f| f.as_str())
+            .collect();
+        assert!(flags.contains(&"UP"), "{verb} {kind} {name}: {flags:?}");
+        node.netns.ip(&format!("link del {name}"));
+    }
+    node.assert_nothing_left();
+}

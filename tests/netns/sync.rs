@@ -1,5 +1,7 @@
 //! `egress-cni sync` and `gc`: what others broke is mended, what is nobody's goes, the rest stays.
 
+mod owners;
+
 use crate::harness::egress::{EGRESS, has_egress_addresses, shop_node, uplink};
 use crate::harness::node::{FAR, METADATA, ip};
 use crate::harness::*;
@@ -264,30 +266,6 @@ fn what_is_nobodys_goes() {
         kept.delete();
         node.assert_nothing_left();
     }
-}
-
-/// Its record can't be read, or is gone, but another attachment has its interface and its addresses.
-#[test]
-fn a_damaged_record_of_a_container_that_is_gone_goes() {
-    let node = Node::new(NodeOptions::default());
-    let mut pod = node.pod(PodSpec::new("a", Primary::Calico).rules("deny 81/tcp"));
-    let (mut old, mut file) = (pod.who.clone(), record(&pod));
-    for damage in ["{", ""] {
-        pod.start_again();
-        pod.ours("ADD").ok();
-        match damage {
-            "" => fs::remove_file(&file).expect("remove"),
-            half => fs::write(&file, half).expect("write"),
-        }
-        let (changes, good) = sync(&node);
-        assert!(good && all_are(&changes, "removed"), "{changes:#?}");
-        node.assert_nothing_of(&old);
-        (old, file) = (pod.who.clone(), record(&pod));
-    }
-    assert_eq!(pod.ours("CHECK").ok(), "");
-    assert_eq!(sync(&node), (vec![], true));
-    pod.delete();
-    node.assert_nothing_left();
 }
 
 /// CNI's GC, too, leaves nothing in the kernel that has no record.

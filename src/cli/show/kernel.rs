@@ -144,13 +144,18 @@ impl Kernel {
     fn base_problems(&self, nft: &mut Nft) -> Result<Vec<String>, nft::Error> {
         let mut problems = Vec::new();
         // Names, hooks and numbers of rules are the same whatever the cluster's networks are.
-        for (name, hook, rules) in Base::new(&[]).chains() {
-            match (self.inet.get(name), hook) {
+        for chain in Base::new(&[]).chains() {
+            let name = chain.name;
+            let there = match chain.table {
+                Table::Inet => self.inet.get(name),
+                Table::Netdev => self.netdev.get(name),
+            };
+            match (there, chain.hook) {
                 (None, _) => problems.push(format!("chain {name} is missing")),
-                (Some(chain), Some(hook)) if !chain.hangs_at(&hook) => {
+                (Some(there), Some(hook)) if !there.hangs_at(&hook) => {
                     problems.push(format!("chain {name} is at another hook"));
                 }
-                _ if nft.rule_count(Table::Inet, name)? as usize != rules.len() => {
+                _ if nft.rule_count(chain.table, name)? as usize != chain.rules.len() => {
                     problems.push(format!("chain {name} has other rules"));
                 }
                 _ => {}

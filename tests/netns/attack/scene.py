@@ -46,6 +46,10 @@ u9, u10 = UDP(sport=4000, dport=9), UDP(sport=4001, dport=10)
 def udp0(port): return UDP(sport=4000, dport=port, chksum=0)
 def svc(port): return UDP(sport=int(RandNum(20000, 60000)), dport=port)
 def na(target): return ICMPv6ND_NA(R=0, S=0, O=1, tgt=target) / ICMPv6NDOptDstLLAddr(lladdr=mac)
+def about(address):
+    """An option that an address is the beginning of, as long as that says, 32 bytes behind a header of 24 and one option."""
+    option = inet_pton(socket.AF_INET6, address)
+    return Raw(option.ljust(option[1] * 8, b'\0'))
 def checksum6(datagram): return UDP(bytes(IPv6(src=me6, dst=ext6) / datagram)[40:]).chksum
 def piece(ident, offset, more, data):
     flags = 'MF' if more else 0

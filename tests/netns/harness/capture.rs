@@ -3,7 +3,8 @@
 use super::Netns;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, socket,
+    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket,
+    sockopt,
 };
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
@@ -11,6 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+/// How much may wait for an eye, in bytes: on a busy machine it is seconds until it is read, and
+/// what it loses would pass for stopped.
+pub const EYE: usize = 64 << 20;
 
 type Frames = Arc<(Mutex<Vec<Vec<u8>>>, Condvar)>;
 
@@ -33,6 +38,7 @@ impl Capture {
             )
             .expect("a packet socket")
         });
+        setsockopt(&socket, sockopt::RcvBufForce, &EYE).expect("a large buffer");
         let frames = Frames::default();
         let stop = Arc::new(AtomicBool::new(false));
         let thread = thread::spawn({

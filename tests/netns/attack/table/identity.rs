@@ -94,6 +94,8 @@ pub static NEIGHBOURS: Group = Group {
             "tx(E / IPv6(src=me_ll, dst=node_ll, hlim=255) / IPv6ExtHdrHopByHop() / na(claim6))"),
         never(NodesNeighbours, On::ALL, "neighbour advertisement behind destination options",
             "tx(E / IPv6(src=me6, dst=node_ll, hlim=255) / IPv6ExtHdrDestOpt() / na(claim6))"),
+        never(NodesNeighbours, On::ALL, "neighbour advertisement with the pod's address where errors quote it",
+            "tx(E / IPv6(src=me6, dst=node_ll, hlim=255) / na(claim6) / about(me6))"),
         never(NodesNeighbours, On::ALL, "neighbour solicitation with the other's source, to the node",
             "tx(E / IPv6(src=claim6, dst=node_ll, hlim=255) / ICMPv6ND_NS(tgt=node_ll) / ICMPv6NDOptSrcLLAddr(lladdr=mac))"),
         never(Victim, On::BRIDGES, "router advertisement",

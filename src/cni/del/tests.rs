@@ -1,0 +1,59 @@
+use serde_json::json;
+
+use super::*;
+use crate::net::test_support::{in_fresh_netns, link, new_netns, soon, veth};
+
+const ID: &str = "0123456789abcdef";
+
+fn record(veth_index: u32) -> Record<Rules> {
+    let record = json!({
+        "layout": 2, "network": "net", "containerID": "c", "ifname": "eth0",
+        "namespace": null, "pod": null, "uid": null, "exempt": false,
+        "vethIndex": veth_index, "uplink": null, "logGroup": 100,
+        "id": ID, "veth": "host0", "mac": "02:00:00:00:00:01", "addresses": ["10.1.0.2"],
+        "linkLocal": [], "bridge": null, "policyChain": "pol-1", "egressIPs": [],
+        "policy": "0123456789abcdef0123456789abcdef",
+    });
+    serde_json::from_value(record).expect("a record")
+}
+
+/// Between sync's look and the removal the runtime has called DEL and ADD: what was found to be
+/// nobody's is another pod's now.
+#[test]
+fn what_was_added_anew_is_not_stale() {
+    in_fresh_netns(|| {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (state, id) = (StateDir::new(dir.path()), ID.parse().expect("an id"));
+        veth("host0", "eth0", &new_netns());
+        let index = link("host0").index;
+        state.write_attachment(&id, &record(index)).expect("write");
+        state.set_link("host0", &id).expect("write");
+
+        remove_stale(&state, &id, &record(index + 1), soon()).expect("nothing to do");
+        assert!(link("host0").up);
+        assert!(Record::read_alone(&state, &id).expect("read").is_some());
+
+        remove_stale(&state, &id, &record(index), soon()).expect("removed");
+        assert!(Record::read_alone(&state, &id).expect("read").is_none());
+        assert_eq!(state.link("host0").expect("read"), None);
+    });
+}
+
+/// A pod that is there must not speak once nobody judges it; another's veth may.
+#[test]
+fn only_the_veth_that_is_meant_goes_down() {
+    in_fresh_netns(|| {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (state, id) = (StateDir::new(dir.path()), ID.parse().expect("an id"));
+        veth("host0", "eth0", &new_netns());
+        let index = link("host0").index;
+        state
+            .write_attachment(&id, &record(index + 1))
+            .expect("write");
+        remove(&state, &id, soon()).expect("removed");
+        assert!(link("host0").up);
+        state.write_attachment(&id, &record(index)).expect("write");
+        remove(&state, &id, soon()).expect("removed");
+        assert!(!link("host0").up);
+    });
+}

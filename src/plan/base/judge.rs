@@ -1,0 +1,231 @@
+//! The chains of [`Table::Inet`]: who meets a packet on its way, and what becomes of it.
+
+use crate::nft::{
+    ChainKind, CtState, Family, Field, Hook, HookPoint, Rule, Statement, Table, Test, Value,
+    Verdict,
+};
+
+use super::{BaseChain, DENY, LEAK_STOP, REJECT, denied, egress, last_denied, pods, snat, snatted};
+
+const ENFORCE: &str = "enforce";
+const GUARD: &str = "guard";
+const GUARDED: &str = "guard-egress-ip";
+const RELATED: &str = "related";
+const SNAT: &str = "egress-snat";
+
+/// `inside`: the names of the sets of destinations that keep their source address.
+pub(super) fn chains(inside: &[String; 2]) -> Vec<BaseChain> {
+    use ChainKind::{Filter, Nat};
+    use HookPoint::{Input, Postrouting, Prerouting};
+    let [inside4, inside6] = inside;
+    let chain = |name, hook, rules| BaseChain {
+        table: Table::Inet,
+        name,
+        hook,
+        rules,
+    };
+    let called = |name, rules| chain(name, None, rules);
+    let hooked = |name, kind, point, priority, rules| {
+        let hook = Hook {
+            kind,
+            point,
+            priority,
+            accept: true,
+        };
+        chain(name, Some(hook), rules)
+    };
+    vec![
+        called(DENY, deny()),
+        called(REJECT, reject()),
+        called(GUARDED, guarded()),
+        called(RELATED, related()),
+        hooked(ENFORCE, Filter, Prerouting, -99, enforce()),
+        hooked(GUARD, Filter, Input, -150, guard()),
+        hooked(SNAT, Nat, Postrouting, 50, source_nat(inside4, inside6)),
+        hooked(
+            LEAK_STOP,
+            Filter,
+            Postrouting,
+            110,
+            leak_stop(inside4, inside6),
+        ),
+    ]
+}
+
+/// Solicitations and advertisements of routers and neighbours (RFC 4861, 4).
+fn neighbour_discovery() -> Test {
+    Test::Between(Value::U8(133), Value::U8(136))
+}
+
+fn rule() -> Rule {
+    Rule::new()
+}
+
+fn goto(chain: &str) -> Verdict {
+    Verdict::Goto(chain.to_owned())
+}
+
+fn protocol(number: u8) -> Test {
+    Test::Is(Value::Protocol(number))
+}
+
+/// Counts it for the pod, and remembers when.
+fn note_denied() -> [Rule; 2] {
+    let note = |field, family| {
+        rule()
+            .inside(field, denied(family))
+            .then(Statement::Update(field, last_denied(family).to_owned()))
+    };
+    [
+        note(Field::IpSaddr, Family::V4),
+        note(Field::Ip6Saddr, Family::V6),
+    ]
+}
+
+fn deny() -> Vec<Rule> {
+    let [v4, v6] = note_denied();
+    vec![v4, v6, rule().then(Verdict::Drop)]
+}
+
+fn reject() -> Vec<Rule> {
+    let [v4, v6] = note_denied();
+    vec![
+        v4,
+        v6,
+        rule()
+            .test(Field::L4proto, protocol(6))
+            .then(Statement::RejectWithReset),
+        rule().then(Statement::RejectProhibited),
+    ]
+}
+
+/// Every packet that a pod originates is judged, not only a flow's first one: a new deny cuts an
+/// open connection at its next packet. Replies to what was opened towards the pod, errors about a
+/// known flow and neighbour discovery pass.
+fn enforce() -> Vec<Rule> {
+    // Every packet of the node comes by here: what most of them need comes first.
+    vec![
+        rule()
+            .is(Field::CtDirection, Value::Reply)
+            .then(Verdict::Accept),
+        // As the sender addressed it: no NodePort answers on an egress address either.
+        rule()
+            .inside(Field::CtOriginalDaddr, egress(Family::V4))
+            .then(goto(GUARDED)),
+        rule()
+            .state(&[CtState::Related])
+            .then(Verdict::Jump(RELATED.to_owned())),
+        rule().then(Statement::Vmap(Field::IpSaddr, pods(Family::V4).to_owned())),
+        rule()
+            .inside(Field::CtOriginalDaddr6, egress(Family::V6))
+            .then(goto(GUARDED)),
+        // The veth's own chain has checked it; `leak-stop` keeps it from being forwarded.
+        rule()
+            .test(Field::Icmpv6Type, neighbour_discovery())
+            .is(Field::Ip6Hoplimit, Value::U8(255))
+            .then(Verdict::Accept),
+        rule().then(Statement::Vmap(
+            Field::Ip6Saddr,
+            pods(Family::V6).to_owned(),
+        )),
+    ]
+}
+
+/// Errors about a known flow pass; any other flow that conntrack relates to one is judged.
+fn related() -> Vec<Rule> {
+    [1, 58]
+        .map(|number| {
+            rule()
+                .test(Field::L4proto, protocol(number))
+                .then(Verdict::Accept)
+        })
+        .to_vec()
+}
+
+/// What conntrack does not know, and so was not translated: `enforce` has judged the rest.
+fn guard() -> Vec<Rule> {
+    vec![
+        rule()
+            .inside(Field::IpDaddr, egress(Family::V4))
+            .then(goto(GUARDED)),
+        rule()
+            .inside(Field::Ip6Daddr, egress(Family::V6))
+            .then(goto(GUARDED)),
+    ]
+}
+
+fn guarded() -> Vec<Rule> {
+    let nd = Test::Between(Value::U8(135), Value::U8(136));
+    vec![
+        rule()
+            .is(Field::CtDirection, Value::Reply)
+            .then(Verdict::Accept),
+        rule()
+            .is(Field::IcmpType, Value::U8(8))
+            .then(Verdict::Accept),
+        rule()
+            .is(Field::Icmpv6Type, Value::U8(128))
+            .then(Verdict::Accept),
+        rule()
+            .test(Field::Icmpv6Type, nd)
+            .is(Field::Ip6Hoplimit, Value::U8(255))
+            .then(Verdict::Accept),
+        rule().counter().then(Verdict::Drop),
+    ]
+}
+
+fn source_nat(inside4: &str, inside6: &str) -> Vec<Rule> {
+    let snat = |family: Family| Statement::Snat(family, snat(family).to_owned());
+    vec![
+        rule()
+            .outside(Field::IpDaddr, inside4)
+            .then(snat(Family::V4)),
+        rule()
+            .outside(Field::Ip6Daddr, inside6)
+            .then(snat(Family::V6)),
+    ]
+}
+
+/// NAT is done at 100: here the source is what the outside would see. What conntrack calls
+/// invalid or does not track was not translated at all.
+fn leak_stop(inside4: &str, inside6: &str) -> Vec<Rule> {
+    let (v4, v6) = (Family::V4, Family::V6);
+    let right = |field, family| rule().inside(field, egress(family)).then(Verdict::Accept);
+    vec![
+        // Every packet of the node comes by here: first what is right.
+        rule()
+            .is(Field::CtDirection, Value::Reply)
+            .then(Verdict::Accept),
+        right(Field::IpSaddr, v4),
+        right(Field::Ip6Saddr, v6),
+        // RFC 4861, 7.1: neighbour discovery has hop limit 255 and is for one link. A router has
+        // taken one off: a pod would otherwise reach anybody with what looks like it.
+        rule()
+            .test(Field::Icmpv6Type, neighbour_discovery())
+            .is(Field::Ip6Hoplimit, Value::U8(254))
+            .inside(Field::Ip6Saddr, denied(v6))
+            .then(Verdict::Drop),
+        rule()
+            .inside(Field::IpSaddr, snatted(v4))
+            .outside(Field::IpDaddr, inside4)
+            .counter()
+            .then(Verdict::Drop),
+        rule()
+            .inside(Field::Ip6Saddr, snatted(v6))
+            .outside(Field::Ip6Daddr, inside6)
+            .counter()
+            .then(Verdict::Drop),
+        rule()
+            .inside(Field::CtOriginalSaddr, snatted(v4))
+            .outside(Field::IpSaddr, egress(v4))
+            .outside(Field::IpDaddr, inside4)
+            .counter()
+            .then(Verdict::Drop),
+        rule()
+            .inside(Field::CtOriginalSaddr6, snatted(v6))
+            .outside(Field::Ip6Saddr, egress(v6))
+            .outside(Field::Ip6Daddr, inside6)
+            .counter()
+            .then(Verdict::Drop),
+    ]
+}

@@ -1,0 +1,260 @@
+//! What both tables hold whether or not there is a pod: the base chains, and the sets and maps that
+//! lead from a pod's address to its chain.
+//!
+//! ```text
+//! prerouting  -99  enforce   behind the Services' DNAT (-100): source address -> pod-ID -> pol-HASH
+//! input      -150  guard     an egress address of this node serves nothing but ping
+//! postrouting  50  snat      before any masquerade (kindnet 90, kube-proxy and CNI plugins 100)
+//! postrouting 110  leak-stop after every NAT: no pod with an egress IP leaves with another source
+//! ```
+
+mod judge;
+mod link;
+
+use ipnet::IpNet;
+use sha2::{Digest, Sha256};
+
+use crate::nft::{DataType, Element, Family, Hook, KeyType, Op, Rule, Set, Table, text};
+
+use super::ranges::{self, Ranges};
+
+pub(super) use link::{LINK_SCOPE, OWN_TARGET};
+
+/// Counts a denied packet for its pod, then drops it.
+pub const DENY: &str = "do-deny";
+/// Counts a rejected packet for its pod, then refuses it.
+pub const REJECT: &str = "do-reject";
+
+/// Drops what would leave with another source than the egress address, and counts it.
+pub const LEAK_STOP: &str = "leak-stop";
+
+/// Address of a pod -> its chain; the elements count what was judged.
+pub const fn pods(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "pod4",
+        Family::V6 => "pod6",
+    }
+}
+
+/// Addresses of pods; the elements count what was denied.
+pub const fn denied(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "denied4",
+        Family::V6 => "denied6",
+    }
+}
+
+/// Addresses of pods of which something was denied, each with the time it has to live, which a denied
+/// packet begins anew: so it tells when the last one was. (nf_tables' own word for that, `last`, makes
+/// nft 1.0.6 crash in a set.)
+pub const fn last_denied(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "last4",
+        Family::V6 => "last6",
+    }
+}
+
+/// Address of a pod -> the address that the outside sees.
+pub const fn snat(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "snat4",
+        Family::V6 => "snat6",
+    }
+}
+
+/// The keys of [`snat`] as a set: kernels before 6.4 cannot ask a map just for its keys.
+pub const fn snatted(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "snatted4",
+        Family::V6 => "snatted6",
+    }
+}
+
+/// This node's egress addresses.
+pub const fn egress(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "eip4",
+        Family::V6 => "eip6",
+    }
+}
+
+/// Addresses of pods on bridges, in the netdev table.
+pub const fn bridged(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "bridged4",
+        Family::V6 => "bridged6",
+    }
+}
+
+/// How long it is known when something of a pod was denied last.
+pub const REMEMBERED_DAYS: u16 = 30;
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+/// The base of one cluster configuration.
+#[derive(Debug, Clone)]
+pub struct Base {
+    /// The names of the two sets of destinations that keep their source address. They carry the
+    /// base's version: if they exist, all of it does.
+    inside: [String; 2],
+    elements: [Vec<Element>; 2],
+}
+
+/// How the names of the sets in [`Base`] begin.
+const INSIDE: [&str; 2] = ["inside4-", "inside6-"];
+
+impl Base {
+    /// The base for these `clusterCIDRs`.
+    pub fn new(cluster: &[IpNet]) -> Self {
+        let elements = FAMILIES.map(|family| inside(family, cluster));
+        let draft = Self {
+            inside: INSIDE.map(str::to_owned),
+            elements: elements.clone(),
+        };
+        let digest = Sha256::digest(text(&draft.add(&[])).as_bytes());
+        let hash = super::hex(&digest[..8]);
+        Self {
+            inside: INSIDE.map(|prefix| format!("{prefix}{hash}")),
+            elements,
+        }
+    }
+
+    /// The set whose existence says that this very base is in the kernel.
+    pub fn marker(&self) -> &str {
+        &self.inside[0]
+    }
+
+    /// The sets of [`Table::Inet`] that only this base has, each with its elements.
+    pub fn sets(&self) -> impl Iterator<Item = (&str, &[Element])> {
+        let elements = self.elements.iter().map(Vec::as_slice);
+        self.inside.iter().map(String::as_str).zip(elements)
+    }
+
+    /// Those of a table's sets that belonged to another base.
+    pub fn outdated<'a>(&self, sets: &'a [String]) -> Vec<&'a str> {
+        sets.iter()
+            .map(String::as_str)
+            .filter(|set| INSIDE.iter().any(|prefix| set.starts_with(prefix)))
+            .filter(|set| !self.inside.iter().any(|own| own == set))
+            .collect()
+    }
+
+    /// Puts the base into the kernel, over one that may be there: the chains change in one step,
+    /// the pods' elements stay.
+    pub fn add(&self, outdated: &[&str]) -> Vec<Op> {
+        let mut ops = vec![Op::AddTable(Table::Inet), Op::AddTable(Table::Netdev)];
+        for (n, family) in FAMILIES.into_iter().enumerate() {
+            ops.extend(shared_sets(family).map(|set| Op::AddSet(Table::Inet, set)));
+            ops.push(Op::AddSet(Table::Netdev, plain(bridged(family), family)));
+            let set = interval(&self.inside[n], family);
+            ops.push(Op::AddSet(Table::Inet, set));
+            ops.push(Op::AddElements(
+                Table::Inet,
+                self.inside[n].clone(),
+                self.elements[n].clone(),
+            ));
+        }
+        let chains = self.chains();
+        for chain in &chains {
+            let name = || chain.name.to_owned();
+            ops.push(Op::AddChain(chain.table, name(), chain.hook.clone()));
+            ops.push(Op::FlushChain(chain.table, name()));
+        }
+        for BaseChain {
+            table, name, rules, ..
+        } in chains
+        {
+            let rules = rules.into_iter();
+            ops.extend(rules.map(|rule| Op::AddRule(table, name.to_owned(), rule)));
+        }
+        ops.extend(
+            outdated
+                .iter()
+                .map(|set| Op::DeleteSet(Table::Inet, (*set).to_owned())),
+        );
+        ops
+    }
+
+    /// Every chain of the base.
+    pub fn chains(&self) -> Vec<BaseChain> {
+        let mut chains = judge::chains(&self.inside);
+        chains.extend(link::chains());
+        chains
+    }
+}
+
+/// A chain that is there whether or not there is a pod.
+#[derive(Debug, Clone)]
+pub struct BaseChain {
+    /// In which table.
+    pub table: Table,
+    /// Its name.
+    pub name: &'static str,
+    /// Where it sees packets; none if other chains lead to it.
+    pub hook: Option<Hook>,
+    /// Its rules.
+    pub rules: Vec<Rule>,
+}
+
+fn shared_sets(family: Family) -> impl Iterator<Item = Set> {
+    let set = |name, data, counter| Set {
+        data,
+        counter,
+        ..plain(name, family)
+    };
+    [
+        set(pods(family), Some(DataType::Verdict), true),
+        set(denied(family), None, true),
+        Set {
+            days: Some(REMEMBERED_DAYS),
+            ..plain(last_denied(family), family)
+        },
+        set(snat(family), Some(DataType::Address), false),
+        set(snatted(family), None, false),
+        set(egress(family), None, false),
+    ]
+    .into_iter()
+}
+
+const fn key_type(family: Family) -> KeyType {
+    match family {
+        Family::V4 => KeyType::Ipv4,
+        Family::V6 => KeyType::Ipv6,
+    }
+}
+
+fn plain(name: &str, family: Family) -> Set {
+    Set {
+        interval: false,
+        ..interval(name, family)
+    }
+}
+
+fn interval(name: &str, family: Family) -> Set {
+    Set {
+        name: name.to_owned(),
+        key: key_type(family),
+        data: None,
+        interval: true,
+        counter: false,
+        days: None,
+    }
+}
+
+/// Where a pod keeps its source address: the cluster, link-local, multicast and loopback.
+fn inside(family: Family, cluster: &[IpNet]) -> Vec<Element> {
+    const ALWAYS: [&str; 6] = [
+        "169.254.0.0/16",
+        "127.0.0.0/8",
+        "224.0.0.0/3",
+        "fe80::/10",
+        "::1/128",
+        "ff00::/8",
+    ];
+    let always: Vec<IpNet> = ALWAYS.iter().filter_map(|net| net.parse().ok()).collect();
+    Ranges::of(family, cluster.iter().chain(&always))
+        .iter()
+        .map(ranges::values)
+        .map(|(low, high)| Element::Range(low, high))
+        .collect()
+}
