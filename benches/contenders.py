@@ -1,6 +1,7 @@
 """Who is compared by packets: each a node with a pod of its own, and the rules under test loaded."""
 
 import random
+import re
 import socket
 import subprocess
 import time
@@ -196,6 +197,15 @@ class Builder:
         made = self.add(name or f"egress-cni, {like.name}, {primary}", node, pod, like.udp, like.tcp)
         like.check(made)
         return made
+
+    def plain(self, like):
+        """Ours, with plain rules in the place of lookups."""
+        made = self.ours(like, name=f"as plain rules, {like.name}")
+        chain = re.search(r"goto (pol-\w+)", inside(made.node.name, "nft", "list", "table", "inet", "egress-cni"))
+        chain = f"inet egress-cni {chain[1]}"
+        text = f"flush chain {chain}\n" + "".join(f"add rule {chain} {rule}\n" for rule in rules.plain_nft(like.lines))
+        inside(made.node.name, "nft", "-f", "-", text=text)
+        like.check(made)
 
     def linear(self, like, how):
         """The same list in one of the other ways, or a word about why not."""

@@ -7,6 +7,9 @@ import time
 from contenders import PARTS, Builder, List
 from world import inside, run
 
+# Short lists, about the length from which on rules are looked up.
+BORDER = [(kind, size) for kind in ("allow-list", "mixed") for size in (5, 8, 12)]
+
 
 def measure(bench, samples):
     bench.say("nodes to send packets through")
@@ -27,6 +30,9 @@ def measure(bench, samples):
                 build.linear(one, how)
     if bench.typical != bench.kinds[0]:
         build.linear(typical, "nft")
+    for one in (List(bench, kind, size) for kind, size in BORDER if kind in bench.kinds):
+        build.ours(one)
+        build.plain(one)
     for part in PARTS:
         build.without(typical, part)
     build.denied("denied, silent", "deny to any")

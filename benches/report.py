@@ -11,6 +11,7 @@ from pathlib import Path
 import plot
 from contenders import PARTS
 from goals import goals
+from packets import BORDER
 from starts import KEPT_POLICIES
 
 
@@ -102,9 +103,12 @@ def packet_tables(bench, samples):
         if not samples.names(f"first{suffix}"):
             continue
         rows = [[name, *(f"{samples.ratio(kind + suffix, name, floor_of(name)):.2f}" if samples.has(kind + suffix, name) and "denied" not in name else ""
-                         for kind, _ in columns)] for name in names if "denied" not in name and ", no " not in name]
+                         for kind, _ in columns)] for name in names if "denied" not in name and ", no " not in name and "plain rules" not in name]
         lines += table(f"One CPU, {what}", [title for _, title in columns], rows)
         whole = f"egress-cni, {bench.typical}-{bench.most}, ptp"
+        rows = [[name, *(f"{samples.ratio(kind + suffix, f'egress-cni, {name}, ptp', f'as plain rules, {name}'):.2f}" for kind, _ in columns)]
+                for name in (f"{kind}-{size}" for kind, size in BORDER) if samples.has("first", f"as plain rules, {name}")]
+        lines += table(f"Short lists: looked up, to the same as plain rules; {what}", [title for _, title in columns], rows) if rows else []
         rows = [[part, *(f"{samples.ratio(kind + suffix, whole, f'egress-cni, no {part}'):.2f}" for kind, _ in columns)]
                 for part in PARTS if samples.has("first", f"egress-cni, no {part}")]
         lines += table(f"Parts of ours: all of it, to all but this; {what}", [title for _, title in columns], rows)

@@ -105,9 +105,9 @@ def read(line):
     return match["verb"].lower(), ports or [(None, None)], addresses(match["to"]), addresses(match["without"]), "log" in match["options"]
 
 
-def linear_nft(lines, source):
-    """The list as plain nft rules behind conntrack, one after the other, with the same logs."""
-    out = ["table inet linear {", " chain pod {"]
+def plain_nft(lines):
+    """The list as plain nft rules, one after the other, with the same logs."""
+    out = []
     for line in lines:
         verb, ports, to, without, logged = read(line)
         verdict = {"allow": "accept", "deny": "drop", "reject": "reject"}[verb]
@@ -118,10 +118,16 @@ def linear_nft(lines, source):
                 match += unless
                 match += f"{protocol} dport {port} " if port else f"meta l4proto {protocol} " if protocol else ""
                 if logged:
-                    out.append(f"  {match}limit rate 10/second log prefix \"linear\" group 100")
-                out.append(f"  {match}counter {verdict}")
-    out += ["  drop", " }", " chain enforce {", "  type filter hook prerouting priority -99;",
-            f"  ct direction original ip saddr {source} jump pod", " }", "}"]
+                    out.append(f"{match}limit rate 10/second log prefix \"linear\" group 100")
+                out.append(f"{match}counter {verdict}")
+    return [*out, "drop"]
+
+
+def linear_nft(lines, source):
+    """The list as plain nft rules behind conntrack."""
+    out = ["table inet linear {", " chain pod {", *plain_nft(lines), " }",
+           " chain enforce {", "  type filter hook prerouting priority -99;",
+           f"  ct direction original ip saddr {source} jump pod", " }", "}"]
     return "\n".join(out) + "\n"
 
 

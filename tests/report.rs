@@ -4,10 +4,11 @@
 
 #![allow(clippy::unwrap_used)] // in tests
 
+mod tool;
+
 use std::fs;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 /// A denied packet's line.
 fn line(pod: &str, destination: &str) -> String {
@@ -16,19 +17,8 @@ fn line(pod: &str, destination: &str) -> String {
     ) + "\n"
 }
 
-/// Runs the tool with this on its stdin.
 fn run(arguments: &[&str], stdin: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_egress-cni"))
-        .args(arguments)
-        .env_remove("CNI_COMMAND")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A command that was called wrongly reads nothing.
-    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-    child.wait_with_output().unwrap()
+    tool::run(arguments, stdin.as_bytes())
 }
 
 fn status(arguments: &[&str], stdin: &str) -> Option<i32> {

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::load::{LINK, Load, load_of, register};
-use super::matching::{Concat, CtState, Family, Field, Match, Test, Value};
+use super::matching::{Concat, Family, Field, Match, Test, Value};
 use super::object::Table;
 use super::statement::{Rule, Statement, Verdict};
 use super::uapi::*;
@@ -156,7 +156,14 @@ impl Encoder<'_> {
             Test::NotBetween(low, high) => self.not_between(&low.bytes(), &high.bytes()),
             Test::In(set) => self.lookup(set, None, false),
             Test::NotIn(set) => self.lookup(set, None, true),
-            Test::State(states) => self.state(states),
+            Test::State(states) => {
+                self.any_bit(
+                    states
+                        .iter()
+                        .fold(0, |mask, state| mask | state.name_and_bit().1),
+                );
+            }
+            Test::Dnat => self.any_bit(IPS_DST_NAT),
             Test::Within(_) | Test::Outside(_) => {} // prefix() loads for itself
         }
     }
@@ -380,10 +387,7 @@ impl Encoder<'_> {
         });
     }
 
-    fn state(&mut self, states: &[CtState]) {
-        let mask = states
-            .iter()
-            .fold(0u32, |mask, state| mask | state.name_and_bit().1);
+    fn any_bit(&mut self, mask: u32) {
         self.bitwise(&mask.to_ne_bytes());
         self.compare(NFT_CMP_NEQ, &0u32.to_ne_bytes());
     }

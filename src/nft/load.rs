@@ -53,6 +53,7 @@ pub fn load_of(field: Field) -> Load {
         Field::ArpDaddrIp => Payload(NETWORK, 24, 4),
         Field::CtState => Ct(NFT_CT_STATE),
         Field::CtDirection => Ct(NFT_CT_DIRECTION),
+        Field::CtStatus => Ct(NFT_CT_STATUS),
         Field::CtOriginalSaddr => CtOriginal(NFT_CT_SRC_IP),
         Field::CtOriginalDaddr => CtOriginal(NFT_CT_DST_IP),
         Field::CtOriginalSaddr6 => CtOriginal(NFT_CT_SRC_IP6),

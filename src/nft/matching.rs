@@ -45,6 +45,8 @@ pub enum Field {
     ArpDaddrIp,
     CtState,
     CtDirection,
+    /// What has been done with its flow.
+    CtStatus,
     CtOriginalSaddr,
     CtOriginalSaddr6,
     CtOriginalDaddr,
@@ -93,6 +95,7 @@ impl Field {
             Field::ArpDaddrIp => "arp daddr ip",
             Field::CtState => "ct state",
             Field::CtDirection => "ct direction",
+            Field::CtStatus => "ct status",
             Field::CtOriginalSaddr => "ct original ip saddr",
             Field::CtOriginalSaddr6 => "ct original ip6 saddr",
             Field::CtOriginalDaddr => "ct original ip daddr",
@@ -274,6 +277,8 @@ pub enum Test {
     NotIn(String),
     /// `ct state`: any of these.
     State(&'static [CtState]),
+    /// `ct status`: its flow's destination was translated.
+    Dnat,
 }
 
 /// Conntrack's view of a packet (`enum ip_conntrack_info`, as nft's bits).
@@ -318,6 +323,7 @@ impl fmt::Display for Match {
             Test::Outside(net) => write!(f, " != {net}"),
             Test::In(set) => write!(f, " @{set}"),
             Test::NotIn(set) => write!(f, " != @{set}"),
+            Test::Dnat => f.write_str(" dnat"),
             Test::State(states) => {
                 let names: Vec<_> = states.iter().map(|s| s.name_and_bit().0).collect();
                 write!(f, " {}", names.join(","))

@@ -137,6 +137,9 @@ pub const NFTA_CT_KEY: u16 = 2;
 pub const NFTA_CT_DIRECTION: u16 = 3;
 pub const NFT_CT_STATE: u32 = 0;
 pub const NFT_CT_DIRECTION: u32 = 1;
+pub const NFT_CT_STATUS: u32 = 2;
+/// `IPS_DST_NAT` of `enum ip_conntrack_status`.
+pub const IPS_DST_NAT: u32 = 1 << 5;
 pub const NFT_CT_PROTO_DST: u32 = 12;
 pub const NFT_CT_SRC_IP: u32 = 19;
 pub const NFT_CT_DST_IP: u32 = 20;

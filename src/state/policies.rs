@@ -300,15 +300,20 @@ mod tests {
         state.release_policy(&two, &web).expect("nothing is left");
     }
 
+    /// An attachment keeps a policy.
+    fn keep(state: &StateDir, is_new: bool) -> (AttachmentId, PolicyKey) {
+        let (one, web) = (attachment_id("net", "c1", "eth0"), key("web"));
+        let parts = || Ok::<_, StateError>(("head", "rules"));
+        let kept = state.keep_policy(&one, &web, is_new, parts);
+        kept.expect("writable");
+        (one, web)
+    }
+
     #[test]
     fn what_a_killed_call_leaves_is_found() {
         let dir = tempfile::tempdir().expect("a directory");
         let state = StateDir::new(dir.path());
-        let (one, web) = (attachment_id("net", "c1", "eth0"), key("web"));
-        let parts = || Ok::<_, StateError>(("head", "rules"));
-        state
-            .keep_policy(&one, &web, false, parts)
-            .expect("writable");
+        let (one, web) = keep(&state, false);
         assert_eq!(
             state.policy_users().expect("readable"),
             [(one.clone(), web.clone())]
@@ -328,18 +333,12 @@ mod tests {
     fn a_damaged_policy_is_written_anew() {
         let dir = tempfile::tempdir().expect("a directory");
         let state = StateDir::new(dir.path());
-        let (one, web) = (attachment_id("net", "c1", "eth0"), key("web"));
-        let parts = || Ok::<_, StateError>(("head", "rules"));
-        state
-            .keep_policy(&one, &web, false, parts)
-            .expect("writable");
+        let (one, web) = keep(&state, false);
         fs::write(state.policy_path(&web), "{").expect("writable");
         assert_eq!(state.policy_head::<String>(&web), None);
         let damaged = state.read_policy::<String>(&one, &web);
         assert!(matches!(damaged, Err(StateError::Damaged { .. })));
-        state
-            .keep_policy(&one, &web, true, parts)
-            .expect("writable");
+        keep(&state, true);
         assert_eq!(state.policy_head(&web), Some("head".to_owned()));
         let rules = state.read_policy::<String>(&one, &web).expect("readable");
         assert_eq!(rules.as_deref(), Some("rules"));

@@ -188,6 +188,7 @@ impl<'a> Kernel<'a> {
             Test::Outside(net) => !net.contains(&address(&field)),
             Test::In(set) => self.member(set, &field),
             Test::NotIn(set) => !self.member(set, &field),
+            Test::Dnat => false, // the evaluator is asked about the packet as it is after that
             Test::State(states) => states.contains(&CtState::New), // each packet is its flow's first
         }
     }

@@ -313,6 +313,21 @@ fn an_address_of_the_nodes_own_is_not_taken() {
     assert_eq!(refused.error.code, 102, "{refused:?}");
 }
 
+/// Somebody has moved it to another device of the node, where a neighbour that asks gets no answer.
+#[test]
+fn an_address_that_was_moved_is_not_taken_for_there() {
+    let node = shop_node();
+    let first = node.pod(PodSpec::new("a", Primary::Bridge));
+    node.netns
+        .ip("addr del 172.30.0.50/32 dev eth0\naddr add 172.30.0.50/32 dev lo");
+    let refused = node
+        .add_pod(PodSpec::new("b", Primary::Bridge))
+        .expect_err("elsewhere");
+    assert_eq!(refused.error.code, 102, "{refused:?}");
+    assert!(refused.error.msg.contains("on device"), "{refused:?}");
+    first.delete();
+}
+
 /// Of two families one can't be had: the other is given back by the ADD itself.
 #[test]
 fn what_a_failed_add_had_taken_goes_at_once() {

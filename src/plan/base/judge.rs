@@ -108,17 +108,12 @@ fn enforce() -> Vec<Rule> {
         rule()
             .is(Field::CtDirection, Value::Reply)
             .then(Verdict::Accept),
-        // As the sender addressed it: no NodePort answers on an egress address either.
-        rule()
-            .inside(Field::CtOriginalDaddr, egress(Family::V4))
-            .then(goto(GUARDED)),
+        sent_to_egress(Field::CtOriginalDaddr, Family::V4),
         rule()
             .state(&[CtState::Related])
             .then(Verdict::Jump(RELATED.to_owned())),
         rule().then(Statement::Vmap(Field::IpSaddr, pods(Family::V4).to_owned())),
-        rule()
-            .inside(Field::CtOriginalDaddr6, egress(Family::V6))
-            .then(goto(GUARDED)),
+        sent_to_egress(Field::CtOriginalDaddr6, Family::V6),
         // The veth's own chain has checked it; `leak-stop` keeps it from being forwarded.
         rule()
             .test(Field::Icmpv6Type, neighbour_discovery())
@@ -129,6 +124,14 @@ fn enforce() -> Vec<Rule> {
             pods(Family::V6).to_owned(),
         )),
     ]
+}
+
+/// No NodePort answers on an egress address. What was not translated is met by `guard`.
+fn sent_to_egress(addressed: Field, family: Family) -> Rule {
+    rule()
+        .test(Field::CtStatus, Test::Dnat)
+        .inside(addressed, egress(family))
+        .then(goto(GUARDED))
 }
 
 /// Errors about a known flow pass; any other flow that conntrack relates to one is judged.
@@ -142,7 +145,7 @@ fn related() -> Vec<Rule> {
         .to_vec()
 }
 
-/// What conntrack does not know, and so was not translated: `enforce` has judged the rest.
+/// What was not translated on its way: `enforce` has met the rest.
 fn guard() -> Vec<Rule> {
     vec![
         rule()

@@ -16,9 +16,11 @@
 mod pieces;
 mod sweep;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::mem::discriminant;
 use std::ops::RangeInclusive;
+
+use smallvec::SmallVec;
 
 use crate::nft::Family;
 
@@ -35,6 +37,9 @@ pub struct Lookup {
     pub what: What,
 }
 
+/// Mostly one port, or one range.
+pub type PortRanges = SmallVec<[RangeInclusive<u16>; 2]>;
+
 /// Which packets to an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
@@ -42,13 +47,13 @@ pub enum What {
     /// An IP protocol by its number, whatever follows.
     Protocol(u8),
     /// Ports of an IP protocol that has them where TCP has: sorted, disjoint.
-    Ports(u8, Vec<RangeInclusive<u16>>),
+    Ports(u8, PortRanges),
     /// A type of the family's ICMP.
     IcmpType(u8),
 }
 
 impl Lookup {
-    const fn ranges(&self, family: Family) -> &Ranges {
+    pub const fn ranges(&self, family: Family) -> &Ranges {
         match family {
             Family::V4 => &self.v4,
             Family::V6 => &self.v6,
@@ -92,10 +97,9 @@ pub enum Part {
     Block(Vec<Area>),
 }
 
-/// The shortest list that is looked up: from about five rules on, sets cost a packet less. And for how
-/// many plain rules a lookup must stand at least, an estimate.
+/// The shortest list that is looked up: a set costs a packet about as much as a plain rule, and from
+/// five rules on the sets that stand for them cost less (`benches/run.sh packets`).
 const SHORTEST: usize = 5;
-const WORTH: usize = 2;
 
 /// Elements that a list may take for each that its rules would take alone, and for free. A list that
 /// takes more (few wide rules before many narrow ones that others overlap) is cut in two.
@@ -166,7 +170,7 @@ fn look_up(list: &[Candidate<'_>], parts: &mut Vec<Part>) {
             }
         }
     }
-    if lookups(list, &areas) * WORTH > list.len() {
+    if lookups(list, &areas) > list.len() {
         parts.extend(list.iter().map(|candidate| Part::Plain(candidate.place)));
     } else {
         parts.push(Part::Block(areas));
@@ -175,13 +179,18 @@ fn look_up(list: &[Candidate<'_>], parts: &mut Vec<Part>) {
 
 /// How many sets a packet is looked up in, in the family that has more.
 fn lookups(list: &[Candidate<'_>], areas: &[Area]) -> usize {
-    let effects: HashMap<usize, usize> = list.iter().map(|c| (c.rule, c.effect)).collect();
+    let most = list.iter().map(|candidate| candidate.rule).max();
+    let mut effects = vec![None; most.map_or(0, |most| most + 1)];
+    for candidate in list {
+        effects[candidate.rule] = Some(candidate.effect);
+    }
     let of = |family| {
         let own = areas.iter().filter(|area| area.family == family);
-        let sets: HashSet<_> = own
-            .map(|area| (discriminant(&area.key), effects.get(&area.rule)))
+        let mut sets: Vec<_> = own
+            .map(|area| (discriminant(&area.key), effects[area.rule]))
             .collect();
-        sets.len()
+        sets.dedup(); // what comes one after the other is mostly alike
+        sets.into_iter().collect::<HashSet<_>>().len()
     };
     of(Family::V4).max(of(Family::V6))
 }

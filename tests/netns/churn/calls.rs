@@ -65,45 +65,31 @@ impl World<'_> {
     /// ADD until it is good; DEL after each that is not, as runtimes do.
     pub fn add(&self, pod: &Pod<'_>, rng: &mut Rng) {
         let undo = pod.call_with("DEL", &pod.spec.annotations, None);
-        for attempt in 0..TRIES + 5 {
-            match self.call(&pod.call("ADD"), attempt < TRIES, rng) {
-                End::Good => return self.count("ADDs"),
-                End::Meddled => {}
-                End::Refused(error) => {
-                    assert!(
-                        error.contains("code: 11,"),
-                        "ADD: {error}\n{}",
-                        self.node.describe()
-                    );
-                    println!("ADD: {error}");
-                }
-            }
+        self.until_good("ADD", &pod.call("ADD"), rng, |rng| {
             self.del(&undo, rng);
             pod.link_anew(); // DEL has set it down
-        }
-        panic!(
-            "ADD of {} never succeeds\n{}",
-            pod.spec.name,
-            self.node.describe()
-        );
+        });
     }
 
     /// DEL until it is good.
     pub fn del(&self, del: &Call, rng: &mut Rng) {
+        self.until_good("DEL", del, rng, |_| {});
+    }
+
+    /// What is refused must say that trying again can help.
+    fn until_good(&self, verb: &str, call: &Call, rng: &mut Rng, undo: impl Fn(&mut Rng)) {
         for attempt in 0..TRIES + 5 {
-            match self.call(del, attempt < TRIES, rng) {
-                End::Good => return self.count("DELs"),
+            match self.call(call, attempt < TRIES, rng) {
+                End::Good => return self.count(&format!("{verb}s")),
                 End::Meddled => {}
                 End::Refused(error) => {
-                    assert!(
-                        error.contains("code: 11,"),
-                        "DEL: {error}\n{}",
-                        self.node.describe()
-                    );
-                    println!("DEL: {error}");
+                    let again = error.contains("code: 11,");
+                    assert!(again, "{verb}: {error}\n{}", self.node.describe());
+                    println!("{verb}: {error}");
                 }
             }
+            undo(rng);
         }
-        panic!("DEL never succeeds\n{}", self.node.describe());
+        panic!("{verb} never succeeds: {call:?}\n{}", self.node.describe());
     }
 }

@@ -3,8 +3,9 @@
 
 #![allow(clippy::unwrap_used)] // in tests
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+mod generated;
+#[path = "../tool/mod.rs"]
+mod tool;
 
 use serde_json::Value;
 
@@ -35,16 +36,7 @@ fn unmarked(marked: &str) -> (String, Vec<Place>) {
 
 /// What `lint` prints about a file of this content on stdin.
 fn lint(format: &str, text: &[u8]) -> Vec<u8> {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_egress-cni"))
-        .args(["lint", "-o", format, "-"])
-        .env_remove("CNI_COMMAND")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(text).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = tool::run(&["lint", "-o", format, "-"], text);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(matches!(output.status.code(), Some(0 | 1)), "{stderr}");
     output.stdout
@@ -281,107 +273,6 @@ common: &common {egress-cni.dev/rules: allow «443/tpc», team: shop}
 items:
 - {apiVersion: v1, kind: Pod, metadata: {name: a, annotations: {<<: *common, team: bank}}}
 - {apiVersion: v1, kind: Pod, metadata: {name: b, annotations: {<<: *common, egress-cni.dev/rules: allow «80/tpc»}}}
-",
-    )));
-}
-
-#[test]
-fn what_helm_and_kustomize_print() {
-    assert_found(also_of_windows((
-        "several documents, as Helm renders them",
-        "---
-# Source: shop/templates/namespace.yaml
-apiVersion: v1
-kind: Namespace
-metadata:
-  name: shop
-  annotations: {egress-cni.dev/default-rules: 'deny to metadata; allow «443/tpc»', a: b}
----
-# Source: shop/templates/empty.yaml
----
-# Source: shop/templates/deployment.yaml
-apiVersion: apps/v1
-kind: Deployment
-metadata:
-  name: web
-  labels: &labels
-    app.kubernetes.io/name: web
-spec:
-  selector: {matchLabels: *labels}
-  template:
-    metadata:
-      labels: *labels
-      annotations:
-        checksum/config: 4b1d
-        egress-cni.dev/rules: |
-          # the bank
-
-          allow 443/tcp to 198.51.100.0/24
-          allow to «203.0.113.0/33»
-    spec:
-      containers:
-        - name: web
-          image: \"registry.example/web:1.2\"
-          args:
-            - --config=/etc/web.yaml
-            - |
-              egress-cni.dev/rules: allow 443/tpc
-...
----
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: other}
-data:
-  rules: allow 443/tpc
-  nginx.conf: |
-    location ~ ^/(a|b)$ { return 404; }
-",
-    )));
-    assert_found(also_of_windows((
-        "a List with a CronJob, a DaemonSet and a StatefulSet",
-        "apiVersion: v1
-kind: List
-metadata:
-  resourceVersion: ''
-items:
-- apiVersion: batch/v1
-  kind: CronJob
-  metadata: {name: report}
-  spec:
-    schedule: '0 3 * * *'
-    jobTemplate:
-      spec:
-        template:
-          metadata:
-            annotations:
-              egress-cni.dev/rules: >-
-                allow 587/tcp to «10.0.0.1-10.0.0.0»,
-                203.0.113.7
-          spec: {containers: [{name: report, image: report}]}
-- apiVersion: apps/v1
-  kind: DaemonSet
-  metadata:
-    name: agent
-    annotations:
-      deprecated.daemonset.template.generation: \"1\"
-      «egress-cni.dev/rules»: allow
-  spec:
-    template:
-      metadata:
-        annotations:
-          egress-cni.dev/rules: allow 443/tcp
-      spec:
-        hostNetwork: «true»
-        containers: [{name: agent, image: agent}]
-- apiVersion: apps/v1
-  kind: StatefulSet
-  metadata: {name: db}
-  spec:
-    template:
-      metadata:
-        annotations:
-          «egress-cni.dev/rule»: deny
-      spec: {containers: [{name: db, image: db}]}
 ",
     )));
 }
