@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::matching::{Concat, Family, Value};
 use super::statement::Rule;
 use super::uapi::*;
@@ -240,7 +242,7 @@ pub enum Element {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Cell {
     /// Both ends, included, of each field of the key. In a set of one field, cells come sorted.
-    pub key: Vec<(Value, Value)>,
+    pub key: SmallVec<[(Value, Value); 3]>,
     /// nft's `comment`: at most 127 bytes.
     pub comment: Arc<str>,
     /// In a verdict map the chain that it leads to.

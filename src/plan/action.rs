@@ -20,24 +20,45 @@ pub struct Action {
     pub label: Arc<str>,
     /// A kernel rule that only logs.
     pub log: Option<KernelRule>,
-    pub verdict: Verdict,
+    pub outcome: Outcome,
+}
+
+/// What happens to a packet at last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Allow,
+    Deny,
+    Reject,
+    /// Leaves the tier.
+    Pass,
+}
+
+impl Outcome {
+    pub fn verdict(self) -> Verdict {
+        match self {
+            Outcome::Allow => Verdict::Accept,
+            Outcome::Deny => Verdict::Goto(base::DENY.to_owned()),
+            Outcome::Reject => Verdict::Goto(base::REJECT.to_owned()),
+            Outcome::Pass => Verdict::Return,
+        }
+    }
 }
 
 impl Action {
     /// Of a rule of this tier.
     pub fn of_rule(tier: &TierRules, rule: &Rule, log_group: u16) -> Self {
-        let label = format!("{}:{}", tier.tier, rule.label());
+        let label = format!("{}:{}", tier.tier.as_str(), rule.label());
         let rate = match rule.log {
             Some(Log::PerSecond(rate)) => Some(rate),
             _ => None,
         };
-        let (word, verdict) = match (rule.verb, tier.audit) {
-            (Verb::Allow, _) => ("allow", Verdict::Accept),
-            (Verb::Pass, _) => ("pass", Verdict::Return),
-            (Verb::Deny, false) => ("deny", deny()),
-            (Verb::Reject, false) => ("reject", Verdict::Goto(base::REJECT.to_owned())),
-            (Verb::Deny, true) => ("would-deny", Verdict::Accept),
-            (Verb::Reject, true) => ("would-reject", Verdict::Accept),
+        let (word, outcome) = match (rule.verb, tier.audit) {
+            (Verb::Allow, _) => ("allow", Outcome::Allow),
+            (Verb::Pass, _) => ("pass", Outcome::Pass),
+            (Verb::Deny, false) => ("deny", Outcome::Deny),
+            (Verb::Reject, false) => ("reject", Outcome::Reject),
+            (Verb::Deny, true) => ("would-deny", Outcome::Allow),
+            (Verb::Reject, true) => ("would-reject", Outcome::Allow),
         };
         let would = tier.audit && matches!(rule.verb, Verb::Deny | Verb::Reject);
         let log = (rule.log.is_some() || would).then(|| {
@@ -60,22 +81,22 @@ impl Action {
         Self {
             label: label.into(),
             log,
-            verdict,
+            outcome,
         }
     }
 
     /// When no rule decided.
     pub fn by_default(policy: &Effective, log_group: u16) -> Self {
-        let (label, word, verdict) = match (policy.default_action, policy.default_audit) {
-            (DefaultAction::Allow, _) => ("default:allow", None, Verdict::Accept),
-            (DefaultAction::Deny, false) => ("default:deny", Some("deny"), deny()),
-            (DefaultAction::Deny, true) => ("default:deny", Some("would-deny"), Verdict::Accept),
+        let (label, word, outcome) = match (policy.default_action, policy.default_audit) {
+            (DefaultAction::Allow, _) => ("default:allow", None, Outcome::Allow),
+            (DefaultAction::Deny, false) => ("default:deny", Some("deny"), Outcome::Deny),
+            (DefaultAction::Deny, true) => ("default:deny", Some("would-deny"), Outcome::Allow),
         };
         let limit = KernelRule::new().then(Statement::Limit(LOG_RATE));
         Self {
             label: label.into(),
             log: word.map(|word| limit.then(log(label, word, log_group))),
-            verdict,
+            outcome,
         }
     }
 
@@ -86,16 +107,11 @@ impl Action {
 
     /// All of it but the log.
     pub fn count(&self) -> KernelRule {
-        let verdict = self.verdict.clone();
         KernelRule::new()
             .counter()
-            .then(verdict)
+            .then(self.outcome.verdict())
             .comment(&*self.label)
     }
-}
-
-fn deny() -> Verdict {
-    Verdict::Goto(base::DENY.to_owned())
 }
 
 fn log(label: &str, word: &str, group: u16) -> Statement {

@@ -1,5 +1,6 @@
 //! When a rule matches, as lists of tests that nf_tables can make.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -8,14 +9,15 @@ use crate::policy::class::DNS_PORT;
 use crate::policy::effective::Facts;
 use crate::policy::rule::{Ports, Rule, Transport};
 
-use super::lookup::{Lookup, What};
+use super::lookup::{Lookup, PortRanges, What};
 use super::ranges::{self, Ranges};
 use super::reach::{self, Reach};
 
 /// A conjunction of tests: one kernel rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
-    pub tests: Vec<Check>,
+    /// Empty if `lookup` says it all.
+    tests: Vec<Check>,
     /// `Some(false)`: meant only for packets that do not go to clusterDNS, which no test here
     /// makes sure of. `Some(true)`: the tests hold only for those that do.
     pub dns: Option<bool>,
@@ -49,8 +51,10 @@ impl Check {
 /// The conditions under which a rule matches: any of them.
 pub fn of_rule(rule: &Rule, facts: &Facts) -> Vec<Condition> {
     let ports = port_tests(&rule.ports);
-    let mut conditions = Vec::new();
-    for piece in reach::of_rule(rule, facts) {
+    let pieces = reach::of_rule(rule, facts);
+    // Mostly one each: room for more would be most of the compiler's memory.
+    let mut conditions = Vec::with_capacity(pieces.len() * ports.len());
+    for piece in pieces {
         match (piece.dns, &piece.asked) {
             (Some(true), _) => dns(&piece, facts, &dns_transports(&rule.ports), &mut conditions),
             (_, Some(services)) => {
@@ -72,8 +76,9 @@ pub fn of_rule(rule: &Rule, facts: &Facts) -> Vec<Condition> {
                 .as_second()
                 .clamp(0, i64::MAX / 1_000_000_000)
                 .unsigned_abs();
-            condition.push(Field::Time, Test::Below(Value::Seconds(seconds)));
+            condition.tests = condition.tests().into_owned();
             condition.lookup = None;
+            condition.push(Field::Time, Test::Below(Value::Seconds(seconds)));
         }
     }
     conditions
@@ -108,8 +113,24 @@ impl Condition {
         }
     }
 
+    /// What must hold. Most conditions are looked up, and never ask for it.
+    pub fn tests(&self) -> Cow<'_, [Check]> {
+        match &self.lookup {
+            Some(lookup) => Cow::Owned(of_lookup(lookup)),
+            None => Cow::Borrowed(&self.tests),
+        }
+    }
+
     fn push(&mut self, field: Field, test: Test) {
         self.tests.push(Check::Plain(Match { field, test }));
+    }
+
+    /// The destination is one of these, of this family.
+    fn destination(&mut self, family: Family, ranges: &Ranges) {
+        if ranges.is_all() {
+            self.push(Field::Nfproto, Test::Is(Value::Nfproto(family)));
+        }
+        self.addresses(daddr(family), ranges);
     }
 
     /// The destination is one of these; nothing if it may be any.
@@ -147,7 +168,7 @@ impl Condition {
 enum PortTest {
     Any,
     Protocol(u8),
-    Ports(Transport, Vec<RangeInclusive<u16>>),
+    Ports(Transport, PortRanges),
     Icmp(Option<u8>, Option<u8>),
     Icmpv6(Option<u8>, Option<u8>),
 }
@@ -175,7 +196,7 @@ fn port_tests(ports: &[Ports]) -> Vec<PortTest> {
         });
         match join(ranges.collect()) {
             ranges if ranges.is_empty() => {}
-            ranges if ranges == [0..=u16::MAX] => {
+            ranges if ranges[..] == [0..=u16::MAX] => {
                 tests.push(PortTest::Protocol(transport.protocol()));
             }
             ranges => tests.push(PortTest::Ports(transport, ranges)),
@@ -193,45 +214,83 @@ fn port_tests(ports: &[Ports]) -> Vec<PortTest> {
 }
 
 /// Sorted, overlapping and adjacent ones joined.
-fn join(mut ranges: Vec<RangeInclusive<u16>>) -> Vec<RangeInclusive<u16>> {
+fn join(mut ranges: PortRanges) -> PortRanges {
     ranges.sort_by_key(|range| *range.start());
-    let mut joined: Vec<RangeInclusive<u16>> = Vec::new();
-    for range in ranges {
-        match joined.last_mut() {
-            Some(last) if *range.start() <= last.end().saturating_add(1) => {
-                *last = *last.start()..=*last.end().max(range.end());
-            }
-            _ => joined.push(range),
+    ranges.dedup_by(|range, last| {
+        let joins = *range.start() <= last.end().saturating_add(1);
+        if joins {
+            *last = *last.start()..=*last.end().max(range.end());
         }
-    }
-    joined
+        joins
+    });
+    ranges
 }
 
 fn plain(piece: &Reach, port: &PortTest, conditions: &mut Vec<Condition>) {
     let everywhere = piece.v4.is_all() && piece.v6.is_all();
     if everywhere && port.family().is_none() {
-        let mut condition = Condition::of(piece);
-        port_checks(&mut condition, port);
-        condition.local(piece.local);
-        condition.lookup = lookup(piece, None, port);
-        conditions.push(condition);
+        conditions.push(of_family(piece, None, port));
         return;
     }
     for family in [Family::V4, Family::V6] {
-        let ranges = piece.ranges(family);
-        if ranges.is_none() || port.family().is_some_and(|only| only != family) {
-            continue;
+        let other_family = port.family().is_some_and(|only| only != family);
+        if !piece.ranges(family).is_none() && !other_family {
+            conditions.push(of_family(piece, Some(family), port));
         }
-        let mut condition = Condition::of(piece);
-        if ranges.is_all() {
-            condition.push(Field::Nfproto, Test::Is(Value::Nfproto(family)));
+    }
+}
+
+/// Of one family, or of both.
+fn of_family(piece: &Reach, family: Option<Family>, port: &PortTest) -> Condition {
+    let mut condition = Condition::of(piece);
+    condition.lookup = lookup(piece, family, port);
+    if condition.lookup.is_none() {
+        if let Some(family) = family {
+            condition.destination(family, piece.ranges(family));
         }
-        condition.addresses(daddr(family), ranges);
         port_checks(&mut condition, port);
         condition.local(piece.local);
-        condition.lookup = lookup(piece, Some(family), port);
-        conditions.push(condition);
     }
+    condition
+}
+
+/// The tests that are the same as a lookup.
+fn of_lookup(lookup: &Lookup) -> Vec<Check> {
+    let mut condition = Condition {
+        tests: Vec::new(),
+        dns: None,
+        lookup: None,
+    };
+    let of = [Family::V4, Family::V6].map(|family| (family, lookup.ranges(family)));
+    let mut icmp = None;
+    if !of.iter().all(|(_, ranges)| ranges.is_all()) {
+        for (family, ranges) in of.iter().filter(|(_, ranges)| !ranges.is_none()) {
+            condition.destination(*family, ranges);
+            icmp = Some(*family);
+        }
+    }
+    match &lookup.what {
+        What::Any => {}
+        What::Protocol(number) => {
+            condition.push(Field::L4proto, Test::Is(Value::Protocol(*number)));
+        }
+        What::Ports(number, ranges) => {
+            let transport = Transport::of(*number);
+            port_ranges(
+                &mut condition,
+                transport.map_or(Field::ThDport, dport),
+                ranges,
+            );
+        }
+        What::IcmpType(kind) => {
+            let field = match icmp {
+                Some(Family::V6) => Field::Icmpv6Type,
+                _ => Field::IcmpType,
+            };
+            condition.push(field, Test::Is(Value::U8(*kind)));
+        }
+    }
+    condition.tests
 }
 
 /// The condition of one family, or of both, if neither the routing table must be asked nor an ICMP

@@ -125,7 +125,7 @@ struct Planned {
 
 /// All rules, and which of them each tier has.
 fn planned(policy: &Effective, log_group: u16) -> (Vec<Planned>, Vec<Range<usize>>) {
-    let mut rules = Vec::new();
+    let mut rules = Vec::with_capacity(policy.tiers.iter().map(|tier| tier.rules.len()).sum());
     let mut tiers = Vec::new();
     for tier in &policy.tiers {
         let first = rules.len();
@@ -276,7 +276,7 @@ impl Compiler {
 
     fn push(&mut self, chain: usize, condition: &Condition, action: KernelRule) {
         let mut rule = KernelRule::new();
-        for test in &condition.tests {
+        for test in condition.tests().iter() {
             rule = rule.then(test.to_match(|key, elements| self.set(key, elements)));
         }
         rule.statements.extend(action.statements);

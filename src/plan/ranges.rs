@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use smallvec::{SmallVec, smallvec};
 
 use crate::nft::{Family, Value};
 
@@ -10,8 +11,8 @@ use crate::nft::{Family, Value};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Ranges {
     family: Family,
-    /// Sorted; neither overlapping nor adjacent; both ends included.
-    ranges: Vec<(u128, u128)>,
+    /// Sorted; neither overlapping nor adjacent; both ends included. Mostly there is just one.
+    ranges: SmallVec<[(u128, u128); 1]>,
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -22,17 +23,17 @@ fn number(address: IpAddr) -> u128 {
 }
 
 impl Ranges {
-    pub const fn none(family: Family) -> Self {
+    pub fn none(family: Family) -> Self {
         Self {
             family,
-            ranges: Vec::new(),
+            ranges: SmallVec::new(),
         }
     }
 
     pub fn all(family: Family) -> Self {
         Self {
             family,
-            ranges: vec![(0, last(family))],
+            ranges: smallvec![(0, last(family))],
         }
     }
 
@@ -66,7 +67,7 @@ impl Ranges {
     }
 
     pub fn is_all(&self) -> bool {
-        self.ranges == [(0, last(self.family))]
+        self.ranges[..] == [(0, last(self.family))]
     }
 
     /// All of them together.
@@ -76,7 +77,7 @@ impl Ranges {
     }
 
     pub fn minus(&self, other: &Self) -> Self {
-        let mut left = Vec::new();
+        let mut left = SmallVec::new();
         let mut holes = other.ranges.iter().peekable();
         for &(mut first, end) in &self.ranges {
             while holes.next_if(|hole| hole.1 < first).is_some() {}
@@ -135,17 +136,14 @@ impl Ranges {
 
     fn normal(mut self) -> Self {
         self.ranges.sort_unstable();
-        let mut merged: Vec<(u128, u128)> = Vec::with_capacity(self.ranges.len());
-        for (first, end) in self.ranges {
-            match merged.last_mut() {
-                Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(end),
-                _ => merged.push((first, end)),
+        self.ranges.dedup_by(|(first, end), before| {
+            let joins = *first <= before.1.saturating_add(1);
+            if joins {
+                before.1 = before.1.max(*end);
             }
-        }
-        Self {
-            family: self.family,
-            ranges: merged,
-        }
+            joins
+        });
+        self
     }
 }
 

@@ -116,6 +116,9 @@ pub fn of_rule(rule: &Rule, facts: &Facts) -> Vec<Reach> {
 /// Targets that differ in their addresses only become one piece, so that a long list is one set.
 /// Each address is sorted in once: a list may be as long as an annotation.
 fn join(targets: &[Target], facts: &Facts) -> Vec<Reach> {
+    if let [only] = targets {
+        return nonempty(vec![of_target(only, facts)]);
+    }
     let mut kinds: Vec<Vec<Reach>> = Vec::new();
     for piece in targets.iter().map(|target| of_target(target, facts)) {
         match kinds.iter_mut().find(|kind| kind[0].is_like(&piece)) {

@@ -24,7 +24,8 @@ fn what_was_added_anew_is_not_stale() {
     in_fresh_netns(|| {
         let dir = tempfile::tempdir().expect("a directory");
         let (state, id) = (StateDir::new(dir.path()), ID.parse().expect("an id"));
-        veth("host0", "eth0", &new_netns());
+        let pod = new_netns();
+        veth("host0", "eth0", &pod);
         let index = link("host0").index;
         state.write_attachment(&id, &record(index)).expect("write");
         state.set_link("host0", &id).expect("write");
@@ -45,7 +46,8 @@ fn only_the_veth_that_is_meant_goes_down() {
     in_fresh_netns(|| {
         let dir = tempfile::tempdir().expect("a directory");
         let (state, id) = (StateDir::new(dir.path()), ID.parse().expect("an id"));
-        veth("host0", "eth0", &new_netns());
+        let pod = new_netns(); // with it the veth would go
+        veth("host0", "eth0", &pod);
         let index = link("host0").index;
         state
             .write_attachment(&id, &record(index + 1))

@@ -16,9 +16,11 @@
 mod pieces;
 mod sweep;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::mem::discriminant;
 use std::ops::RangeInclusive;
+
+use smallvec::SmallVec;
 
 use crate::nft::Family;
 
@@ -35,6 +37,9 @@ pub struct Lookup {
     pub what: What,
 }
 
+/// Mostly one port, or one range.
+pub type PortRanges = SmallVec<[RangeInclusive<u16>; 2]>;
+
 /// Which packets to an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
@@ -42,13 +47,13 @@ pub enum What {
     /// An IP protocol by its number, whatever follows.
     Protocol(u8),
     /// Ports of an IP protocol that has them where TCP has: sorted, disjoint.
-    Ports(u8, Vec<RangeInclusive<u16>>),
+    Ports(u8, PortRanges),
     /// A type of the family's ICMP.
     IcmpType(u8),
 }
 
 impl Lookup {
-    const fn ranges(&self, family: Family) -> &Ranges {
+    pub const fn ranges(&self, family: Family) -> &Ranges {
         match family {
             Family::V4 => &self.v4,
             Family::V6 => &self.v6,
@@ -174,13 +179,18 @@ fn look_up(list: &[Candidate<'_>], parts: &mut Vec<Part>) {
 
 /// How many sets a packet is looked up in, in the family that has more.
 fn lookups(list: &[Candidate<'_>], areas: &[Area]) -> usize {
-    let effects: HashMap<usize, usize> = list.iter().map(|c| (c.rule, c.effect)).collect();
+    let most = list.iter().map(|candidate| candidate.rule).max();
+    let mut effects = vec![None; most.map_or(0, |most| most + 1)];
+    for candidate in list {
+        effects[candidate.rule] = Some(candidate.effect);
+    }
     let of = |family| {
         let own = areas.iter().filter(|area| area.family == family);
-        let sets: HashSet<_> = own
-            .map(|area| (discriminant(&area.key), effects.get(&area.rule)))
+        let mut sets: Vec<_> = own
+            .map(|area| (discriminant(&area.key), effects[area.rule]))
             .collect();
-        sets.len()
+        sets.dedup(); // what comes one after the other is mostly alike
+        sets.into_iter().collect::<HashSet<_>>().len()
     };
     of(Family::V4).max(of(Family::V6))
 }

@@ -1,7 +1,8 @@
 //! One sweep over the ports: what rules that apply to the same addresses, in their order, come to.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+
+use smallvec::SmallVec;
 
 use crate::nft::Family;
 
@@ -23,6 +24,19 @@ pub enum Key {
     Any,
 }
 
+impl Key {
+    /// Another number for each key: hashed at once.
+    pub fn packed(self) -> u64 {
+        let (kind, a, b, c) = match self {
+            Key::Ports(protocol, from, to) => (0, protocol, from, to),
+            Key::IcmpType(kind) => (1, kind, 0, 0),
+            Key::Protocol(protocol) => (2, protocol, 0, 0),
+            Key::Any => (3, 0, 0, 0),
+        };
+        kind << 40 | u64::from(a) << 32 | u64::from(b) << 16 | u64::from(c)
+    }
+}
+
 /// The keys that are left to each rule by those before it, with the rule's number.
 pub fn pieces<'a>(
     rules: impl Iterator<Item = (usize, &'a What)>,
@@ -33,7 +47,7 @@ pub fn pieces<'a>(
         Family::V6 => 58,
     };
     let mut pieces = Vec::new();
-    let mut ports: BTreeMap<u8, Taken> = BTreeMap::new();
+    let mut ports: SmallVec<[(u8, Taken); 3]> = SmallVec::new();
     // What a rule takes whole leaves nothing more special to those behind it.
     let mut protocols = [false; 256];
     let mut icmp_types = [false; 256];
@@ -50,7 +64,12 @@ pub fn pieces<'a>(
             }
             What::Ports(protocol, ranges) => {
                 if !protocols[usize::from(*protocol)] {
-                    let taken = ports.entry(*protocol).or_default();
+                    let known = ports.iter().position(|(number, _)| number == protocol);
+                    let place = known.unwrap_or_else(|| {
+                        ports.push((*protocol, Taken::default()));
+                        ports.len() - 1
+                    });
+                    let taken = &mut ports[place].1;
                     for range in ranges {
                         taken.take(range.clone(), |from, to| {
                             pieces.push((Key::Ports(*protocol, from, to), rule));
@@ -69,47 +88,40 @@ pub fn pieces<'a>(
     pieces
 }
 
-/// Ports that earlier rules have taken: disjoint ranges, from start to end, with gaps between them.
+/// Ports that earlier rules have taken: sorted, disjoint ranges with gaps between them.
 #[derive(Default)]
-struct Taken(BTreeMap<u16, u16>);
+struct Taken(SmallVec<[(u16, u16); 2]>);
 
 impl Taken {
     /// Takes a range; `free` gets each part of it that nobody had.
     fn take(&mut self, range: RangeInclusive<u16>, mut free: impl FnMut(u16, u16)) {
         let (from, to) = (*range.start(), *range.end());
-        let (mut start, mut end) = (from, to);
-        // the one before may reach into this one, or end right where it begins
-        if let Some((&first, &last)) = self.0.range(..from).next_back()
-            && last >= from - 1
-        {
-            start = first;
-        }
+        // those that it meets, and those that end or begin right beside it
+        let before = |(_, last): &(u16, u16)| last.checked_add(1).is_some_and(|next| next < from);
+        let first = self.0.partition_point(before);
+        let behind = to.saturating_add(1);
+        let met = self.0[first..]
+            .iter()
+            .take_while(|(start, _)| *start <= behind);
+        let (mut start, mut end, mut count) = (from, to, 0);
         let mut next = Some(from);
-        let met: Vec<(u16, u16)> = self
-            .0
-            .range(start..=to)
-            .map(|(first, last)| (*first, *last))
-            .collect();
-        for (first, last) in met {
-            if let Some(at) = next.filter(|at| *at <= to) {
-                if first > at {
-                    free(at, first - 1);
-                }
-                next = last.checked_add(1).map(|behind| behind.max(at));
+        for (a, b) in met {
+            if let Some(at) = next
+                && *a > at
+                && at <= to
+            {
+                free(at, to.min(a - 1));
             }
-            end = end.max(last);
-            self.0.remove(&first);
+            next = b
+                .checked_add(1)
+                .map(|behind| behind.max(next.unwrap_or(behind)));
+            (start, end, count) = (start.min(*a), end.max(*b), count + 1);
         }
         if let Some(at) = next.filter(|at| *at <= to) {
             free(at, to);
         }
-        // the one behind may begin right where this one ends
-        if let Some(behind) = end.checked_add(1)
-            && let Some(last) = self.0.remove(&behind)
-        {
-            end = last;
-        }
-        self.0.insert(start, end);
+        self.0.drain(first..first + count);
+        self.0.insert(first, (start, end));
     }
 }
 
@@ -131,7 +143,7 @@ mod tests {
                 .iter()
                 .map(|(a, b)| (base + a.min(b), base + a.max(b)))
                 .collect();
-            let whats: Vec<What> = ranges.iter().map(|(a, b)| What::Ports(6, vec![*a..=*b])).collect();
+            let whats: Vec<What> = ranges.iter().map(|(a, b)| What::Ports(6, smallvec::smallvec![*a..=*b])).collect();
             let pieces = pieces(whats.iter().enumerate(), Family::V4);
             for port in base..=base + 39 {
                 let wanted: Vec<usize> = ranges.iter().position(|(a, b)| *a <= port && port <= *b).into_iter().collect();
@@ -148,10 +160,10 @@ mod tests {
     #[test]
     fn what_a_rule_takes_whole_leaves_nothing_more_special() {
         let whats = [
-            What::Ports(6, vec![443..=443]),
+            What::Ports(6, smallvec::smallvec![443..=443]),
             What::IcmpType(8),
             What::Protocol(6),
-            What::Ports(6, vec![80..=80]),
+            What::Ports(6, smallvec::smallvec![80..=80]),
             What::Protocol(58),
             What::IcmpType(8),
             What::IcmpType(3),

@@ -112,7 +112,7 @@ fn lookup() -> impl Strategy<Value = Lookup> {
         2 => Just(What::Any),
         2 => protocol().prop_map(What::Protocol),
         6 => (prop::sample::select(vec![6u8, 17]), range)
-            .prop_map(|(protocol, range)| What::Ports(protocol, vec![range])),
+            .prop_map(|(protocol, range)| What::Ports(protocol, smallvec::smallvec![range])),
         2 => (0u8..4).prop_map(What::IcmpType),
     ];
     (ranges(Family::V4), ranges(Family::V6), what).prop_map(|(v4, v6, what)| Lookup {
@@ -187,7 +187,7 @@ fn elements(parts: &[Part]) -> usize {
 /// A thousand holes in each of a thousand ports would be a million elements.
 #[test]
 fn wide_rules_behind_narrow_ones_do_not_explode() {
-    let tcp = |port| What::Ports(6, vec![port..=port]);
+    let tcp = |port| What::Ports(6, smallvec::smallvec![port..=port]);
     let mut list: Vec<Lookup> = (0..1000u32)
         .map(|n| net(&format!("10.{}.{}.0/25", n >> 8, n & 255), What::Any))
         .collect();

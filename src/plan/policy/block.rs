@@ -17,13 +17,15 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::nft::{
     Cell, Concat, DataType, Element, Family, Field, KeyType, Rule as KernelRule, Set, Statement,
     Value, Verdict,
 };
-use crate::plan::action::Action;
+use crate::plan::action::{Action, Outcome};
 use crate::plan::lookup::{Area, Key};
-use crate::plan::{base, ranges};
+use crate::plan::ranges;
 
 use super::services::{self, Protocol};
 use super::{Compiler, Planned};
@@ -208,7 +210,7 @@ impl Compiler {
         let mut groups = Vec::new();
         for (what, areas) in plain {
             if let Some(first) = areas.first() {
-                let verdict = rules[first.rule].action.verdict.clone();
+                let verdict = rules[first.rule].action.outcome.verdict();
                 groups.push(Group {
                     what: what.to_owned(),
                     verdict: Some(verdict),
@@ -342,49 +344,49 @@ const LOGS: usize = 4;
 
 /// The number of what an action does: actions of one number can be looked up together.
 pub(super) fn effect(action: &Action) -> usize {
-    match &action.verdict {
+    match action.outcome {
         _ if action.log.is_some() => LOGS,
-        Verdict::Goto(chain) if chain == base::DENY => 1,
-        Verdict::Goto(_) => 2,
-        Verdict::Return => 3,
-        _ => 0,
+        Outcome::Allow => 0,
+        Outcome::Deny => 1,
+        Outcome::Reject => 2,
+        Outcome::Pass => 3,
     }
 }
 
 /// The elements of areas, sorted.
 fn cells(rules: &[Planned], areas: &[&Area], key: LookedUp, goto: Option<Arc<str>>) -> Vec<Cell> {
-    let mut cells = Vec::new();
+    let size = areas.iter().map(|area| area.addresses.len()).sum();
+    let mut places = Vec::with_capacity(size);
     for area in areas {
-        let comment = &rules[area.rule].action.label;
-        let more = match key {
-            LookedUp::Address(_) => Vec::new(),
-            LookedUp::Together(_) => fields(area.key),
-        };
-        for (first, last) in &area.addresses {
-            let address = |number| ranges::address(area.family, number).into();
-            let mut key = vec![(address(*first), address(*last))];
-            key.extend(&more);
-            cells.push(Cell {
-                key,
-                comment: comment.clone(),
-                goto: goto.clone(),
-            });
-        }
+        places.extend(area.addresses.iter().map(|ends| (*ends, *area)));
     }
-    cells.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-    cells
+    places.sort_unstable_by_key(|(ends, area)| (*ends, area.key));
+    let cell = |((first, last), area): ((u128, u128), &Area)| {
+        let address = |number| ranges::address(area.family, number).into();
+        let mut fields = SmallVec::new();
+        fields.push((address(first), address(last)));
+        if let LookedUp::Together(_) = key {
+            more_fields(area.key, &mut fields);
+        }
+        Cell {
+            key: fields,
+            comment: rules[area.rule].action.label.clone(),
+            goto: goto.clone(),
+        }
+    };
+    places.into_iter().map(cell).collect()
 }
 
 /// What a key has beside the address.
-fn fields(key: Key) -> Vec<(Value, Value)> {
+fn more_fields(key: Key, fields: &mut SmallVec<[(Value, Value); 3]>) {
     let one = |value| (value, value);
     match key {
-        Key::Ports(protocol, from, to) => vec![
-            one(Value::Protocol(protocol)),
-            (Value::U16(from), Value::U16(to)),
-        ],
-        Key::IcmpType(kind) => vec![one(Value::U8(kind))],
-        Key::Protocol(protocol) => vec![one(Value::Protocol(protocol))],
-        Key::Any => Vec::new(),
+        Key::Ports(protocol, from, to) => {
+            fields.push(one(Value::Protocol(protocol)));
+            fields.push((Value::U16(from), Value::U16(to)));
+        }
+        Key::IcmpType(kind) => fields.push(one(Value::U8(kind))),
+        Key::Protocol(protocol) => fields.push(one(Value::Protocol(protocol))),
+        Key::Any => {}
     }
 }
