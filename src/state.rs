@@ -298,19 +298,15 @@ impl StateDir {
     }
 
     fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> Result<(), StateError> {
-        let json =
-            serde_json::to_vec(value).map_err(|e| failed("encode", path)(io::Error::other(e)))?;
-        self.write(path, &json)
+        self.write(path, &encoded(path, value)?)
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StateError> {
         // In the same directory: a rename works inside one file system only. Its name follows from
         // the file's, so that what a killed process leaves is overwritten, or removed with the file.
         let new = unfinished(path);
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
         let written = self
-            .open(&new, path, &options, "write")
+            .open(&new, path, &replacing(), "write")
             .and_then(|mut file| file.write_all(bytes).map_err(failed("write", path)))
             .and_then(|()| fs::rename(&new, path).map_err(failed("replace", path)));
         if written.is_err() {
@@ -337,6 +333,17 @@ fn list(dir: &Path) -> Result<Vec<String>, StateError> {
         );
     }
     Ok(names)
+}
+
+/// How a file is opened that is written anew from its beginning.
+fn replacing() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options
+}
+
+fn encoded<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, StateError> {
+    serde_json::to_vec(value).map_err(|e| failed("encode", path)(io::Error::other(e)))
 }
 
 /// Reads a JSON file; none if there is none.

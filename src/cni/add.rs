@@ -59,12 +59,15 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
     let plan = attachment.plan(&id, &policy.head.chain, claim.addresses.clone());
     let record = record(call, conf, &attachment, plan, &policy, &claim);
     let before = Record::read_alone(&state, &id).unwrap_or_default();
-    let shared = || {
-        let policy = policy.read()?.effective;
-        Ok(Shared {
-            base: Cow::Owned(Base::new(&policy.facts.cluster)),
-            policy: Cow::Owned(plan::compile(&policy, conf.log_group)),
-        })
+    let shared = Shared {
+        base: &|| {
+            let cluster = &policy.read()?.effective.facts.cluster;
+            Ok(Cow::Owned(Base::new(cluster)))
+        },
+        policy: &|| {
+            let policy = &policy.read()?.effective;
+            Ok(Cow::Owned(plan::compile(policy, conf.log_group)))
+        },
     };
     let installed = state
         .lock(deadline)
@@ -78,9 +81,10 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
                 record: &record,
                 before,
                 base: &policy.head.base,
+                shared,
                 deadline,
             };
-            let done = installation.run(&mut nft, &shared);
+            let done = installation.run(&mut nft);
             let old = before.and_then(Record::policy_key);
             if old != Some(&policy.key) {
                 let unneeded = if done.is_ok() { old } else { Some(&policy.key) };
@@ -188,10 +192,10 @@ fn record(
     }
 }
 
-/// What pods share, for those parts of it that are not known to be in the kernel.
+/// How to make what pods share, which is done only for what is not known to be in the kernel.
 pub(crate) struct Shared<'a> {
-    pub base: Cow<'a, Base>,
-    pub policy: Cow<'a, Compiled>,
+    pub base: &'a dyn Fn() -> Result<Cow<'a, Base>, CniError>,
+    pub policy: &'a dyn Fn() -> Result<Cow<'a, Compiled>, CniError>,
 }
 
 /// One attachment on its way into the kernel.
@@ -203,18 +207,15 @@ pub(crate) struct Installation<'a> {
     pub before: Option<&'a Record<Rules>>,
     /// The base's [`Base::marker`].
     pub base: &'a str,
+    pub shared: Shared<'a>,
     pub deadline: Instant,
 }
 
 impl Installation<'_> {
     /// Record, then kernel: whoever finds the one without the other knows which was not finished. A
-    /// repeated ADD that fails leaves what the first one made, and its record. `shared` is asked only if
-    /// the base or the policy is not known to be in the kernel. To be called under [`StateDir::lock`].
-    pub fn run<'s>(
-        &self,
-        nft: &mut Nft,
-        shared: &dyn Fn() -> Result<Shared<'s>, CniError>,
-    ) -> Result<(), CniError> {
+    /// repeated ADD that fails leaves what the first one made, and its record. To be called under
+    /// [`StateDir::lock`].
+    pub fn run(&self, nft: &mut Nft) -> Result<(), CniError> {
         let (state, id, veth) = (self.state, self.id, &self.record.plan.veth);
         let whole = Whole::load(state, nft).map_err(nft_failure)?;
         let taken_over = taken_over(nft, self.record)?;
@@ -226,7 +227,7 @@ impl Installation<'_> {
             Some(bridge) => ports_to_cover(nft, bridge, self.deadline)?,
             None => Vec::new(),
         };
-        let put = |nft: &mut Nft, whole| self.put(nft, whole, shared, &ports, previous.as_ref());
+        let put = |nft: &mut Nft, whole| self.put(nft, whole, &ports, previous.as_ref());
         let done = state
             .write_attachment(id, self.record)
             .and_then(|()| state.set_link(veth, id))
@@ -255,20 +256,19 @@ impl Installation<'_> {
     }
 
     /// The transaction, with those shared parts that are not `whole`.
-    fn put<'s>(
+    fn put(
         &self,
         nft: &mut Nft,
         whole: Whole,
-        shared: &dyn Fn() -> Result<Shared<'s>, CniError>,
         bridge_ports: &[String],
         previous: Option<&AttachmentId>,
     ) -> Result<Result<(), nft::Error>, CniError> {
         let (base, policy) = (self.base, self.record.plan.policy.as_str());
-        let (lacks_base, lacks_policy) = (!whole.has(base), !whole.has(policy));
-        let shared = (lacks_base || lacks_policy).then(shared).transpose()?;
+        let new_base = (!whole.has(base)).then(self.shared.base).transpose()?;
+        let new_policy = (!whole.has(policy)).then(self.shared.policy).transpose()?;
         let install = Install {
-            base: shared.as_ref().filter(|_| lacks_base).map(|s| &*s.base),
-            policy: shared.as_ref().filter(|_| lacks_policy).map(|s| &*s.policy),
+            base: new_base.as_deref(),
+            policy: new_policy.as_deref(),
             known_at: Some(whole.generation()),
             attachment: &self.record.plan,
             bridge_ports,

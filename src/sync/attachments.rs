@@ -248,11 +248,9 @@ impl Sync<'_> {
             Did::Repaired => {
                 record.plan.policy.clone_from(&compiled.name);
                 let deadline = Instant::now() + super::STEP;
-                let shared = || {
-                    Ok(Shared {
-                        base: Cow::Borrowed(base),
-                        policy: Cow::Borrowed(&*compiled),
-                    })
+                let shared = Shared {
+                    base: &|| Ok(Cow::Borrowed(base)),
+                    policy: &|| Ok(Cow::Borrowed(&*compiled)),
                 };
                 let installation = Installation {
                     state,
@@ -260,9 +258,10 @@ impl Sync<'_> {
                     record: &record,
                     before: Some(&record),
                     base: base.marker(),
+                    shared,
                     deadline,
                 };
-                installation.run(&mut self.nft, &shared)
+                installation.run(&mut self.nft)
             }
             _ => Ok(()),
         };
