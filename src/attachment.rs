@@ -104,7 +104,14 @@ pub fn inspect(
     result: &PodResult,
     deadline: Instant,
 ) -> Result<Attachment, Error> {
-    let inside = netns.run(|| look_inside(ifname, netns.path(), deadline))??;
+    let path = netns.path();
+    let netnsid = rtnl.netnsid_of(netns)?;
+    let inside = match netnsid {
+        // Nobody has to go there, on a thread of its own: the kernel tells from here.
+        Some(_) => look_inside(rtnl, netnsid, ifname, path)?,
+        // So no device of this node that anybody has looked at has its other end there.
+        None => netns.run(|| look_inside(&mut Rtnl::open(deadline)?, None, ifname, path))??,
+    };
     if !inside.others.is_empty() {
         tracing::warn!(
             interfaces = inside.others.join(","),
@@ -115,7 +122,7 @@ pub fn inspect(
     let mac = pod.mac.ok_or_else(|| Unenforceable::NoMac {
         ifname: ifname.to_owned(),
     })?;
-    let veth = host_side(rtnl, netns, ifname, &pod)?;
+    let veth = host_side(rtnl, netns, netnsid, ifname, &pod)?;
     let name = veth.name.clone();
     match tc::detour(rtnl, veth.index)? {
         Some(Detour::Bpf(program)) => {
@@ -167,9 +174,14 @@ fn push_new<T: PartialEq>(list: &mut Vec<T>, item: T) {
     }
 }
 
-fn look_inside(ifname: &str, netns: &Path, deadline: Instant) -> Result<Inside, Error> {
-    let mut rtnl = Rtnl::open(deadline)?;
-    let mut links = link::all(&mut rtnl)?;
+/// `netnsid`: the pod's namespace, as that of the socket numbers it; none if the socket is in there.
+fn look_inside(
+    rtnl: &mut Rtnl,
+    netnsid: Option<i32>,
+    ifname: &str,
+    netns: &Path,
+) -> Result<Inside, Error> {
+    let mut links = link::all_in(rtnl, netnsid)?;
     let Some(own) = links.iter().position(|link| link.name == ifname) else {
         return Err(Unenforceable::NoInterface {
             ifname: ifname.to_owned(),
@@ -189,7 +201,7 @@ fn look_inside(ifname: &str, netns: &Path, deadline: Instant) -> Result<Inside, 
             .into());
         }
     }
-    let addresses = address::of_link(&mut rtnl, link.index)?;
+    let addresses = address::of_link_in(rtnl, netnsid, link.index)?;
     let others = links
         .into_iter()
         .filter(|other| other.up && other.has_neighbours)
@@ -204,13 +216,21 @@ fn look_inside(ifname: &str, netns: &Path, deadline: Instant) -> Result<Inside, 
 
 /// The host's side, proven: the two ends name each other, and the host's end says that its peer
 /// lives in the pod's namespace. An index alone could be that of the node's own uplink.
-fn host_side(rtnl: &mut Rtnl, netns: &Netns, ifname: &str, pod: &Link) -> Result<Link, Error> {
+fn host_side(
+    rtnl: &mut Rtnl,
+    netns: &Netns,
+    netnsid: Option<i32>,
+    ifname: &str,
+    pod: &Link,
+) -> Result<Link, Error> {
     let elsewhere = || Unenforceable::PeerElsewhere {
         ifname: ifname.to_owned(),
     };
     let index = pod.peer_index.ok_or_else(elsewhere)?;
     let veth = link::get_by_index(rtnl, index)?.ok_or_else(elsewhere)?;
-    let lives_there = veth.peer_netnsid.is_some() && veth.peer_netnsid == rtnl.netnsid_of(netns)?;
+    // Reading the veth may have given the namespace its number.
+    let netnsid = netnsid.map_or_else(|| rtnl.netnsid_of(netns), |id| Ok(Some(id)))?;
+    let lives_there = veth.peer_netnsid.is_some() && veth.peer_netnsid == netnsid;
     if veth.kind.as_deref() != Some("veth") || veth.peer_index != Some(pod.index) || !lives_there {
         return Err(elsewhere().into());
     }

@@ -5,9 +5,11 @@
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
@@ -18,6 +20,9 @@ use tracing_subscriber::layer::SubscriberExt;
 /// stderr: a full or missing disk must not stop a pod.
 pub fn init(level: Level, file: Option<&Path>) {
     let opened = file.map(open).transpose();
+    if let Ok(Some(file)) = &opened {
+        DESCRIPTOR.store(file.as_raw_fd(), Ordering::Relaxed);
+    }
     let (destination, problem) = match opened {
         Ok(file) => (Destination(file.map(Arc::new)), None),
         Err(error) => (Destination(None), Some(error)),
@@ -37,6 +42,14 @@ pub fn init(level: Level, file: Option<&Path>) {
     if let (Some(error), Some(file)) = (problem, file) {
         tracing::warn!(file = %file.display(), %error, "cannot open the log file, logging to stderr");
     }
+}
+
+/// Where [`init`]'s log goes: it stays open for the rest of the process.
+static DESCRIPTOR: AtomicI32 = AtomicI32::new(libc::STDERR_FILENO);
+
+/// The descriptor of the log, for whoever can't log in another way.
+pub fn descriptor() -> RawFd {
+    DESCRIPTOR.load(Ordering::Relaxed)
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -81,7 +94,8 @@ impl<W: Write> Write for OneLine<W> {
     }
 }
 
-fn one_line(event: &str) -> String {
+/// An event as one line, whatever is in it.
+pub fn one_line(event: &str) -> String {
     let mut line = String::with_capacity(event.len() + 1);
     for c in event.strip_suffix('\n').unwrap_or(event).chars() {
         // U+2028 and U+2029 are no control characters, but end lines as well.

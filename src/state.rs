@@ -130,8 +130,7 @@ impl StateDir {
     /// # Errors
     /// [`StateError::Locked`] if it isn't free before `deadline`.
     pub fn lock(&self, deadline: Instant) -> Result<Lock, StateError> {
-        self.create(&self.root)?;
-        lock(&self.root.join("lock"), deadline)
+        self.lock_file(&self.root.join("lock"), deadline)
     }
 
     /// Takes the lock called `name`, such as `egress-203.0.113.10`. It is independent of
@@ -140,9 +139,14 @@ impl StateDir {
     /// # Errors
     /// [`StateError::Locked`] if it isn't free before `deadline`.
     pub fn lock_named(&self, name: &str, deadline: Instant) -> Result<Lock, StateError> {
-        let dir = self.root.join("locks");
-        self.create(&dir)?;
-        lock(&dir.join(escaped(name)), deadline)
+        let path = self.root.join("locks").join(escaped(name));
+        self.lock_file(&path, deadline)
+    }
+
+    fn lock_file(&self, path: &Path, deadline: Instant) -> Result<Lock, StateError> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        lock(self.open(path, path, &options, "open")?, path, deadline)
     }
 
     /// Writes an attachment's record in one step: a reader sees the old one or the new one.
@@ -269,26 +273,41 @@ impl StateDir {
         builder.create(dir).map_err(failed("create", dir))
     }
 
+    /// Opens `path`, and makes its directory first if there is none. A failure is said to be that of
+    /// doing `operation` to `name`.
+    fn open(
+        &self,
+        path: &Path,
+        name: &Path,
+        options: &OpenOptions,
+        operation: &'static str,
+    ) -> Result<File, StateError> {
+        match options.open(path) {
+            // Nearly always it is there: to ask first would cost more than to open.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                self.create(path.parent().unwrap_or(&self.root))?;
+                options.open(path).map_err(failed(operation, name))
+            }
+            opened => opened.map_err(failed(operation, name)),
+        }
+    }
+
     fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> Result<(), StateError> {
-        let json =
-            serde_json::to_vec(value).map_err(|e| failed("encode", path)(io::Error::other(e)))?;
-        self.write(path, &json)
+        self.write(path, &encoded(path, value)?)
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StateError> {
-        let dir = path.parent().unwrap_or(&self.root);
-        self.create(dir)?;
         // In the same directory: a rename works inside one file system only. Its name follows from
         // the file's, so that what a killed process leaves is overwritten, or removed with the file.
         let new = unfinished(path);
-        let written = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)
-            .and_then(|mut file| file.write_all(bytes))
-            .map_err(failed("write", path))
+        let written = self
+            .open(&new, path, &replacing(), "write")
+            .and_then(|mut file| file.write_all(bytes).map_err(failed("write", path)))
             .and_then(|()| fs::rename(&new, path).map_err(failed("replace", path)));
         if written.is_err() {
             let _ = fs::remove_file(&new); // the failure itself is what matters
@@ -314,6 +333,17 @@ fn list(dir: &Path) -> Result<Vec<String>, StateError> {
         );
     }
     Ok(names)
+}
+
+/// How a file is opened that is written anew from its beginning.
+fn replacing() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options
+}
+
+fn encoded<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, StateError> {
+    serde_json::to_vec(value).map_err(|e| failed("encode", path)(io::Error::other(e)))
 }
 
 /// Reads a JSON file; none if there is none.
@@ -370,14 +400,7 @@ fn escaped(text: &str) -> String {
         .collect()
 }
 
-fn lock(path: &Path, deadline: Instant) -> Result<Lock, StateError> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed("open", path))?;
+fn lock(file: File, path: &Path, deadline: Instant) -> Result<Lock, StateError> {
     loop {
         // Never waiting in flock(2) itself: nothing but a signal could end that at the deadline.
         match file.try_lock() {

@@ -11,7 +11,7 @@ use crate::net::{Netns, Rtnl, conntrack, link};
 use crate::nft::{self, Nft, Table};
 use crate::plan::{self, AttachmentPlan, Base, Bridge, Compiled};
 use crate::policy::stored::StoredPolicy;
-use crate::state::{self, AttachmentId, StateDir};
+use crate::state::{self, AttachmentId, StateDir, StateError};
 
 use super::conf::Unenforceable;
 use super::failure::{net_failure, nft_failure};
@@ -29,9 +29,9 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
         return Err(CniError::invalid_config("prevResult is missing"));
     };
     let result = PodResult::parse(prev_result, &call.ifname, &call.netns)?;
-    let netns = open_netns(call)?;
-    let failed = |e| net_failure("look at the pod's network", e);
     let mut nft = Nft::open().map_err(nft_failure)?;
+    let netns = open_netns(call, &nft)?;
+    let failed = |e| net_failure("look at the pod's network", e);
     let mut rtnl = Rtnl::open(deadline).map_err(failed)?;
     let inspected =
         attachment::inspect(&mut nft, &mut rtnl, &netns, &call.ifname, &result, deadline);
@@ -59,12 +59,15 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
     let plan = attachment.plan(&id, &policy.head.chain, claim.addresses.clone());
     let record = record(call, conf, &attachment, plan, &policy, &claim);
     let before = Record::read_alone(&state, &id).unwrap_or_default();
-    let shared = || {
-        let policy = policy.read()?.effective;
-        Ok(Shared {
-            base: Cow::Owned(Base::new(&policy.facts.cluster)),
-            policy: Cow::Owned(plan::compile(&policy, conf.log_group)),
-        })
+    let shared = Shared {
+        base: &|| {
+            let cluster = &policy.read()?.effective.facts.cluster;
+            Ok(Cow::Owned(Base::new(cluster)))
+        },
+        policy: &|| {
+            let policy = &policy.read()?.effective;
+            Ok(Cow::Owned(plan::compile(policy, conf.log_group)))
+        },
     };
     let installed = state
         .lock(deadline)
@@ -72,16 +75,16 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
         .and_then(|_lock| {
             let before = before.as_ref();
             keep_policy(&state, &id, &policy)?;
-            let done = install(
-                &mut nft,
-                &state,
-                &id,
-                &record,
+            let installation = Installation {
+                state: &state,
+                id: &id,
+                record: &record,
                 before,
-                &policy.head.base,
-                &shared,
+                base: &policy.head.base,
+                shared,
                 deadline,
-            );
+            };
+            let done = installation.run(&mut nft);
             let old = before.and_then(Record::policy_key);
             if old != Some(&policy.key) {
                 let unneeded = if done.is_ok() { old } else { Some(&policy.key) };
@@ -104,11 +107,12 @@ fn keep_policy(state: &StateDir, id: &AttachmentId, policy: &Policy<'_>) -> Resu
     })
 }
 
-fn open_netns(call: &Invocation) -> Result<Netns, CniError> {
+/// `own`: a socket in the plugin's own namespace.
+fn open_netns(call: &Invocation, own: &Nft) -> Result<Netns, CniError> {
     let invalid = |e| CniError::invalid_netns(format!("CNI_NETNS: {e}"));
     let netns = Netns::open(&call.netns).map_err(invalid)?;
-    let own = Netns::current().map_err(invalid)?;
-    if !call.netns_override && netns.same_as(&own).map_err(invalid)? {
+    let failed = |e| net_failure("tell the pod's network from the node's", e);
+    if !call.netns_override && netns.has(own).map_err(failed)? {
         return Err(CniError::invalid_netns(format!(
             "CNI_NETNS {} is the plugin's own network namespace, not a pod's",
             call.netns.display()
@@ -188,95 +192,112 @@ fn record(
     }
 }
 
-/// What pods share, for those parts of it that are not known to be in the kernel.
+/// How to make what pods share, which is done only for what is not known to be in the kernel.
 pub(crate) struct Shared<'a> {
-    pub base: Cow<'a, Base>,
-    pub policy: Cow<'a, Compiled>,
+    pub base: &'a dyn Fn() -> Result<Cow<'a, Base>, CniError>,
+    pub policy: &'a dyn Fn() -> Result<Cow<'a, Compiled>, CniError>,
 }
 
-/// Record, then kernel: whoever finds the one without the other knows which was not finished. A
-/// repeated ADD that fails leaves what the first one made, and its record. `base` is the base's
-/// [`Base::marker`]; `shared` is asked only if the base or the policy is not known to be in the kernel.
-/// To be called under [`StateDir::lock`].
-#[allow(clippy::too_many_arguments)] // two callers, and each has all of them at hand
-pub(crate) fn install<'a>(
-    nft: &mut Nft,
-    state: &StateDir,
-    id: &AttachmentId,
-    record: &Record<Rules>,
-    before: Option<&Record<Rules>>,
-    base: &str,
-    shared: &dyn Fn() -> Result<Shared<'a>, CniError>,
-    deadline: Instant,
-) -> Result<(), CniError> {
-    let whole = Whole::load(state, nft).map_err(nft_failure)?;
-    let taken_over = taken_over(nft, record)?;
-    let previous = state.link(&record.plan.veth).unwrap_or_else(|e| {
-        tracing::warn!("{e}; it is written anew");
-        None
-    });
-    let ports = match &record.plan.bridge {
-        Some(bridge) => ports_to_cover(nft, bridge, deadline)?,
-        None => Vec::new(),
-    };
-    let put = |nft: &mut Nft, whole: Whole| -> Result<Result<(), nft::Error>, CniError> {
-        let policy = record.plan.policy.as_str();
-        let (lacks_base, lacks_policy) = (!whole.has(base), !whole.has(policy));
-        let shared = (lacks_base || lacks_policy).then(shared).transpose()?;
+/// One attachment on its way into the kernel.
+pub(crate) struct Installation<'a> {
+    pub state: &'a StateDir,
+    pub id: &'a AttachmentId,
+    pub record: &'a Record<Rules>,
+    /// The record that a first ADD of the same attachment has left.
+    pub before: Option<&'a Record<Rules>>,
+    /// The base's [`Base::marker`].
+    pub base: &'a str,
+    pub shared: Shared<'a>,
+    pub deadline: Instant,
+}
+
+impl Installation<'_> {
+    /// Record, then kernel: whoever finds the one without the other knows which was not finished. A
+    /// repeated ADD that fails leaves what the first one made, and its record. To be called under
+    /// [`StateDir::lock`].
+    pub fn run(&self, nft: &mut Nft) -> Result<(), CniError> {
+        let (state, id, veth) = (self.state, self.id, &self.record.plan.veth);
+        let whole = Whole::load(state, nft).map_err(nft_failure)?;
+        let taken_over = taken_over(nft, self.record)?;
+        let previous = state.link(veth).unwrap_or_else(|e| {
+            tracing::warn!("{e}; it is written anew");
+            None
+        });
+        let ports = match &self.record.plan.bridge {
+            Some(bridge) => ports_to_cover(nft, bridge, self.deadline)?,
+            None => Vec::new(),
+        };
+        let put = |nft: &mut Nft, whole| self.put(nft, whole, &ports, previous.as_ref());
+        let done = state
+            .write_attachment(id, self.record)
+            .and_then(|()| state.set_link(veth, id))
+            .map_err(CniError::from)
+            .and_then(|()| match put(nft, whole)? {
+                // Somebody else changes the tables: nothing is known of them.
+                Err(e) if e.is_conflict() => {
+                    let nothing = Whole::nothing(nft).map_err(nft_failure)?;
+                    put(nft, nothing)
+                }
+                outcome => Ok(outcome),
+            })
+            .and_then(|outcome| outcome.map_err(nft_failure));
+        if done.is_err() {
+            let undone = self.undo(previous.as_ref());
+            undone.unwrap_or_else(|e| tracing::warn!("{e}"));
+            return done;
+        }
+        if taken_over {
+            // The address is another pod's now: its old connections must not be taken for this one's.
+            if let Err(e) = conntrack::delete_of(&self.record.plan.addresses, self.deadline) {
+                tracing::warn!("old connections of a reused address may remain: {e}");
+            }
+        }
+        Ok(())
+    }
+
+    /// The transaction, with those shared parts that are not `whole`.
+    fn put(
+        &self,
+        nft: &mut Nft,
+        whole: Whole,
+        bridge_ports: &[String],
+        previous: Option<&AttachmentId>,
+    ) -> Result<Result<(), nft::Error>, CniError> {
+        let (base, policy) = (self.base, self.record.plan.policy.as_str());
+        let new_base = (!whole.has(base)).then(self.shared.base).transpose()?;
+        let new_policy = (!whole.has(policy)).then(self.shared.policy).transpose()?;
         let install = Install {
-            base: shared.as_ref().filter(|_| lacks_base).map(|s| &*s.base),
-            policy: shared.as_ref().filter(|_| lacks_policy).map(|s| &*s.policy),
+            base: new_base.as_deref(),
+            policy: new_policy.as_deref(),
             known_at: Some(whole.generation()),
-            attachment: &record.plan,
-            bridge_ports: &ports,
-            previous: previous.as_ref().map(AttachmentId::as_str),
+            attachment: &self.record.plan,
+            bridge_ports,
+            previous: previous.map(AttachmentId::as_str),
         };
         let done = install.commit(nft);
         if done.is_ok() {
             // Rules that have changed: the policy of before went with its last user.
-            let before = before.map(|record| record.plan.policy.as_str());
+            let before = self.before.map(|record| record.plan.policy.as_str());
             let before = before.filter(|before| *before != policy);
             let gone = before.filter(|name| matches!(nft.chain(Table::Inet, name), Ok(None)));
-            whole.keep(state, nft, &[base, policy], gone.as_slice());
+            whole.keep(self.state, nft, &[base, policy], gone.as_slice());
         }
         Ok(done)
-    };
-    let done = state
-        .write_attachment(id, record)
-        .and_then(|()| state.set_link(&record.plan.veth, id))
-        .map_err(CniError::from)
-        .and_then(|()| match put(nft, whole)? {
-            // Somebody else changes the tables: nothing is known of them.
-            Err(e) if e.is_conflict() => {
-                let nothing = Whole::nothing(nft).map_err(nft_failure)?;
-                put(nft, nothing)
-            }
-            outcome => Ok(outcome),
-        })
-        .and_then(|outcome| outcome.map_err(nft_failure));
-    if done.is_err() {
-        let undone = match before {
-            Some(before) => state.write_attachment(id, before),
-            None => {
-                let veth = &record.plan.veth;
-                let noted = match &previous {
-                    // Its chains are still there, and the next ADD must know of them.
-                    Some(previous) if previous != id => state.set_link(veth, previous),
-                    _ => state.remove_link(veth, id),
-                };
-                noted.and_then(|()| state.remove_attachment(id))
-            }
-        };
-        undone.unwrap_or_else(|e| tracing::warn!("{e}"));
-        return done;
     }
-    if taken_over {
-        // The address is another pod's now: its old connections must not be taken for this one's.
-        if let Err(e) = conntrack::delete_of(&record.plan.addresses, deadline) {
-            tracing::warn!("old connections of a reused address may remain: {e}");
+
+    /// The state directory as it was before.
+    fn undo(&self, previous: Option<&AttachmentId>) -> Result<(), StateError> {
+        let (state, id, veth) = (self.state, self.id, &self.record.plan.veth);
+        if let Some(before) = self.before {
+            return state.write_attachment(id, before);
         }
+        match previous {
+            // Its chains are still there, and the next ADD must know of them.
+            Some(previous) if previous != id => state.set_link(veth, previous)?,
+            _ => state.remove_link(veth, id)?,
+        }
+        state.remove_attachment(id)
     }
-    Ok(())
 }
 
 /// Whether one of the addresses still leads to another attachment, which was never deleted.

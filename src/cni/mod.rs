@@ -17,6 +17,7 @@ mod failure;
 mod gc;
 mod json;
 mod keys;
+mod limit;
 mod policy;
 mod status;
 
@@ -30,8 +31,8 @@ pub use conf::Conf;
 pub use env::{Command, Invocation};
 pub use error::CniError;
 
-use answer::Gate;
 use conf::Entry;
+use limit::Call;
 use version::CniVersion;
 
 use crate::logging;
@@ -43,11 +44,11 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// One call as a CNI plugin.
 pub fn main() -> ExitCode {
     let deadline = Instant::now() + DEADLINE;
-    answer::answer(deadline, |gate| serve(gate, deadline))
+    answer::answer(|answered| serve(answered, deadline))
 }
 
 /// Returns what goes to stdout.
-fn serve(gate: &Gate, deadline: Instant) -> Result<Vec<u8>, CniError> {
+fn serve(answered: &Call, deadline: Instant) -> Result<Vec<u8>, CniError> {
     let call = Invocation::from_env(|name| process::var_os(name))?;
     if call.command == Command::Version {
         return Ok(versions());
@@ -55,7 +56,7 @@ fn serve(gate: &Gate, deadline: Instant) -> Result<Vec<u8>, CniError> {
     let stdin = conf::read(io::stdin().lock())?;
     let entry = Entry::decode(&stdin)?;
     if let Some(version) = entry.version() {
-        gate.set_version(version);
+        answered.set_version(version);
     }
     let conf = Conf::new(&entry, call.command)?;
     logging::init(conf.log_level, conf.log_file.as_deref());
@@ -68,7 +69,8 @@ fn serve(gate: &Gate, deadline: Instant) -> Result<Vec<u8>, CniError> {
         namespace = call.args.namespace,
         pod = call.args.name,
     );
-    gate.set_span(span.clone());
+    let title = format!("{} of {}", call.command, call.container_id);
+    answered.set_span(span.clone(), &title);
     let _span = span.entered();
     for warning in &conf.warnings {
         tracing::warn!("conflist: {warning}");

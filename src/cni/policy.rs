@@ -3,6 +3,7 @@
 //! A pod whose texts are those of another one, which is there already, has the policy of that one: the
 //! same bytes say the same, so that they are neither parsed nor checked again.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -146,10 +147,10 @@ impl Policy<'_> {
     ///
     /// # Errors
     /// As [`of_pod`], although the same texts were valid once.
-    pub fn read(&self) -> Result<PodPolicy, CniError> {
+    pub fn read(&self) -> Result<Cow<'_, PodPolicy>, CniError> {
         match &self.given {
-            Given::Resolved(policy) => Ok(PodPolicy::clone(policy)),
-            Given::Texts(texts) => texts.resolve(&texts.parse()?),
+            Given::Resolved(policy) => Ok(Cow::Borrowed(policy)),
+            Given::Texts(texts) => texts.resolve(&texts.parse()?).map(Cow::Owned),
         }
     }
 }
@@ -336,6 +337,6 @@ mod tests {
             is_new: false,
             given: Given::Texts(text),
         };
-        assert_eq!(known.read(), Ok(read));
+        assert_eq!(known.read(), Ok(Cow::Borrowed(&read)));
     }
 }

@@ -6,12 +6,10 @@
 //! What is known is kept with that number; with any other number nothing is known, and everything is
 //! compared again.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
+use crate::net;
 use crate::nft::{self, Nft};
 use crate::state::StateDir;
 
@@ -20,7 +18,7 @@ use crate::state::StateDir;
 pub struct Whole {
     /// [`Nft::generation`]
     generation: u32,
-    /// Whose number that is: device and inode of the network namespace.
+    /// Whose number that is: [`net::identity_of`]; zeros if that is not known.
     netns: (u64, u64),
     /// [`crate::plan::Base::marker`] and [`crate::plan::Compiled::name`]
     parts: BTreeSet<String>,
@@ -48,10 +46,9 @@ impl Whole {
     /// # Errors
     /// The kernel does not tell its number.
     pub fn nothing(nft: &mut Nft) -> Result<Self, nft::Error> {
-        let netns = fs::metadata("/proc/thread-self/ns/net");
         Ok(Self {
             generation: nft.generation()?,
-            netns: netns.map_or((0, 0), |meta| (meta.dev(), meta.ino())),
+            netns: net::identity_of(nft).unwrap_or_default(),
             parts: BTreeSet::new(),
         })
     }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressHeader, AddressMessage, CacheInfo},
@@ -12,6 +12,8 @@ pub use netlink_packet_route::address::AddressScope;
 
 use super::{Error, Rtnl, netlink::Attributes};
 
+/// In whose namespace, by number (`include/uapi/linux/if_addr.h`, since Linux 4.20).
+const IFA_TARGET_NETNSID: u16 = 10;
 /// Length of struct ifaddrmsg.
 const HEADER_LENGTH: usize = 8;
 /// A lifetime without end (INFINITY_LIFE_TIME).
@@ -37,8 +39,14 @@ pub struct IfAddr {
 
 /// The addresses of one link. No such link: none.
 pub fn of_link(rtnl: &mut Rtnl, link: u32) -> Result<Vec<IfAddr>, Error> {
+    of_link_in(rtnl, None, link)
+}
+
+/// The addresses of a link of the namespace that this one knows by this number
+/// ([`Rtnl::netnsid_of`]); of this one without a number.
+pub fn of_link_in(rtnl: &mut Rtnl, netnsid: Option<i32>, link: u32) -> Result<Vec<IfAddr>, Error> {
     let operation = format!("list the addresses of link {link}");
-    match dump(rtnl, &operation, link) {
+    match dump(rtnl, &operation, netnsid, link) {
         Err(error) if error.is_any_of(&[libc::ENODEV]) => Ok(Vec::new()),
         // Link 0 would ask for all.
         other => other.map(|mut found| {
@@ -50,7 +58,7 @@ pub fn of_link(rtnl: &mut Rtnl, link: u32) -> Result<Vec<IfAddr>, Error> {
 
 /// The addresses of all links of the namespace.
 pub fn all(rtnl: &mut Rtnl) -> Result<Vec<IfAddr>, Error> {
-    dump(rtnl, "list addresses", 0)
+    dump(rtnl, "list addresses", None, 0)
 }
 
 /// Gives a link an address of its own: /32, or /128 that is never preferred as a source
@@ -106,9 +114,18 @@ fn single(link: u32, address: IpAddr) -> AddressMessage {
 }
 
 /// Link 0: all links.
-fn dump(rtnl: &mut Rtnl, operation: &str, link: u32) -> Result<Vec<IfAddr>, Error> {
+fn dump(
+    rtnl: &mut Rtnl,
+    operation: &str,
+    netnsid: Option<i32>,
+    link: u32,
+) -> Result<Vec<IfAddr>, Error> {
     let mut message = AddressMessage::default();
     message.header.index = link;
+    let target = netnsid.map(|id| DefaultNla::new(IFA_TARGET_NETNSID, id.to_ne_bytes().to_vec()));
+    message
+        .attributes
+        .extend(target.map(AddressAttribute::Other));
     let message = RouteNetlinkMessage::GetAddress(message);
     rtnl.dump(operation, message, |payload| decode(operation, payload))
 }

@@ -61,8 +61,18 @@ pub fn get_by_index(rtnl: &mut Rtnl, index: u32) -> Result<Option<Link>, Error> 
 
 /// All links of the namespace.
 pub fn all(rtnl: &mut Rtnl) -> Result<Vec<Link>, Error> {
+    all_in(rtnl, None)
+}
+
+/// All links of the namespace that this one knows by this number ([`Rtnl::netnsid_of`]), seen from
+/// there; of this one without a number.
+pub fn all_in(rtnl: &mut Rtnl, netnsid: Option<i32>) -> Result<Vec<Link>, Error> {
     let mut message = LinkMessage::default();
     message.attributes = vec![without_statistics()];
+    // IFLA_TARGET_NETNSID, since Linux 4.20.
+    message
+        .attributes
+        .extend(netnsid.map(LinkAttribute::IfNetnsId));
     let operation = "list links";
     rtnl.dump(
         operation,

@@ -23,5 +23,5 @@ pub(crate) mod test_support;
 mod wait;
 
 pub use error::Error;
-pub use netns::Netns;
+pub use netns::{Netns, identity_of};
 pub use rtnl::Rtnl;

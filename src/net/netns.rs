@@ -4,7 +4,7 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::fs::{MetadataExt, OpenOptionsExt},
     },
     panic,
@@ -83,9 +83,12 @@ impl Netns {
         &self.path
     }
 
-    /// Whether both are the same namespace, by whatever paths they were opened.
-    pub fn same_as(&self, other: &Netns) -> Result<bool, Error> {
-        Ok(self.identity()? == other.identity()?)
+    /// Whether the socket is in this namespace.
+    ///
+    /// # Errors
+    /// As [`identity_of`].
+    pub fn has(&self, socket: &impl AsFd) -> Result<bool, Error> {
+        Ok(self.identity()? == identity_of(socket)?)
     }
 
     /// Runs the closure inside the namespace and returns what it returns.
@@ -116,14 +119,42 @@ impl Netns {
     }
 
     fn identity(&self) -> Result<(u64, u64), Error> {
-        let metadata = self.file.metadata().map_err(|cause| {
+        let failed = |cause| {
             Error::system(
                 format!("identify network namespace {}", self.path.display()),
                 cause,
             )
-        })?;
-        Ok((metadata.dev(), metadata.ino()))
+        };
+        identity(&self.file).map_err(failed)
     }
+}
+
+/// Device and inode of a socket's network namespace: no other one has both for as long as it lives.
+///
+/// The socket is asked, since looking at `/proc` of a process that has just started costs more than
+/// everything else that is asked of the kernel for a pod.
+///
+/// # Errors
+/// No CAP_NET_ADMIN in the socket's namespace.
+pub fn identity_of(socket: &impl AsFd) -> Result<(u64, u64), Error> {
+    let failed = |cause: io::Error| {
+        let operation = "identify its own network namespace, for which CAP_NET_ADMIN is needed";
+        Error::system(operation, cause)
+    };
+    // SAFETY: SIOCGSKNS takes no argument and touches no memory of ours; the descriptor is open for
+    // as long as `socket` is borrowed.
+    let opened = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::SIOCGSKNS) };
+    if opened < 0 {
+        return Err(failed(io::Error::last_os_error()));
+    }
+    // SAFETY: the kernel has just opened this descriptor, and nobody else knows of it.
+    let namespace = File::from(unsafe { OwnedFd::from_raw_fd(opened) });
+    identity(&namespace).map_err(failed)
+}
+
+fn identity(namespace: &File) -> io::Result<(u64, u64)> {
+    let metadata = namespace.metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 impl AsFd for Netns {
@@ -147,6 +178,7 @@ fn is_network_namespace(file: &File) -> bool {
 mod tests {
     use super::*;
     use crate::net::test_support::{in_fresh_netns, new_netns};
+    use crate::nft::Nft;
 
     #[test]
     fn tells_what_a_path_is() {
@@ -178,10 +210,26 @@ mod tests {
         in_fresh_netns(|| {
             let here = Netns::current().unwrap();
             let there = new_netns();
-            assert!(!here.same_as(&there).unwrap());
+            assert_ne!(here.identity().unwrap(), there.identity().unwrap());
             let entered = there.run(|| Netns::current().unwrap()).unwrap();
-            assert!(entered.same_as(&there).unwrap());
-            assert!(Netns::current().unwrap().same_as(&here).unwrap());
+            assert_eq!(entered.identity().unwrap(), there.identity().unwrap());
+            assert_eq!(
+                Netns::current().unwrap().identity().unwrap(),
+                here.identity().unwrap()
+            );
+        });
+    }
+
+    #[test]
+    fn a_socket_tells_where_it_is() {
+        in_fresh_netns(|| {
+            let (here, there) = (Netns::current().unwrap(), new_netns());
+            let [inner, outer] = [&there, &here].map(|n| n.run(|| Nft::open().unwrap()).unwrap());
+            assert!(here.has(&outer).unwrap() && there.has(&inner).unwrap());
+            assert!(!here.has(&inner).unwrap() && !there.has(&outer).unwrap());
+            assert_eq!(identity_of(&outer).unwrap(), here.identity().unwrap());
+            let no_socket = std::fs::File::open("/dev/null").unwrap();
+            assert!(identity_of(&no_socket).is_err());
         });
     }
 
@@ -193,7 +241,10 @@ mod tests {
             let result = panic::catch_unwind(|| there.run(|| panic!("inside")));
             let payload = result.unwrap_err();
             assert_eq!(payload.downcast_ref::<&str>(), Some(&"inside"));
-            assert!(Netns::current().unwrap().same_as(&here).unwrap());
+            assert_eq!(
+                Netns::current().unwrap().identity().unwrap(),
+                here.identity().unwrap()
+            );
         });
     }
 }

@@ -95,7 +95,9 @@ impl Rtnl {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::test_support::{in_fresh_netns, link, new_netns, rtnl, soon, veth};
+    use crate::net::address;
+    use crate::net::link::{self, Link};
+    use crate::net::test_support::{self, in_fresh_netns, ip, new_netns, rtnl, soon, veth};
 
     #[test]
     fn a_veths_other_end_is_proven_by_its_namespace_id() {
@@ -104,16 +106,46 @@ mod tests {
             let stranger = new_netns();
             veth("host0", "eth0", &pod);
             veth("host1", "eth0", &stranger);
-            let outer = link("host0");
-            let inner = pod.run(|| link("eth0")).unwrap();
+            let outer = test_support::link("host0");
+            let inner = pod.run(|| test_support::link("eth0")).unwrap();
             let id = rtnl().netnsid_of(&pod).unwrap();
             assert!(id.is_some());
             assert_eq!(outer.peer_netnsid, id);
             assert_eq!(outer.peer_index, Some(inner.index));
             assert_eq!(inner.peer_index, Some(outer.index));
-            assert_ne!(link("host1").peer_netnsid, id);
+            assert_ne!(test_support::link("host1").peer_netnsid, id);
             let unknown = new_netns();
             assert_eq!(rtnl().netnsid_of(&unknown).unwrap(), None);
+        });
+    }
+
+    #[test]
+    fn what_is_in_another_namespace_is_seen_from_here() {
+        in_fresh_netns(|| {
+            let pod = new_netns();
+            veth("host0", "eth0", &pod);
+            pod.run(|| {
+                ip("addr add 10.0.0.2/24 dev eth0");
+                ip("addr add fd00::2/64 dev eth0 nodad");
+                ip("link add other type bridge");
+            })
+            .unwrap();
+            let id = rtnl().netnsid_of(&pod).unwrap();
+            assert!(id.is_some());
+            let seen = |id| {
+                let links = link::all_in(&mut rtnl(), id).unwrap();
+                let eth0 = links.iter().find(|link| link.name == "eth0").unwrap();
+                let addresses = address::of_link_in(&mut rtnl(), id, eth0.index).unwrap();
+                let without_id = |link: &Link| Link {
+                    peer_netnsid: None,
+                    ..link.clone()
+                };
+                let links: Vec<_> = links.iter().map(without_id).collect();
+                (links, addresses)
+            };
+            let from_inside = pod.run(|| seen(None)).unwrap();
+            assert_eq!((from_inside.0.len(), from_inside.1.len()), (3, 2));
+            assert_eq!(seen(id), from_inside);
         });
     }
 

@@ -1,7 +1,7 @@
 //! Tables, chains, sets and what a transaction does with them. Each operation prints itself as a
 //! line of nft text; how it becomes netlink messages is in [`super::message`].
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -367,5 +367,9 @@ fn list<T: ToString>(items: &[T]) -> String {
 
 /// A whole transaction as a file for `nft -f`.
 pub fn text(ops: &[Op]) -> String {
-    ops.iter().map(|op| format!("{op}\n")).collect()
+    let mut text = String::new();
+    for op in ops {
+        let _ = writeln!(text, "{op}"); // to a String it can't fail
+    }
+    text
 }

@@ -4,6 +4,7 @@
 //! answers are there when the call returns, and nothing ever has to be waited for.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -95,6 +96,12 @@ pub struct Nft {
     buffer: Vec<u8>,
     /// The number of the last question: an answer that was lost may come with the next one's.
     asked: u32,
+}
+
+impl AsFd for Nft {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 /// Questions are numbered from here on, operations of a transaction from 1.

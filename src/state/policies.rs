@@ -206,13 +206,15 @@ impl StateDir {
     /// # Errors
     /// [`StateError::Io`]: the directory can't be listed.
     pub fn unused_policies(&self) -> Result<Vec<PathBuf>, StateError> {
-        let dir = self.root.join("policies");
-        let names = names(&dir)?;
+        let names = names(&self.root.join("policies"))?;
+        Ok(self.unused_of(&names).collect())
+    }
+
+    /// Those of these files' names under which nobody's policy is.
+    fn unused_of(&self, names: &[String]) -> impl Iterator<Item = PathBuf> {
         let keys = names.iter().filter_map(|name| name.parse().ok());
         let paths = keys.map(|key: PolicyKey| self.policy_path(&key));
-        Ok(paths
-            .filter(|path| fs::metadata(path).is_ok_and(|meta| meta.nlink() == 1))
-            .collect())
+        paths.filter(|path| fs::metadata(path).is_ok_and(|meta| meta.nlink() == 1))
     }
 
     /// Removes policies that were never finished, or never got their first user. To be called under
@@ -225,7 +227,7 @@ impl StateDir {
         let names = names(&dir)?;
         let unfinished = names.iter().filter(|name| name.starts_with(UNFINISHED));
         let unfinished = unfinished.map(|name| dir.join(name));
-        for path in unfinished.chain(self.unused_policies()?) {
+        for path in unfinished.chain(self.unused_of(&names)) {
             remove_file(&path)?;
         }
         Ok(())

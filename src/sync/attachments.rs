@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::files::has_record;
 use super::{Did, Error, Sync, title};
 use crate::attachment::{LAYOUT, Record, Rules};
-use crate::cni::add::{self, Shared};
+use crate::cni::add::{Installation, Shared};
 use crate::cni::del;
 use crate::enforce;
 use crate::net::link;
@@ -248,14 +248,20 @@ impl Sync<'_> {
             Did::Repaired => {
                 record.plan.policy.clone_from(&compiled.name);
                 let deadline = Instant::now() + super::STEP;
-                let shared = || {
-                    Ok(Shared {
-                        base: Cow::Borrowed(base),
-                        policy: Cow::Borrowed(&*compiled),
-                    })
+                let shared = Shared {
+                    base: &|| Ok(Cow::Borrowed(base)),
+                    policy: &|| Ok(Cow::Borrowed(&*compiled)),
                 };
-                let (nft, marker, before) = (&mut self.nft, base.marker(), Some(&record));
-                add::install(nft, state, id, &record, before, marker, &shared, deadline)
+                let installation = Installation {
+                    state,
+                    id,
+                    record: &record,
+                    before: Some(&record),
+                    base: base.marker(),
+                    shared,
+                    deadline,
+                };
+                installation.run(&mut self.nft)
             }
             _ => Ok(()),
         };

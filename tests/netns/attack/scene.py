@@ -41,6 +41,7 @@ E = Ether(src=mac, dst=gw)
 V = Ether(src=mac, dst=victim_mac)
 B = Ether(src=mac, dst='ff:ff:ff:ff:ff:ff')
 M = Ether(src=mac, dst='33:33:00:00:00:01')
+R = Ether(src=mac, dst='33:33:00:00:00:02')
 O = Ether(src=ext_mac, dst=node_mac)
 u9, u10 = UDP(sport=4000, dport=9), UDP(sport=4001, dport=10)
 def udp0(port): return UDP(sport=4000, dport=port, chksum=0)
@@ -55,7 +56,11 @@ def piece(ident, offset, more, data):
     flags = 'MF' if more else 0
     tx(E / IP(src=me4, dst=ext4, id=ident, frag=offset, flags=flags, proto=17) / Raw(data))
 
+def marked(network):
+    """An address of the network whose last bytes are the case's mark: for what has no room for it elsewhere."""
+    return inet_ntop(socket.AF_INET6, inet_pton(socket.AF_INET6, network)[:10] + marker)
+
 def mark(n):
-    global m, nonce
+    global m, nonce, marker
     marker = b'~%04x~' % n
     m, nonce = Raw(marker + b'.' * 58), Raw(b'\x0e\x01' + marker)

@@ -115,6 +115,14 @@ impl<'n> Scene<'n> {
             (&format!("net/ipv4/neigh/{device}/locktime"), "0"),
             (&format!("net/ipv4/neigh/{device}/proxy_delay"), "0"),
         ]);
+        // What is believed is looked at when all is sent, which on a busy machine is later than the
+        // kernel asks back: a case that worked would pass for one that did not.
+        for (netns, device) in [(&self.node.netns, &**device), (&self.victim.netns, "eth0")] {
+            for family in ["ipv4", "ipv6"] {
+                let asks = format!("net/{family}/neigh/{device}/delay_first_probe_time");
+                netns.sysctls(&[(&asks, "3600")]);
+            }
+        }
         // The victim is a router, as a VPN's pod is.
         self.victim.netns.sysctls(&[
             ("net/ipv4/neigh/eth0/locktime", "0"),
