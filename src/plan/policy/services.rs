@@ -67,8 +67,14 @@ fn services<'a>(
     left: &mut usize,
     most: usize,
 ) -> Option<Vec<Service<'a>>> {
-    let mut borders: Vec<(u32, bool, usize)> = Vec::new();
+    // Rules name the same ports again and again.
+    let mut by_ports: BTreeMap<(u16, u16), Vec<usize>> = BTreeMap::new();
     for (number, (from, to, _)) in list.iter().enumerate() {
+        by_ports.entry((*from, *to)).or_default().push(number);
+    }
+    let ranges: Vec<((u16, u16), Vec<usize>)> = by_ports.into_iter().collect();
+    let mut borders: Vec<(u32, bool, usize)> = Vec::new();
+    for (number, ((from, to), _)) in ranges.iter().enumerate() {
         borders.push((u32::from(*from), true, number));
         borders.push((u32::from(*to) + 1, false, number));
     }
@@ -94,7 +100,10 @@ fn services<'a>(
         let service = match known.get(&here) {
             Some(service) => *service,
             None => {
-                let areas: Vec<&Area> = here.iter().map(|number| list[*number].2).collect();
+                let all = here.iter().flat_map(|number| &ranges[*number].1);
+                let mut all: Vec<usize> = all.copied().collect();
+                all.sort_unstable();
+                let areas: Vec<&Area> = all.iter().map(|number| list[*number].2).collect();
                 let size: usize = areas.iter().map(|area| area.addresses.len()).sum();
                 *left = left.checked_sub(size)?;
                 if services.len() == most {
