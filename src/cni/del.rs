@@ -67,7 +67,10 @@ fn remove_as(
     }
     let release = egress_ip::release(state, id, deadline);
     let lock = note("lock the state directory", state.lock(deadline));
-    if only_of.is_some() && only_of != read().map(|record| record.veth_index) {
+    let is_another = |record: Option<Record<Rules>>| {
+        only_of.is_some() && only_of != record.map(|record| record.veth_index)
+    };
+    if is_another(read()) {
         return Ok(());
     }
     let mut nft = match Nft::open() {
@@ -118,6 +121,11 @@ fn remove_as(
         conntrack::delete_of(&owned, deadline),
     );
     let _locks = release.finish(state, deadline);
+    // Nobody waits for sync: the same attachment may have been added anew while there was no lock.
+    let _lock = only_of.and_then(|_| note("lock the state directory", state.lock(deadline)));
+    if is_another(read()) {
+        return Ok(());
+    }
     note(
         "remove the attachment's record",
         state.remove_attachment(id),

@@ -1,7 +1,10 @@
+use std::thread;
+
 use serde_json::json;
 
 use super::*;
-use crate::net::test_support::{in_fresh_netns, link, new_netns, soon, veth};
+use crate::net::Netns;
+use crate::net::test_support::{in_fresh_netns, link, new_netns, soon, until, veth};
 
 const ID: &str = "0123456789abcdef";
 
@@ -37,6 +40,34 @@ fn what_was_added_anew_is_not_stale() {
         remove_stale(&state, &id, &record(index), soon()).expect("removed");
         assert!(Record::read_alone(&state, &id).expect("read").is_none());
         assert_eq!(state.link("host0").expect("read"), None);
+    });
+}
+
+/// The same while the removal is at work, but has let go of the lock.
+#[test]
+fn what_is_added_anew_meanwhile_keeps_its_record() {
+    in_fresh_netns(|| {
+        let node = Netns::current().expect("a namespace");
+        let dir = tempfile::tempdir().expect("a directory");
+        let (state, id) = (&StateDir::new(dir.path()), &ID.parse().expect("an id"));
+        for index in 1000..1030 {
+            let [old, new] = [record(index), record(index + 1)];
+            state.write_attachment(id, &old).expect("write");
+            state.set_link("host0", id).expect("write");
+            thread::scope(|scope| {
+                let removal = scope.spawn(|| node.run(|| remove_stale(state, id, &old, soon())));
+                until("the link's note is gone", || {
+                    state.link("host0").expect("read").is_none().then_some(())
+                });
+                let lock = state.lock(soon()).expect("a lock");
+                state.write_attachment(id, &new).expect("write");
+                drop(lock);
+                let removed = removal.join().expect("a removal");
+                removed.expect("the namespace").expect("removed");
+            });
+            let kept = Record::read_alone(state, id).expect("read");
+            assert_eq!(kept.map(|record| record.veth_index), Some(index + 1));
+        }
     });
 }
 
