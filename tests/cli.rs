@@ -11,6 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 /// What [`egress_cni::cni::DEADLINE`] and the grace after it allow, and something for a busy machine.
@@ -334,6 +336,40 @@ fn stdin_that_never_ends() {
     drop(stdin);
     assert_error(&output, 11, "not done within 10 s");
     assert!(started.elapsed() >= egress_cni::cni::DEADLINE);
+}
+
+/// The end of the time comes early here, to a call that waits for a lock: it is told and logged, in the
+/// configuration's version.
+#[test]
+fn time_that_is_up_is_told_and_logged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lock, log) = (dir.path().join("lock"), dir.path().join("log"));
+    let held = std::fs::File::create(&lock).unwrap();
+    held.lock().unwrap();
+    let stdin = serde_json::json!({
+        "cniVersion": "0.3.1", "name": "net", "stateDir": dir.path(), "logFile": log,
+    });
+    let mut child = plugin(vars("DEL")).spawn().unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    pipe.write_all(stdin.to_string().as_bytes()).unwrap();
+    drop(pipe);
+    let descriptors = format!("/proc/{}/fd", child.id());
+    let is_lock = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.is_ok_and(|entry| std::fs::read_link(entry.path()).is_ok_and(|to| to == lock))
+    };
+    let started = Instant::now();
+    while !std::fs::read_dir(&descriptors).unwrap().any(is_lock) {
+        assert!(started.elapsed() < LIMIT, "it never came to the lock");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let pid = Pid::from_raw(child.id().cast_signed());
+    kill(pid, Signal::SIGALRM).unwrap();
+    let output = finish(child);
+    let document = assert_error(&output, 11, "not done within 10 s");
+    assert_eq!(document["cniVersion"], "0.3.1");
+    let logged = std::fs::read_to_string(&log).unwrap();
+    let line = "ERROR DEL of some-container-id: not done within 10 s; stopped";
+    assert!(logged.lines().any(|logged| logged == line), "{logged}");
 }
 
 /// Nobody reads stdout and its pipe is full, so that no answer can be given. Takes 11 s.

@@ -72,7 +72,7 @@ impl AttachmentPlan {
         if !own.is_empty() {
             rules.extend(self.about_own(&own));
             rules.push(error4().counter().then(Verdict::Drop));
-            rules.extend(self.from_any(&own));
+            rules.extend(self.let_through(&own));
         }
         for address in own {
             let own = Value::from(address);
@@ -122,7 +122,7 @@ impl AttachmentPlan {
         if !own.is_empty() {
             rules.extend(self.about_own(&own));
             rules.push(error_or_discovery6().counter().then(Verdict::Drop));
-            rules.extend(self.from_any(&own));
+            rules.extend(self.let_through(&own));
         }
         rules.push(Rule::new().counter().then(Verdict::Drop));
         rules
@@ -152,7 +152,7 @@ impl AttachmentPlan {
     }
 
     /// Whatever comes from one of these.
-    fn from_any(&self, own: &[IpAddr]) -> Vec<Rule> {
+    fn let_through(&self, own: &[IpAddr]) -> Vec<Rule> {
         let rule = |address: &IpAddr| self.pass(from_own(frame_of(Family::of(address)), address));
         own.iter().map(rule).collect()
     }

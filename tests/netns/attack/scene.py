@@ -42,6 +42,7 @@ V = Ether(src=mac, dst=victim_mac)
 B = Ether(src=mac, dst='ff:ff:ff:ff:ff:ff')
 M = Ether(src=mac, dst='33:33:00:00:00:01')
 R = Ether(src=mac, dst='33:33:00:00:00:02')
+A = Ether(src=mac, dst='ff:ff:ff:ff:ff:ff', type=0x0806)
 O = Ether(src=ext_mac, dst=node_mac)
 u9, u10 = UDP(sport=4000, dport=9), UDP(sport=4001, dport=10)
 def udp0(port): return UDP(sport=4000, dport=port, chksum=0)
@@ -51,6 +52,10 @@ def about(address):
     """An option that an address is the beginning of, as long as that says, 32 bytes behind a header of 24 and one option."""
     option = inet_pton(socket.AF_INET6, address)
     return Raw(option.ljust(option[1] * 8, b'\0'))
+def arp(header='000108000604', **fields):
+    """An ARP request of its own address, to all, with another header, or fields, and the mark behind it."""
+    own = dict(op=1, psrc=me4, hwsrc=mac, pdst=victim4) | fields
+    return Raw(bytes.fromhex(header) + bytes(ARP(**own))[6:]) / m
 def checksum6(datagram): return UDP(bytes(IPv6(src=me6, dst=ext6) / datagram)[40:]).chksum
 def piece(ident, offset, more, data):
     flags = 'MF' if more else 0

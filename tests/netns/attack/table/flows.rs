@@ -67,6 +67,8 @@ pub static ICMP: Group = Group {
         never(Victim, On::ALL, "packet too big, to the pod about its own flow", "tx(E / IPv6(src=me6, dst=victim6) / ICMPv6PacketTooBig(mtu=1280) / IPv6(src=victim6, dst=ext6) / UDP(sport=5000, dport=10) / m)"),
         never(Victim, On::ALL, "redirect, to the pod about its own flow", "tx(E / IP(src=me4, dst=victim4) / ICMP(type=5, code=1, gw=me4) / IP(src=victim4, dst=ext4) / UDP(sport=5000, dport=10) / m)"),
         never(Outside, On::ALL, "unreachable, about a flow that does not exist", "tx(E / IP(src=me4, dst=ext4) / ICMP(type=3, code=3) / IP(src=ext4, dst=strange4) / UDP(sport=1, dport=2) / m)"),
+        never(Outside, On::ALL, "unreachable, about a flow of its own, with another source", "tx(E / IP(src=strange4, dst=ext4) / ICMP(type=3, code=3) / IP(src=ext4, dst=me4) / UDP(sport=5001, dport=77) / m)"),
+        never(Outside, On::ALL, "unreachable, about a flow of its own, with another source, IPv6", "tx(E / IPv6(src=strange6, dst=ext6) / ICMPv6DestUnreach(code=4) / IPv6(src=ext6, dst=me6) / UDP(sport=5001, dport=77) / m)"),
         never(Outside, On::ALL, "unreachable, quoting nothing", "tx(E / IP(src=me4, dst=ext4) / ICMP(type=3, code=3) / m)"),
         judged(Outside, On::ALL, "unreachable, about a denied flow of its own", "tx(E / IP(src=me4, dst=ext4) / ICMP(type=3, code=3) / IP(src=ext4, dst=me4) / UDP(sport=9, dport=4000) / m)"),
         judged(Outside, On::ALL, "unreachable, about a denied flow of its own, IPv6", "tx(E / IPv6(src=me6, dst=ext6) / ICMPv6DestUnreach(code=4) / IPv6(src=ext6, dst=me6) / UDP(sport=9, dport=4000) / m)"),

@@ -9,6 +9,8 @@ pub static NOT_IP: Group = Group {
     title: "Frames that are not plain IP",
     cases: &[
         never(Victim, On::BRIDGES, "priority tag (VLAN 0)", "tx(V / Dot1Q(vlan=0) / IP(src=me4, dst=victim4) / u10 / m)"),
+        never(Victim, On::BRIDGES, "priority tag, IPv6", "tx(V / Dot1Q(vlan=0) / IPv6(src=me6, dst=victim6) / u10 / m)"),
+        never(Victim, On::BRIDGES, "priority tag, ICMP error", "tx(V / Dot1Q(vlan=0) / IP(src=me4, dst=victim4) / ICMP(type=3, code=3) / IP(src=victim4, dst=me4) / UDP(sport=5001, dport=77) / m)"),
         never(Victim, On::BRIDGES, "VLAN tag", "tx(V / Dot1Q(vlan=7) / IP(src=me4, dst=victim4) / u10 / m)"),
         never(Victim, On::BRIDGES, "VLAN tag, IPv6", "tx(V / Dot1Q(vlan=7) / IPv6(src=me6, dst=victim6) / u10 / m)"),
         never(Victim, On::BRIDGES, "two VLAN tags", "tx(V / Dot1Q(vlan=7) / Dot1Q(vlan=8) / IP(src=me4, dst=victim4) / u10 / m)"),
