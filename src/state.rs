@@ -4,7 +4,8 @@
 //! attachments/ID.json   one attachment's record
 //! attachments/ID.KEY    its rules: another name of policies/KEY
 //! policies/KEY          the rules of all attachments whose policy is the same
-//! links/NAME            the id of the attachment that the host's interface NAME carries
+//! links/NAME            the ids of the attachments that the host's interface NAME has carried, as long as
+//!                       their chains may hang there; the last one carries it
 //! namespaces/NAME.json  what the Kubernetes API last said of a namespace
 //! whole.json            up to which state of the kernel the parts that pods share were whole
 //! lock, locks/NAME      empty files, locked with flock(2)
@@ -29,6 +30,7 @@ use serde::de::DeserializeOwned;
 use crate::cni::CniError;
 
 mod id;
+mod notes;
 mod policies;
 mod snapshots;
 mod tidy;
@@ -187,41 +189,6 @@ impl StateDir {
         Ok(ids)
     }
 
-    /// Notes that the host's interface `name` carries the attachment `id`, whatever it carried before.
-    pub fn set_link(&self, name: &str, id: &AttachmentId) -> Result<(), StateError> {
-        self.write(&self.link_path(name), id.as_str().as_bytes())
-    }
-
-    /// The attachment that the host's interface `name` carries; none if nobody said so.
-    ///
-    /// # Errors
-    /// [`StateError::Damaged`] if the note is no id.
-    pub fn link(&self, name: &str) -> Result<Option<AttachmentId>, StateError> {
-        let path = self.link_path(name);
-        let Some(bytes) = read(&path)? else {
-            return Ok(None);
-        };
-        match str::from_utf8(&bytes)
-            .ok()
-            .and_then(|text| text.parse().ok())
-        {
-            Some(id) => Ok(Some(id)),
-            None => Err(StateError::Damaged {
-                path,
-                reason: NotAnId.to_string(),
-            }),
-        }
-    }
-
-    /// Forgets that the host's interface `name` carries `id`, unless it carries another one by now:
-    /// names are reused. To be called under [`StateDir::lock`].
-    pub fn remove_link(&self, name: &str, id: &AttachmentId) -> Result<(), StateError> {
-        match self.link(name)? {
-            Some(current) if current != *id => Ok(()),
-            _ => remove(&self.link_path(name)),
-        }
-    }
-
     /// Writes who uses an egress address, in one step.
     pub fn write_egress<T: Serialize>(&self, address: IpAddr, owner: &T) -> Result<(), StateError> {
         self.write_json(&self.egress_path(address), owner)
@@ -260,10 +227,6 @@ impl StateDir {
     /// The file of an attachment's record, whether or not there is one.
     pub fn attachment_path(&self, id: &AttachmentId) -> PathBuf {
         self.root.join("attachments").join(format!("{id}.json"))
-    }
-
-    fn link_path(&self, name: &str) -> PathBuf {
-        self.root.join("links").join(escaped(name))
     }
 
     /// Records name pods and their policies: nobody but root reads them.

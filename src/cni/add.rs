@@ -219,15 +219,16 @@ impl Installation<'_> {
         let (state, id, veth) = (self.state, self.id, &self.record.plan.veth);
         let whole = Whole::load(state, nft).map_err(nft_failure)?;
         let taken_over = taken_over(nft, self.record)?;
-        let previous = state.link(veth).unwrap_or_else(|e| {
+        let mut previous = state.link_ids(veth).unwrap_or_else(|e| {
             tracing::warn!("{e}; it is written anew");
-            None
+            Vec::new()
         });
+        previous.retain(|previous| previous != id);
         let ports = match &self.record.plan.bridge {
             Some(bridge) => ports_to_cover(nft, bridge, self.deadline)?,
             None => Vec::new(),
         };
-        let put = |nft: &mut Nft, whole| self.put(nft, whole, &ports, previous.as_ref());
+        let put = |nft: &mut Nft, whole| self.put(nft, whole, &ports, &previous);
         let done = state
             .write_attachment(id, self.record)
             .and_then(|()| state.set_link(veth, id))
@@ -242,9 +243,12 @@ impl Installation<'_> {
             })
             .and_then(|outcome| outcome.map_err(nft_failure));
         if done.is_err() {
-            let undone = self.undo(previous.as_ref());
-            undone.unwrap_or_else(|e| tracing::warn!("{e}"));
+            self.undo().unwrap_or_else(|e| tracing::warn!("{e}"));
             return done;
+        }
+        if !previous.is_empty() {
+            let settled = state.settle_link(veth, id);
+            settled.unwrap_or_else(|e| tracing::warn!("{e}"));
         }
         if taken_over {
             // The address is another pod's now: its old connections must not be taken for this one's.
@@ -261,7 +265,7 @@ impl Installation<'_> {
         nft: &mut Nft,
         whole: Whole,
         bridge_ports: &[String],
-        previous: Option<&AttachmentId>,
+        previous: &[AttachmentId],
     ) -> Result<Result<(), nft::Error>, CniError> {
         let (base, policy) = (self.base, self.record.plan.policy.as_str());
         let new_base = (!whole.has(base)).then(self.shared.base).transpose()?;
@@ -272,7 +276,7 @@ impl Installation<'_> {
             known_at: Some(whole.generation()),
             attachment: &self.record.plan,
             bridge_ports,
-            previous: previous.map(AttachmentId::as_str),
+            previous,
         };
         let done = install.commit(nft);
         if done.is_ok() {
@@ -286,16 +290,12 @@ impl Installation<'_> {
     }
 
     /// The state directory as it was before.
-    fn undo(&self, previous: Option<&AttachmentId>) -> Result<(), StateError> {
+    fn undo(&self) -> Result<(), StateError> {
         let (state, id, veth) = (self.state, self.id, &self.record.plan.veth);
         if let Some(before) = self.before {
             return state.write_attachment(id, before);
         }
-        match previous {
-            // Its chains are still there, and the next ADD must know of them.
-            Some(previous) if previous != id => state.set_link(veth, previous)?,
-            _ => state.remove_link(veth, id)?,
-        }
+        state.remove_link(veth, id)?;
         state.remove_attachment(id)
     }
 }

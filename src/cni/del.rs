@@ -130,9 +130,9 @@ fn remove_as(
         "remove the attachment's record",
         state.remove_attachment(id),
     );
-    // Only now: no record ever lacks its rules.
-    if let Some(key) = record.as_ref().and_then(Record::policy_key) {
-        let released = state.release_policy(id, key);
+    // Only now: no record ever lacks its rules. All that it has: a killed ADD may have left others.
+    if record.is_some() {
+        let released = state.release_policies(id);
         note("remove the attachment's rules", released);
     }
     Ok(())
@@ -163,8 +163,8 @@ fn forget_links(
         return state.remove_link(&record.plan.veth, id);
     }
     for (name, carried) in state.links()? {
-        if carried.as_ref() == Some(id) {
-            state.forget_link(&name)?;
+        if carried.contains(id) {
+            state.remove_link(&name, id)?;
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 use crate::nft::{self, Nft, Op, Table};
 use crate::plan::attachment::{nd_chain, veth_chain};
 use crate::plan::{AttachmentPlan, Base, Bridge, Compiled};
+use crate::state::AttachmentId;
 
 use super::remove::delete_unused_policy;
 use super::verify::{damaged_base, damaged_policy, same_rules};
@@ -20,8 +21,8 @@ pub struct Install<'a> {
     pub attachment: &'a AttachmentPlan,
     /// The other ports of the attachment's bridge, to be covered when it is the bridge's first.
     pub bridge_ports: &'a [String],
-    /// An older attachment that had a veth of the same name.
-    pub previous: Option<&'a str>,
+    /// Older attachments that had a veth of the same name.
+    pub previous: &'a [AttachmentId],
 }
 
 impl Install<'_> {
@@ -48,8 +49,8 @@ impl Install<'_> {
         {
             mend_base(nft, base, &mut ops)?;
         }
-        if let Some(previous) = self.previous {
-            self.clear_previous(nft, previous, &mut ops)?;
+        for previous in self.previous {
+            self.clear_previous(nft, previous.as_str(), &mut ops)?;
         }
         self.clear_own(nft, &mut ops)?;
         self.clear_addresses(nft, &mut ops)?;

@@ -1,42 +1,16 @@
-//! What a clean-up needs of the state directory: the notes of links, and files that a killed call
-//! has not finished.
+//! What a clean-up needs of the state directory: files that a killed call has not finished.
 
 use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::{AttachmentId, StateDir, StateError, failed};
+use super::{StateDir, StateError, failed};
 
 /// How the name of a file begins that has not got its place yet.
 pub(super) const UNFINISHED: &str = ".new-";
 
 impl StateDir {
-    /// All notes of which interface carries which attachment; no id where a note is none.
-    ///
-    /// # Errors
-    /// [`StateError::Io`]: the directory can't be listed.
-    pub fn links(&self) -> Result<Vec<(String, Option<AttachmentId>)>, StateError> {
-        let mut links: Vec<_> = names(&self.root.join("links"))?
-            .iter()
-            .filter_map(|file| unescaped(file))
-            .map(|name| {
-                let id = self.link(&name).ok().flatten();
-                (name, id)
-            })
-            .collect();
-        links.sort();
-        Ok(links)
-    }
-
-    /// Forgets what the host's interface `name` carries. To be called under [`StateDir::lock`].
-    ///
-    /// # Errors
-    /// [`StateError::Io`]
-    pub fn forget_link(&self, name: &str) -> Result<(), StateError> {
-        super::remove(&self.link_path(name))
-    }
-
     /// Files of records and notes that were never finished. Under [`StateDir::lock`] nobody is at
     /// work on them.
     ///
@@ -101,48 +75,10 @@ pub(super) fn names(dir: &Path) -> Result<Vec<String>, StateError> {
     Ok(names)
 }
 
-/// The text of which [`super::escaped`] made this file name; none if it did not.
-fn unescaped(file: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = file.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = match (first, tail) {
-            (b'%', [high, low, tail @ ..]) => {
-                let digits = [*high, *low];
-                bytes.push(u8::from_str_radix(str::from_utf8(&digits).ok()?, 16).ok()?);
-                tail
-            }
-            _ => {
-                bytes.push(*first);
-                tail
-            }
-        };
-    }
-    let text = String::from_utf8(bytes).ok()?;
-    (super::escaped(&text) == file).then_some(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::state::attachment_id;
-
-    #[test]
-    fn notes_of_links_are_listed_by_their_own_names() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let state = StateDir::new(dir.path().join("state"));
-        assert_eq!(state.links().expect("none"), []);
-        let id = attachment_id("net", "c1", "eth0");
-        for name in ["veth.1", "a%b", "veth1"] {
-            state.set_link(name, &id).expect("writable");
-        }
-        fs::write(state.root.join("links/broken"), "x").expect("writable");
-        fs::write(state.root.join("links/.new-veth1"), "x").expect("writable");
-        let known = |name: &str| (name.to_owned(), Some(id.clone()));
-        let broken = ("broken".to_owned(), None);
-        let all = [known("a%b"), broken, known("veth.1"), known("veth1")];
-        assert_eq!(state.links().expect("readable"), all);
-    }
 
     #[test]
     fn unfinished_files_are_found_and_only_they_go() {

@@ -148,9 +148,7 @@ impl Sync<'_> {
     fn unreadable(&mut self, id: &AttachmentId, error: &StateError) -> Result<(), Error> {
         let chain = self.nft.chain(Table::Netdev, &veth_chain(id.as_str()))?;
         let links = self.options.state.links()?;
-        let noted = links
-            .into_iter()
-            .find(|(_, found)| found.as_ref() == Some(id));
+        let noted = links.into_iter().find(|(_, found)| found.contains(id));
         let device = noted.map(|(name, _)| name);
         let device = chain.and_then(|chain| chain.device).or(device);
         let is_there = match &device {

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::attachments::DEL_ENDS;
 use super::{Error, Sync};
-use crate::nft::{Nft, Table};
+use crate::attachment::Record;
+use crate::nft::Table;
 use crate::plan::attachment::{pod_chain, veth_chain};
 use crate::state::{AttachmentId, PolicyKey, StateDir, remove_file};
 
@@ -23,8 +24,8 @@ impl Sync<'_> {
         Ok(())
     }
 
-    /// Stored policies that nobody has, and names for them of attachments of which there is neither
-    /// record nor chain. A DEL removes both last, without the lock.
+    /// Stored policies that nobody has, and names for them of attachments that have other rules, or of
+    /// which there is neither record nor chain. A DEL removes both last, without the lock.
     pub(super) fn policies(&mut self) -> Result<(), Error> {
         let state = self.options.state;
         let deadline = Instant::now() + DEL_ENDS;
@@ -36,9 +37,11 @@ impl Sync<'_> {
         let _lock = self.lock()?;
         for (id, key) in self.users_that_are_gone()? {
             let what = format!("file {}", state.policy_link(&id, &key).display());
-            self.remove(what, "its attachment has no record", |_, state| {
-                state.release_policy(&id, &key)
-            });
+            self.remove(
+                what,
+                "its attachment is gone, or has other rules",
+                |_, state| state.release_policy(&id, &key),
+            );
         }
         for path in state.unused_policies()? {
             let what = format!("file {}", path.display());
@@ -53,8 +56,13 @@ impl Sync<'_> {
         let state = self.options.state;
         let mut gone = Vec::new();
         for (id, key) in state.policy_users()? {
-            let is_judged = |nft: &mut Nft| nft.chain(Table::Inet, &pod_chain(id.as_str()));
-            if !has_record(state, &id) && is_judged(&mut self.nft)?.is_none() {
+            let chain = pod_chain(id.as_str());
+            let is_gone = match Record::read_alone(state, &id) {
+                Ok(None) => self.nft.chain(Table::Inet, &chain)?.is_none(),
+                Ok(Some(record)) => record.policy_key().is_some_and(|own| *own != key),
+                Err(_) => false, // whose rules these are can't be told
+            };
+            if is_gone {
                 gone.push((id, key));
             }
         }
@@ -66,21 +74,22 @@ impl Sync<'_> {
     pub(super) fn links(&mut self) -> Result<(), Error> {
         let state = self.options.state;
         let _lock = self.lock()?;
-        for (name, id) in state.links()? {
-            let why = match &id {
-                Some(id) if has_record(state, id) => continue,
-                Some(id) => {
-                    let chain = veth_chain(id.as_str());
-                    if self.nft.chain(Table::Netdev, &chain)?.is_some() {
-                        continue;
-                    }
-                    format!("attachment {id} has no record")
+        for (name, ids) in state.links()? {
+            let what = format!("note of link {name}");
+            if ids.is_empty() {
+                self.remove(what, "it names no attachment", |_, state| {
+                    state.forget_link(&name)
+                });
+                continue;
+            }
+            for id in ids {
+                let chain = veth_chain(id.as_str());
+                if has_record(state, &id) || self.nft.chain(Table::Netdev, &chain)?.is_some() {
+                    continue;
                 }
-                None => "it names no attachment".to_owned(),
-            };
-            self.remove(format!("note of link {name}"), &why, |_, state| {
-                state.forget_link(&name)
-            });
+                let why = format!("attachment {id} has no record");
+                self.remove(what.clone(), &why, |_, state| state.remove_link(&name, &id));
+            }
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ fn install(nft: &mut Nft, policy: &Compiled, attachment: &AttachmentPlan) {
         known_at: None,
         attachment,
         bridge_ports: &["port0".to_owned(), attachment.veth.clone()],
-        previous: None,
+        previous: &[],
     };
     install.commit(nft).expect("the kernel takes it");
     let found = verify(nft, &base(), policy, attachment).expect("the kernel tells");

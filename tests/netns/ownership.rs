@@ -160,16 +160,16 @@ fn connections_do_not_pass_to_the_next_owner() {
 }
 
 /// Its chain would judge the next one's packets, too, and drop them.
-#[test]
-fn a_failed_add_does_not_hide_who_had_the_interface() {
+fn the_next_add_finds_who_had_the_interface(fault: &str) {
     let node = Node::new(NodeOptions::default());
     let mut pod = node.pod(PodSpec::new("a", Primary::Calico).rules("deny 81/tcp"));
     let missed = pod.id();
     pod.start_again();
     let note = node.state_dir().join("links").join(&pod.veth);
+    let of_its_veth = format!("chain if-{missed}");
     let mut failed = 0;
     for call in 1..60 {
-        let inject = format!("sendto:error=ENOMEM:when={call}");
+        let inject = format!("sendto:{fault}:when={call}");
         if injected(&node, &pod.call("ADD"), &inject).succeeded() {
             break; // what fails now is only what is noted afterwards
         }
@@ -180,8 +180,19 @@ fn a_failed_add_does_not_hide_who_had_the_interface() {
     }
     assert!(failed >= 5, "{failed}");
     pod.ours("ADD").ok();
-    let of_its_veth = format!("chain if-{missed}");
     assert!(!node.ruleset().contains(&of_its_veth), "{}", node.ruleset());
+    let noted = fs::read_to_string(&note).expect("a note");
+    assert_eq!(noted.trim(), pod.id());
+}
+
+#[test]
+fn a_failed_add_does_not_hide_who_had_the_interface() {
+    the_next_add_finds_who_had_the_interface("error=ENOMEM");
+}
+
+#[test]
+fn a_killed_add_does_not_hide_who_had_the_interface() {
+    the_next_add_finds_who_had_the_interface("signal=KILL");
 }
 
 /// Interface indexes come back, too, if somebody asks for one: it is another interface then, and a DEL

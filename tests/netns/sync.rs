@@ -224,6 +224,12 @@ fn what_is_nobodys_goes() {
             fs::write(state.join(file), "{").expect("write");
         }
         fs::write(state.join("links/veth9"), "0123456789abcdef").expect("write");
+        // An ADD that was killed before it wrote its record, and a DEL that failed.
+        let other_rules = format!("{}.0123456789abcdef0123456789abcdef", kept.id());
+        let other_rules = state.join("attachments").join(other_rules);
+        fs::write(&other_rules, "{").expect("write");
+        let note = state.join("links").join(&kept.veth);
+        fs::write(&note, format!("0123456789abcdef\n{}", kept.id())).expect("write");
         let egress = json!({"namespace": "shop", "uplink": "eth0", "uplinkIndex": 4711, "users": ["0123456789abcdef"]});
         fs::write(state.join("egress/172.30.0.51.json"), egress.to_string()).expect("write");
         node.netns.nft(
@@ -262,7 +268,11 @@ fn what_is_nobodys_goes() {
         );
         assert_eq!(uplink(&node), before, "{command}");
         assert_eq!(node.records(), [format!("{}.json", kept.id())]);
+        assert!(!other_rules.exists(), "{command}");
+        let noted = fs::read_to_string(&note).expect("a note");
+        assert_eq!(noted, kept.id(), "{command}");
         assert_eq!(kept.ours("CHECK").ok(), "");
+        fs::write(&other_rules, "{").expect("write");
         kept.delete();
         node.assert_nothing_left();
     }

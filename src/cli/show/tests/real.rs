@@ -34,7 +34,7 @@ fn install(record: &Record) {
         policy: Some(&compiled),
         attachment: &record.plan,
         bridge_ports: &[],
-        previous: None,
+        previous: &[],
     }
     .commit(&mut Nft::open().expect("a socket"))
     .expect("the kernel takes it");
