@@ -4,8 +4,8 @@
 
 use std::path::PathBuf;
 
-use super::tidy::names;
-use super::{AttachmentId, NotAnId, StateDir, StateError, read, remove};
+use super::tidy::{names, remove_file};
+use super::{AttachmentId, NotAnId, StateDir, StateError, read, remove, unfinished};
 
 impl StateDir {
     /// Notes that the host's interface `name` carries the attachment `id` from now on; what it carried
@@ -68,8 +68,9 @@ impl StateDir {
         let before = ids.len();
         ids.retain(|known| known != id);
         match ids.len() {
-            after if after == before => Ok(()),
             0 => remove(&self.link_path(name)),
+            // Its ADD may have been killed while it wrote the note.
+            after if after == before => remove_file(&unfinished(&self.link_path(name))),
             _ => self.write_link(name, &ids),
         }
     }
@@ -158,6 +159,21 @@ mod tests {
         assert_eq!(ids(), std::slice::from_ref(&new));
         state.remove_link("veth0", &new).expect("writable");
         assert_eq!(state.links().expect("readable"), []);
+    }
+
+    #[test]
+    fn what_a_killed_add_has_not_finished_goes_with_its_note() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = StateDir::new(dir.path().join("state"));
+        let [old, killed] = ["a", "b"].map(|c| attachment_id("net", c, "eth0"));
+        state.set_link("veth0", &old).expect("writable");
+        let half = state.root.join("links/.new-veth0");
+        for _ in 0..2 {
+            fs::write(&half, "0").expect("writable");
+            state.remove_link("veth0", &killed).expect("writable");
+            assert!(!half.exists());
+            state.remove_link("veth0", &old).expect("writable");
+        }
     }
 
     #[test]
