@@ -229,7 +229,8 @@ fn a_bridge_is_the_gateway_of_all_addresses_or_of_none() {
 #[test]
 fn a_master_that_is_no_bridge_is_refused_by_its_kind() {
     in_fresh_netns(|| {
-        veth("host0", "eth0", &new_netns());
+        let pod = new_netns(); // with it the veth would go
+        veth("host0", "eth0", &pod);
         let (host0, lo) = (link("host0"), link("lo").index);
         for (master, kind) in [(host0.index, "a veth"), (lo, "a device")] {
             let addresses = result(&["10.1.0.2"], &[]).addresses;
