@@ -219,33 +219,33 @@ impl Installation<'_> {
         let (state, id, veth) = (self.state, self.id, &self.record.plan.veth);
         let whole = Whole::load(state, nft).map_err(nft_failure)?;
         let taken_over = taken_over(nft, self.record)?;
-        let mut previous = state.link_ids(veth).unwrap_or_else(|e| {
-            tracing::warn!("{e}; it is written anew");
-            Vec::new()
-        });
-        previous.retain(|previous| previous != id);
         let ports = match &self.record.plan.bridge {
             Some(bridge) => ports_to_cover(nft, bridge, self.deadline)?,
             None => Vec::new(),
         };
-        let put = |nft: &mut Nft, whole| self.put(nft, whole, &ports, &previous);
+        let put = |nft: &mut Nft, whole, previous: Vec<AttachmentId>| {
+            let done = match self.put(nft, whole, &ports, &previous)? {
+                // Somebody else changes the tables: nothing is known of them.
+                Err(e) if e.is_conflict() => {
+                    let nothing = Whole::nothing(nft).map_err(nft_failure)?;
+                    self.put(nft, nothing, &ports, &previous)?
+                }
+                outcome => outcome,
+            };
+            done.map(|()| previous).map_err(nft_failure)
+        };
         let done = state
             .write_attachment(id, self.record)
             .and_then(|()| state.set_link(veth, id))
             .map_err(CniError::from)
-            .and_then(|()| match put(nft, whole)? {
-                // Somebody else changes the tables: nothing is known of them.
-                Err(e) if e.is_conflict() => {
-                    let nothing = Whole::nothing(nft).map_err(nft_failure)?;
-                    put(nft, nothing)
-                }
-                outcome => Ok(outcome),
-            })
-            .and_then(|outcome| outcome.map_err(nft_failure));
-        if done.is_err() {
-            self.undo().unwrap_or_else(|e| tracing::warn!("{e}"));
-            return done;
-        }
+            .and_then(|previous| put(nft, whole, previous));
+        let previous = match done {
+            Ok(previous) => previous,
+            Err(e) => {
+                self.undo().unwrap_or_else(|e| tracing::warn!("{e}"));
+                return Err(e);
+            }
+        };
         if !previous.is_empty() {
             let settled = state.settle_link(veth, id);
             settled.unwrap_or_else(|e| tracing::warn!("{e}"));

@@ -6,8 +6,9 @@
 //! What is known is kept with that number; with any other number nothing is known, and everything is
 //! compared again.
 
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
 
 use crate::net;
 use crate::nft::{self, Nft};

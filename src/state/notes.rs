@@ -8,20 +8,24 @@ use super::tidy::{names, remove_file};
 use super::{AttachmentId, NotAnId, StateDir, StateError, read, remove, unfinished};
 
 impl StateDir {
-    /// Notes that the host's interface `name` carries the attachment `id` from now on; what it carried
-    /// before may still have its chains there. To be called under [`StateDir::lock`].
+    /// Notes that the host's interface `name` carries the attachment `id` from now on. Those that it
+    /// carried before may still have their chains there. To be called under [`StateDir::lock`].
     ///
     /// # Errors
     /// [`StateError::Io`]
-    pub fn set_link(&self, name: &str, id: &AttachmentId) -> Result<(), StateError> {
-        // A note that can't be read says nothing that could be kept.
-        let mut ids = self.link_ids(name).unwrap_or_default();
-        if ids.last() == Some(id) {
-            return Ok(());
-        }
+    pub fn set_link(&self, name: &str, id: &AttachmentId) -> Result<Vec<AttachmentId>, StateError> {
+        let mut ids = self.link_ids(name).unwrap_or_else(|e| {
+            tracing::warn!("{e}; it is written anew");
+            Vec::new()
+        });
+        let is_noted = ids.last() == Some(id);
         ids.retain(|known| known != id);
-        ids.push(id.clone());
-        self.write_link(name, &ids)
+        if !is_noted {
+            ids.push(id.clone());
+            self.write_link(name, &ids)?;
+            ids.pop();
+        }
+        Ok(ids)
     }
 
     /// Notes that nobody else's chains hang at the host's interface `name` any more. To be called under

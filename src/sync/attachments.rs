@@ -219,7 +219,7 @@ impl Sync<'_> {
                 let veth = &record.plan.veth;
                 let outcome = match self.options.dry_run {
                     true => Ok(()),
-                    false => state.set_link(veth, id),
+                    false => state.set_link(veth, id).map(drop),
                 };
                 let did = self.repaired();
                 let why = format!("the note that {veth} carries it is missing");
