@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use egress_cni::plan;
-use egress_cni::source::{self, PolicyFile};
+use egressway::plan;
+use egressway::source::{self, PolicyFile};
 
 const NAMESPACE: &str = "bench";
 const LOG_GROUP: u16 = 100;

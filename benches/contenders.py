@@ -16,7 +16,7 @@ NAMESPACES = f"""\
 egressIPs: [{EGRESS_IP}]
 namespaces:
   bench:
-    annotations: {{egress-cni.dev/egress-ip: {EGRESS_IP}}}
+    annotations: {{egressway.dev/egress-ip: {EGRESS_IP}}}
 """
 
 # What every node pays that has connection tracking and egress IPs, whatever the rules: the floor.
@@ -33,8 +33,8 @@ table inet floor {
 
 # What each packet of the node goes by beside the rules.
 PARTS = {
-    "anti-spoofing": "table netdev egress-cni",
-    "leak-stop": "chain inet egress-cni leak-stop",
+    "anti-spoofing": "table netdev egressway",
+    "leak-stop": "chain inet egressway leak-stop",
 }
 
 
@@ -56,7 +56,7 @@ class Contender:
 
 
 def explained(bench, policy, destination, protocol):
-    """Whether a packet goes, as `egress-cni explain` says from the policy file."""
+    """Whether a packet goes, as `egressway explain` says from the policy file."""
     address, port = destination
     argv = [bench.binary, "explain", "--policy", str(policy), f"{address}:{port}/{protocol}"]
     code = subprocess.run(argv, capture_output=True, check=False).returncode
@@ -194,15 +194,15 @@ class Builder:
         node, pod = self.pod(primary)
         enter(node.name)
         node.ours("ADD", pod, like.policy).must()
-        made = self.add(name or f"egress-cni, {like.name}, {primary}", node, pod, like.udp, like.tcp)
+        made = self.add(name or f"egressway, {like.name}, {primary}", node, pod, like.udp, like.tcp)
         like.check(made)
         return made
 
     def plain(self, like):
         """Ours, with plain rules in the place of lookups."""
         made = self.ours(like, name=f"as plain rules, {like.name}")
-        chain = re.search(r"goto (pol-\w+)", inside(made.node.name, "nft", "list", "table", "inet", "egress-cni"))
-        chain = f"inet egress-cni {chain[1]}"
+        chain = re.search(r"goto (pol-\w+)", inside(made.node.name, "nft", "list", "table", "inet", "egressway"))
+        chain = f"inet egressway {chain[1]}"
         text = f"flush chain {chain}\n" + "".join(f"add rule {chain} {rule}\n" for rule in rules.plain_nft(like.lines))
         inside(made.node.name, "nft", "-f", "-", text=text)
         like.check(made)
@@ -232,7 +232,7 @@ class Builder:
 
     def without(self, like, part):
         """Ours, less one of its parts."""
-        made = self.ours(like, name=f"egress-cni, no {part}")
+        made = self.ours(like, name=f"egressway, no {part}")
         inside(made.node.name, "nft", f"delete {PARTS[part]}")
 
     def denied(self, name, verb):
@@ -250,7 +250,7 @@ class Builder:
         enter(node.name)
         starts.fill(node, node.pods[:-1], plugins=[])
         node.ours("ADD", pod, like.policy).must()
-        like.check(self.add(f"egress-cni, {pods} pods", node, pod, like.udp, like.tcp))
+        like.check(self.add(f"egressway, {pods} pods", node, pod, like.udp, like.tcp))
         node, _ = self.pod(masquerade=True)
         node.attach(pods - 1)
         starts.multiply(node, ["firewall"], node.pods)

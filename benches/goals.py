@@ -38,7 +38,7 @@ def inverse(value):
 
 def goals(bench, samples):
     """All goals, each with the cases that this run measured."""
-    ten, most = "egress-cni, 10 rules", f"egress-cni, {bench.most} rules"
+    ten, most = "egressway, 10 rules", f"egressway, {bench.most} rules"
     few, many = bench.pods[0], bench.pods[-1]
 
     def ratio(what, who, to, label=None, to_what=None):
@@ -52,7 +52,7 @@ def goals(bench, samples):
     def kinds(what, name):
         return [(kind, samples.of(what, name.format(kind))) for kind in bench.kinds if samples.has(what, name.format(kind))]
 
-    ours = [name for name in samples.names("first") if name.startswith("egress-cni, ") and name.endswith((", ptp", ", bridge"))]
+    ours = [name for name in samples.names("first") if name.startswith("egressway, ") and name.endswith((", ptp", ", bridge"))]
 
     def to_floor(what):
         return [case for name in ours for case in ratio(what, name, f"floor, {name.split(', ')[-1]}")]
@@ -63,9 +63,9 @@ def goals(bench, samples):
         return f"{kind}, instructions" if counted == "instructions" else kind
 
     linear = [case for name in samples.names("first") if name.startswith("nft, ") and name.endswith(f"-{bench.most}")
-              for case in ratio(cost("first"), name, f"egress-cni, {name.removeprefix('nft, ')}, ptp")]
-    crowd = ratio(cost("connection"), f"egress-cni, {many} pods", f"firewall, {many} pods, newest", "against the newest pod's")
-    typical = f"egress-cni, {bench.typical}-{bench.most}, ptp"
+              for case in ratio(cost("first"), name, f"egressway, {name.removeprefix('nft, ')}, ptp")]
+    crowd = ratio(cost("connection"), f"egressway, {many} pods", f"firewall, {many} pods, newest", "against the newest pod's")
+    typical = f"egressway, {bench.typical}-{bench.most}, ptp"
     return [
         Goal("ADD with 10 rules : `tuning`", 0.6, cases=starts("tuning")),
         Goal(f"ADD with 10 rules : `firewall`, {many} pods", 1 / 20, cases=starts("firewall", [many])),
@@ -86,9 +86,9 @@ def goals(bench, samples):
         Goal(f"established packet, {counted} : floor", 1.12, cases=to_floor(cost("established"))),
         Goal("bulk : floor", 0.95, least=True, cases=to_floor("bulk")),
         Goal(f"connection, {many} pods : CNI `firewall` with ipMasq, {counted}", 1 / 3, cases=crowd),
-        Goal(f"first packet, {bench.most} rules as linear nft : egress-cni", 25, least=True, cases=linear),
+        Goal(f"first packet, {bench.most} rules as linear nft : egressway", 25, least=True, cases=linear),
         Goal(f"anti-spoofing's part of an established packet, {counted}", 1.07, cases=ratio(
-            cost("established"), typical, "egress-cni, no anti-spoofing")),
+            cost("established"), typical, "egressway, no anti-spoofing")),
         Goal(f"denied and logged with a limit : denied in silence, {counted}", 1.05, cases=ratio(
             cost("first"), "denied, logged", "denied, silent")),
     ]

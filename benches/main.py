@@ -51,7 +51,7 @@ class Bench:
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="benches/run.sh", description="What egress-cni costs, measured side by side.")
+    parser = argparse.ArgumentParser(prog="benches/run.sh", description="What egressway costs, measured side by side.")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"only these: {' '.join(PARTS)} (default: all)")
     parser.add_argument("--policy", type=Path, metavar="FILE",
                         help="rules, one a line, in place of the generated lists")

@@ -43,7 +43,7 @@ def measure(bench, samples):
     bench.say(f"packets of {len(build.made)} pods, on one CPU")
     feed(bench, samples, build.made, "packets", str(bench.rounds(120)))
     few = [c for c in build.made if c.name in {"none, ptp", "floor, ptp"} or c.name in
-           {f"{how}{one.name}{tail}" for one in lists.values() for how, tail in (("egress-cni, ", ", ptp"), ("nft, ", ""))
+           {f"{how}{one.name}{tail}" for one in lists.values() for how, tail in (("egressway, ", ", ptp"), ("nft, ", ""))
             if len(one.lines) == bench.most}]
     bench.say("real clients and servers, on two CPUs")
     feed(bench, samples, few, "rates", str(bench.rounds(12)), "30" if bench.quick else "200")

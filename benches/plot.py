@@ -88,7 +88,7 @@ def lines(title, subtitle, series, top):
 
 def series_of(bench, samples, what):
     """Ours of each kind, and the same list in the other ways, to the floor."""
-    named = [(f"egress-cni, {kind}", {"mixed": "mixed", "overlaps": "overlaps"}.get(kind, "ours"), f"egress-cni, {kind}-{{}}, ptp")
+    named = [(f"egressway, {kind}", {"mixed": "mixed", "overlaps": "overlaps"}.get(kind, "ours"), f"egressway, {kind}-{{}}, ptp")
              for kind in bench.kinds]
     named += [("linear nft", "linear", f"nft, {bench.kinds[0]}-{{}}"), ("iptables-nft", "other", f"iptables, {bench.kinds[0]}-{{}}"),
               ("ipset, no ports", "ipset", f"ipset, {bench.kinds[0]}-{{}}")]
@@ -104,7 +104,7 @@ def draw(bench, samples):
     out, top = [], 10
     pods = bench.pods[-1]
     if samples.names(f"add@{pods}"):
-        rows = [(name, "ours" if name.startswith("egress-cni") else "other", samples.of(f"add@{pods}", name))
+        rows = [(name, "ours" if name.startswith("egressway") else "other", samples.of(f"add@{pods}", name))
                 for name in samples.names(f"add@{pods}")]
         rows.sort(key=lambda row: row[2].middle)
         part, top = dots(f"ADD on a node with {pods} pods", "milliseconds, the whole process; less is better; the axis is logarithmic",
@@ -121,5 +121,5 @@ def draw(bench, samples):
     if not out:
         return None
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top:.0f}" width="{WIDTH}" height="{top:.0f}" role="img" '
-            f'aria-label="Costs of egress-cni beside others">\n<style>{STYLE}\n</style>\n<rect class="ground" width="100%" height="100%"/>\n'
+            f'aria-label="Costs of egressway beside others">\n<style>{STYLE}\n</style>\n<rect class="ground" width="100%" height="100%"/>\n'
             + "\n".join(out) + "\n</svg>\n")

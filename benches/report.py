@@ -105,12 +105,12 @@ def packet_tables(bench, samples):
         rows = [[name, *(f"{samples.ratio(kind + suffix, name, floor_of(name)):.2f}" if samples.has(kind + suffix, name) and "denied" not in name else ""
                          for kind, _ in columns)] for name in names if "denied" not in name and ", no " not in name and "plain rules" not in name]
         lines += table(f"One CPU, {what}", [title for _, title in columns], rows)
-        whole = f"egress-cni, {bench.typical}-{bench.most}, ptp"
-        rows = [[name, *(f"{samples.ratio(kind + suffix, f'egress-cni, {name}, ptp', f'as plain rules, {name}'):.2f}" for kind, _ in columns)]
+        whole = f"egressway, {bench.typical}-{bench.most}, ptp"
+        rows = [[name, *(f"{samples.ratio(kind + suffix, f'egressway, {name}, ptp', f'as plain rules, {name}'):.2f}" for kind, _ in columns)]
                 for name in (f"{kind}-{size}" for kind, size in BORDER) if samples.has("first", f"as plain rules, {name}")]
         lines += table(f"Short lists: looked up, to the same as plain rules; {what}", [title for _, title in columns], rows) if rows else []
-        rows = [[part, *(f"{samples.ratio(kind + suffix, whole, f'egress-cni, no {part}'):.2f}" for kind, _ in columns)]
-                for part in PARTS if samples.has("first", f"egress-cni, no {part}")]
+        rows = [[part, *(f"{samples.ratio(kind + suffix, whole, f'egressway, no {part}'):.2f}" for kind, _ in columns)]
+                for part in PARTS if samples.has("first", f"egressway, no {part}")]
         lines += table(f"Parts of ours: all of it, to all but this; {what}", [title for _, title in columns], rows)
     rows = [[f"{kind}, nanoseconds", *(f"{samples.of(kind, name):.0f}" for name in ("none, ptp", "floor, ptp"))] for kind, _ in columns]
     lines += table("What the ratios are about", ["none", "floor"], rows)
@@ -153,7 +153,7 @@ def method(bench, samples):
   sender's system call, so that one CPU does all the work. Measured is {clock}. First packet: UDP, each of a new flow.
   Established: UDP of a known flow. Connection: TCP, opened and closed. All contenders are measured in each round.
 - What is measured is allowed by the list's last rule that can be asked for, the worst place of a linear list. Before that, verdicts
-  for places out of the list are compared with `egress-cni explain`; a wrong one ends the run.
+  for places out of the list are compared with `egressway explain`; a wrong one ends the run.
 - Lists: allow-list: disjoint networks, any protocol. mixed: like an EgressFirewall, with nested networks, exceptions, ports, denies and logs.
   overlaps: random networks and ports on top of each other.
 - Memory: what a first ADD adds to the kernel's slabs, vmalloc and per-CPU areas. The compiler: the library, without the kernel.""".splitlines()

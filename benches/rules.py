@@ -70,7 +70,7 @@ def make(kind, count):
 def policy_file(path, lines, namespaces=""):
     """A policy file that denies what the list does not allow."""
     path.write_text(
-        "apiVersion: egress-cni.dev/v1alpha1\nkind: ClusterEgressPolicy\ndefaultAction: deny\n"
+        "apiVersion: egressway.dev/v1alpha1\nkind: ClusterEgressPolicy\ndefaultAction: deny\n"
         "clusterCIDRs: [10.244.0.0/16]\n" + namespaces
         + "defaults: |\n" + "".join(f"  {line}\n" for line in lines), encoding="utf-8")
     return path

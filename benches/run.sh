@@ -1,5 +1,5 @@
 #!/bin/bash
-# What egress-cni costs, side by side with what users have today, in network namespaces of its own.
+# What egressway costs, side by side with what users have today, in network namespaces of its own.
 # Writes benches/RESULTS.md and benches/results.svg. About 6 minutes on a quiet machine with two cores,
 # behind the build; nobody else should use the machine.
 #
@@ -9,7 +9,7 @@
 #   benches/run.sh --policy FILE          rules of your own, one a line, in place of the generated lists
 #   benches/run.sh --out DIR              writes there instead
 #   benches/run.sh --json FILE            writes every single sample there, too
-#   benches/run.sh --programs DIR         measures DIR/egress-cni and DIR/compile, and builds neither
+#   benches/run.sh --programs DIR         measures DIR/egressway and DIR/compile, and builds neither
 set -euo pipefail
 here=$(pwd)
 cd "$(dirname "$0")/.."
@@ -35,17 +35,17 @@ done
 
 if [ -z "$programs" ]; then
   need_rust
-  say "building egress-cni and its compiler's bench, as released"
+  say "building egressway and its compiler's bench, as released"
   cargo build --locked --quiet --release
   compile=$(cargo bench --locked --quiet --bench compile --no-run --message-format=json |
     sed -n 's/.*"executable":"\([^"]*\/compile-[^"]*\)".*/\1/p')
   programs=$scratch
-  ln -s "$(realpath "${CARGO_TARGET_DIR:-target}")/$(rustc -vV | sed -n 's/^host: //p')/release/egress-cni" "$programs/egress-cni"
+  ln -s "$(realpath "${CARGO_TARGET_DIR:-target}")/$(rustc -vV | sed -n 's/^host: //p')/release/egressway" "$programs/egressway"
   ln -s "$compile" "$programs/compile"
 fi
 cc -O2 -static -o "$scratch/probe" benches/probe.c
 
 # Not `exec`: the trap above is still to come.
 PYTHONDONTWRITEBYTECODE=1 unshare --mount --net --pid --fork --kill-child --mount-proc \
-  /usr/bin/python3 benches/main.py --binary "$(realpath "$programs/egress-cni")" --compile "$(realpath "$programs/compile")" \
+  /usr/bin/python3 benches/main.py --binary "$(realpath "$programs/egressway")" --compile "$(realpath "$programs/compile")" \
   --probe "$scratch/probe" --plugins "$(cni_plugins)" "${options[@]}"

@@ -146,13 +146,13 @@ class Starts:
         transaction of ours it knows."""
         for change in ("add", "delete"):
             run("nft", change, "table", "ip", "bench-of-others")
-        for who in ("egress-cni, 10 rules, after others' changes", "egress-cni, 10 rules"):
+        for who in ("egressway, 10 rules, after others' changes", "egressway, 10 rules"):
             for verb in ("ADD", "DEL"):
                 yield verb, who, self.node.ours(verb, self.subject, self.ten).must()
 
     def shared(self, kind):
         """The first pod with 8000 rules, the next one, and both go again."""
-        policy, many = self.many[kind], f"egress-cni, {self.bench.most} rules"
+        policy, many = self.many[kind], f"egressway, {self.bench.most} rules"
         yield "ADD", f"{many}, first, {kind}", self.node.ours("ADD", self.keeper, policy).must()
         for verb in ("ADD", "DEL"):
             yield verb, f"{many}, shared, {kind}", self.node.ours(verb, self.subject, policy).must()
@@ -216,7 +216,7 @@ def churn(bench, samples):
     pods = node.attach(count)
     policy = rules.policy_file(Path("/run/churn.yaml"), rules.make("mixed", 10))
     enter(node.name)
-    calls = {"egress-cni": lambda verb, pod: node.ours(verb, pod, policy)}
+    calls = {"egressway": lambda verb, pod: node.ours(verb, pod, policy)}
     for plugin in ("tuning", "firewall"):
         calls[plugin] = lambda verb, pod, plugin=plugin: node.call(verb, plugin, pod, REFERENCE[plugin])
     for _ in range(bench.rounds(5)):

@@ -153,7 +153,7 @@ route add 10.244.0.0/16 via {UPLINK}""")
         conf = {"cniVersion": "1.0.0", "name": NETWORK, "type": plugin} | conf
         if prev and pod.result:
             conf["prevResult"] = pod.result
-        binary = self.binary if plugin == "egress-cni" else f"{self.plugins}/{plugin}"
+        binary = self.binary if plugin == "egressway" else f"{self.plugins}/{plugin}"
         env = {
             "CNI_COMMAND": verb,
             "CNI_CONTAINERID": f"{self.name}-{pod.name}",
@@ -166,9 +166,9 @@ route add 10.244.0.0/16 via {UPLINK}""")
         return Call([binary], env, json.dumps(conf).encode())
 
     def ours(self, verb, pod, policy, rules=None):
-        """A call of egress-cni with a policy file and, if given, the pod's own rules."""
-        annotations = {} if rules is None else {"egress-cni.dev/rules": rules}
-        return self.call(verb, "egress-cni", pod, {
+        """A call of egressway with a policy file and, if given, the pod's own rules."""
+        annotations = {} if rules is None else {"egressway.dev/rules": rules}
+        return self.call(verb, "egressway", pod, {
             "policyFile": str(policy),
             "stateDir": str(self.state_dir),
             "runtimeConfig": {"io.kubernetes.cri.pod-annotations": annotations},

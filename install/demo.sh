@@ -1,6 +1,6 @@
 #!/bin/bash
 # The main job, on this machine: a node, its pods and an outside world in network namespaces, the
-# real bridge plugin and egress-cni chained as a container runtime chains them. Shows what each pod
+# real bridge plugin and egressway chained as a container runtime chains them. Shows what each pod
 # may reach, by which rule, and from which address it is seen. Fails if anything is not as expected.
 #
 # Installs what is missing (and says what), touches nothing else of the machine: everything happens

@@ -65,9 +65,9 @@ need_rust() {
 
 # Builds the plugin and sets BINARY to where it is.
 build() {
-  say "building egress-cni"
+  say "building egressway"
   cargo build --locked --quiet
-  BINARY=$(realpath "${CARGO_TARGET_DIR:-target}")/$(rustc -vV | sed -n 's/^host: //p')/debug/egress-cni
+  BINARY=$(realpath "${CARGO_TARGET_DIR:-target}")/$(rustc -vV | sed -n 's/^host: //p')/debug/egressway
   [ -x "$BINARY" ] || die "cargo built no $BINARY"
   # Made of the program's own definitions, so by the program: a build script would have to compile it twice.
   "$BINARY" man --out "$(dirname "$BINARY")/man" || die "cannot make the manual pages"

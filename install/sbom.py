@@ -5,7 +5,7 @@ Everything in it comes from Cargo.lock by `cargo metadata`: what is compiled int
 target, its macros included, without what only build scripts and tests need. The same lock file gives
 the same bytes.
 
-    install/sbom.py [TARGET] > egress-cni.cdx.json
+    install/sbom.py [TARGET] > egressway.cdx.json
 """
 
 import json

@@ -36,7 +36,7 @@ pub fn init(level: Level, file: Option<&Path>) {
         .with_writer(destination)
         .finish()
         // Libraries have their own idea of what is an error, and log what servers send them.
-        .with(Targets::new().with_target("egress_cni", level));
+        .with(Targets::new().with_target("egressway", level));
     // Only a test could have set another one before.
     let _ = tracing::subscriber::set_global_default(subscriber);
     if let (Some(error), Some(file)) = (problem, file) {

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     if env::var_os("CNI_COMMAND").is_some_and(|command| !command.is_empty()) {
-        return egress_cni::cni::main();
+        return egressway::cni::main();
     }
     if env::args_os().len() <= 1 {
         // As every CNI plugin does when it is started by hand.
-        let _ = io::stderr().write_all(egress_cni::cni::about().as_bytes());
+        let _ = io::stderr().write_all(egressway::cni::about().as_bytes());
         return ExitCode::SUCCESS;
     }
-    egress_cni::cli::main()
+    egressway::cli::main()
 }

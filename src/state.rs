@@ -63,7 +63,7 @@ pub enum StateError {
     },
     /// A newer version of this program wrote it, with a meaning that this one can't know.
     #[error(
-        "state directory: {} was written by a newer version of egress-cni (layout {layout}, this one knows {known}): use that version", path.display()
+        "state directory: {} was written by a newer version of egressway (layout {layout}, this one knows {known}): use that version", path.display()
     )]
     Newer {
         /// Which file.
@@ -74,7 +74,7 @@ pub enum StateError {
         known: u32,
     },
     /// Somebody else held a lock until the deadline.
-    #[error("state directory: {} is still locked by another call of egress-cni", path.display())]
+    #[error("state directory: {} is still locked by another call of egressway", path.display())]
     Locked {
         /// The lock's file.
         path: PathBuf,

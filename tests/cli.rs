@@ -15,14 +15,14 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// What [`egress_cni::cni::DEADLINE`] and the grace after it allow, and something for a busy machine.
+/// What [`egressway::cni::DEADLINE`] and the grace after it allow, and something for a busy machine.
 const LIMIT: Duration = Duration::from_secs(14);
 
-const GOOD: &str = r#"{"cniVersion":"1.0.0","name":"net","type":"egress-cni","prevResult":{}}"#;
+const GOOD: &str = r#"{"cniVersion":"1.0.0","name":"net","type":"egressway","prevResult":{}}"#;
 
 /// The plugin with nothing in its environment but `vars`.
 fn plugin<'a>(vars: impl IntoIterator<Item = (&'a str, OsString)>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_egress-cni"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_egressway"));
     command.env_clear().envs(vars).current_dir("/");
     command
         .stdin(Stdio::piped())
@@ -135,7 +135,7 @@ fn started_by_hand() {
     }
     for (flag, text) in [
         ("--version", env!("CARGO_PKG_VERSION")),
-        ("--help", "Usage: egress-cni"),
+        ("--help", "Usage: egressway"),
     ] {
         let mut command = plugin([]);
         command.arg(flag);
@@ -335,7 +335,7 @@ fn stdin_that_never_ends() {
     let output = finish(child);
     drop(stdin);
     assert_error(&output, 11, "not done within 10 s");
-    assert!(started.elapsed() >= egress_cni::cni::DEADLINE);
+    assert!(started.elapsed() >= egressway::cni::DEADLINE);
 }
 
 /// The end of the time comes early here, to a call that waits for a lock: it is told and logged, in the
@@ -390,7 +390,7 @@ fn stdout_that_nobody_reads() {
 fn completions_and_manual_pages_are_made() {
     let dir = tempfile::tempdir().expect("a directory");
     let run = |arguments: &[&str]| {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_egress-cni"))
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_egressway"))
             .args(arguments)
             .output()
             .expect("run");
@@ -410,7 +410,7 @@ fn completions_and_manual_pages_are_made() {
         })
         .collect();
     pages.sort();
-    assert!(pages.contains(&"egress-cni.1".to_owned()));
+    assert!(pages.contains(&"egressway.1".to_owned()));
     for subcommand in [
         "show",
         "explain",
@@ -423,7 +423,7 @@ fn completions_and_manual_pages_are_made() {
         "man",
     ] {
         assert!(script.contains(subcommand), "{subcommand}");
-        let page = std::fs::read_to_string(dir.path().join(format!("egress-cni-{subcommand}.1")));
+        let page = std::fs::read_to_string(dir.path().join(format!("egressway-{subcommand}.1")));
         assert!(
             page.expect("a page")
                 .contains(&format!("egress\\-cni\\-{subcommand}")),

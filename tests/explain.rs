@@ -1,4 +1,4 @@
-//! `egress-cni explain` as it is called: answers, exit statuses, JSON, and what can go wrong.
+//! `egressway explain` as it is called: answers, exit statuses, JSON, and what can go wrong.
 
 #![allow(clippy::unwrap_used)] // in tests
 
@@ -14,7 +14,7 @@ const AUDITED: [&str; 4] = ["--policy", "policy.yaml", "--manifest", "audited.ya
 const TIME: [&str; 2] = ["--time", "2026-05-01T00:00:00Z"];
 
 fn command(args: &[&[&str]]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_egress-cni"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_egressway"));
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/explain");
     command.current_dir(fixtures).env_clear().arg("explain");
     command.args(args.iter().copied().flatten());
@@ -71,7 +71,7 @@ cluster-enforced (policy.yaml: enforced)
     3  reject icmp to private                                               other address
 dns (built-in)
     1  allow to dns                                                         other address
-pod (pod annotation egress-cni.dev/rules)
+pod (pod annotation egressway.dev/rules)
     2  allow 443/tcp to 198.51.100.0/24 except 198.51.100.66 name=provider  except
     3  allow 443/tcp to 2001:db8::/32                                       other family
     4  allow 5432/tcp to 192.0.2.5 until=2026-06-01T00:00:00Z               other address
@@ -127,14 +127,14 @@ fn audit_and_workloads_of_one_file() {
     assert_eq!(answer["egressIPs"], json!(["203.0.113.16/29"]));
     assert_eq!(
         answer["logPrefix"],
-        "egress-cni namespace-enforced:1 would-reject"
+        "egressway namespace-enforced:1 would-reject"
     );
     let report = json(&[&AUDITED, &["cronjob/report", "192.0.2.5:443/tcp"]]);
     assert_eq!(report["source"]["pod"], "cronjob/report");
     assert_eq!(
         report["notes"],
         json!([
-            "egress-cni.dev/ annotations of cronjob/report itself reach no pod: they belong to its template"
+            "egressway.dev/ annotations of cronjob/report itself reach no pod: they belong to its template"
         ])
     );
 }
@@ -279,18 +279,18 @@ fn what_cannot_be_written_is_no_answer() {
 }
 
 mod on_a_node {
-    use egress_cni::attachment::{LAYOUT, Record};
-    use egress_cni::plan::AttachmentPlan;
-    use egress_cni::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
-    use egress_cni::policy::stored::StoredPolicy;
-    use egress_cni::state::{StateDir, attachment_id};
+    use egressway::attachment::{LAYOUT, Record};
+    use egressway::plan::AttachmentPlan;
+    use egressway::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+    use egressway::policy::stored::StoredPolicy;
+    use egressway::state::{StateDir, attachment_id};
 
     use super::*;
 
     fn attach(dir: &Path, pod: &str, container: &str, veth_index: u32, rules: &str) -> String {
         let tier = TierRules::parse(
             Tier::Pod,
-            "pod annotation egress-cni.dev/rules",
+            "pod annotation egressway.dev/rules",
             rules,
             false,
         );

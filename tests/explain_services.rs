@@ -1,4 +1,4 @@
-//! `egress-cni explain` with files whose rules name what only the cluster knows: Services, the API server.
+//! `egressway explain` with files whose rules name what only the cluster knows: Services, the API server.
 
 #![allow(clippy::unwrap_used)] // in tests
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 /// Exit status, JSON and stderr of a question about the pod.
 fn ask(question: &str) -> (i32, Value, String) {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/explain");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_egress-cni"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_egressway"));
     command.current_dir(fixtures).env_clear();
     command.args(["explain", "--manifest", "services.yaml", "-o", "json"]);
     let output = command.args(question.split(' ')).output().unwrap();

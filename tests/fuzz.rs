@@ -1,6 +1,6 @@
 //! The fuzz targets without a fuzzer: their corpus, and a bounded number of mutations of it, the same in every run.
 //!
-//! `ECNI_FUZZ=N` tries N times as many. What fails is printed; put it into fuzz/corpus, so that it is tried for ever.
+//! `EGRESSWAY_FUZZ=N` tries N times as many. What fails is printed; put it into fuzz/corpus, so that it is tried for ever.
 
 use std::fs;
 use std::panic::{self, AssertUnwindSafe};
@@ -73,7 +73,9 @@ fn mutate(rng: &mut Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
 
 fn try_all(name: &str, target: fn(&[u8])) {
     let seeds = corpus(name);
-    let many = std::env::var("ECNI_FUZZ").ok().and_then(|n| n.parse().ok());
+    let many = std::env::var("EGRESSWAY_FUZZ")
+        .ok()
+        .and_then(|n| n.parse().ok());
     let mut rng = Rng::with_seed(0x6563_6e69);
     let mutations = (0..MUTATIONS * many.unwrap_or(1)).map(|_| mutate(&mut rng, &seeds));
     for data in seeds.iter().cloned().chain(mutations) {
@@ -110,7 +112,7 @@ fn policy() {
 #[test]
 fn state() {
     let whole =
-        |seed: &Vec<u8>| serde_json::from_slice::<egress_cni::attachment::Record>(seed).is_ok();
+        |seed: &Vec<u8>| serde_json::from_slice::<egressway::attachment::Record>(seed).is_ok();
     assert!(
         corpus("state").iter().any(whole),
         "no seed is a record any more"
@@ -145,7 +147,7 @@ fn a_long_annotation_costs_what_its_length_says() {
             // The shortest of some: others are at work on this machine.
             let once = || {
                 let started = Instant::now();
-                drop(egress_cni::policy::grammar::parse("fuzz", &text));
+                drop(egressway::policy::grammar::parse("fuzz", &text));
                 started.elapsed()
             };
             (0..7).map(|_| once()).min().expect("some")

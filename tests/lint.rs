@@ -1,4 +1,4 @@
-//! `egress-cni lint` as it is called: real-looking manifests, folders, stdin, every output, exit statuses.
+//! `egressway lint` as it is called: real-looking manifests, folders, stdin, every output, exit statuses.
 //!
 //! With `UPDATE_GOLDEN=1` in the environment, the golden outputs are written anew.
 
@@ -16,7 +16,7 @@ fn fixtures() -> PathBuf {
 }
 
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_egress-cni"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_egressway"));
     command.arg("lint").args(arguments).current_dir(fixtures());
     command.env_remove("CNI_COMMAND").stdin(Stdio::null());
     command
@@ -149,7 +149,7 @@ fn planted_faults_are_found_where_they_are() {
     );
     assert_eq!(pointed("service-address"), ["10.96.0.10"]);
     assert_eq!(pointed("no-guarantee"), ["\"NET_ADMIN\""]);
-    assert_eq!(pointed("unknown-annotation"), ["egress-cni.dev/rule"]);
+    assert_eq!(pointed("unknown-annotation"), ["egressway.dev/rule"]);
     assert_eq!(document["summary"]["files"], 5);
     let errors = findings
         .iter()
@@ -161,7 +161,7 @@ fn planted_faults_are_found_where_they_are() {
 
 #[test]
 fn warnings_fail_only_if_strict() {
-    let pod = "kind: Pod\napiVersion: v1\nmetadata: {annotations: {egress-cni.dev/rules: deny}}\n";
+    let pod = "kind: Pod\napiVersion: v1\nmetadata: {annotations: {egressway.dev/rules: deny}}\n";
     assert_status(&lint_stdin(&["-"], pod), 0);
     let output = lint_stdin(&["--strict", "-"], pod);
     assert_status(&output, 1);
@@ -245,7 +245,7 @@ fn a_policy_with_faults_is_checked_itself() {
     let path = folder.path().join("policy.yaml");
     fs::write(
         &path,
-        "apiVersion: egress-cni.dev/v1alpha1\nkind: ClusterEgressPolicy\nenforced: dny\n",
+        "apiVersion: egressway.dev/v1alpha1\nkind: ClusterEgressPolicy\nenforced: dny\n",
     )
     .unwrap();
     let output = lint(&["--policy", path.to_str().unwrap(), "good"]);
@@ -284,7 +284,7 @@ fn a_policy_may_be_given_in_its_config_map() {
 #[test]
 fn folders_are_walked_but_for_hidden_ones() {
     let folder = tempfile::tempdir().unwrap();
-    let pod = "kind: Pod\napiVersion: v1\nmetadata: {annotations: {egress-cni.dev/rules: alow}}\n";
+    let pod = "kind: Pod\napiVersion: v1\nmetadata: {annotations: {egressway.dev/rules: alow}}\n";
     for file in [
         "a/b/c.yaml",
         "a/d.YML",

@@ -1,4 +1,4 @@
-//! `egress-cni lint -o sarif`: what SARIF 2.1.0 requires, and what code hosts read of it.
+//! `egressway lint -o sarif`: what SARIF 2.1.0 requires, and what code hosts read of it.
 
 #![allow(clippy::unwrap_used)] // in tests
 
@@ -14,7 +14,7 @@ fn fixtures() -> PathBuf {
 }
 
 fn sarif(folder: &Path, arguments: &[&str]) -> Value {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_egress-cni"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_egressway"));
     command.args(["lint", "-o", "sarif"]).args(arguments);
     command.current_dir(folder).env_remove("CNI_COMMAND");
     let output = command.output().unwrap();
@@ -33,7 +33,7 @@ fn each_result_has_what_the_standard_requires() {
     let run = &document["runs"][0];
     assert_eq!(run["columnKind"], "unicodeCodePoints");
     let driver = &run["tool"]["driver"];
-    assert_eq!(driver["name"], "egress-cni lint");
+    assert_eq!(driver["name"], "egressway lint");
     let rules = driver["rules"].as_array().unwrap();
     let ids: BTreeSet<&str> = rules
         .iter()
@@ -88,7 +88,7 @@ fn nothing_found_is_a_document_too() {
 #[test]
 fn places_are_uris() {
     let folder = tempfile::tempdir().unwrap();
-    let pod = "kind: Pod\napiVersion: v1\nmetadata: {annotations: {egress-cni.dev/rules: alow}}\n";
+    let pod = "kind: Pod\napiVersion: v1\nmetadata: {annotations: {egressway.dev/rules: alow}}\n";
     let odd = folder.path().join("a b%/#1 ä.yaml");
     fs::create_dir_all(odd.parent().unwrap()).unwrap();
     fs::write(&odd, pod).unwrap();

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 fn command(line: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_egress-cni"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_egressway"));
     command
         .args(line.split_whitespace())
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"))
@@ -25,7 +25,7 @@ fn output(line: &str) -> Output {
 fn on_a_terminal(columns: u16, environment: &[(&str, &str)], line: &str) -> String {
     let inner = format!(
         "stty rows 24 cols {columns}; exec {} {line}",
-        env!("CARGO_BIN_EXE_egress-cni")
+        env!("CARGO_BIN_EXE_egressway")
     );
     let mut script = Command::new("script");
     script.args(["-qec", &inner, "/dev/null"]);
@@ -67,7 +67,7 @@ fn every_help_has_an_example() {
         let help = output(&format!("{name} --help"));
         assert_eq!(help.status.code(), Some(0));
         let help = String::from_utf8(help.stdout).unwrap();
-        let call = format!("egress-cni {name}");
+        let call = format!("egressway {name}");
         let examples = help
             .lines()
             .filter(|line| line.contains(&call) && !line.starts_with("Usage:"));

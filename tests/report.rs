@@ -38,7 +38,7 @@ fn suggest_reads_a_pipe_and_tells_what_it_left_out() {
     );
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
-        "egress-cni: left out what is no line of `egress-cni logs -o json`: 1 line, \
+        "egressway: left out what is no line of `egressway logs -o json`: 1 line, \
          the first is line 2 of stdin\n"
     );
 }

@@ -125,7 +125,7 @@ step_benches() {
   local programs
   build
   programs=$(mktemp -d)
-  ln -s "$BINARY" "$programs/egress-cni"
+  ln -s "$BINARY" "$programs/egressway"
   ln -s "$(cargo bench --locked --quiet --profile dev --bench compile --no-run --message-format=json |
     sed -n 's/.*"executable":"\([^"]*\/compile-[^"]*\)".*/\1/p')" "$programs/compile"
   one "benches" benches/run.sh --quick --programs "$programs" --out "$programs"
@@ -148,7 +148,7 @@ step_kernel() {
     sed -n 's/.*"executable":"\([^"]*\/netns-[^"]*\)".*/\1/p')
   [ -x "$binary" ] || { count "older kernel" 1 0 1; return; }
   # shellcheck disable=SC2086 # one word a test
-  VM_SECONDS=1800 tests "older kernel: namespace tests" tests/vm/run.sh env ECNI_PATIENCE=10 "$binary" --exact --test-threads=1 $names
+  VM_SECONDS=1800 tests "older kernel: namespace tests" tests/vm/run.sh env EGRESSWAY_PATIENCE=10 "$binary" --exact --test-threads=1 $names
   [ "$(wc -w <<<"$names")" = "$(grep -c '^test .* \.\.\. ' "$output")" ] ||
     count "older kernel: a test of tests/vm/core.txt does not exist" 1 0 1
   build

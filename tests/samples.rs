@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use egress_cni::cni::conf::{Conf, Entry, PodAnnotations, Unenforceable};
-use egress_cni::cni::env::Command;
-use egress_cni::policy::effective::DefaultAction;
-use egress_cni::source::{PolicyFile, resolve};
+use egressway::cni::conf::{Conf, Entry, PodAnnotations, Unenforceable};
+use egressway::cni::env::Command;
+use egressway::policy::effective::DefaultAction;
+use egressway::source::{PolicyFile, resolve};
 use serde_json::{Map, Value, json};
 
 /// Every key of ours that a conflist can have.
@@ -70,7 +70,7 @@ fn ours(name: &str, conflist: &Value) -> Map<String, Value> {
         .iter()
         .map(|p| p["type"].as_str().unwrap())
         .collect();
-    assert_eq!(types.last(), Some(&"egress-cni"), "{name}: {types:?}");
+    assert_eq!(types.last(), Some(&"egressway"), "{name}: {types:?}");
     assert!(types.len() > 1, "{name}: nothing to be chained after");
     plugins.last().unwrap().as_object().unwrap().clone()
 }
@@ -79,7 +79,7 @@ fn ours(name: &str, conflist: &Value) -> Map<String, Value> {
 fn stdin(conflist: &Value, mut entry: Map<String, Value>) -> Vec<u8> {
     entry.insert("name".into(), conflist["name"].clone());
     entry.insert("cniVersion".into(), conflist["cniVersion"].clone());
-    let annotations = json!({"egress-cni.dev/rules": "allow"});
+    let annotations = json!({"egressway.dev/rules": "allow"});
     let runtime = json!({"io.kubernetes.cri.pod-annotations": annotations});
     entry.insert("runtimeConfig".into(), runtime);
     entry.insert("prevResult".into(), json!({}));

@@ -6,13 +6,13 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-use egress_cni::attachment::Record;
-use egress_cni::cni::conf::{Conf, Entry};
-use egress_cni::cni::env::{Command, Invocation};
-use egress_cni::cni::result::PodResult;
-use egress_cni::nft::wire::{self, Attrs};
-use egress_cni::policy::grammar;
-use egress_cni::source::PolicyFile;
+use egressway::attachment::Record;
+use egressway::cni::conf::{Conf, Entry};
+use egressway::cni::env::{Command, Invocation};
+use egressway::cni::result::PodResult;
+use egressway::nft::wire::{self, Attrs};
+use egressway::policy::grammar;
+use egressway::source::PolicyFile;
 
 /// A pod's annotation: read to the same rules again from what the rules print, and each fault has a place.
 pub fn rules(data: &[u8]) {

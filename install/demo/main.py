@@ -94,7 +94,7 @@ def rows():
 
 
 class Log:
-    """`egress-cni logs` on the node, from now on."""
+    """`egressway logs` on the node, from now on."""
 
     def __init__(self, plugin, state, *options):
         command = world.inside("node", plugin, "logs", "--state-dir", state, *options)
@@ -103,7 +103,7 @@ class Log:
         self.reader = Thread(target=self._read)
         self.reader.start()
         groups = world.inside("node", "cat", "/proc/net/netfilter/nfnetlink_log")
-        world.wait_for(lambda: world.run(*groups).strip(), "`egress-cni logs` does not listen")
+        world.wait_for(lambda: world.run(*groups).strip(), "`egressway logs` does not listen")
 
     def _read(self):
         for line in self.process.stdout:
@@ -195,7 +195,7 @@ def show_refusal(runtime):
 
 def show_log(table, plugin, state):
     """The denied tries once more, as an operator sees them."""
-    print(style("1", "\n`egress-cni logs` on the node, while the denied tries are made again (times left out):"))
+    print(style("1", "\n`egressway logs` on the node, while the denied tries are made again (times left out):"))
     denied = [row for row in table if row.expected != "allow"]
 
     def missing(lines):
@@ -230,7 +230,7 @@ def show_end(runtime, pods):
 def main(plugin, cni_plugins):
     started = time.monotonic()
     world.private_run()
-    directory = Path(tempfile.mkdtemp(prefix="egress-cni-demo-", dir="/run"))
+    directory = Path(tempfile.mkdtemp(prefix="egressway-demo-", dir="/run"))
     shutil.copy(CONF / "policy-full.yaml", directory / "policy.yaml")
     runtime = Runtime(
         CONF / "containerd-bridge.conflist",
@@ -238,10 +238,10 @@ def main(plugin, cni_plugins):
         [str(Path(plugin).parent), cni_plugins],
         {
             "bridge": {"ipam": {"dataDir": str(directory / "ipam")}},
-            "egress-cni": {
+            "egressway": {
                 "policyFile": str(directory / "policy.yaml"),
                 "stateDir": str(directory / "state"),
-                "logFile": str(directory / "egress-cni.log"),
+                "logFile": str(directory / "egressway.log"),
             },
         },
     )

@@ -38,7 +38,7 @@ class Pod:
 
     @property
     def annotations(self):
-        return {} if self.rules is None else {"egress-cni.dev/rules": self.rules}
+        return {} if self.rules is None else {"egressway.dev/rules": self.rules}
 
     def __str__(self):
         return f"{self.namespace}/{self.name}"

@@ -1,4 +1,4 @@
-//! `egress-cni capture`: a pod's denied packets as a pcap file.
+//! `egressway capture`: a pod's denied packets as a pcap file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
@@ -28,14 +28,14 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Write a pod's denied packets to a pcap file, for tcpdump and Wireshark.
 ///
-///   egress-cni capture payments/web-0 -w denied.pcap --for 60
-///   egress-cni capture payments/web-0 | tcpdump -n -r -
+///   egressway capture payments/web-0 -w denied.pcap --for 60
+///   egressway capture payments/web-0 | tcpdump -n -r -
 ///
 /// Only what is logged can be seen: packets of rules with `log`, of defaultAction deny, and of audit
 /// mode; of rules that deny or reject 10 a second each, if they do not say `log=N/s`. Of each packet
 /// the first 128 bytes, from the IP header on, as the rule saw it: after a Service's translation.
 /// The kernel keeps no history: it begins now, and goes on until interrupted, or until the pod is
-/// gone. One program at a time can read a group, so `egress-cni logs` can't run beside it.
+/// gone. One program at a time can read a group, so `egressway logs` can't run beside it.
 ///
 /// Exit status: 0, also if no packet came; 1 on failure; 2 on wrong usage.
 #[derive(Debug, clap::Args)]
@@ -63,7 +63,7 @@ pub(super) struct Args {
     #[arg(long)]
     group: Option<u16>,
     /// The conflist's stateDir, which knows the pods
-    #[arg(long, value_name = "DIR", default_value = "/run/egress-cni")]
+    #[arg(long, value_name = "DIR", default_value = "/run/egressway")]
     state_dir: PathBuf,
 }
 
@@ -104,7 +104,7 @@ pub(super) fn main(args: &Args) -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "egress-cni: {error}");
+            let _ = writeln!(io::stderr(), "egressway: {error}");
             ExitCode::FAILURE
         }
     }
@@ -132,7 +132,7 @@ fn run(args: &Args) -> Result<(), Error> {
     let packets = capture.packets;
     let _ = writeln!(
         io::stderr(),
-        "egress-cni: packets written of {}: {packets}",
+        "egressway: packets written of {}: {packets}",
         title(record)
     );
     outcome
@@ -209,7 +209,7 @@ impl<'a> Capture<'a> {
             }
             // Another pod may get its address.
             if !records::exists(&self.args.state_dir, self.record) {
-                let _ = writeln!(io::stderr(), "egress-cni: the pod is gone");
+                let _ = writeln!(io::stderr(), "egressway: the pod is gone");
                 return Ok(());
             }
         }

@@ -1,4 +1,4 @@
-//! `egress-cni explain`: whether a pod's packet may leave, and why.
+//! `egressway explain`: whether a pod's packet may leave, and why.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -28,11 +28,11 @@ use subject::{Files, Subject, SubjectError};
 ///
 /// On a node, from what is enforced for an attached pod:
 ///
-///   egress-cni explain payments/web-0 203.0.113.7:443/tcp
+///   egressway explain payments/web-0 203.0.113.7:443/tcp
 ///
 /// Anywhere else, from files; nothing is asked of a cluster:
 ///
-///   egress-cni explain --manifest web.yaml --policy policy.yaml 203.0.113.7:443/tcp
+///   egressway explain --manifest web.yaml --policy policy.yaml 203.0.113.7:443/tcp
 ///
 /// Answered is what happens to packets that the pod originates. Replies to what was opened towards
 /// the pod, errors about known connections and neighbour discovery always pass.
@@ -42,7 +42,7 @@ use subject::{Files, Subject, SubjectError};
 /// An address is where the packet really goes; --via says where the pod sent it, if a Service
 /// translates that:
 ///
-///   egress-cni explain --manifest web.yaml 10.244.3.4:8080/tcp --via svc/shop/db:5432
+///   egressway explain --manifest web.yaml 10.244.3.4:8080/tcp --via svc/shop/db:5432
 ///
 /// Files do not tell the addresses of Services and of the API server. Where rules name some, notes say
 /// what would be answered with --via or --api-server.
@@ -100,7 +100,7 @@ pub(super) struct Args {
     #[arg(long)]
     all: bool,
     /// The conflist's stateDir, which knows the attached pods
-    #[arg(long, value_name = "DIR", default_value = "/run/egress-cni")]
+    #[arg(long, value_name = "DIR", default_value = "/run/egressway")]
     state_dir: PathBuf,
     /// What to print
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
@@ -161,7 +161,7 @@ pub(super) fn main(args: &Args) -> ExitCode {
     });
     ExitCode::from(outcome.unwrap_or_else(|error| {
         // Nobody is left to be told if this fails.
-        let _ = writeln!(io::stderr(), "egress-cni: {error}");
+        let _ = writeln!(io::stderr(), "egressway: {error}");
         error.code()
     }))
 }

@@ -1,4 +1,4 @@
-//! `egress-cni install` and `egress-cni uninstall`.
+//! `egressway install` and `egressway uninstall`.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -23,8 +23,8 @@ use crate::{kubernetes, logging};
 ///
 /// Examples:
 ///
-///   egress-cni install --check
-///   egress-cni install --once
+///   egressway install --check
+///   egressway install --once
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Install {
@@ -73,7 +73,7 @@ pub(super) struct Install {
 /// Pods that run keep running, without any policy.
 ///
 /// Example:
-///   egress-cni uninstall
+///   egressway uninstall
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Uninstall {
@@ -95,12 +95,12 @@ struct Paths {
     #[arg(
         long,
         value_name = "FILE",
-        default_value = "/etc/egress-cni/policy.yaml"
+        default_value = "/etc/egressway/policy.yaml"
     )]
     policy_file: PathBuf,
 
     /// Where it is written who is attached
-    #[arg(long, value_name = "DIR", default_value = "/run/egress-cni")]
+    #[arg(long, value_name = "DIR", default_value = "/run/egressway")]
     state_dir: PathBuf,
 
     /// This node's name in the cluster
@@ -119,7 +119,7 @@ struct Paths {
     #[arg(
         long,
         value_name = "NAMESPACE/NAME",
-        default_value = "egress-cni-system/egress-cni-policy"
+        default_value = "egressway-system/egressway-policy"
     )]
     policy_configmap: ObjectName,
 
@@ -127,7 +127,7 @@ struct Paths {
     #[arg(
         long,
         value_name = "NAMESPACE/NAME",
-        default_value = "egress-cni-system/egress-cni"
+        default_value = "egressway-system/egressway"
     )]
     daemonset: ObjectName,
 
@@ -140,7 +140,7 @@ impl Paths {
     fn config(&self, keys: Keys, lease_duration: u64) -> Config {
         let account = ServiceAccount::find(&self.service_account_dir, self.api_server.as_deref());
         let cluster = account.as_ref().map(|account| Cluster {
-            kubeconfig: self.cni_conf_dir.join("egress-cni.d/kubeconfig"),
+            kubeconfig: self.cni_conf_dir.join("egressway.d/kubeconfig"),
             node: self.node_name.clone().unwrap_or_else(kubernetes::hostname),
             configmap: self.policy_configmap.clone(),
             daemonset: self.daemonset.clone(),
@@ -148,7 +148,7 @@ impl Paths {
                 namespace: account
                     .namespace()
                     .unwrap_or_else(|| self.daemonset.namespace.clone()),
-                name: "egress-cni".to_owned(),
+                name: "egressway".to_owned(),
             },
             lease_duration: Duration::from_secs(lease_duration),
         });
@@ -186,7 +186,7 @@ pub(super) fn install(args: &Install) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            let _ = writeln!(io::stderr(), "egress-cni: {e}");
+            let _ = writeln!(io::stderr(), "egressway: {e}");
             ExitCode::FAILURE
         }
     }
@@ -196,7 +196,7 @@ pub(super) fn uninstall(args: &Uninstall) -> ExitCode {
     logging::init(Level::INFO, None);
     let failures = uninstall::uninstall(&args.paths.config(Keys::default(), 60));
     for failure in &failures {
-        let _ = writeln!(io::stderr(), "egress-cni: {failure}");
+        let _ = writeln!(io::stderr(), "egressway: {failure}");
     }
     if failures.is_empty() {
         ExitCode::SUCCESS

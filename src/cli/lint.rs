@@ -1,4 +1,4 @@
-//! `egress-cni lint`: what is wrong with manifests and policy files, before a cluster sees them.
+//! `egressway lint`: what is wrong with manifests and policy files, before a cluster sees them.
 //!
 //! ```text
 //! files ── input::Input ── yaml::Document      nodes that know their places
@@ -66,10 +66,10 @@ const UNREAD: u8 = 3;
 /// Each fault is shown with its file, line and column. What kinds there are: --list-rules.
 ///
 /// Examples:
-///   egress-cni lint deploy/
-///   egress-cni lint --policy policy.yaml --service-cidr 10.96.0.0/12 --strict deploy/ pod.json
-///   helm template . | egress-cni lint -
-///   egress-cni lint -o sarif . > lint.sarif
+///   egressway lint deploy/
+///   egressway lint --policy policy.yaml --service-cidr 10.96.0.0/12 --strict deploy/ pod.json
+///   helm template . | egressway lint -
+///   egressway lint -o sarif . > lint.sarif
 ///
 /// Exit status: 0 nothing found (or only warnings, without --strict), 1 faults found, 2 called
 /// wrongly, 3 something could not be read, whatever else was found.
@@ -121,7 +121,7 @@ fn cidr(text: &str) -> Result<IpNet, String> {
 
 fn kind_by_id(text: &str) -> Result<&'static Kind, String> {
     kind::by_id(text)
-        .ok_or_else(|| "no such rule: `egress-cni lint --list-rules` has them all".to_owned())
+        .ok_or_else(|| "no such rule: `egressway lint --list-rules` has them all".to_owned())
 }
 
 /// What all files are checked against.
@@ -223,7 +223,7 @@ fn lint(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Box<dyn Error>> {
     }
     for line in told {
         // Nobody is left to be told if this fails.
-        let _ = writeln!(io::stderr(), "egress-cni: {line}");
+        let _ = writeln!(io::stderr(), "egressway: {line}");
     }
     let fails = summary.errors > 0 || (args.strict && summary.warnings > 0);
     Ok(match (errors.is_empty(), fails) {
@@ -294,7 +294,7 @@ fn check(
         } else if input.text.contains("{{") {
             let complaint =
                 Complaint::new("this is a template, not YAML: nothing from here on was checked")
-                    .help("check what comes out: `helm template . | egress-cni lint -`");
+                    .help("check what comes out: `helm template . | egressway lint -`");
             report.add(&kind::TEMPLATE, (at, at), complaint);
         } else {
             let complaint = Complaint::new(error.message.clone());

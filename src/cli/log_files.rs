@@ -1,4 +1,4 @@
-//! Reads what `egress-cni logs -o json` printed: from files, or live from stdin.
+//! Reads what `egressway logs -o json` printed: from files, or live from stdin.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
@@ -41,14 +41,14 @@ impl Skipped {
         if let Some(lost) = self.lost() {
             let _ = writeln!(
                 io::stderr(),
-                "egress-cni: {lost} were lost when the log was made: what they would have told is missing here"
+                "egressway: {lost} were lost when the log was made: what they would have told is missing here"
             );
         }
         if let Some(first) = &self.first {
             // The result matters more than this: it may fail.
             let _ = writeln!(
                 io::stderr(),
-                "egress-cni: left out what is no line of `egress-cni logs -o json`: {}, the first is {first}",
+                "egressway: left out what is no line of `egressway logs -o json`: {}, the first is {first}",
                 how_many(self.count, "line")
             );
         }

@@ -1,4 +1,4 @@
-//! `egress-cni logs`: the verdicts of rules with `log`, as they are made.
+//! `egressway logs`: the verdicts of rules with `log`, as they are made.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -34,10 +34,10 @@ pub(super) use packet::{Packet, protocol_number};
 /// program at a time can read a group. A rule that denies or rejects logs 10 packets a second, if
 /// it does not say `log=N/s`; a rule that allows, the first packet of each flow.
 ///
-///   egress-cni logs                                    everything
-///   egress-cni logs --namespace shop --verdict deny,reject
-///   egress-cni logs --destination 203.0.113.0/24 --for 60
-///   egress-cni logs -o json >> egress.log              for suggest, report and scripts
+///   egressway logs                                    everything
+///   egressway logs --namespace shop --verdict deny,reject
+///   egressway logs --destination 203.0.113.0/24 --for 60
+///   egressway logs -o json >> egress.log              for suggest, report and scripts
 ///
 /// Text: TIME NAMESPACE/POD VERDICT RULE PROTOCOL SOURCE[:PORT] -> DESTINATION[:PORT]
 /// [type=N code=N] [original=ADDRESS[:PORT]] [interface=NAME] [egress-ip=ADDRESS], with "-" for what
@@ -65,7 +65,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 100)]
     group: u16,
     /// The conflist's stateDir, which knows the pods
-    #[arg(long, value_name = "DIR", default_value = "/run/egress-cni")]
+    #[arg(long, value_name = "DIR", default_value = "/run/egressway")]
     state_dir: PathBuf,
     /// Only pods of this namespace
     #[arg(long, value_name = "NAME")]
@@ -128,7 +128,7 @@ pub(super) fn main(args: &Args) -> Result<(), Error> {
         // It is no fault: the rest is true without it.
         let _ = writeln!(
             io::stderr(),
-            "egress-cni: this kernel can't tell where packets went before a Service's translation \
+            "egressway: this kernel can't tell where packets went before a Service's translation \
              (CONFIG_NETFILTER_NETLINK_GLUE_CT): originalDestination is never known"
         );
     }

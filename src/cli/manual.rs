@@ -1,4 +1,4 @@
-//! `egress-cni completions` and `egress-cni man`: what a package installs beside the program, made
+//! `egressway completions` and `egressway man`: what a package installs beside the program, made
 //! from the same definitions as `--help` when the program is built (install/prepare.sh, `build`).
 //!
 //! Not by a build script of Cargo's: the definitions use types of the whole program (rules' grammar,
@@ -15,9 +15,9 @@ use clap_complete::Shell;
 ///
 /// Examples:
 ///
-///   egress-cni completions bash > /usr/share/bash-completion/completions/egress-cni
+///   egressway completions bash > /usr/share/bash-completion/completions/egressway
 ///
-///   egress-cni completions zsh > "${fpath[1]}/_egress-cni"
+///   egressway completions zsh > "${fpath[1]}/_egressway"
 #[derive(Debug, clap::Args)]
 pub(super) struct Completions {
     /// The shell
@@ -26,7 +26,7 @@ pub(super) struct Completions {
 
 /// Write the manual pages, one a subcommand.
 ///
-/// Example: egress-cni man --out /usr/share/man/man1
+/// Example: egressway man --out /usr/share/man/man1
 #[derive(Debug, clap::Args)]
 pub(super) struct Man {
     /// The folder to write them into; it is made if it is not there
@@ -39,7 +39,7 @@ pub(super) fn completions(args: &Completions) -> io::Result<()> {
     clap_complete::generate(
         args.shell,
         &mut super::Cli::command(),
-        "egress-cni",
+        "egressway",
         &mut script,
     );
     match io::stdout().write_all(&script) {

@@ -34,7 +34,7 @@ mod sync;
 /// look at what the plugin does on this node.
 #[derive(Debug, Parser)]
 #[command(
-    name = "egress-cni",
+    name = "egressway",
     version,
     verbatim_doc_comment,
     max_term_width = 100
@@ -92,7 +92,7 @@ pub fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         // Nobody is left to be told if this fails.
-        let _ = writeln!(io::stderr(), "egress-cni: {error}");
+        let _ = writeln!(io::stderr(), "egressway: {error}");
         ExitCode::FAILURE
     })
 }

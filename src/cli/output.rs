@@ -53,7 +53,7 @@ pub fn run(
         Err(e) => {
             // What was written before the failure is still worth reading.
             let _ = stdout.flush();
-            let _ = writeln!(io::stderr(), "egress-cni: {e}");
+            let _ = writeln!(io::stderr(), "egressway: {e}");
             ExitCode::FAILURE
         }
     }

@@ -158,7 +158,7 @@ pub(super) mod tests {
         addresses: &[&str],
         rules: &str,
     ) -> Record {
-        let source = "pod annotation egress-cni.dev/rules";
+        let source = "pod annotation egressway.dev/rules";
         let tier = TierRules::parse(Tier::Pod, source, rules, false).expect("rules");
         let facts = Facts::default();
         let policy = Effective::new(vec![tier], DefaultAction::Deny, false, facts).expect("valid");

@@ -1,4 +1,4 @@
-//! `egress-cni report`: a page about what was logged.
+//! `egressway report`: a page about what was logged.
 
 use std::fs;
 use std::io::{self, Write};
@@ -21,25 +21,25 @@ use summary::Summary;
 
 /// Make one HTML page of logs: who talks to what, and what was denied.
 ///
-///   egress-cni logs -o json --for 3600 > day.log
-///   egress-cni report day.log --state-dir /run/egress-cni -w report.html
+///   egressway logs -o json --for 3600 > day.log
+///   egressway report day.log --state-dir /run/egressway -w report.html
 ///
 /// The page needs no network, no other file and no script, fits a phone, and follows the browser's
 /// light or dark mode. It shows what was logged: rules without `log` leave no trace in it, an allow
 /// logs a flow's first packet, a deny 10 packets a second. With --state-dir it also says which rules
 /// of this node's pods were never logged. Names and addresses in it are as secret as the log.
 ///
-/// Lines that are no JSON of `egress-cni logs` are counted and left out.
+/// Lines that are no JSON of `egressway logs` are counted and left out.
 ///
 /// Exit status: 0 the page was written; 1 there was nothing to report, or something failed; 2 wrong
 /// usage.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
-    /// What `egress-cni logs -o json` printed; - is stdin
+    /// What `egressway logs -o json` printed; - is stdin
     #[arg(value_name = "FILE", default_value = "-")]
     files: Vec<PathBuf>,
-    /// The conflist's stateDir, which knows the rules of this node's pods: /run/egress-cni
+    /// The conflist's stateDir, which knows the rules of this node's pods: /run/egressway
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// The page to write; - is stdout
@@ -54,7 +54,7 @@ pub(super) enum Error {
     Read(#[from] ReadError),
     #[error(transparent)]
     Records(#[from] records::Error),
-    #[error("nothing to report: there is no log line; `egress-cni logs -o json` prints them")]
+    #[error("nothing to report: there is no log line; `egressway logs -o json` prints them")]
     Nothing,
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },

@@ -1,4 +1,4 @@
-//! `egress-cni show`: this node's attachments, their rules, and what the kernel counted.
+//! `egressway show`: this node's attachments, their rules, and what the kernel counted.
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
@@ -29,16 +29,16 @@ use list::{List, users, users_of};
 
 /// Show this node's attachments, or one of them in full.
 ///
-///   egress-cni show                          all of them, a line each
-///   egress-cni show payments/web-0           one, with every rule and what it counted
-///   egress-cni show payments/web-0 --nft     one as nft text
-///   egress-cni show --namespace payments --watch
+///   egressway show                          all of them, a line each
+///   egressway show payments/web-0           one, with every rule and what it counted
+///   egressway show payments/web-0 --nft     one as nft text
+///   egressway show --namespace payments --watch
 ///
 /// JUDGED counts the packets that the pod originated and rules looked at; DENIED those of them that
 /// were denied or rejected. Both begin anew when the pod starts. A rule's counter is that of all
 /// pods of this node with the same policy; in audit mode it counts what would have been denied. LAST
 /// DENY is when a packet was denied or rejected last, in the last 30 days. Where it went, only the log
-/// says (`egress-cni logs`).
+/// says (`egressway logs`).
 ///
 /// MODE: enforce; audit, where denies of all or some sources only log and count; exempt, of a
 /// namespace without any rules. STATE: ok, or what of the attachment is missing in the kernel. For
@@ -88,7 +88,7 @@ pub(super) struct Args {
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     output: Format,
     /// The conflist's stateDir, which knows the pods
-    #[arg(long, value_name = "DIR", default_value = "/run/egress-cni")]
+    #[arg(long, value_name = "DIR", default_value = "/run/egressway")]
     state_dir: PathBuf,
 }
 
@@ -151,7 +151,7 @@ fn show(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Failure> {
     let records = Records::read(&args.state_dir)?;
     for error in &records.unreadable {
         // What can be read is shown all the same.
-        let _ = writeln!(io::stderr(), "egress-cni: {error}");
+        let _ = writeln!(io::stderr(), "egressway: {error}");
     }
     match &args.pod_name {
         Some(name) => {
@@ -197,7 +197,7 @@ fn show_all(args: &Args, records: &Records, out: &mut dyn Write) -> Result<ExitC
             let dir = args.state_dir.display();
             let _ = writeln!(
                 io::stderr(),
-                "egress-cni: {such} is attached on this node, by {dir}"
+                "egressway: {such} is attached on this node, by {dir}"
             );
         }
         Format::Text => out.write_all(list.text(output::colour()).as_bytes())?,

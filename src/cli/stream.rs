@@ -128,7 +128,7 @@ impl Stream {
         // The messages matter more than this: it may fail.
         let _ = writeln!(
             io::stderr(),
-            "egress-cni: {} log messages lost so far: they came faster than they were written",
+            "egressway: {} log messages lost so far: they came faster than they were written",
             how_many(lost)
         );
     }

@@ -1,4 +1,4 @@
-//! `egress-cni suggest`: from what was logged as stopped to the rules that would allow it.
+//! `egressway suggest`: from what was logged as stopped to the rules that would allow it.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -25,12 +25,12 @@ use print::Group;
 ///
 /// In audit mode nothing is stopped, and what would have been is logged. So, to make a policy:
 ///
-///   egress-cni logs -o json --for 3600 > shop.log
-///   egress-cni suggest --namespace shop shop.log
+///   egressway logs -o json --for 3600 > shop.log
+///   egressway suggest --namespace shop shop.log
 ///
 /// or at once:
 ///
-///   egress-cni logs -o json --for 60 | egress-cni suggest -
+///   egressway logs -o json --for 60 | egressway suggest -
 ///
 /// The rules allow exactly what was logged, but for ICMP codes: addresses are joined into networks
 /// and ranges that hold no others. --generalise N widens them to the smallest network that holds N
@@ -38,10 +38,10 @@ use print::Group;
 /// it was logged, which is less often than it was needed: a rule logs 10 packets a second. Read them
 /// before you use them: a log shows what pods did, not what they should do.
 ///
-/// Lines that are no JSON of `egress-cni logs` are counted and left out.
+/// Lines that are no JSON of `egressway logs` are counted and left out.
 ///
-/// YAML: manifests that have only the annotation, egress-cni.dev/default-rules of a Namespace or
-/// egress-cni.dev/rules of a Pod, to be merged into your own.
+/// YAML: manifests that have only the annotation, egressway.dev/default-rules of a Namespace or
+/// egressway.dev/rules of a Pod, to be merged into your own.
 /// JSON: a list of namespace, pod, rules; of a rule: rule, count, last, pods, enforcedBy (rules that
 /// stop it whatever a pod's or a default rule says).
 ///
@@ -49,7 +49,7 @@ use print::Group;
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
-    /// What `egress-cni logs -o json` printed; - is stdin
+    /// What `egressway logs -o json` printed; - is stdin
     #[arg(value_name = "FILE", default_value = "-")]
     files: Vec<PathBuf>,
     /// Whose rules
@@ -158,5 +158,5 @@ fn tell_left_out(groups: &Groups, suggested: &[Group], args: &Args) {
 
 /// To stderr. The result matters more: this may fail.
 fn tell(message: &str) {
-    let _ = writeln!(io::stderr(), "egress-cni: {message}");
+    let _ = writeln!(io::stderr(), "egressway: {message}");
 }

@@ -1,4 +1,4 @@
-//! `egress-cni sync` and `egress-cni gc`: brings records, links and the kernel together again.
+//! `egressway sync` and `egressway gc`: brings records, links and the kernel together again.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,8 +12,8 @@ use crate::sync::{self, Change, Did, Options, Report};
 
 /// Put back what is missing of this node's attachments, and remove what is nobody's.
 ///
-///   egress-cni sync              after `nft flush ruleset`, or when `show` says damaged
-///   egress-cni sync --dry-run    what it would do
+///   egressway sync              after `nft flush ruleset`, or when `show` says damaged
+///   egressway sync --dry-run    what it would do
 ///
 /// Compares the attachments' records with their interfaces and with the kernel: rules, sets, hooks,
 /// egress addresses on the uplink. What is missing or differs is put back from the record. What has
@@ -36,19 +36,19 @@ pub(super) struct Args {
     #[arg(
         long,
         value_name = "FILE",
-        default_value = "/etc/egress-cni/policy.yaml"
+        default_value = "/etc/egressway/policy.yaml"
     )]
     policy_file: PathBuf,
 }
 
 /// Remove what is nobody's: attachments whose interface is gone, and what has no record.
 ///
-/// As `egress-cni sync`, but nothing is put back. Runtimes do it by CNI's GC; this is for those that
+/// As `egressway sync`, but nothing is put back. Runtimes do it by CNI's GC; this is for those that
 /// do not, and for the time after a crash.
 ///
-/// Exit status and JSON are those of `egress-cni sync`.
+/// Exit status and JSON are those of `egressway sync`.
 ///
-/// Example: egress-cni gc
+/// Example: egressway gc
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct GcArgs {
@@ -65,7 +65,7 @@ struct Common {
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     output: Format,
     /// The conflist's stateDir, which knows the pods
-    #[arg(long, value_name = "DIR", default_value = "/run/egress-cni")]
+    #[arg(long, value_name = "DIR", default_value = "/run/egressway")]
     state_dir: PathBuf,
 }
 

@@ -81,7 +81,7 @@ static LAST_PANIC: RwLock<String> = RwLock::new(String::new());
 fn remember_panic(info: &panic::PanicHookInfo<'_>) {
     let text = info.to_string();
     // Not eprintln!: it would panic again when stderr is closed.
-    let _ = writeln!(io::stderr(), "egress-cni: {text}");
+    let _ = writeln!(io::stderr(), "egressway: {text}");
     *LAST_PANIC.write().unwrap_or_else(PoisonError::into_inner) = text;
 }
 

@@ -29,11 +29,11 @@ pub struct Conf {
     pub name: String,
     /// The version in which runtime and plugin talk.
     pub cni_version: CniVersion,
-    /// Absolute. Default `/etc/egress-cni/policy.yaml`.
+    /// Absolute. Default `/etc/egressway/policy.yaml`.
     pub policy_file: PathBuf,
     /// None: no API is asked.
     pub kubernetes: Option<Kubernetes>,
-    /// Absolute. Default `/run/egress-cni`.
+    /// Absolute. Default `/run/egressway`.
     pub state_dir: PathBuf,
     /// None: the device of the default route.
     pub uplink: Option<String>,
@@ -175,11 +175,11 @@ impl Conf {
             cni_version,
             policy_file: check
                 .optional(path(entry, "policyFile", "policyFile"))?
-                .unwrap_or_else(|| "/etc/egress-cni/policy.yaml".into()),
+                .unwrap_or_else(|| "/etc/egressway/policy.yaml".into()),
             kubernetes: check.optional(kubernetes::read(entry))?,
             // DEL needs it: another directory than ADD's has no trace of the attachment.
             state_dir: path(entry, "stateDir", "stateDir")?
-                .unwrap_or_else(|| "/run/egress-cni".into()),
+                .unwrap_or_else(|| "/run/egressway".into()),
             uplink: check.optional(uplink(entry))?,
             log_group: check
                 .optional(json::value(
@@ -298,7 +298,7 @@ fn prev_result(entry: &Object<'_>, command: Command) -> Result<Option<Box<RawVal
         .filter(|raw| raw.get() != "null");
     if raw.is_none() && matches!(command, Command::Add | Command::Check) {
         return Err(CniError::invalid_config(format!(
-            "{command} without prevResult: egress-cni must come after the primary plugin in the conflist's plugins"
+            "{command} without prevResult: egressway must come after the primary plugin in the conflist's plugins"
         )));
     }
     Ok(raw.map(ToOwned::to_owned))

@@ -111,7 +111,7 @@ fn versions() -> Vec<u8> {
 /// What somebody reads who starts the plugin by hand.
 pub fn about() -> String {
     format!(
-        "egress-cni {}: a CNI plugin that decides what may leave a pod. See --help.\nCNI protocol versions supported: {}\n",
+        "egressway {}: a CNI plugin that decides what may leave a pod. See --help.\nCNI protocol versions supported: {}\n",
         env!("CARGO_PKG_VERSION"),
         CniVersion::ALL.map(CniVersion::as_str).join(", ")
     )

@@ -253,7 +253,7 @@ fn refused(error: SourceError) -> CniError {
 mod tests {
     use super::*;
 
-    const FILE: &str = "apiVersion: egress-cni.dev/v1alpha1\nkind: ClusterEgressPolicy\n";
+    const FILE: &str = "apiVersion: egressway.dev/v1alpha1\nkind: ClusterEgressPolicy\n";
 
     fn annotations(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
         let owned = |(key, text): &(&str, &str)| ((*key).to_owned(), (*text).to_owned());
@@ -278,11 +278,11 @@ mod tests {
 
     #[test]
     fn whatever_a_policy_depends_on_makes_another_key() {
-        let rules = annotations(&[("egress-cni.dev/rules", "deny")]);
-        let others = annotations(&[("egress-cni.dev/rules", "deny"), ("team", "shop")]);
+        let rules = annotations(&[("egressway.dev/rules", "deny")]);
+        let others = annotations(&[("egressway.dev/rules", "deny"), ("team", "shop")]);
         let changed = [
-            annotations(&[("egress-cni.dev/rules", "deny ")]),
-            annotations(&[("egress-cni.dev/rule", "sdeny")]),
+            annotations(&[("egressway.dev/rules", "deny ")]),
+            annotations(&[("egressway.dev/rule", "sdeny")]),
             annotations(&[]),
         ];
         let first = key("f", FILE, "shop", Some(&rules), 100);
@@ -306,7 +306,7 @@ mod tests {
     fn what_is_known_of_a_policy_is_what_its_texts_say() {
         let dir = tempfile::tempdir().expect("a directory");
         let state = StateDir::new(dir.path());
-        let rules = annotations(&[("egress-cni.dev/rules", "deny to 192.0.2.1")]);
+        let rules = annotations(&[("egressway.dev/rules", "deny to 192.0.2.1")]);
         let texts = |file: &str| Texts {
             source: "f".to_owned(),
             file: file.to_owned(),

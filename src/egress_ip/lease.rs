@@ -1,6 +1,6 @@
 //! Leases: which node of the cluster has which egress address.
 //!
-//! One object `egress-ip-ADDRESS` (`coordination.k8s.io/v1`) in the namespace `egress-cni-system`, held
+//! One object `egress-ip-ADDRESS` (`coordination.k8s.io/v1`) in the namespace `egressway-system`, held
 //! by the node that its `holderIdentity` names. It is made with `create` and changed with its
 //! `resourceVersion`: of two nodes that try at the same instant, the API server refuses one.
 
@@ -17,11 +17,11 @@ use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams, Preconditions}
 use crate::kubernetes::{Client, Error, Limit, Request};
 
 /// Where the Leases are.
-pub const NAMESPACE: &str = "egress-cni-system";
+pub const NAMESPACE: &str = "egressway-system";
 /// The address that a Lease is about; its name can't be read back.
-pub const ADDRESS: &str = "egress-cni.dev/address";
+pub const ADDRESS: &str = "egressway.dev/address";
 /// For which namespace's pods the node has it.
-pub const FOR: &str = "egress-cni.dev/namespace";
+pub const FOR: &str = "egressway.dev/namespace";
 
 /// How long a Lease holds without being renewed.
 pub const DURATION: Duration = Duration::from_secs(60);

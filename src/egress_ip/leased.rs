@@ -150,7 +150,7 @@ impl Request<'_> {
             }
         }
         Ok(Err(CniError::try_again(format!(
-            "namespace {} has no free egress IP for this node: {refusals}. List more addresses in its egress-cni.dev/egress-ip",
+            "namespace {} has no free egress IP for this node: {refusals}. List more addresses in its egressway.dev/egress-ip",
             self.namespace
         ))))
     }

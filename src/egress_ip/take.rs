@@ -197,7 +197,7 @@ impl Request<'_> {
                 Ok(owner)
             }
             (_, Some(device)) => Err(CniError::egress_ip(format!(
-                "egress IP {address} is already an address of this node (on device {device}): list another one in egress-cni.dev/egress-ip of namespace {}",
+                "egress IP {address} is already an address of this node (on device {device}): list another one in egressway.dev/egress-ip of namespace {}",
                 self.namespace
             ))),
             // Somebody took it from the uplink, or this node had lost it: its pods get it back.

@@ -1,4 +1,4 @@
-//! `egress-cni install --check`: looks at everything that an installation needs, and changes nothing.
+//! `egressway install --check`: looks at everything that an installation needs, and changes nothing.
 
 use std::fmt;
 use std::path::Path;
@@ -207,7 +207,7 @@ fn conflist_items(config: &Config) -> Vec<Item> {
         Some(found) => item(
             "conflist",
             Status::Good,
-            format!("egress-cni is in {}", found.path.display()),
+            format!("egressway is in {}", found.path.display()),
         ),
     });
     items

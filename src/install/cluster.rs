@@ -276,7 +276,7 @@ impl Cluster {
             reason: Some(reason.to_owned()),
             message: Some(shortened(&message)),
             source: Some(EventSource {
-                component: Some("egress-cni".to_owned()),
+                component: Some("egressway".to_owned()),
                 host: Some(self.node.clone()),
             }),
             first_timestamp: now.clone(),
@@ -329,8 +329,8 @@ mod tests {
 
     #[test]
     fn names_of_objects() {
-        let name: ObjectName = "egress-cni-system/egress-cni".parse().unwrap();
-        assert_eq!(name.to_string(), "egress-cni-system/egress-cni");
+        let name: ObjectName = "egressway-system/egressway".parse().unwrap();
+        assert_eq!(name.to_string(), "egressway-system/egressway");
         for bad in ["", "name", "/name", "namespace/"] {
             assert!(bad.parse::<ObjectName>().is_err(), "{bad}");
         }

@@ -92,9 +92,9 @@ impl Config {
         }
     }
 
-    /// What is ours beside the conflists: `CONF_DIR/egress-cni.d`. No runtime looks into it.
+    /// What is ours beside the conflists: `CONF_DIR/egressway.d`. No runtime looks into it.
     pub fn own_dir(&self) -> PathBuf {
-        self.conf_dir.join("egress-cni.d")
+        self.conf_dir.join("egressway.d")
     }
 
     /// The plugin's way to the API.
@@ -139,8 +139,8 @@ mod tests {
         Config {
             bin_dirs: vec!["/opt/cni/bin".into(), "/usr/libexec/cni".into()],
             conf_dir: "/etc/cni/net.d".into(),
-            policy_file: "/etc/egress-cni/policy.yaml".into(),
-            state_dir: "/run/egress-cni".into(),
+            policy_file: "/etc/egressway/policy.yaml".into(),
+            state_dir: "/run/egressway".into(),
             node_name: Some("node-1".into()),
             account: None,
             cluster: None,
@@ -154,7 +154,7 @@ mod tests {
         let text = |config: &Config| config.entry().unwrap().as_line().to_owned();
         assert_eq!(
             text(&config),
-            r#"{"type":"egress-cni","capabilities":{"io.kubernetes.cri.pod-annotations":true},"policyFile":"/etc/egress-cni/policy.yaml","stateDir":"/run/egress-cni"}"#
+            r#"{"type":"egressway","capabilities":{"io.kubernetes.cri.pod-annotations":true},"policyFile":"/etc/egressway/policy.yaml","stateDir":"/run/egressway"}"#
         );
         config.account = Some(ServiceAccount {
             dir: "/sa".into(),
@@ -163,11 +163,11 @@ mod tests {
         config.keys.uplink = Some("eth1".into());
         let with_api = text(&config);
         assert!(
-            with_api.contains(r#""kubernetes":{"kubeconfig":"/etc/cni/net.d/egress-cni.d/kubeconfig","nodeName":"node-1"}"#),
+            with_api.contains(r#""kubernetes":{"kubeconfig":"/etc/cni/net.d/egressway.d/kubeconfig","nodeName":"node-1"}"#),
             "{with_api}"
         );
         assert!(with_api.contains(r#""uplink":"eth1""#), "{with_api}");
-        assert_eq!(config.program(), Path::new("/opt/cni/bin/egress-cni"));
+        assert_eq!(config.program(), Path::new("/opt/cni/bin/egressway"));
     }
 
     #[test]

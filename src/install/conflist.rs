@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::cni::version::CniVersion;
 
 /// Our `type` in a conflist.
-pub const TYPE: &str = "egress-cni";
+pub const TYPE: &str = "egressway";
 
 /// Our entry of a list, as a value and as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,9 +62,9 @@ pub enum Fault {
     NoPlugins,
     #[error("its plugin number {0} has no `type`")]
     NoType(usize),
-    #[error("has cniVersion {0:?}, which egress-cni does not speak")]
+    #[error("has cniVersion {0:?}, which egressway does not speak")]
     Version(String),
-    #[error("has no other plugin than egress-cni")]
+    #[error("has no other plugin than egressway")]
     OnlyOurs,
 }
 
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn every_other_byte_stays() {
         let after = with(BRIDGE);
-        let ours = ",\n        {\n          \"type\": \"egress-cni\",\n          \"policyFile\": \"/p\"\n        }";
+        let ours = ",\n        {\n          \"type\": \"egressway\",\n          \"policyFile\": \"/p\"\n        }";
         assert_eq!(
             after,
             BRIDGE.replace(
@@ -285,7 +285,7 @@ mod tests {
     fn a_list_in_one_line_stays_in_one_line() {
         let text = r#"{"name":"n","plugins":[{"type":"ptp"}]}"#;
         let after =
-            r#"{"name":"n","plugins":[{"type":"ptp"}, {"type":"egress-cni","policyFile":"/p"}]}"#;
+            r#"{"name":"n","plugins":[{"type":"ptp"}, {"type":"egressway","policyFile":"/p"}]}"#;
         assert_eq!(with(text), after);
         assert_eq!(
             List::parse(&with(text))
@@ -300,9 +300,9 @@ mod tests {
     #[test]
     fn an_entry_that_is_old_double_or_not_last_is_replaced() {
         for plugins in [
-            r#"{"type":"ptp"},{"type":"egress-cni"}"#,
-            r#"{"type":"egress-cni","policyFile":"/p"},{"type":"ptp"}"#,
-            r#"{"type":"egress-cni"},{"type":"egress-cni"},{"type":"ptp"},{"type":"egress-cni","policyFile":"/p"}"#,
+            r#"{"type":"ptp"},{"type":"egressway"}"#,
+            r#"{"type":"egressway","policyFile":"/p"},{"type":"ptp"}"#,
+            r#"{"type":"egressway"},{"type":"egressway"},{"type":"ptp"},{"type":"egressway","policyFile":"/p"}"#,
         ] {
             let after = with(&format!(r#"{{"name":"n","plugins":[{plugins}]}}"#));
             let value: Value = serde_json::from_str(&after).unwrap();
@@ -320,7 +320,7 @@ mod tests {
         let list = from_single(conf).unwrap();
         let expected = "{\n  \"cniVersion\": \"0.3.1\",\n  \"name\": \"n\",\n  \"plugins\": [\n    { \"cniVersion\": \"0.3.1\",\n      \"type\": \"bridge\", \"mtu\": 1e3,\n      \"name\": \"n\" }\n  ]\n}\n";
         assert_eq!(list, expected);
-        assert!(with(&list).contains("egress-cni"));
+        assert!(with(&list).contains("egressway"));
         assert!(
             !from_single(r#"{"name":"n","type":"t"}"#)
                 .unwrap()
@@ -367,7 +367,7 @@ mod tests {
             |v: &str| format!(r#"{{"name":"n","cniVersion":{v},"plugins":[{{"type":"a"}}]}}"#);
         assert_eq!(fault(&version("\"2.0.0\"")), Fault::Version("2.0.0".into()));
         assert_eq!(fault(&version("1")), Fault::Version("1".into()));
-        let ours = r#"{"name":"n","plugins":[{"type":"egress-cni"}]}"#;
+        let ours = r#"{"name":"n","plugins":[{"type":"egressway"}]}"#;
         let list = List::parse(ours).unwrap();
         assert_eq!(list.with(&entry()), Err(Fault::OnlyOurs));
         assert_eq!(list.without(), Err(Fault::OnlyOurs));

@@ -80,8 +80,8 @@ impl ServiceAccount {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{ "name": "cluster", "cluster": cluster }],
-            "users": [{ "name": "egress-cni", "user": { "tokenFile": own.join("token") } }],
-            "contexts": [{ "name": "node", "context": { "cluster": "cluster", "user": "egress-cni" } }],
+            "users": [{ "name": "egressway", "user": { "tokenFile": own.join("token") } }],
+            "contexts": [{ "name": "node", "context": { "cluster": "cluster", "user": "egressway" } }],
             "current-context": "node",
         });
         format!("{config:#}\n")
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_new_token_is_copied_and_nobody_else_can_read_it() {
         let dir = tempfile::tempdir().unwrap();
-        let (account, own) = (dir.path().join("sa"), dir.path().join("net.d/egress-cni.d"));
+        let (account, own) = (dir.path().join("sa"), dir.path().join("net.d/egressway.d"));
         assert_eq!(
             ServiceAccount::find(&account, Some("https://api:6443")),
             None

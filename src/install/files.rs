@@ -70,10 +70,10 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     sync_dir(dir)
 }
 
-/// `NAME.egress-cni-WHAT` in the same directory.
+/// `NAME.egressway-WHAT` in the same directory.
 pub fn beside(path: &Path, what: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".egress-cni-{what}"));
+    name.push(format!(".egressway-{what}"));
     path.with_file_name(name)
 }
 
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_running_program_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("egress-cni");
+        let path = dir.path().join("egressway");
         fs::copy("/bin/sleep", &path).unwrap();
         let mut running = Command::new(&path)
             .arg("60")

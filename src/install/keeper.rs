@@ -41,7 +41,7 @@ pub enum Step {
 #[allow(missing_docs)] // each message says what it is about
 pub enum Error {
     #[error(
-        "something takes egress-cni out of {} as soon as it is put in, {ATTEMPTS} times now: two agents must not write one file. If it is Cilium, set cni.exclusive=false; else let that agent keep the entry, or write the conflist by hand", path.display()
+        "something takes egressway out of {} as soon as it is put in, {ATTEMPTS} times now: two agents must not write one file. If it is Cilium, set cni.exclusive=false; else let that agent keep the entry, or write the conflist by hand", path.display()
     )]
     Fight { path: PathBuf },
     #[error(transparent)]
@@ -147,7 +147,7 @@ mod tests {
         /// One look, `later` after the one before.
         fn step(&mut self, later: Duration) -> Result<Step, Error> {
             self.now += later;
-            let entry = Entry::new(&json!({"type": "egress-cni"})).unwrap();
+            let entry = Entry::new(&json!({"type": "egressway"})).unwrap();
             let look = self.confs.look().unwrap();
             self.keeper.step(&self.confs, &entry, &look, self.now)
         }

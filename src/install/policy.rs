@@ -71,7 +71,7 @@ mod tests {
     use crate::install::config::Keys;
     use std::fs;
 
-    const GOOD: &str = "apiVersion: egress-cni.dev/v1alpha1\nkind: ClusterEgressPolicy\n";
+    const GOOD: &str = "apiVersion: egressway.dev/v1alpha1\nkind: ClusterEgressPolicy\n";
 
     fn config(dir: &std::path::Path) -> Config {
         Config {

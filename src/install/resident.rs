@@ -1,4 +1,4 @@
-//! `egress-cni install`: puts everything in place, and stays to keep it there.
+//! `egressway install`: puts everything in place, and stays to keep it there.
 
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -241,12 +241,12 @@ impl Keeping {
         }
         match &step {
             Step::Put { path, again: false } => {
-                tracing::info!("put egress-cni into {}", path.display());
+                tracing::info!("put egressway into {}", path.display());
                 self.tell_uncovered();
             }
             Step::Put { path, again: true } => {
                 tracing::warn!(
-                    "put egress-cni into {} again: something had taken it out",
+                    "put egressway into {} again: something had taken it out",
                     path.display()
                 );
                 self.tell_uncovered();

@@ -19,7 +19,7 @@ pub fn uninstall(config: &Config) -> Vec<String> {
     let mut failures = Vec::new();
     let (changed, failed) = config.confs().remove();
     for path in changed {
-        tracing::info!("took egress-cni out of {}", path.display());
+        tracing::info!("took egressway out of {}", path.display());
     }
     failures.extend(failed);
     let mut note = |outcome: Result<(), String>| failures.extend(outcome.err());

@@ -18,7 +18,7 @@ const MAX_SAID: usize = 512;
 pub enum Error {
     /// No kubeconfig.
     #[error(
-        "there is no kubeconfig {}: `egress-cni install` writes it; without Kubernetes, take `kubernetes` out of the conflist",
+        "there is no kubeconfig {}: `egressway install` writes it; without Kubernetes, take `kubernetes` out of the conflist",
         path.display()
     )]
     KubeconfigMissing {
@@ -85,7 +85,7 @@ pub enum Error {
     },
     /// 401
     #[error(
-        "the API server {server} does not know who asks (401): the token in the kubeconfig has expired or is not this cluster's. The egress-cni pod of this node renews it: look whether it runs"
+        "the API server {server} does not know who asks (401): the token in the kubeconfig has expired or is not this cluster's. The egressway pod of this node renews it: look whether it runs"
     )]
     Unauthorized {
         /// Its URL.
@@ -93,7 +93,7 @@ pub enum Error {
     },
     /// 403
     #[error(
-        "the API server {server} does not allow egress-cni to {request} (403): a ClusterRole or Role of its service account needs the verb `{}` on `{}`; it says: {said}",
+        "the API server {server} does not allow egressway to {request} (403): a ClusterRole or Role of its service account needs the verb `{}` on `{}`; it says: {said}",
         verb,
         resource
     )]

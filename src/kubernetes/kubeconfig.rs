@@ -52,7 +52,7 @@ pub(super) fn load(path: &Path) -> Result<Config, Error> {
     let mut config = config_of(kubeconfig).map_err(|e| unusable(path, of_kubeconfig(&e)))?;
     let user = &mut config.auth_info;
     if user.exec.is_some() || user.auth_provider.is_some() {
-        let reason = "its user has `exec` or `auth-provider`, and egress-cni runs no other program: give it `tokenFile`, `token` or a client certificate";
+        let reason = "its user has `exec` or `auth-provider`, and egressway runs no other program: give it `tokenFile`, `token` or a client certificate";
         return Err(unusable(path, reason.to_owned()));
     }
     // Read here, and not by the library, which would take an empty one.
@@ -163,7 +163,7 @@ pub(super) fn reason(error: &kube::Error) -> String {
         kube::Error::InferKubeconfig(e) => of_kubeconfig(e),
         kube::Error::ProxyProtocolDisabled { .. }
         | kube::Error::ProxyProtocolUnsupported { .. } => {
-            "`proxy-url` is set, and egress-cni speaks to no proxy: take it out".to_owned()
+            "`proxy-url` is set, and egressway speaks to no proxy: take it out".to_owned()
         }
         kube::Error::RustlsTls(e) => e.to_string(),
         other => other.to_string(),
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(none.cni().code, 7);
         assert_eq!(
             none.to_string(),
-            "there is no kubeconfig /nonexistent/kubeconfig: `egress-cni install` writes it; without Kubernetes, take `kubernetes` out of the conflist"
+            "there is no kubeconfig /nonexistent/kubeconfig: `egressway install` writes it; without Kubernetes, take `kubernetes` out of the conflist"
         );
         assert_eq!(
             checked(&kubeconfig(SERVER, "{tokenFile: token}"), &[]),
@@ -315,11 +315,11 @@ mod tests {
             ),
             (
                 kubeconfig("{server: 'https://h', proxy-url: 'http://p'}", "{}"),
-                "`proxy-url` is set, and egress-cni speaks to no proxy: take it out",
+                "`proxy-url` is set, and egressway speaks to no proxy: take it out",
             ),
             (
                 kubeconfig(SERVER, "{exec: {apiVersion: v1, command: touch}}"),
-                "its user has `exec` or `auth-provider`, and egress-cni runs no other program",
+                "its user has `exec` or `auth-provider`, and egressway runs no other program",
             ),
         ] {
             let said = checked(&text, &[]);

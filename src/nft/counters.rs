@@ -182,15 +182,15 @@ mod tests {
         in_fresh_netns(|| {
             run(
                 "nft",
-                &["add table inet egress-cni
-                   add chain inet egress-cni pod-1
-                   add map inet egress-cni pod4 { type ipv4_addr : verdict; counter; }
-                   add set inet egress-cni denied6 { type ipv6_addr; counter; }
-                   add rule inet egress-cni pod-1 udp dport 7 counter packets 5 bytes 600 accept comment \"pod:3\"
-                   add rule inet egress-cni pod-1 udp dport 8 accept comment \"pod:4\"
-                   add rule inet egress-cni pod-1 counter drop
-                   add element inet egress-cni pod4 { 10.0.0.2 counter packets 4294967296 bytes 7 : goto pod-1 }
-                   add element inet egress-cni denied6 { fd00::2 counter packets 1 bytes 2 }"],
+                &["add table inet egressway
+                   add chain inet egressway pod-1
+                   add map inet egressway pod4 { type ipv4_addr : verdict; counter; }
+                   add set inet egressway denied6 { type ipv6_addr; counter; }
+                   add rule inet egressway pod-1 udp dport 7 counter packets 5 bytes 600 accept comment \"pod:3\"
+                   add rule inet egressway pod-1 udp dport 8 accept comment \"pod:4\"
+                   add rule inet egressway pod-1 counter drop
+                   add element inet egressway pod4 { 10.0.0.2 counter packets 4294967296 bytes 7 : goto pod-1 }
+                   add element inet egressway denied6 { fd00::2 counter packets 1 bytes 2 }"],
             );
             let mut nft = Nft::open().expect("a socket");
             let rules = nft.rule_counters(Table::Inet, "pod-1").expect("rules");
@@ -229,11 +229,11 @@ mod tests {
         in_fresh_netns(|| {
             run(
                 "nft",
-                &["add table inet egress-cni
-                   add set inet egress-cni last4 { type ipv4_addr; size 9; flags dynamic,timeout; timeout 30d; }
-                   add element inet egress-cni last4 { 127.0.0.2 timeout 30d expires 29d23h }
-                   add chain inet egress-cni c { type filter hook output priority 0; }
-                   add rule inet egress-cni c update @last4 { ip daddr }"],
+                &["add table inet egressway
+                   add set inet egressway last4 { type ipv4_addr; size 9; flags dynamic,timeout; timeout 30d; }
+                   add element inet egressway last4 { 127.0.0.2 timeout 30d expires 29d23h }
+                   add chain inet egressway c { type filter hook output priority 0; }
+                   add rule inet egressway c update @last4 { ip daddr }"],
             );
             let mut nft = Nft::open().expect("a socket");
             let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");

@@ -12,7 +12,7 @@ use super::statement::Rule;
 use super::uapi::*;
 
 /// The name of both tables.
-pub const TABLE: &str = "egress-cni";
+pub const TABLE: &str = "egressway";
 
 /// How many elements a set may have that packets fill.
 pub const DYNAMIC_SIZE: u32 = 65535;
@@ -20,9 +20,9 @@ pub const DYNAMIC_SIZE: u32 = 65535;
 /// The two tables that are ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Table {
-    /// `inet egress-cni`: policy and SNAT.
+    /// `inet egressway`: policy and SNAT.
     Inet,
-    /// `netdev egress-cni`: anti-spoofing at the veth.
+    /// `netdev egressway`: anti-spoofing at the veth.
     Netdev,
 }
 

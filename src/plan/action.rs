@@ -116,7 +116,7 @@ impl Action {
 
 fn log(label: &str, word: &str, group: u16) -> Statement {
     Statement::Log {
-        prefix: format!("egress-cni {label} {word}"),
+        prefix: format!("egressway {label} {word}"),
         group,
         snaplen: LOG_SNAPLEN,
     }

@@ -17,13 +17,13 @@ use super::rule::Rule;
 pub enum Tier {
     /// `enforced` in the policy file.
     ClusterEnforced,
-    /// The namespace's `egress-cni.dev/enforced-rules`.
+    /// The namespace's `egressway.dev/enforced-rules`.
     NamespaceEnforced,
     /// The built-in allowance that lets every pod ask clusterDNS.
     Dns,
-    /// The pod's `egress-cni.dev/rules`.
+    /// The pod's `egressway.dev/rules`.
     Pod,
-    /// The namespace's `egress-cni.dev/default-rules`.
+    /// The namespace's `egressway.dev/default-rules`.
     NamespaceDefaults,
     /// `defaults` in the policy file.
     ClusterDefaults,
@@ -75,7 +75,7 @@ impl DefaultAction {
 pub struct TierRules {
     /// Which tier.
     pub tier: Tier,
-    /// Where the text stands, for people: `pod annotation egress-cni.dev/rules`, `/etc/egress-cni/policy.yaml: enforced`.
+    /// Where the text stands, for people: `pod annotation egressway.dev/rules`, `/etc/egressway/policy.yaml: enforced`.
     pub source: String,
     /// The text as it was read.
     pub text: String,

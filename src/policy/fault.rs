@@ -18,7 +18,7 @@ const WORD: usize = 60;
 /// One fault, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Which text: `pod annotation egress-cni.dev/rules`, `/etc/egress-cni/policy.yaml: enforced`.
+    /// Which text: `pod annotation egressway.dev/rules`, `/etc/egressway/policy.yaml: enforced`.
     pub source: String,
     /// The line in that text, from 1.
     pub line: usize,

@@ -4,17 +4,17 @@ use super::SourceError;
 use crate::policy::nearest::nearest;
 
 /// All our annotations start so.
-pub const PREFIX: &str = "egress-cni.dev/";
+pub const PREFIX: &str = "egressway.dev/";
 /// On pods: the pod's rules.
-pub const RULES: &str = "egress-cni.dev/rules";
+pub const RULES: &str = "egressway.dev/rules";
 /// On namespaces: rules that its pods cannot override.
-pub const ENFORCED_RULES: &str = "egress-cni.dev/enforced-rules";
+pub const ENFORCED_RULES: &str = "egressway.dev/enforced-rules";
 /// On namespaces: rules for what its pods' own rules leave undecided.
-pub const DEFAULT_RULES: &str = "egress-cni.dev/default-rules";
+pub const DEFAULT_RULES: &str = "egressway.dev/default-rules";
 /// On namespaces: the addresses that its pods may show outside.
-pub const EGRESS_IP: &str = "egress-cni.dev/egress-ip";
+pub const EGRESS_IP: &str = "egressway.dev/egress-ip";
 /// On namespaces: `enforce` or `audit`.
-pub const MODE: &str = "egress-cni.dev/mode";
+pub const MODE: &str = "egressway.dev/mode";
 
 /// The keys that belong on pods.
 pub(super) const OF_PODS: [&str; 1] = [RULES];
@@ -24,7 +24,7 @@ pub(super) const OF_NAMESPACES: [&str; 4] = [ENFORCED_RULES, DEFAULT_RULES, EGRE
 /// A text and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourcedText {
-    /// For people: `pod annotation egress-cni.dev/rules`.
+    /// For people: `pod annotation egressway.dev/rules`.
     pub source: String,
     /// As it was read.
     pub text: String,

@@ -15,7 +15,7 @@ pub enum SourceError {
     /// No policy file: an empty policy would be an open door.
     #[error(
         "there is no policy file {path}, and without one no pod is started. The smallest, which lets everything out:
-  apiVersion: egress-cni.dev/v1alpha1
+  apiVersion: egressway.dev/v1alpha1
   kind: ClusterEgressPolicy
   defaultAction: allow",
         path = path.display()

@@ -20,7 +20,7 @@ use crate::policy::nearest::nearest;
 /// Bytes that a policy file may have. A ConfigMap has at most 1 MiB.
 const LARGEST: u64 = 4 << 20;
 
-const API_VERSION: &str = "egress-cni.dev/v1alpha1";
+const API_VERSION: &str = "egressway.dev/v1alpha1";
 const KIND: &str = "ClusterEgressPolicy";
 
 /// The policy file, with all its texts checked.

@@ -138,10 +138,10 @@ mod tests {
     use super::*;
 
     fn needs(policy: &str, namespace: &str, of_pod: &str) -> Vec<String> {
-        let header = "apiVersion: egress-cni.dev/v1alpha1\nkind: ClusterEgressPolicy\n";
+        let header = "apiVersion: egressway.dev/v1alpha1\nkind: ClusterEgressPolicy\n";
         let file = PolicyFile::parse("policy", &format!("{header}{policy}")).expect("a policy");
         let annotation = |key: &str, text: &str| {
-            BTreeMap::from([(format!("egress-cni.dev/{key}"), text.to_owned())])
+            BTreeMap::from([(format!("egressway.dev/{key}"), text.to_owned())])
         };
         let of_namespace =
             NamespaceAnnotations::from_map("ns", &annotation("default-rules", namespace));

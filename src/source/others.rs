@@ -121,17 +121,17 @@ mod tests {
     use super::*;
 
     const FILE: &str = r#"
-apiVersion: egress-cni.dev/v1alpha1
+apiVersion: egressway.dev/v1alpha1
 kind: ClusterEgressPolicy
 exemptNamespaces: [kube-system, monitoring]
 egressIPs: [203.0.113.0/24]
 namespaces:
   kube-system:
     annotations:
-      egress-cni.dev/egress-ip: 203.0.113.200
+      egressway.dev/egress-ip: 203.0.113.200
   moved:
     annotations:
-      egress-cni.dev/egress-ip: 203.0.113.1
+      egressway.dev/egress-ip: 203.0.113.1
 "#;
 
     fn listed(texts: &[(&str, &str)]) -> Vec<String> {

@@ -180,7 +180,7 @@ impl Sync<'_> {
     ) -> Result<(), Error> {
         let what = title(&record);
         if record.layout != LAYOUT {
-            let why = "it was added by another version of egress-cni, and is not compared";
+            let why = "it was added by another version of egressway, and is not compared";
             self.report.note(Did::Left, what, why);
             return Ok(());
         }

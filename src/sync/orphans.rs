@@ -217,7 +217,7 @@ impl Sync<'_> {
                 let is_ours = prefixes.iter().any(|prefix| chain.starts_with(prefix))
                     || base_chains.iter().any(|base| base.name == chain);
                 if !is_ours {
-                    let why = "this version of egress-cni knows no such chain: somebody else's, or another version's";
+                    let why = "this version of egressway knows no such chain: somebody else's, or another version's";
                     self.report
                         .note(Did::Left, format!("chain {chain} of {table}"), why);
                 }

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv6Addr};
 
-use egress_cni::plan::{AttachmentPlan, Base, Bridge, Compiled};
-use egress_cni::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+use egressway::plan::{AttachmentPlan, Base, Bridge, Compiled};
+use egressway::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 
 /// The NFLOG group of all policies here.
 pub const LOG_GROUP: u16 = 100;

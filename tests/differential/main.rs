@@ -13,8 +13,8 @@ mod normal;
 #[path = "../meaning/policies.rs"]
 mod policies;
 
-use egress_cni::nft::{Element, KeyType, Op, Set, Table};
-use egress_cni::plan::compile;
+use egressway::nft::{Element, KeyType, Op, Set, Table};
+use egressway::plan::compile;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
@@ -25,7 +25,7 @@ use netns::{committed, loaded};
 fn assert_same(transactions: &[Vec<Op>]) {
     let (ours, theirs) = (committed(transactions), loaded(transactions));
     assert!(
-        ours.list.contains("table inet egress-cni"),
+        ours.list.contains("table inet egressway"),
         "nothing is there"
     );
     assert_eq!(ours.list, theirs.list);
@@ -49,7 +49,7 @@ fn the_base() {
 
 #[test]
 fn a_base_over_another() {
-    let old = egress_cni::plan::Base::new(&["172.16.0.0/12".parse().expect("a network")]);
+    let old = egressway::plan::Base::new(&["172.16.0.0/12".parse().expect("a network")]);
     let sets = [
         old.marker().to_owned(),
         old.marker().replace("inside4", "inside6"),

@@ -10,7 +10,7 @@ set -euo pipefail
 die() { printf 'tests/kubernetes/build.sh: %s\n' "$*" >&2; exit 1; }
 say() { printf '==> %s\n' "$*" >&2; }
 
-cache=$(realpath -m "${APISERVER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/egress-cni-apiserver}")
+cache=$(realpath -m "${APISERVER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/egressway-apiserver}")
 for have in "${KUBEBUILDER_ASSETS:-}" /usr/local/kubebuilder/bin "$cache"; do
   [ -x "$have/kube-apiserver" ] && [ -x "$have/etcd" ] && { echo "$have"; exit; }
 done
@@ -18,7 +18,7 @@ for tool in make rsync dpkg-source gcc; do
   command -v $tool >/dev/null || die "$tool is missing (packages: make rsync dpkg-dev gcc)"
 done
 
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/egress-cni-apiserver.XXXXXX")
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/egressway-apiserver.XXXXXX")
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
 
 # A package list of its own: the machine's need not know Debian 12, nor sources.

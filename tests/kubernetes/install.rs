@@ -1,4 +1,4 @@
-//! `egress-cni install` as the DaemonSet runs it: its policy from a ConfigMap, its token from the API.
+//! `egressway install` as the DaemonSet runs it: its policy from a ConfigMap, its token from the API.
 
 use crate::harness::cluster::{ACCOUNT, ADDRESS, ApiServer, PORT, SYSTEM};
 use crate::harness::cni::binary;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 const CONFLIST: &str =
     r#"{"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "bridge"}]}"#;
-const POLICY: &str = "apiVersion: egress-cni.dev/v1alpha1\nkind: ClusterEgressPolicy\n";
+const POLICY: &str = "apiVersion: egressway.dev/v1alpha1\nkind: ClusterEgressPolicy\n";
 
 /// A node on which the DaemonSet's pod runs.
 struct Pod<'a> {
@@ -52,7 +52,7 @@ impl<'a> Pod<'a> {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(binary("egress-cni"));
+        let mut command = Command::new(binary("egressway"));
         command.arg("install").env_clear();
         for (flag, path) in [
             ("--cni-bin-dir", "bin"),
@@ -67,7 +67,7 @@ impl<'a> Pod<'a> {
             .args(["--node-name", "node-1", "--api-server"])
             .arg(format!("https://{ADDRESS}:{PORT}"))
             .args(["--policy-configmap", &format!("{SYSTEM}/{}", self.name)])
-            .args(["--daemonset", &format!("{SYSTEM}/egress-cni")]);
+            .args(["--daemonset", &format!("{SYSTEM}/egressway")]);
         command
     }
 
@@ -90,7 +90,7 @@ impl<'a> Pod<'a> {
         let text = fs::read_to_string(self.path("net.d/10-pods.conflist")).ok()?;
         let list: Value = serde_json::from_str(&text).expect("the conflist is JSON");
         let last = list["plugins"].as_array()?.last()?.clone();
-        (last["type"] == "egress-cni").then_some(last)
+        (last["type"] == "egressway").then_some(last)
     }
 
     fn terminate(&mut self) -> String {
@@ -135,12 +135,12 @@ fn from_the_configmap_to_the_end_of_the_daemonset() {
     let api = ApiServer::start();
     api.delete(&json!({
         "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": "egress-cni-policy", "namespace": SYSTEM},
+        "metadata": {"name": "egressway-policy", "namespace": SYSTEM},
     }));
-    let mut pod = Pod::new(&api, "egress-cni-policy");
+    let mut pod = Pod::new(&api, "egressway-policy");
     pod.start();
     until("the kubeconfig is there", || {
-        pod.path("net.d/egress-cni.d/kubeconfig").exists()
+        pod.path("net.d/egressway.d/kubeconfig").exists()
     });
     until("a missing ConfigMap is an Event", || {
         !events(&api, "InvalidPolicy").is_empty()
@@ -151,11 +151,11 @@ fn from_the_configmap_to_the_end_of_the_daemonset() {
     until("the entry is put in", || pod.entry().is_some());
     assert_eq!(pod.policy(), POLICY);
     let entry = pod.entry().expect("it is there");
-    let kubeconfig = pod.path("net.d/egress-cni.d/kubeconfig");
+    let kubeconfig = pod.path("net.d/egressway.d/kubeconfig");
     assert_eq!(entry["kubernetes"]["kubeconfig"], json!(kubeconfig));
     assert_eq!(entry["kubernetes"]["nodeName"], "node-1");
     let of_the_pod = fs::read(pod.path("account/token")).expect("the pod's token");
-    let token = pod.path("net.d/egress-cni.d/token");
+    let token = pod.path("net.d/egressway.d/token");
     until("the plugin has a token of its own", || {
         fs::read(&token).is_ok_and(|own| own != of_the_pod)
     });
@@ -182,23 +182,23 @@ fn from_the_configmap_to_the_end_of_the_daemonset() {
     api.stop();
     pod.start();
     until("it has started", || {
-        pod.path("net.d/egress-cni.d/policy.sha256").exists()
+        pod.path("net.d/egressway.d/policy.sha256").exists()
     });
     fs::write(pod.path("net.d/10-pods.conflist"), CONFLIST).expect("write the conflist");
     until("the entry is put in", || pod.entry().is_some());
     api.restart();
     api.delete(&json!({
         "apiVersion": "apps/v1", "kind": "DaemonSet",
-        "metadata": {"name": "egress-cni", "namespace": SYSTEM},
+        "metadata": {"name": "egressway", "namespace": SYSTEM},
     }));
     let said = pod.terminate();
     assert!(said.contains("the DaemonSet is being removed"), "{said}");
     assert_eq!(pod.entry(), None);
-    for gone in ["policy.yaml", "net.d/egress-cni.d", "state"] {
+    for gone in ["policy.yaml", "net.d/egressway.d", "state"] {
         assert!(!pod.path(gone).exists(), "{gone}");
     }
     assert!(
-        pod.path("bin/egress-cni").exists(),
+        pod.path("bin/egressway").exists(),
         "runtimes may still call it"
     );
 }
@@ -206,7 +206,7 @@ fn from_the_configmap_to_the_end_of_the_daemonset() {
 #[test]
 fn once_takes_the_policy_that_is_there() {
     let api = ApiServer::shared();
-    let pod = Pod::new(api, "egress-cni-policy");
+    let pod = Pod::new(api, "egressway-policy");
     let output = pod.node.netns.exec_with(pod.command().arg("--once"), b"");
     assert_eq!(output.code, Some(0), "{}", output.stderr);
     assert!(pod.policy().contains("ClusterEgressPolicy"));

@@ -4,11 +4,11 @@ use crate::harness::cluster::{ACCOUNT, ApiServer, Link, SYSTEM};
 use crate::harness::egress::uplink;
 use crate::harness::node::{FAR, ip};
 use crate::harness::*;
-use egress_cni::cni::CniError;
-use egress_cni::egress_ip::lease::{self, Access};
-use egress_cni::egress_ip::renew::{News, Renewer};
-use egress_cni::egress_ip::{self, Claim, Request};
-use egress_cni::state::{AttachmentId, StateDir, attachment_id};
+use egressway::cni::CniError;
+use egressway::egress_ip::lease::{self, Access};
+use egressway::egress_ip::renew::{News, Renewer};
+use egressway::egress_ip::{self, Claim, Request};
+use egressway::state::{AttachmentId, StateDir, attachment_id};
 use serde_json::{Value, json};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -316,7 +316,7 @@ fn renewing_keeps_it_and_a_node_that_lost_it_stops() {
 fn what_a_lost_address_had_open_is_cut() {
     let api = ApiServer::shared();
     let mut a = Member::new(api, "cut-a");
-    api.namespace("cut", &json!({"egress-cni.dev/egress-ip": "172.30.0.52"}));
+    api.namespace("cut", &json!({"egressway.dev/egress-ip": "172.30.0.52"}));
     let kubernetes = json!({"kubeconfig": a.access.kubeconfig, "nodeName": "cut-a"});
     a.node.ours.insert("kubernetes".to_owned(), kubernetes);
     let _server = a.node.serve_ext(&[80]);
@@ -386,16 +386,16 @@ fn an_emptied_state_directory_does_not_lose_the_address() {
     );
     // As the old pod's ADD has left it.
     a.node.netns.nft(
-        "add table inet egress-cni
-         add set inet egress-cni eip4 { type ipv4_addr; }
-         add set inet egress-cni eip6 { type ipv6_addr; }
-         add chain inet egress-cni pod-old
-         add map inet egress-cni pod4 { type ipv4_addr : verdict; }
-         add map inet egress-cni snat4 { type ipv4_addr : ipv4_addr; }
-         add element inet egress-cni eip4 { 172.30.0.36 }
-         add element inet egress-cni eip6 { fd30::36 }
-         add element inet egress-cni pod4 { 10.244.1.2 : goto pod-old }
-         add element inet egress-cni snat4 { 10.244.1.2 : 172.30.0.36 }",
+        "add table inet egressway
+         add set inet egressway eip4 { type ipv4_addr; }
+         add set inet egressway eip6 { type ipv6_addr; }
+         add chain inet egressway pod-old
+         add map inet egressway pod4 { type ipv4_addr : verdict; }
+         add map inet egressway snat4 { type ipv4_addr : ipv4_addr; }
+         add element inet egressway eip4 { 172.30.0.36 }
+         add element inet egressway eip6 { fd30::36 }
+         add element inet egressway pod4 { 10.244.1.2 : goto pod-old }
+         add element inet egressway snat4 { 10.244.1.2 : 172.30.0.36 }",
     );
     let refused = a
         .take("new", "others", &list)

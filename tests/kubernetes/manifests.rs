@@ -14,7 +14,7 @@ fn one(kind: &str) -> Value {
 
 #[test]
 fn the_policy_is_clean() {
-    let mut lint = Command::new(cni::binary("egress-cni"));
+    let mut lint = Command::new(cni::binary("egressway"));
     lint.args(["lint", "--strict"])
         .arg(manifests::directory().join("policy.yaml"));
     let said = exec::run(&mut lint, b"");

@@ -5,11 +5,11 @@ use crate::harness::node::{FAR, ip};
 use crate::harness::{Node, NodeOptions, Pod, PodSpec, Policy, Primary, Probe, Want, check, cni};
 use serde_json::{Value, json};
 
-/// A node that asks `api` as `egress-cni install` sets it up.
+/// A node that asks `api` as `egressway install` sets it up.
 fn node(api: &ApiServer) -> (Node, Link<'_>) {
     let mut node = Node::new(NodeOptions::default());
     let link = api.connect(&node.netns);
-    let dir = node.dir.path().join("egress-cni.d");
+    let dir = node.dir.path().join("egressway.d");
     let kubeconfig = api.kubeconfig(&dir, &api.token(SYSTEM, ACCOUNT));
     node.ours.insert(
         "kubernetes".to_owned(),
@@ -37,7 +37,7 @@ fn a_pod_start_costs_one_call() {
     let api = ApiServer::shared();
     let (node, _link) = node(api);
     let _servers = node.serve_ext(&[80, 443]);
-    let rules = json!({"egress-cni.dev/enforced-rules": "reject 80/tcp to internet"});
+    let rules = json!({"egressway.dev/enforced-rules": "reject 80/tcp to internet"});
     api.namespace("onecall", &rules);
     let spec = PodSpec::new("web", Primary::Bridge).namespace("onecall");
     let pod = node.pod(spec.rules("allow"));
@@ -62,7 +62,7 @@ fn a_runtime_without_annotations_costs_two() {
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
             "namespace": "twocalls", "name": "web",
-            "annotations": {"egress-cni.dev/rules": "reject 443/tcp"},
+            "annotations": {"egressway.dev/rules": "reject 443/tcp"},
         },
         "spec": {"containers": [{"name": "c", "image": "none"}]},
     }));
@@ -132,7 +132,7 @@ fn an_egress_address_that_another_namespace_lists_is_refused() {
     let list = |name: &str, list: &str| {
         api.apply(&json!({
             "apiVersion": "v1", "kind": "Namespace",
-            "metadata": {"name": name, "annotations": {"egress-cni.dev/egress-ip": list}},
+            "metadata": {"name": name, "annotations": {"egressway.dev/egress-ip": list}},
         }))
     };
     let of = |namespace: &str| {

@@ -30,8 +30,8 @@ fn the_service_account_may_what_its_roles_say() {
     let api = ApiServer::shared();
     let node = Node::new(NodeOptions::default());
     let link = api.connect(&node.netns);
-    api.namespace("granted", &json!({"egress-cni.dev/mode": "audit"}));
-    let dir = node.dir.path().join("egress-cni.d");
+    api.namespace("granted", &json!({"egressway.dev/mode": "audit"}));
+    let dir = node.dir.path().join("egressway.d");
     let kubeconfig = api.kubeconfig(&dir, &api.token(SYSTEM, ACCOUNT));
     let status = |path: &str| ask(&node, &kubeconfig, path);
     assert_eq!(status("/api/v1/namespaces/granted"), Ok(200));

@@ -12,7 +12,7 @@ apiVersion: v1
 kind: Namespace
 metadata:
   name: shop
-  annotations: {egress-cni.dev/default-rules: 'deny to metadata; allow «443/tpc»', a: b}
+  annotations: {egressway.dev/default-rules: 'deny to metadata; allow «443/tpc»', a: b}
 ---
 # Source: shop/templates/empty.yaml
 ---
@@ -30,7 +30,7 @@ spec:
       labels: *labels
       annotations:
         checksum/config: 4b1d
-        egress-cni.dev/rules: |
+        egressway.dev/rules: |
           # the bank
 
           allow 443/tcp to 198.51.100.0/24
@@ -42,7 +42,7 @@ spec:
           args:
             - --config=/etc/web.yaml
             - |
-              egress-cni.dev/rules: allow 443/tpc
+              egressway.dev/rules: allow 443/tpc
 ...
 ---
 apiVersion: v1
@@ -71,7 +71,7 @@ items:
         template:
           metadata:
             annotations:
-              egress-cni.dev/rules: >-
+              egressway.dev/rules: >-
                 allow 587/tcp to «10.0.0.1-10.0.0.0»,
                 203.0.113.7
           spec: {containers: [{name: report, image: report}]}
@@ -81,12 +81,12 @@ items:
     name: agent
     annotations:
       deprecated.daemonset.template.generation: \"1\"
-      «egress-cni.dev/rules»: allow
+      «egressway.dev/rules»: allow
   spec:
     template:
       metadata:
         annotations:
-          egress-cni.dev/rules: allow 443/tcp
+          egressway.dev/rules: allow 443/tcp
       spec:
         hostNetwork: «true»
         containers: [{name: agent, image: agent}]
@@ -97,7 +97,7 @@ items:
     template:
       metadata:
         annotations:
-          «egress-cni.dev/rule»: deny
+          «egressway.dev/rule»: deny
       spec: {containers: [{name: db, image: db}]}
 ",
     )));

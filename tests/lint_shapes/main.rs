@@ -1,4 +1,4 @@
-//! `egress-cni lint` finds a fault where it stands, in whatever way YAML writes a text: manifests in the
+//! `egressway lint` finds a fault where it stands, in whatever way YAML writes a text: manifests in the
 //! shapes of real projects, each with faults planted between « and ».
 
 #![allow(clippy::unwrap_used)] // in tests
@@ -102,7 +102,7 @@ metadata:
   name: web # the shop
   annotations:
     other.example/key: \"allow 443/tpc\"
-    egress-cni.dev/rules: {rules}
+    egressway.dev/rules: {rules}
 spec:
   containers: [{{name: web, image: web}}]
 "
@@ -195,27 +195,24 @@ fn every_way_to_write_a_text() {
 #[test]
 fn every_way_to_write_a_key() {
     let shapes = [
-        ("quoted", "\n    \"egress-cni.dev/rules\": allow «443/tpc»"),
-        ("flow", "{'egress-cni.dev/rules': 'allow «443/tpc»', a: b}"),
+        ("quoted", "\n    \"egressway.dev/rules\": allow «443/tpc»"),
+        ("flow", "{'egressway.dev/rules': 'allow «443/tpc»', a: b}"),
         (
             "flow over lines",
-            "{\n      a: b,\n      egress-cni.dev/rules:\n        \"allow «443/tpc»\",\n    }",
+            "{\n      a: b,\n      egressway.dev/rules:\n        \"allow «443/tpc»\",\n    }",
         ),
         (
             "explicit",
-            "\n    ? egress-cni.dev/rules\n    : allow «443/tpc»",
+            "\n    ? egressway.dev/rules\n    : allow «443/tpc»",
         ),
         (
             "on the next line",
-            "\n    egress-cni.dev/rules:\n      allow «443/tpc»",
+            "\n    egressway.dev/rules:\n      allow «443/tpc»",
         ),
-        ("wrong", "\n    «egress-cni.dev/rulez»: allow"),
-        (
-            "wrong and quoted",
-            "\n    «\"egress-cni.dev/rulez\"»: allow",
-        ),
-        ("no value", "\n    «egress-cni.dev/rules»:"),
-        ("no text", "\n    egress-cni.dev/rules: «443»"),
+        ("wrong", "\n    «egressway.dev/rulez»: allow"),
+        ("wrong and quoted", "\n    «\"egressway.dev/rulez\"»: allow"),
+        ("no value", "\n    «egressway.dev/rules»:"),
+        ("no text", "\n    egressway.dev/rules: «443»"),
     ];
     let shapes = shapes.iter().flat_map(|(shape, annotations)| {
         let head = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: web\n  annotations:";
@@ -237,11 +234,11 @@ items:
   metadata:
     name: a
     annotations:
-      egress-cni.dev/rules: &web |
+      egressway.dev/rules: &web |
         allow «443/tpc» to internet
 - apiVersion: v1
   kind: Pod
-  metadata: {name: b, annotations: {egress-cni.dev/rules: *web}}
+  metadata: {name: b, annotations: {egressway.dev/rules: *web}}
 ",
     )));
     assert_found(also_of_windows((
@@ -250,7 +247,7 @@ items:
 kind: Pod
 metadata:
   annotations: &annotations
-    egress-cni.dev/rules: allow «80/tpc»
+    egressway.dev/rules: allow «80/tpc»
 ---
 apiVersion: apps/v1
 kind: Deployment
@@ -259,7 +256,7 @@ spec:
   template: &pod
     metadata:
       annotations: &annotations
-        egress-cni.dev/rules: allow «53/upd»
+        egressway.dev/rules: allow «53/upd»
     spec: {containers: []}
   other:
     <<: *pod
@@ -269,10 +266,10 @@ spec:
         "annotations merged, and one overridden",
         "apiVersion: v1
 kind: List
-common: &common {egress-cni.dev/rules: allow «443/tpc», team: shop}
+common: &common {egressway.dev/rules: allow «443/tpc», team: shop}
 items:
 - {apiVersion: v1, kind: Pod, metadata: {name: a, annotations: {<<: *common, team: bank}}}
-- {apiVersion: v1, kind: Pod, metadata: {name: b, annotations: {<<: *common, egress-cni.dev/rules: allow «80/tpc»}}}
+- {apiVersion: v1, kind: Pod, metadata: {name: b, annotations: {<<: *common, egressway.dev/rules: allow «80/tpc»}}}
 ",
     )));
 }
@@ -290,7 +287,7 @@ fn json() {
             \"kind\": \"Pod\",
             \"metadata\": {
                 \"annotations\": {
-                    \"egress-cni.dev/rules\": \"allow\\t«443/tpc»\\nallow 80/tcp\\n\"
+                    \"egressway.dev/rules\": \"allow\\t«443/tpc»\\nallow 80/tcp\\n\"
                 },
                 \"name\": \"web\"
             },
@@ -304,11 +301,11 @@ fn json() {
         (
             "indented with tabs",
             "{\n\t\"apiVersion\": \"v1\",\n\t\"kind\": \"Pod\",\n\t\"metadata\": {\n\t\t\"annotations\": \
-             {\n\t\t\t\"egress-cni.dev/rules\": \"allow «443/tpc»\"\n\t\t}\n\t}\n}\n",
+             {\n\t\t\t\"egressway.dev/rules\": \"allow «443/tpc»\"\n\t\t}\n\t}\n}\n",
         ),
         (
             "in one line, without its end",
-            r##"{"apiVersion":"v1","kind":"Pod","metadata":{"annotations":{"egress-cni.dev/rules":"# \u6f22\ud83d\ude00\nallow «44\u0033/tpc»"}}}"##,
+            r##"{"apiVersion":"v1","kind":"Pod","metadata":{"annotations":{"egressway.dev/rules":"# \u6f22\ud83d\ude00\nallow «44\u0033/tpc»"}}}"##,
         ),
     ];
     assert_found(shapes.into_iter().flat_map(also_of_windows));
@@ -321,22 +318,22 @@ fn a_policy_in_a_config_map() {
         "a block in a block",
         "apiVersion: v1
 kind: ConfigMap
-metadata: {name: egress-cni, namespace: egress-cni-system}
+metadata: {name: egressway, namespace: egressway-system}
 data:
   policy.yaml: |
-    apiVersion: egress-cni.dev/v1alpha1
+    apiVersion: egressway.dev/v1alpha1
     kind: ClusterEgressPolicy
     enforced: |
       deny to metadata   # Größe 漢
       deny to «metdata»
     namespaces:
       shop:
-        annotations: {egress-cni.dev/default-rules: \"allow «443/tpc»\"}
+        annotations: {egressway.dev/default-rules: \"allow «443/tpc»\"}
 ",
     )));
     assert_found(also_of_windows((
         "a block in a quoted text",
-        r#"{"apiVersion": "v1", "kind": "ConfigMap", "data": {"policy.yaml": "apiVersion: egress-cni.dev/v1alpha1\nkind: ClusterEgressPolicy\nenforced: |\n  deny to metadata\n  deny to «metdata»\n"}}
+        r#"{"apiVersion": "v1", "kind": "ConfigMap", "data": {"policy.yaml": "apiVersion: egressway.dev/v1alpha1\nkind: ClusterEgressPolicy\nenforced: |\n  deny to metadata\n  deny to «metdata»\n"}}
 "#,
     )));
 }
@@ -344,12 +341,12 @@ data:
 /// The carets stand under the fault on a terminal, where some letters take two columns.
 #[test]
 fn carets_under_wide_letters() {
-    let text = "apiVersion: v1\nkind: Pod\nmetadata: {annotations: {名前: 漢字 😀, egress-cni.dev/rules: 'allow 漢'}}\n";
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {annotations: {名前: 漢字 😀, egressway.dev/rules: 'allow 漢'}}\n";
     let printed = String::from_utf8(lint("text", text.as_bytes())).unwrap();
     assert_eq!(
         printed.lines().skip(1).take(2).collect::<Vec<_>>(),
         [
-            "  …data: {annotations: {名前: 漢字 😀, egress-cni.dev/rules: 'allow 漢'}}",
+            "  …data: {annotations: {名前: 漢字 😀, egressway.dev/rules: 'allow 漢'}}",
             "                                                                    ^^",
         ]
     );

@@ -1,8 +1,8 @@
 //! What the evaluator says about a packet, in the kernel's terms.
 
-use egress_cni::policy::effective::Effective;
-use egress_cni::policy::evaluate::{Packet, Verdict};
-use egress_cni::policy::rule::Verb;
+use egressway::policy::effective::Effective;
+use egressway::policy::evaluate::{Packet, Verdict};
+use egressway::policy::rule::Verb;
 
 use super::kernel::{End, Outcome};
 
@@ -49,7 +49,7 @@ impl<'a> Expected<'a> {
         if decision.logged {
             // design, section 7
             let (label, verdict) = (decision.label(), decision.verdict.as_str());
-            outcome.logged.push(format!("egress-cni {label} {verdict}"));
+            outcome.logged.push(format!("egressway {label} {verdict}"));
         }
         outcome.counted.push(decision.label());
         outcome.end = match decision.verdict {

@@ -3,12 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use egress_cni::nft::Verdict;
-use egress_cni::nft::{
+use egressway::nft::Verdict;
+use egressway::nft::{
     Cell, CtState, Element, Family, Field, Match, Op, Rule, Statement, Test, Value,
 };
-use egress_cni::plan::base::{DENY, REJECT};
-use egress_cni::policy::evaluate::{Original, Packet};
+use egressway::plan::base::{DENY, REJECT};
+use egressway::policy::evaluate::{Original, Packet};
 
 /// What came of a packet.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -12,10 +12,10 @@ mod policies;
 
 use std::fmt::Write;
 
-use egress_cni::nft;
-use egress_cni::plan::compile;
-use egress_cni::policy::effective::Effective;
-use egress_cni::policy::evaluate::Packet;
+use egressway::nft;
+use egressway::plan::compile;
+use egressway::policy::effective::Effective;
+use egressway::policy::evaluate::Packet;
 use proptest::prelude::*;
 
 use expected::Expected;

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use egress_cni::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
-use egress_cni::policy::evaluate::Packet;
+use egressway::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+use egressway::policy::evaluate::Packet;
 
 use super::assert_agreement;
 

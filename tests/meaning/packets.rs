@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use egress_cni::policy::class::{METADATA, NOT_UNICAST, PRIVATE};
-use egress_cni::policy::effective::Effective;
-use egress_cni::policy::evaluate::{Original, Packet};
-use egress_cni::policy::rule::{Ports, Target};
+use egressway::policy::class::{METADATA, NOT_UNICAST, PRIVATE};
+use egressway::policy::effective::Effective;
+use egressway::policy::evaluate::{Original, Packet};
+use egressway::policy::rule::{Ports, Target};
 use ipnet::IpNet;
 use jiff::{Timestamp, ToSpan};
 use proptest::prelude::*;

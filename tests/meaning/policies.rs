@@ -1,6 +1,6 @@
 //! Random policies, as text that the real grammar reads.
 
-use egress_cni::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+use egressway::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 use proptest::prelude::*;
 use proptest::sample::select;
 

@@ -154,9 +154,9 @@ fn hostile_environment_and_stdin() {
             ),
             (
                 "a netns that is not there",
-                good.clone().env("CNI_NETNS", "/run/netns/ecni-nowhere"),
+                good.clone().env("CNI_NETNS", "/run/netns/egressway-nowhere"),
                 0,
-                "ecni-nowhere",
+                "egressway-nowhere",
             ),
             (
                 "a netns that is a file",

@@ -102,7 +102,7 @@ fn bad_rules_are_shown_with_a_caret() {
             assert_eq!(error.code, 100, "{rules}: {error:?}");
             let text = error.text();
             assert!(
-                text.contains("egress-cni.dev/rules"),
+                text.contains("egressway.dev/rules"),
                 "{rules}: where does it stand? {text}"
             );
             let lines: Vec<&str> = text.lines().collect();

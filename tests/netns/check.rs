@@ -17,32 +17,32 @@ fn check_sees_what_is_missing() {
     let inside = object(&node, "inet set inside4-");
     let bridge = object(&node, "netdev chain bridge-");
     let damages = [
-        format!("delete element inet egress-cni pod4 {{ {} }}", pod.v4),
-        format!("delete element inet egress-cni pod6 {{ {} }}", pod.v6),
-        format!("flush chain inet egress-cni pod-{id}"),
-        format!("insert rule inet egress-cni pod-{id} accept"),
-        format!("flush chain inet egress-cni {policy_chain}"),
-        format!("insert rule inet egress-cni {policy_chain} tcp dport 80 accept"),
-        format!("flush chain netdev egress-cni if-{id}"),
-        format!("insert rule netdev egress-cni if-{id} accept"),
-        format!("flush chain netdev egress-cni if-{id}\ndelete chain netdev egress-cni if-{id}"),
-        format!("flush chain netdev egress-cni nd-{id}"),
-        format!("flush set inet egress-cni {policy_set}"),
-        format!("delete element inet egress-cni {policy_set} {{ 169.254.169.254 }}"),
-        format!("add element inet egress-cni {policy_set} {{ 192.0.2.200 }}"),
-        format!("add element inet egress-cni {inside} {{ 198.51.100.0/24 }}"),
-        format!("flush set inet egress-cni {inside}"),
-        format!("insert rule netdev egress-cni {bridge} accept"),
-        "chain inet egress-cni enforce { policy drop; }".to_owned(),
-        "delete chain inet egress-cni enforce
-         add chain inet egress-cni enforce { type filter hook prerouting priority 7; }"
+        format!("delete element inet egressway pod4 {{ {} }}", pod.v4),
+        format!("delete element inet egressway pod6 {{ {} }}", pod.v6),
+        format!("flush chain inet egressway pod-{id}"),
+        format!("insert rule inet egressway pod-{id} accept"),
+        format!("flush chain inet egressway {policy_chain}"),
+        format!("insert rule inet egressway {policy_chain} tcp dport 80 accept"),
+        format!("flush chain netdev egressway if-{id}"),
+        format!("insert rule netdev egressway if-{id} accept"),
+        format!("flush chain netdev egressway if-{id}\ndelete chain netdev egressway if-{id}"),
+        format!("flush chain netdev egressway nd-{id}"),
+        format!("flush set inet egressway {policy_set}"),
+        format!("delete element inet egressway {policy_set} {{ 169.254.169.254 }}"),
+        format!("add element inet egressway {policy_set} {{ 192.0.2.200 }}"),
+        format!("add element inet egressway {inside} {{ 198.51.100.0/24 }}"),
+        format!("flush set inet egressway {inside}"),
+        format!("insert rule netdev egressway {bridge} accept"),
+        "chain inet egressway enforce { policy drop; }".to_owned(),
+        "delete chain inet egressway enforce
+         add chain inet egressway enforce { type filter hook prerouting priority 7; }"
             .to_owned(),
-        "delete chain inet egress-cni egress-snat
-         add chain inet egress-cni egress-snat { type nat hook postrouting priority 200; }"
+        "delete chain inet egressway egress-snat
+         add chain inet egressway egress-snat { type nat hook postrouting priority 200; }"
             .to_owned(),
-        format!("flush chain inet egress-cni {}", enforcing_chain(&node)),
-        "delete table netdev egress-cni".to_owned(),
-        "delete table inet egress-cni".to_owned(),
+        format!("flush chain inet egressway {}", enforcing_chain(&node)),
+        "delete table netdev egressway".to_owned(),
+        "delete table inet egressway".to_owned(),
         "flush ruleset".to_owned(),
     ];
     for damage in damages {
@@ -87,7 +87,7 @@ fn object(node: &Node, beginning: &str) -> String {
 /// The base chain at prerouting -99.
 fn enforcing_chain(node: &Node) -> String {
     let listing: Value =
-        serde_json::from_str(&node.netns.exec("nft -j list table inet egress-cni")).expect("JSON");
+        serde_json::from_str(&node.netns.exec("nft -j list table inet egressway")).expect("JSON");
     listing["nftables"]
         .as_array()
         .expect("a list")

@@ -306,7 +306,7 @@ fn an_address_of_the_nodes_own_is_not_taken() {
         .ip("addr del 172.30.0.50/32 dev eth0\naddr add 172.30.0.50/32 dev lo");
     node.pod(PodSpec::new("b", Primary::Bridge).namespace("other"));
     node.netns
-        .nft("add element inet egress-cni eip4 { 172.30.0.50 }");
+        .nft("add element inet egressway eip4 { 172.30.0.50 }");
     let refused = node
         .add_pod(PodSpec::new("a", Primary::Bridge))
         .expect_err("elsewhere");

@@ -222,7 +222,7 @@ fn what_an_address_had_open_ends_with_it() {
         assert_eq!(open.exchange(exec::limit()), Ok(()));
         let set = ["eip4", "eip6"][family];
         node.netns.nft(&format!(
-            "delete element inet egress-cni {set} {{ {} }}",
+            "delete element inet egressway {set} {{ {} }}",
             EGRESS[family]
         ));
         let cut = open.exchange(Duration::from_secs(2));

@@ -351,11 +351,11 @@ fn a_refused_transaction_leaves_what_was_before() {
     // No rule can lead to a chain that has a hook.
     let refuse = |chain: &str| {
         node.netns.nft(&format!(
-            "add chain inet egress-cni {chain} {{ type filter hook forward priority 7; }}"
+            "add chain inet egressway {chain} {{ type filter hook forward priority 7; }}"
         ));
     };
     let allow = |chain: &str| {
-        let line = format!("nft delete chain inet egress-cni {chain}");
+        let line = format!("nft delete chain inet egressway {chain}");
         assert_eq!(node.netns.try_exec(&line).code, Some(0));
     };
     let pod = node.pod(spec());
@@ -390,8 +390,8 @@ fn what_others_do_in_the_last_moment_is_noticed() {
     let (_, trace) = syscalls(&node, &pod.call("ADD"));
     let inject = format!("sendto:delay_enter=3000000:when={}", transaction(&trace));
     for damage in [
-        "flush chain inet egress-cni do-deny",
-        "flush table inet egress-cni",
+        "flush chain inet egressway do-deny",
+        "flush table inet egressway",
     ] {
         pod.ours("DEL").ok();
         assert_eq!(first.ours("CHECK").ok(), "");

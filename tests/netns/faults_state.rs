@@ -250,18 +250,18 @@ fn tables_of_another_version() {
     let node = node();
     let _servers = node.serve_ext(&[80, 81]);
     let tables = [
-        "add table inet egress-cni
-         add chain inet egress-cni enforce { type filter hook prerouting priority 7; }",
-        "add table inet egress-cni
-         add chain inet egress-cni egress-snat { type nat hook postrouting priority 10; }
-         add chain inet egress-cni do-deny
-         add rule inet egress-cni do-deny accept",
-        "add table inet egress-cni
-         add set inet egress-cni pod9 { type ipv4_addr; }
-         add chain inet egress-cni enforce-2 { type filter hook prerouting priority -99; }
-         add rule inet egress-cni enforce-2 ip saddr @pod9 drop",
-        "add table netdev egress-cni
-         add chain netdev egress-cni if-old { type filter hook ingress device eth0 priority -500; }",
+        "add table inet egressway
+         add chain inet egressway enforce { type filter hook prerouting priority 7; }",
+        "add table inet egressway
+         add chain inet egressway egress-snat { type nat hook postrouting priority 10; }
+         add chain inet egressway do-deny
+         add rule inet egressway do-deny accept",
+        "add table inet egressway
+         add set inet egressway pod9 { type ipv4_addr; }
+         add chain inet egressway enforce-2 { type filter hook prerouting priority -99; }
+         add rule inet egressway enforce-2 ip saddr @pod9 drop",
+        "add table netdev egressway
+         add chain netdev egressway if-old { type filter hook ingress device eth0 priority -500; }",
     ];
     for table in tables {
         node.netns.nft(table);

@@ -7,7 +7,7 @@ use crate::harness::*;
 fn dropped(pod: &Pod<'_>) -> u64 {
     let id = pod.id();
     let chains = ["if", "nd"].map(|kind| {
-        let line = format!("nft list chain netdev egress-cni {kind}-{id}");
+        let line = format!("nft list chain netdev egressway {kind}-{id}");
         pod.node.netns.exec(&line)
     });
     let text = chains.concat();

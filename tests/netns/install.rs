@@ -1,4 +1,4 @@
-//! `egress-cni install` and `uninstall` on a node: a network namespace, and temporary directories as its paths.
+//! `egressway install` and `uninstall` on a node: a network namespace, and temporary directories as its paths.
 
 use crate::harness::cni::binary;
 use crate::harness::egress::{EGRESS, has_egress_addresses, shop_node};
@@ -55,11 +55,11 @@ impl<'a> Paths<'a> {
         let text = fs::read_to_string(self.conflist()).expect("read the conflist");
         let list: Value = serde_json::from_str(&text).expect("the conflist is JSON");
         let last = list["plugins"].as_array()?.last()?.as_object()?.clone();
-        (last["type"] == "egress-cni").then_some(last)
+        (last["type"] == "egressway").then_some(last)
     }
 
     fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(binary("egress-cni"));
+        let mut command = Command::new(binary("egressway"));
         command
             .arg(verb)
             .arg("--cni-bin-dir")
@@ -200,7 +200,7 @@ fn an_installed_plugin_enforces_and_an_uninstalled_one_answers_del() {
     );
     // A runtime that keeps old configurations still calls the program that was left behind.
     let mut del = pod.call("DEL");
-    del.plugin = paths.path("bin/egress-cni");
+    del.plugin = paths.path("bin/egressway");
     assert!(del.run(&node.netns).ok().is_empty());
     succeeded(&paths.run("uninstall", &[]));
 }
@@ -264,7 +264,7 @@ fn the_entry_comes_back_when_the_primary_writes_its_file_anew() {
         after,
         "everything is left in place"
     );
-    assert!(paths.path("bin/egress-cni").exists());
+    assert!(paths.path("bin/egressway").exists());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A full node: many pods, many calls at once, many connections, and what runs out.
 //!
-//! `ECNI_CHURN_SECONDS` says how long pods come and go, here and in [`crate::churn`]; a few seconds if
+//! `EGRESSWAY_CHURN_SECONDS` says how long pods come and go, here and in [`crate::churn`]; a few seconds if
 //! it is not set.
 
 use crate::faults::left;
@@ -22,7 +22,7 @@ const AT_ONCE: usize = 100;
 
 /// How long pods come and go.
 pub fn churn_time() -> Duration {
-    let seconds = std::env::var("ECNI_CHURN_SECONDS")
+    let seconds = std::env::var("EGRESSWAY_CHURN_SECONDS")
         .ok()
         .and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(10))

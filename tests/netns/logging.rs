@@ -37,11 +37,11 @@ fn every_logged_verdict_has_its_line() {
     }
     check(&node, &probes);
     for prefix in [
-        "egress-cni cluster-enforced:2 deny",
-        "egress-cni namespace-enforced:no-such reject",
-        "egress-cni namespace-defaults:1 allow",
-        "egress-cni cluster-defaults:last deny",
-        "egress-cni pod:erp deny",
+        "egressway cluster-enforced:2 deny",
+        "egressway namespace-enforced:no-such reject",
+        "egressway namespace-defaults:1 allow",
+        "egressway cluster-defaults:last deny",
+        "egressway pod:erp deny",
     ] {
         for address in pod.addresses() {
             let line = log.wait_for(SOON, |l| {
@@ -79,7 +79,7 @@ fn log_lines_are_limited() {
         }
     });
     let last = |log: &mut Nflog| {
-        log.wait_for(SOON, |l| l.prefix.trim_end() == "egress-cni pod:2 deny")
+        log.wait_for(SOON, |l| l.prefix.trim_end() == "egressway pod:2 deny")
             .is_some()
     };
     assert!(last(&mut log), "{}", node.describe());
@@ -87,7 +87,7 @@ fn log_lines_are_limited() {
     let lines = prefixes(&mut log);
     let count = |rule: &str| {
         lines
-            .get(&format!("egress-cni {rule} deny"))
+            .get(&format!("egressway {rule} deny"))
             .copied()
             .unwrap_or_default()
     };
@@ -124,7 +124,7 @@ fn only_the_first_packet_of_an_allowed_flow_is_logged() {
     let logged = log.read();
     assert!(logged.len() >= 2, "{logged:?}");
     for line in logged {
-        assert_eq!(line.prefix.trim_end(), "egress-cni pod:web allow");
+        assert_eq!(line.prefix.trim_end(), "egressway pod:web allow");
         assert_eq!(line.tcp_flags(), SYN, "{line:?}");
     }
 }

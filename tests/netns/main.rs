@@ -1,6 +1,6 @@
 //! End-to-end tests: real namespaces, real reference CNI plugins, real packets.
 //!
-//! They need root, iproute2, nft, containernetworking-plugins in /usr/lib/cni and scapy. With `ECNI_KEEP=1`, the
+//! They need root, iproute2, nft, containernetworking-plugins in /usr/lib/cni and scapy. With `EGRESSWAY_KEEP=1`, the
 //! namespaces of a failed test stay, and the command to enter each is printed.
 
 // `family` is an index into several pairs of addresses at once.

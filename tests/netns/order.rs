@@ -99,8 +99,8 @@ fn cluster_audit_lets_go_and_says_so() {
     }
     check(&node, &probes);
     for prefix in [
-        "egress-cni cluster-enforced:no-internet would-deny",
-        "egress-cni pod:1 would-reject",
+        "egressway cluster-enforced:no-internet would-deny",
+        "egressway pod:1 would-reject",
     ] {
         for address in pod.addresses() {
             let found = log.wait_for(Duration::from_secs(2), |l| {

@@ -15,7 +15,7 @@ const PASSED: &str = "leases.coordination.k8s.io";
 fn page(lists: &[(&str, Option<&str>)], next: &str) -> Answer {
     let item = |(name, list): &(&str, Option<&str>)| {
         let annotations = match list {
-            Some(list) => json!({"egress-cni.dev/egress-ip": list}),
+            Some(list) => json!({"egressway.dev/egress-ip": list}),
             None => Value::Null,
         };
         json!({"metadata": {"name": name, "annotations": annotations}})
@@ -93,7 +93,7 @@ fn an_egress_address_that_another_namespace_lists_is_refused() {
     shop.api
         .answer(NEXT, page(&[("other", Some("172.30.0.51"))], ""));
     shop.says("refuse", 0, PASSED);
-    let log = fs::read_to_string(shop.node.dir.path().join("egress-cni.log")).expect("a log");
+    let log = fs::read_to_string(shop.node.dir.path().join("egressway.log")).expect("a log");
     assert!(
         log.contains("of the namespace faulty is not known"),
         "{log}"

@@ -32,7 +32,7 @@ fn what_audit_mode_logs_becomes_the_policy() {
     let _servers = node.serve_ext(&[443, 444, 445, 5000]);
 
     let running = node.netns.spawn(
-        Command::new(binary("egress-cni"))
+        Command::new(binary("egressway"))
             .args(["logs", "-o", "json", "--for", "8", "--state-dir"])
             .arg(node.state_dir()),
     );
@@ -53,7 +53,7 @@ fn what_audit_mode_logs_becomes_the_policy() {
     let log = exec::finish(running, b"", "logs");
     assert_eq!(log.code, Some(0), "{}", log.stderr);
 
-    let mut suggest = Command::new(binary("egress-cni"));
+    let mut suggest = Command::new(binary("egressway"));
     suggest.args(["suggest", "--namespace", "shop", "-"]);
     let suggest = node.netns.exec_with(&mut suggest, &log.stdout);
     let rules = suggest.stdout_text();

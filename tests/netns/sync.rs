@@ -1,4 +1,4 @@
-//! `egress-cni sync` and `gc`: what others broke is mended, what is nobody's goes, the rest stays.
+//! `egressway sync` and `gc`: what others broke is mended, what is nobody's goes, the rest stays.
 
 mod owners;
 
@@ -74,23 +74,23 @@ fn what_others_break_is_mended() {
     let objects = node.objects();
     let breaks = [
         "flush ruleset".to_owned(),
-        "delete table inet egress-cni".to_owned(),
-        "delete table netdev egress-cni".to_owned(),
-        "flush table inet egress-cni".to_owned(),
-        format!("delete element inet egress-cni pod4 {{ {} }}", a.v4),
-        format!("delete element inet egress-cni snat6 {{ {} }}", b.v6),
-        format!("delete element inet egress-cni snatted4 {{ {} }}", b.v4),
-        "delete element inet egress-cni eip4 { 172.30.0.50 }".to_owned(),
-        format!("delete element netdev egress-cni bridged4 {{ {} }}", a.v4),
-        format!("insert rule inet egress-cni pod-{id} accept"),
-        format!("insert rule inet egress-cni {policy_chain} tcp dport 81 accept"),
-        format!("delete element inet egress-cni {policy_set} {{ 169.254.169.254 }}"),
-        format!("add element inet egress-cni {inside} {{ 198.51.100.0/24 }}"),
-        format!("insert rule netdev egress-cni if-{id} accept"),
-        format!("delete chain netdev egress-cni if-{id}"),
-        format!("flush chain netdev egress-cni {bridge}"),
-        "insert rule inet egress-cni enforce accept".to_owned(),
-        "chain inet egress-cni enforce { policy drop; }".to_owned(),
+        "delete table inet egressway".to_owned(),
+        "delete table netdev egressway".to_owned(),
+        "flush table inet egressway".to_owned(),
+        format!("delete element inet egressway pod4 {{ {} }}", a.v4),
+        format!("delete element inet egressway snat6 {{ {} }}", b.v6),
+        format!("delete element inet egressway snatted4 {{ {} }}", b.v4),
+        "delete element inet egressway eip4 { 172.30.0.50 }".to_owned(),
+        format!("delete element netdev egressway bridged4 {{ {} }}", a.v4),
+        format!("insert rule inet egressway pod-{id} accept"),
+        format!("insert rule inet egressway {policy_chain} tcp dport 81 accept"),
+        format!("delete element inet egressway {policy_set} {{ 169.254.169.254 }}"),
+        format!("add element inet egressway {inside} {{ 198.51.100.0/24 }}"),
+        format!("insert rule netdev egressway if-{id} accept"),
+        format!("delete chain netdev egressway if-{id}"),
+        format!("flush chain netdev egressway {bridge}"),
+        "insert rule inet egressway enforce accept".to_owned(),
+        "chain inet egressway enforce { policy drop; }".to_owned(),
     ];
     assert_eq!(sync(&node), (vec![], true), "{}", node.describe());
     for damage in breaks {
@@ -233,19 +233,19 @@ fn what_is_nobodys_goes() {
         let egress = json!({"namespace": "shop", "uplink": "eth0", "uplinkIndex": 4711, "users": ["0123456789abcdef"]});
         fs::write(state.join("egress/172.30.0.51.json"), egress.to_string()).expect("write");
         node.netns.nft(
-            "add chain inet egress-cni pol-0123456789abcdef
-             add set inet egress-cni pol-0123456789abcdef-s1 { type ipv4_addr; }
-             add rule inet egress-cni pol-0123456789abcdef ip daddr @pol-0123456789abcdef-s1 accept
-             add chain inet egress-cni pod-0123456789abcdef
-             add rule inet egress-cni pod-0123456789abcdef goto pol-0123456789abcdef
-             add chain netdev egress-cni if-0123456789abcdef { type filter hook ingress device veth77 priority -500; policy drop; }
-             add element inet egress-cni pod4 { 10.244.9.9 : goto pod-0123456789abcdef }
-             add element inet egress-cni denied4 { 10.244.9.10 }
-             add element inet egress-cni snat4 { 10.244.9.11 : 172.30.0.52 }
-             add element inet egress-cni snatted6 { fd44:9::9 }
-             add element inet egress-cni eip4 { 172.30.0.52 }
-             add chain netdev egress-cni bridge-01234567
-             add element netdev egress-cni bridged4 { 10.244.9.9 }",
+            "add chain inet egressway pol-0123456789abcdef
+             add set inet egressway pol-0123456789abcdef-s1 { type ipv4_addr; }
+             add rule inet egressway pol-0123456789abcdef ip daddr @pol-0123456789abcdef-s1 accept
+             add chain inet egressway pod-0123456789abcdef
+             add rule inet egressway pod-0123456789abcdef goto pol-0123456789abcdef
+             add chain netdev egressway if-0123456789abcdef { type filter hook ingress device veth77 priority -500; policy drop; }
+             add element inet egressway pod4 { 10.244.9.9 : goto pod-0123456789abcdef }
+             add element inet egressway denied4 { 10.244.9.10 }
+             add element inet egressway snat4 { 10.244.9.11 : 172.30.0.52 }
+             add element inet egressway snatted6 { fd44:9::9 }
+             add element inet egressway eip4 { 172.30.0.52 }
+             add chain netdev egressway bridge-01234567
+             add element netdev egressway bridged4 { 10.244.9.9 }",
         );
 
         let said = tidy(&node, &format!("{command} --dry-run"));
@@ -341,9 +341,9 @@ fn what_cannot_be_decided_stays() {
     fs::write(&file, &whole).expect("write");
 
     node.netns
-        .nft("add chain inet egress-cni theirs { type filter hook forward priority 7; }");
+        .nft("add chain inet egressway theirs { type filter hook forward priority 7; }");
     left(&sync(&node).0, "theirs");
-    node.netns.nft("delete chain inet egress-cni theirs");
+    node.netns.nft("delete chain inet egressway theirs");
 
     // Rules and the note of the link are gone: as it is between a DEL's transaction and its end.
     node.netns.nft("flush ruleset");

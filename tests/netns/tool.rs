@@ -118,7 +118,7 @@ fn show_counts_as_packets_go() {
     );
     assert!(text.is_ascii() && !text.contains('\u{1b}'), "{text:?}");
     node.netns
-        .nft(&format!("flush chain inet egress-cni pod-{}", web.id()));
+        .nft(&format!("flush chain inet egressway pod-{}", web.id()));
     let text = node.tool("show --namespace shop").stdout_text();
     assert_eq!(text.lines().count(), 3, "{text}");
     assert!(
@@ -136,7 +136,7 @@ fn show_asks_as_often_whatever_the_number_of_pods() {
         let show = format!(
             "strace -f -e trace=sendto,sendmsg -o {} {} show --state-dir {}",
             trace.display(),
-            binary("egress-cni").display(),
+            binary("egressway").display(),
             node.state_dir().display()
         );
         let shown = node.netns.exec(&show).lines().count();
@@ -157,7 +157,7 @@ fn show_needs_a_capability_and_says_so() {
     let _pod = node.pod(PodSpec::new("web", Primary::Bridge));
     let line = format!(
         "setpriv --bounding-set -net_admin --inh-caps -net_admin {} show --state-dir {}",
-        binary("egress-cni").display(),
+        binary("egressway").display(),
         node.state_dir().display()
     );
     let output = node.netns.try_exec(&line);
@@ -206,7 +206,7 @@ fn captured_denials_read_back() {
     // A terminal gets no binary.
     let inner = format!(
         "{} capture web --state-dir {}",
-        binary("egress-cni").display(),
+        binary("egressway").display(),
         node.state_dir().display()
     );
     let mut script = Command::new("script");
@@ -228,7 +228,7 @@ fn a_capture_goes_through_a_pipe_until_interrupted() {
     ]);
     let file = node.dir.path().join("denied.pcap");
     piped
-        .arg(binary("egress-cni"))
+        .arg(binary("egressway"))
         .arg(node.state_dir())
         .arg(&file);
     let running = node.netns.spawn(&mut piped);

@@ -68,7 +68,7 @@ fn every_version_works_through_a_real_chain() {
 fn version_needs_nothing() {
     let node = new_node();
     for stdin in ["", "{}", "{\"cniVersion\":\"0.3.1\"}"] {
-        let call = Call::new("egress-cni", "VERSION", stdin)
+        let call = Call::new("egressway", "VERSION", stdin)
             .env("CNI_NETNS", "dummy")
             .env("CNI_IFNAME", "dummy")
             .env("CNI_PATH", "dummy");
@@ -144,7 +144,7 @@ fn del_always_succeeds() {
             call.without("CNI_NETNS")
         }),
         ("with a netns that is gone", |call, _| {
-            call.env("CNI_NETNS", "/run/netns/ecni-gone")
+            call.env("CNI_NETNS", "/run/netns/egressway-gone")
         }),
         ("with a netns that is no namespace", |call, _| {
             call.env("CNI_NETNS", "/etc/hosts")

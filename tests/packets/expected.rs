@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use egress_cni::policy::effective::Effective;
-use egress_cni::policy::evaluate::{Original, Packet, Verdict};
-use egress_cni::policy::rule::{Log, Verb};
+use egressway::policy::effective::Effective;
+use egressway::policy::evaluate::{Original, Packet, Verdict};
+use egressway::policy::rule::{Log, Verb};
 use jiff::Timestamp;
 
 use super::case::Sent;
@@ -71,7 +71,7 @@ impl Expected {
         // An allow logs a flow's first packet; what conntrack does not track is no flow.
         let is_logged = decision.logged && (decision.verdict != Verdict::Allow || is_tracked(sent));
         let prefix = format!(
-            "egress-cni {} {}",
+            "egressway {} {}",
             decision.label(),
             decision.verdict.as_str()
         );

@@ -4,8 +4,8 @@
 //! sockets through it. What arrived, what was refused and how, which counters moved, which log lines
 //! came and what `explain` says must be what `Effective::trace` says.
 //!
-//! ECNI_SEED=N   the first case's seed; the others follow
-//! ECNI_CASES=N  how many cases, 45
+//! EGRESSWAY_SEED=N   the first case's seed; the others follow
+//! EGRESSWAY_CASES=N  how many cases, 45
 //!
 //! A case that fails is made small, printed, and written to a file: put that into
 //! tests/packets/cases, where it is tried each time.
@@ -53,9 +53,9 @@ fn hold(world: &mut World, name: &str, case: &Case) {
 #[test]
 fn the_kernel_does_as_the_evaluator_says() {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-    let seed = number("ECNI_SEED").unwrap_or(since_1970.map_or(0, |d| d.as_secs()));
-    let cases = number("ECNI_CASES").unwrap_or(45);
-    println!("replay with ECNI_SEED={seed} ECNI_CASES={cases}");
+    let seed = number("EGRESSWAY_SEED").unwrap_or(since_1970.map_or(0, |d| d.as_secs()));
+    let cases = number("EGRESSWAY_CASES").unwrap_or(45);
+    println!("replay with EGRESSWAY_SEED={seed} EGRESSWAY_CASES={cases}");
     let node = Node::new(NodeOptions::default());
     let mut world = World::new(&node);
     for seed in seed..seed + cases {

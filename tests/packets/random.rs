@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use egress_cni::policy::effective::{DefaultAction, Effective, Tier, TierRules};
+use egressway::policy::effective::{DefaultAction, Effective, Tier, TierRules};
 use fastrand::Rng;
 
 use super::case::{Case, Sent, Under, facts};

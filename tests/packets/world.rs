@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use egress_cni::net::nflog::{Logged, Nflog};
+use egressway::net::nflog::{Logged, Nflog};
 use serde_json::{Value, json};
 
 use super::bytes;
@@ -288,7 +288,7 @@ impl<'n> World<'n> {
 
     /// What a subcommand says, as JSON, whatever its exit status.
     fn tool(&self, words: &str) -> Value {
-        let mut command = Command::new(binary("egress-cni"));
+        let mut command = Command::new(binary("egressway"));
         command.args(words.split_whitespace());
         command.arg("--state-dir").arg(self.node.state_dir());
         let output = self.node.netns.exec_with(&mut command, b"");

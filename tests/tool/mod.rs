@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 
 /// Runs it with these arguments and this on its stdin.
 pub fn run(arguments: &[&str], stdin: &[u8]) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_egress-cni"))
+    let mut child = Command::new(env!("CARGO_BIN_EXE_egressway"))
         .args(arguments)
         .env_remove("CNI_COMMAND")
         .stdin(Stdio::piped())

@@ -17,7 +17,7 @@ for tool in qemu-system-x86_64 busybox cpio modprobe depmod dpkg-deb; do
   command -v $tool >/dev/null || die "$tool is missing (packages: qemu-system-x86 busybox-static cpio kmod dpkg)"
 done
 
-cache=$(realpath -m "${VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/egress-cni-vm}")
+cache=$(realpath -m "${VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/egressway-vm}")
 
 # Downloads and unpacks the kernel, once.
 fetch_kernel() {

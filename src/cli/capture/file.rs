@@ -91,7 +91,7 @@ mod tests {
     fn logged(payload: Vec<u8>) -> Logged {
         Logged {
             original: None,
-            prefix: "egress-cni pod:erp deny".to_owned(),
+            prefix: "egressway pod:erp deny".to_owned(),
             time: Some("1970-01-02T00:00:01.000002Z".parse().expect("a time")),
             indev: None,
             physindev: None,

@@ -30,8 +30,8 @@ fn node() -> tempfile::TempDir {
     log_on_lo(
         &["10.0.0.2", "10.0.0.3"],
         &[
-            (9000, "egress-cni pod:erp deny"),
-            (9001, "egress-cni cluster-defaults:3 allow"),
+            (9000, "egressway pod:erp deny"),
+            (9001, "egressway cluster-defaults:3 allow"),
             (9002, "somebody else"),
         ],
     );

@@ -275,7 +275,7 @@ mod tests {
 
     const APP: &str = "
 kind: Namespace
-metadata: {name: shop, annotations: {egress-cni.dev/mode: audit}}
+metadata: {name: shop, annotations: {egressway.dev/mode: audit}}
 ---
 kind: Service
 metadata: {name: web}
@@ -286,8 +286,8 @@ spec: {template: something else}
 kind: List
 items:
 - kind: CronJob
-  metadata: {name: report, namespace: shop, annotations: {egress-cni.dev/rules: deny}}
-  spec: {jobTemplate: {spec: {template: {metadata: {annotations: {egress-cni.dev/rules: allow}}}}}}
+  metadata: {name: report, namespace: shop, annotations: {egressway.dev/rules: deny}}
+  spec: {jobTemplate: {spec: {template: {metadata: {annotations: {egressway.dev/rules: allow}}}}}}
 - kind: Pod
   metadata: {name: debug}
   spec: {hostNetwork: true}
@@ -299,7 +299,7 @@ items:
         let report = app.workload(Some("report")).unwrap();
         assert_eq!(report.name, "cronjob/report");
         assert_eq!(report.namespace.as_deref(), Some("shop"));
-        assert_eq!(report.annotations["egress-cni.dev/rules"], "allow");
+        assert_eq!(report.annotations["egressway.dev/rules"], "allow");
         assert!(report.misplaced);
         for (kind, _) in &KINDS[1..6] {
             let text = format!(
@@ -309,7 +309,7 @@ items:
             assert_eq!(web.annotations["a"], "b", "{kind}");
             assert!(!web.misplaced, "{kind}");
         }
-        let pod = "kind: Pod\nmetadata: {name: web, annotations: {egress-cni.dev/rules: deny}}";
+        let pod = "kind: Pod\nmetadata: {name: web, annotations: {egressway.dev/rules: deny}}";
         assert!(!manifest(pod).workload(Some("pod/web")).unwrap().misplaced);
     }
 
@@ -317,7 +317,7 @@ items:
     fn namespaces() {
         let app = manifest(APP);
         let shop = app.namespace(Some("shop")).unwrap().unwrap();
-        assert_eq!(shop.annotations["egress-cni.dev/mode"], "audit");
+        assert_eq!(shop.annotations["egressway.dev/mode"], "audit");
         assert!(app.namespace(Some("payments")).unwrap().is_none());
         assert_eq!(app.namespace(None).unwrap().unwrap().name, "shop");
     }

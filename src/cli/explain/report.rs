@@ -273,7 +273,7 @@ fn answer(
         passes: decision.verdict.passes() && !outcome.guarded,
         log_prefix: decision
             .logged
-            .then(|| format!("egress-cni {label} {verdict}")),
+            .then(|| format!("egressway {label} {verdict}")),
         rule: if outcome.guarded {
             EGRESS_GUARD.to_owned()
         } else {

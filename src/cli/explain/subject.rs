@@ -21,7 +21,7 @@ use super::ways::Unknown;
 const KERNEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A policy file that says nothing.
-const EMPTY: &str = "apiVersion: egress-cni.dev/v1alpha1\nkind: ClusterEgressPolicy\n";
+const EMPTY: &str = "apiVersion: egressway.dev/v1alpha1\nkind: ClusterEgressPolicy\n";
 
 /// Why it is not known what applies.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +110,7 @@ impl Files<'_> {
             .transpose()?;
         if let Some(workload) = workload.as_ref().filter(|workload| workload.misplaced) {
             notes.push(format!(
-                "egress-cni.dev/ annotations of {} itself reach no pod: they belong to its template",
+                "egressway.dev/ annotations of {} itself reach no pod: they belong to its template",
                 workload.name
             ));
         }

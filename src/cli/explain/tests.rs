@@ -93,7 +93,7 @@ fn a_logged_deny_behind_a_pass() {
 DENY  shop/web -> 198.51.100.7:443/tcp
 by pod:1, line 1 of the pod text
     deny to 198.51.100.0/24 log
-logged as \"egress-cni pod:1 deny\"
+logged as \"egressway pod:1 deny\"
 
 cluster-enforced (the cluster-enforced text)
     1  pass 443/tcp to internet     passes on
@@ -147,7 +147,7 @@ fn audit() {
 WOULD-REJECT  shop/web -> 198.51.100.7/icmp/8 (audit: the packet goes)
 by pod:1, line 1 of the pod text
     reject icmp
-logged as \"egress-cni pod:1 would-reject\"
+logged as \"egressway pod:1 would-reject\"
 source address: the primary CNI's choice
 
 pod (the pod text, audit)

@@ -201,7 +201,7 @@ fn is_bare_template(report: &mut Report<'_>, outer: &Text, value: View<'_>) -> b
 
 fn add_template(report: &mut Report<'_>, place: usize) {
     let complaint = Complaint::new("this is a template: what it says is known when it is rendered")
-        .help("check what comes out: `helm template . | egress-cni lint -`");
+        .help("check what comes out: `helm template . | egressway lint -`");
     report.add(&kind::TEMPLATE, (place, place + 2), complaint);
 }
 
@@ -272,7 +272,7 @@ fn misplaced(key: &str, carrier: &Carrier<'_>) -> Option<(&'static kind::Kind, C
                     "the annotation {} belongs on namespaces, not on pods",
                     quoted(key)
                 ),
-                "a pod's own rules are `egress-cni.dev/rules`",
+                "a pod's own rules are `egressway.dev/rules`",
             ),
         )),
         Carrier::Namespace { .. } if on_pods => Some((
@@ -282,7 +282,7 @@ fn misplaced(key: &str, carrier: &Carrier<'_>) -> Option<(&'static kind::Kind, C
                     "the annotation {} belongs on pods, not on namespaces",
                     quoted(key)
                 ),
-                "a namespace has `egress-cni.dev/enforced-rules` and `egress-cni.dev/default-rules`",
+                "a namespace has `egressway.dev/enforced-rules` and `egressway.dev/default-rules`",
             ),
         )),
         Carrier::Other { instead } => Some((
@@ -328,10 +328,10 @@ fn wrong_prefix(key: &str) -> Option<Complaint> {
     let (prefix, name) = key.split_once('/')?;
     let misspelt = prefix != domain
         && names().contains(&name)
-        && (nearest(prefix, &[domain]).is_some() || prefix.starts_with("egress-cni"));
+        && (nearest(prefix, &[domain]).is_some() || prefix.starts_with("egressway"));
     misspelt.then(|| {
         Complaint::new(format!(
-            "{} is no annotation of egress-cni: it has no effect",
+            "{} is no annotation of egressway: it has no effect",
             quoted(key)
         ))
         .meant(format!("{PREFIX}{name}"))

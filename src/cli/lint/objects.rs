@@ -69,7 +69,7 @@ pub(super) fn enforced(file: &str, document: &Document) -> Vec<(String, TierRule
 
 /// Whether this is a policy for the node, in or outside a cluster.
 pub(super) fn is_policy(root: View<'_>) -> bool {
-    kind_of(root) == policy::KIND || string(root, "apiVersion").starts_with("egress-cni.dev/")
+    kind_of(root) == policy::KIND || string(root, "apiVersion").starts_with("egressway.dev/")
 }
 
 /// The objects in a document: itself, or a list's items, each once.

@@ -120,7 +120,7 @@ pub(super) fn sarif(out: &mut dyn Write, findings: &[Finding]) -> io::Result<()>
         "version": "2.1.0",
         "runs": [{
             "tool": {"driver": {
-                "name": "egress-cni lint",
+                "name": "egressway lint",
                 "version": env!("CARGO_PKG_VERSION"),
                 "rules": rules,
             }},

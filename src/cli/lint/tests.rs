@@ -6,7 +6,7 @@ mod damaged;
 mod services;
 
 const POLICY: &str = "\
-apiVersion: egress-cni.dev/v1alpha1
+apiVersion: egressway.dev/v1alpha1
 kind: ClusterEgressPolicy
 enforced: |
   deny to metadata
@@ -17,8 +17,8 @@ egressIPs: [203.0.113.0/24]
 namespaces:
   shop:
     annotations:
-      egress-cni.dev/enforced-rules: deny 25/tcp
-      egress-cni.dev/egress-ip: 203.0.113.7
+      egressway.dev/enforced-rules: deny 25/tcp
+      egressway.dev/egress-ip: 203.0.113.7
 ";
 
 /// `LINE:COLUMN KIND` of each finding, with a policy and a Service range, or without.
@@ -48,7 +48,7 @@ fn found(text: &str, with_policy: bool) -> Vec<String> {
 fn pod(rules: &str) -> String {
     let rules = rules.replace('\n', "\n      ");
     format!(
-        "apiVersion: v1\nkind: Pod\nmetadata:\n  annotations:\n    egress-cni.dev/rules: |\n      {rules}\n"
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  annotations:\n    egressway.dev/rules: |\n      {rules}\n"
     )
 }
 
@@ -108,14 +108,14 @@ fn rules_beside_a_policy() {
     }
     let in_shop = object(
         "Pod",
-        "egress-cni.dev/rules: allow 25/tcp to 8.8.8.8",
+        "egressway.dev/rules: allow 25/tcp to 8.8.8.8",
         "  namespace: shop\n",
     );
     assert_eq!(found(&in_shop, true), ["5:27 overridden-rule"]);
     assert_eq!(found(&in_shop, false), [""; 0]);
     let exempt = object(
         "Pod",
-        "egress-cni.dev/rules: allow tcp",
+        "egressway.dev/rules: allow tcp",
         "  namespace: kube-system\nspec: {}\n",
     );
     assert_eq!(found(&exempt, true), ["5:5 exempt-namespace"]);
@@ -124,7 +124,7 @@ fn rules_beside_a_policy() {
         "{}---\n{in_shop}",
         object(
             "Namespace",
-            "egress-cni.dev/enforced-rules: deny 25/tcp",
+            "egressway.dev/enforced-rules: deny 25/tcp",
             "  name: shop\n"
         )
     );
@@ -135,7 +135,7 @@ fn rules_beside_a_policy() {
 fn annotations() {
     for (text, wanted) in [
         (
-            object("Pod", "egress-cni.dev/rulez: allow", ""),
+            object("Pod", "egressway.dev/rulez: allow", ""),
             &["5:5 unknown-annotation"][..],
         ),
         (
@@ -143,73 +143,73 @@ fn annotations() {
             &["5:5 unknown-annotation"],
         ),
         (
-            object("Pod", "egress-cni.io/rules: allow", ""),
+            object("Pod", "egressway.io/rules: allow", ""),
             &["5:5 unknown-annotation"],
         ),
         (object("Pod", "example.com/rules: allow", ""), &[]),
         (
-            object("Pod", "egress-cni.dev/mode: audit", ""),
+            object("Pod", "egressway.dev/mode: audit", ""),
             &["5:5 wrong-object"],
         ),
         (
-            object("Namespace", "egress-cni.dev/rules: allow", ""),
+            object("Namespace", "egressway.dev/rules: allow", ""),
             &["5:5 wrong-object"],
         ),
         (
-            object("Namespace", "egress-cni.dev/mode: adit", ""),
+            object("Namespace", "egressway.dev/mode: adit", ""),
             &["5:26 annotation-value"],
         ),
-        (object("Namespace", "egress-cni.dev/mode: audit", ""), &[]),
+        (object("Namespace", "egressway.dev/mode: audit", ""), &[]),
         (
-            object("Namespace", "egress-cni.dev/egress-ip: 1.2.3.4, 1.2.3", ""),
+            object("Namespace", "egressway.dev/egress-ip: 1.2.3.4, 1.2.3", ""),
             &["5:40 annotation-value"],
         ),
         (
-            object("Namespace", "egress-cni.dev/default-rules: deny", ""),
+            object("Namespace", "egressway.dev/default-rules: deny", ""),
             &[],
         ),
         (
-            object("Namespace", "egress-cni.dev/enforced-rules: deny", ""),
+            object("Namespace", "egressway.dev/enforced-rules: deny", ""),
             &["5:36 cut-off"],
         ),
         (
-            object("Deployment", "egress-cni.dev/rules: allow", ""),
+            object("Deployment", "egressway.dev/rules: allow", ""),
             &["5:5 not-on-pod"],
         ),
         (
-            object("CronJob", "egress-cni.dev/rules: allow", ""),
+            object("CronJob", "egressway.dev/rules: allow", ""),
             &["5:5 not-on-pod"],
         ),
         (
-            object("Service", "egress-cni.dev/mode: audit", ""),
+            object("Service", "egressway.dev/mode: audit", ""),
             &["5:5 not-on-pod"],
         ),
         (
-            object("Pod", "egress-cni.dev/rules: yes", ""),
+            object("Pod", "egressway.dev/rules: yes", ""),
             &["5:27 annotation-value"],
         ),
         (
-            object("Pod", "egress-cni.dev/rules:", ""),
+            object("Pod", "egressway.dev/rules:", ""),
             &["5:5 annotation-value"],
         ),
         (
-            object("Pod", "egress-cni.dev/rules: [allow]", ""),
+            object("Pod", "egressway.dev/rules: [allow]", ""),
             &["5:27 annotation-value"],
         ),
         (
             object(
                 "Pod",
-                "egress-cni.dev/rules: allow tcp\n    egress-cni.dev/rules: allow tcp",
+                "egressway.dev/rules: allow tcp\n    egressway.dev/rules: allow tcp",
                 "",
             ),
             &["6:5 duplicate-annotation"],
         ),
         (
-            object("Pod", "a: b", "  labels: {egress-cni.dev/rules: allow}\n"),
+            object("Pod", "a: b", "  labels: {egressway.dev/rules: allow}\n"),
             &["6:12 label"],
         ),
         (
-            object("Pod", "egress-cni.dev/rules: {{ .Values.rules }}", ""),
+            object("Pod", "egressway.dev/rules: {{ .Values.rules }}", ""),
             &["5:27 template"],
         ),
         (
@@ -217,7 +217,7 @@ fn annotations() {
             &["4:16 template"],
         ),
         (
-            object("Pod", "egress-cni.dev/rules: \"allow {{ .x }}\"", ""),
+            object("Pod", "egressway.dev/rules: \"allow {{ .x }}\"", ""),
             &["5:34 template"],
         ),
     ] {
@@ -230,7 +230,7 @@ fn annotations() {
     ] {
         let text = object(
             "Namespace",
-            &format!("egress-cni.dev/egress-ip: {list}"),
+            &format!("egressway.dev/egress-ip: {list}"),
             "  name: erp\n",
         );
         assert_eq!(found(&text, true), wanted, "{text}");
@@ -242,7 +242,7 @@ fn pods_that_no_rule_holds() {
     let with = |spec: &str| {
         object(
             "Pod",
-            "egress-cni.dev/rules: allow tcp",
+            "egressway.dev/rules: allow tcp",
             &format!("spec:\n  {spec}\n"),
         )
     };
@@ -274,7 +274,7 @@ fn pods_that_no_rule_holds() {
 
 #[test]
 fn every_kind_of_object_that_makes_pods() {
-    let template = r#"{"metadata": {"annotations": {"egress-cni.dev/rules": "alow"}}, "spec": {"containers": []}}"#;
+    let template = r#"{"metadata": {"annotations": {"egressway.dev/rules": "alow"}}, "spec": {"containers": []}}"#;
     for (kind, spec) in [
         ("Deployment", r#""spec": {"template": @}"#),
         ("StatefulSet", r#""spec": {"template": @}"#),
@@ -290,12 +290,12 @@ fn every_kind_of_object_that_makes_pods() {
         ("PodTemplate", r#""template": @"#),
         (
             "Pod",
-            r#""metadata": {"annotations": {"egress-cni.dev/rules": "alow"}}"#,
+            r#""metadata": {"annotations": {"egressway.dev/rules": "alow"}}"#,
         ),
         (
             "List",
             r#""items": [{"apiVersion": "v1", "kind": "PodList", "items": [
-            {"apiVersion": "v1", "kind": "Pod", "metadata": {"annotations": {"egress-cni.dev/rules": "alow"}}}]}]"#,
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"annotations": {"egressway.dev/rules": "alow"}}}]}]"#,
         ),
     ] {
         let text = format!(
@@ -352,7 +352,7 @@ fn policy_files() {
             &["13:33 egress-ip-refused"],
         ),
         (
-            edited("apiVersion: egress-cni.dev/v1alpha1\n", ""),
+            edited("apiVersion: egressway.dev/v1alpha1\n", ""),
             &["1:1 policy-file"],
         ),
     ] {
@@ -384,7 +384,7 @@ fn files_that_are_no_yaml() {
         ("{{- if .Values.x }}\na: b\n", &[]),
         ("{{- if .Values.x }}\napiVersion: v1\n", &["1:3 template"]),
         (
-            "kind: Pod\napiVersion: v1\nmetadata: {annotations: {egress-cni.dev/rules: alow}}\n---\nb: [\n",
+            "kind: Pod\napiVersion: v1\nmetadata: {annotations: {egressway.dev/rules: alow}}\n---\nb: [\n",
             &["3:48 rule-syntax", "5:4 yaml-syntax"],
         ),
     ] {

@@ -57,7 +57,7 @@ pub(in crate::cli) struct Line {
     pub pod: Option<String>,
     pub verdict: Verdict,
     pub rule: String,
-    /// The text in which the rule stands, for people: `pod annotation egress-cni.dev/rules`.
+    /// The text in which the rule stands, for people: `pod annotation egressway.dev/rules`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule_source: Option<String>,
     /// Its line there, from 1.
@@ -146,9 +146,9 @@ pub(super) fn in_microseconds<S: Serializer>(
     serializer.collect_str(&format_args!("{time:.6}"))
 }
 
-/// Takes a prefix `egress-cni RULE VERDICT` apart. None: it is another program's.
+/// Takes a prefix `egressway RULE VERDICT` apart. None: it is another program's.
 pub(in crate::cli) fn rule_and_verdict(prefix: &str) -> Option<(&str, Verdict)> {
-    let (rule, word) = prefix.strip_prefix("egress-cni ")?.split_once(' ')?;
+    let (rule, word) = prefix.strip_prefix("egressway ")?.split_once(' ')?;
     let verdict = Verdict::ALL.into_iter().find(|v| v.as_str() == word)?;
     // What others put into a prefix must not reach the terminal.
     let printable = !rule.is_empty() && rule.bytes().all(|byte| byte.is_ascii_graphic());
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn every_verdict_is_read() {
         for verdict in Verdict::ALL {
-            let prefix = format!("egress-cni default:deny {}", verdict.as_str());
+            let prefix = format!("egressway default:deny {}", verdict.as_str());
             assert_eq!(rule_and_verdict(&prefix), Some(("default:deny", verdict)));
             let option = verdict.to_possible_value().unwrap();
             assert_eq!(option.get_name(), verdict.as_str());
@@ -175,16 +175,16 @@ mod tests {
     fn others_prefixes_are_none_of_ours() {
         for prefix in [
             "",
-            "egress-cni",
-            "egress-cni pod:erp",
-            "egress-cni pod:erp ",
-            "egress-cni  deny",
-            "egress-cni pod:erp permit",
-            "egress-cni pod:erp deny ",
-            "egress-cni pod:\u{1b}[31m deny",
-            "egress-cni pod: erp deny",
+            "egressway",
+            "egressway pod:erp",
+            "egressway pod:erp ",
+            "egressway  deny",
+            "egressway pod:erp permit",
+            "egressway pod:erp deny ",
+            "egressway pod:\u{1b}[31m deny",
+            "egressway pod: erp deny",
             "other-cni pod:erp deny",
-            " egress-cni pod:erp deny",
+            " egressway pod:erp deny",
         ] {
             assert_eq!(rule_and_verdict(prefix), None, "{prefix:?}");
         }

@@ -117,7 +117,7 @@ mod tests {
         let mut payload = vec![0x45, 0, 0, 60, 0, 1, 0x40, 0, 64, 6, 0, 0];
         payload.extend([10, 244, 0, 5, 203, 0, 113, 9, 0x9c, 0x40, 0x01, 0xbb]);
         Logged {
-            prefix: "egress-cni pod:erp deny".to_owned(),
+            prefix: "egressway pod:erp deny".to_owned(),
             time: Some("2026-01-02T03:04:05.06Z".parse().unwrap()),
             indev: Some(1),
             physindev: None,
@@ -136,7 +136,7 @@ mod tests {
         }
         payload.extend([128, 0, 0, 0]);
         Logged {
-            prefix: "egress-cni cluster-enforced:2 would-reject".to_owned(),
+            prefix: "egressway cluster-enforced:2 would-reject".to_owned(),
             indev: None,
             hw_protocol: 0x86dd,
             payload,
@@ -173,7 +173,7 @@ mod tests {
             concat!(
                 r#"{"time":"2026-01-02T03:04:05.060000Z","namespace":"shop","pod":"web-1","#,
                 r#""verdict":"deny","rule":"pod:erp","#,
-                r#""ruleSource":"pod annotation egress-cni.dev/rules","ruleLine":1,"#,
+                r#""ruleSource":"pod annotation egressway.dev/rules","ruleLine":1,"#,
                 r#""ruleText":"deny name=erp","protocol":"tcp","#,
                 r#""source":"10.244.0.5","sourcePort":40000,"#,
                 r#""destination":"203.0.113.9","destinationPort":443,"#,

@@ -9,7 +9,7 @@ use crate::policy::stored::StoredPolicy;
 /// A rule as its author finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
-    /// `pod annotation egress-cni.dev/rules`, `/etc/egress-cni/policy.yaml: enforced`.
+    /// `pod annotation egressway.dev/rules`, `/etc/egressway/policy.yaml: enforced`.
     pub source: String,
     /// From 1.
     pub line: usize,

@@ -30,8 +30,8 @@ fn node() -> tempfile::TempDir {
     log_on_lo(
         &["10.0.0.2", "fd00::3"],
         &[
-            (7000, "egress-cni pod:erp deny"),
-            (7001, "egress-cni cluster-defaults:3 allow"),
+            (7000, "egressway pod:erp deny"),
+            (7001, "egressway cluster-defaults:3 allow"),
             (7002, "somebody else"),
         ],
     );

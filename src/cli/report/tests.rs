@@ -54,12 +54,12 @@ fn rules() -> Rules {
 fn the_page_is_as_it_was() {
     let page = page::page(&summary(), Some(&rules()));
     // To look at it, or to renew the file: the variable says where to write it.
-    if let Some(path) = std::env::var_os("EGRESS_CNI_WRITE_REPORT") {
+    if let Some(path) = std::env::var_os("EGRESSWAY_WRITE_REPORT") {
         fs::write(path, &page).unwrap();
     }
     assert!(
         page == include_str!("golden.html"),
-        "EGRESS_CNI_WRITE_REPORT=src/cli/report/golden.html renews the file"
+        "EGRESSWAY_WRITE_REPORT=src/cli/report/golden.html renews the file"
     );
 }
 

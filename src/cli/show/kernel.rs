@@ -124,7 +124,7 @@ impl Kernel {
     /// many attachments have its policy.
     pub(super) fn problems(&self, record: &Record, users: usize) -> Vec<String> {
         if record.layout != LAYOUT {
-            return vec!["added by another version of egress-cni: not compared".to_owned()];
+            return vec!["added by another version of egressway: not compared".to_owned()];
         }
         let mut problems = self.base.clone();
         self.veth_problems(record, &mut problems);

@@ -161,7 +161,7 @@ shop/web
   dropped     1 packet, 60 bytes, at the veth: forged, multicast, or neither IP nor ARP
   state       ok
 
-pod (pod annotation egress-cni.dev/rules)
+pod (pod annotation egressway.dev/rules)
   PACKETS   BYTES   NAME          RULE
   -         -       pod:3         allow 80/tcp to 10.0.0.0/8 priority=5
   3         180     pod:no-mail   deny 25/tcp log name=no-mail

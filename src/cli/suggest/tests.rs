@@ -94,7 +94,7 @@ metadata:
   name: \"api\"
   namespace: \"shop\"
   annotations:
-    egress-cni.dev/rules: |
+    egressway.dev/rules: |
       # logged 1 time, last 2026-01-31T09:01:00Z
       allow 443/tcp to 203.0.113.9
 "
@@ -103,7 +103,7 @@ metadata:
     let text = print::yaml(&groups);
     assert_eq!(text.matches("kind: Namespace\n").count(), 2);
     assert_eq!(text.matches("---\n").count(), 1);
-    assert!(text.contains("egress-cni.dev/default-rules: |\n"), "{text}");
+    assert!(text.contains("egressway.dev/default-rules: |\n"), "{text}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::kubernetes::hostname;
 /// How to reach the Kubernetes API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kubernetes {
-    /// Absolute. Default `/etc/cni/net.d/egress-cni.d/kubeconfig`.
+    /// Absolute. Default `/etc/cni/net.d/egressway.d/kubeconfig`.
     pub kubeconfig: PathBuf,
     /// For all that one call asks of the API. Default 5 s.
     pub timeout: Duration,
@@ -59,7 +59,7 @@ pub(super) fn read(entry: &Object<'_>) -> Result<Option<Kubernetes>, CniError> {
     }
     Ok(Some(Kubernetes {
         kubeconfig: path(&object, "kubeconfig", "kubernetes.kubeconfig")?
-            .unwrap_or_else(|| "/etc/cni/net.d/egress-cni.d/kubeconfig".into()),
+            .unwrap_or_else(|| "/etc/cni/net.d/egressway.d/kubeconfig".into()),
         timeout,
         when_unreachable: when_unreachable(&object)?,
         snapshot_max_age: duration(&object, "snapshotMaxAge", "\"1h\"")?

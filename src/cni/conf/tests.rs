@@ -20,7 +20,7 @@ fn add_with(extra: Value) -> Result<Conf, CniError> {
 
 fn merged(extra: Value) -> Value {
     let mut entry =
-        json!({"cniVersion": "1.1.0", "name": "net", "type": "egress-cni", "prevResult": {}});
+        json!({"cniVersion": "1.1.0", "name": "net", "type": "egressway", "prevResult": {}});
     for (key, value) in extra.as_object().unwrap() {
         entry[key] = value.clone();
     }
@@ -34,10 +34,10 @@ fn defaults() {
     assert_eq!(conf.cni_version, CniVersion::V1_1_0);
     assert_eq!(
         conf.policy_file,
-        PathBuf::from("/etc/egress-cni/policy.yaml")
+        PathBuf::from("/etc/egressway/policy.yaml")
     );
     assert_eq!(conf.kubernetes, None);
-    assert_eq!(conf.state_dir, PathBuf::from("/run/egress-cni"));
+    assert_eq!(conf.state_dir, PathBuf::from("/run/egressway"));
     assert_eq!(conf.uplink, None);
     assert_eq!(conf.log_group, 100);
     assert_eq!(conf.log_level, Level::INFO);
@@ -55,7 +55,7 @@ fn null_is_the_default() {
         "logLevel": null, "logFile": null, "unenforceable": null, "runtimeConfig": null, "cniVersion": null,
     }))
     .unwrap();
-    assert_eq!(conf.state_dir, PathBuf::from("/run/egress-cni"));
+    assert_eq!(conf.state_dir, PathBuf::from("/run/egressway"));
     assert_eq!(conf.kubernetes, None);
     assert_eq!(conf.cni_version, CniVersion::V0_1_0);
 }
@@ -94,7 +94,7 @@ fn every_key() {
         .unwrap();
     assert_eq!(
         kubernetes.kubeconfig,
-        PathBuf::from("/etc/cni/net.d/egress-cni.d/kubeconfig")
+        PathBuf::from("/etc/cni/net.d/egressway.d/kubeconfig")
     );
     assert_eq!(kubernetes.timeout, Duration::from_secs(5));
     assert_eq!(kubernetes.when_unreachable, WhenUnreachable::Refuse);
@@ -274,8 +274,8 @@ fn pod_annotations_absent_null_and_given() {
     );
     assert_eq!(read(json!({POD_ANNOTATIONS: {}})), present(&[]));
     assert_eq!(
-        read(json!({POD_ANNOTATIONS: {"egress-cni.dev/rules": "deny\nallow", "a": ""}})),
-        present(&[("egress-cni.dev/rules", "deny\nallow"), ("a", "")])
+        read(json!({POD_ANNOTATIONS: {"egressway.dev/rules": "deny\nallow", "a": ""}})),
+        present(&[("egressway.dev/rules", "deny\nallow"), ("a", "")])
     );
     for bad in [
         json!("x"),

@@ -70,7 +70,7 @@ impl Node {
 }
 
 fn entry() -> Entry {
-    Entry::new(&json!({"type": "egress-cni"})).unwrap()
+    Entry::new(&json!({"type": "egressway"})).unwrap()
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn the_first_usable_file_in_lexical_order() {
     assert_eq!(node.ensure(), Ensured::Nothing);
     node.write("README", LIST);
     node.write("00-a.conflist.bak", LIST);
-    node.write(".10-hidden.conflist.egress-cni-new", LIST);
+    node.write(".10-hidden.conflist.egressway-new", LIST);
     fs::create_dir(node.conf.dir.join("01-dir.conf")).unwrap();
     node.write("20-b.conflist", LIST);
     assert_eq!(node.look(), (Some("20-b.conflist".into()), vec![]));
@@ -113,7 +113,7 @@ fn bad_files_are_left_untouched_with_a_word() {
         ),
         (
             "06-ours.conflist",
-            r#"{"name":"n","plugins":[{"type":"egress-cni"}]}"#,
+            r#"{"name":"n","plugins":[{"type":"egressway"}]}"#,
             "no other plugin",
         ),
         (
@@ -164,7 +164,7 @@ fn into_a_list_and_out_again() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(node.ensure(), Ensured::Put(path.clone()));
     assert_eq!(node.ensure(), Ensured::Already(path.clone()));
-    assert!(node.read("10-a.conflist").contains("egress-cni"));
+    assert!(node.read("10-a.conflist").contains("egressway"));
     assert_eq!(
         fs::metadata(&path).unwrap().permissions().mode() & 0o777,
         0o600
@@ -217,7 +217,7 @@ fn a_list_that_others_have_changed_stays_a_list() {
     node.conf.remove();
     assert_eq!(node.names(), ["10-a.conflist"]);
     assert!(node.read("10-a.conflist").contains("1400"));
-    assert!(!node.read("10-a.conflist").contains("egress-cni"));
+    assert!(!node.read("10-a.conflist").contains("egressway"));
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn every_list_loses_our_entry() {
     node.write("05-bad.conflist", "{");
     node.write(
         "06-ours.conflist",
-        r#"{"name":"n","plugins":[{"type":"egress-cni"}]}"#,
+        r#"{"name":"n","plugins":[{"type":"egressway"}]}"#,
     );
     let (changed, failures) = node.conf.remove();
     assert_eq!(changed.len(), 2);

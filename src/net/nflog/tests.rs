@@ -15,7 +15,7 @@ fn log_rule() {
         &["add table inet t; \
            add chain inet t out { type filter hook output priority 0; }; \
            add rule inet t out udp dport 7000 \
-             log prefix \"egress-cni pod:erp deny\" group 100 snaplen 128 drop"],
+             log prefix \"egressway pod:erp deny\" group 100 snaplen 128 drop"],
     );
 }
 
@@ -51,7 +51,7 @@ fn reads_what_a_rule_logs() {
         let [logged] = &messages[..] else {
             panic!("not one message: {messages:?}");
         };
-        assert_eq!(logged.prefix, "egress-cni pod:erp deny");
+        assert_eq!(logged.prefix, "egressway pod:erp deny");
         assert_eq!(logged.hw_protocol, 0x0800);
         assert_eq!((logged.indev, logged.outdev), (None, Some(1)));
         assert_eq!(logged.physindev, None);

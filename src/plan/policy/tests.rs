@@ -2,7 +2,7 @@
 //! in both forms, and the same packets through both. Both forms see every packet, from a source of
 //! their own; afterwards the same rules must have counted as much.
 //!
-//! `ECNI_SEED=N` begins with another seed.
+//! `EGRESSWAY_SEED=N` begins with another seed.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
@@ -255,11 +255,11 @@ fn counted(nft: &mut Nft, compiled: &Compiled, sources: [&str; 2]) -> BTreeMap<S
 #[test]
 fn lookups_do_what_plain_rules_do() {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-    let seed = std::env::var("ECNI_SEED")
+    let seed = std::env::var("EGRESSWAY_SEED")
         .ok()
         .and_then(|text| text.parse().ok());
     let seed: u64 = seed.unwrap_or(since_1970.map_or(0, |since| since.as_secs()));
-    println!("ECNI_SEED={seed}");
+    println!("EGRESSWAY_SEED={seed}");
     let (mut blocks, mut gates, mut rules) = (0, 0, 0);
     for seed in seed..seed + LISTS {
         let mut rng = Rng::with_seed(seed);
@@ -327,7 +327,7 @@ fn lookups_do_what_plain_rules_do() {
                 }
                 let texts: Vec<&str> = policy.tiers.iter().map(|tier| &*tier.text).collect();
                 panic!(
-                    "ECNI_SEED={seed}: the forms differ on\n{}",
+                    "EGRESSWAY_SEED={seed}: the forms differ on\n{}",
                     texts.join("\n--\n")
                 );
             }

@@ -2,11 +2,11 @@ use std::path::PathBuf;
 
 use super::*;
 
-const HEAD: &str = "apiVersion: egress-cni.dev/v1alpha1\nkind: ClusterEgressPolicy\n";
+const HEAD: &str = "apiVersion: egressway.dev/v1alpha1\nkind: ClusterEgressPolicy\n";
 
 /// What stands in the contract.
 const WHOLE: &str = r#"
-apiVersion: egress-cni.dev/v1alpha1
+apiVersion: egressway.dev/v1alpha1
 kind: ClusterEgressPolicy
 enforced: |            # nobody can override these
   deny to metadata log name=no-metadata
@@ -21,9 +21,9 @@ egressIPs: [203.0.113.0/24, "2001:db8::/64"]
 namespaces:
   payments:
     annotations:
-      egress-cni.dev/egress-ip: 203.0.113.10, 2001:db8::10
-      egress-cni.dev/default-rules: allow 443/tcp to internet
-      example.com/egress-cni: ignored
+      egressway.dev/egress-ip: 203.0.113.10, 2001:db8::10
+      egressway.dev/default-rules: allow 443/tcp to internet
+      example.com/egressway: ignored
 "#;
 
 #[test]
@@ -50,7 +50,7 @@ fn a_file_with_every_key() {
     assert_eq!(rules.text, "allow 443/tcp to internet");
     assert_eq!(
         rules.source,
-        "f.yaml: namespaces.payments.annotations[egress-cni.dev/default-rules]"
+        "f.yaml: namespaces.payments.annotations[egressway.dev/default-rules]"
     );
     assert_eq!(payments.enforced_rules, None);
     assert_eq!(file.namespace("other"), NamespaceAnnotations::default());
@@ -122,11 +122,11 @@ fn what_is_no_policy_file_is_named() {
     for (bytes, reason) in [
         (
             &b""[..],
-            " is empty; it starts with `apiVersion: egress-cni.dev/v1alpha1` and `kind: ClusterEgressPolicy`",
+            " is empty; it starts with `apiVersion: egressway.dev/v1alpha1` and `kind: ClusterEgressPolicy`",
         ),
         (
             b" \n\n",
-            " is empty; it starts with `apiVersion: egress-cni.dev/v1alpha1` and `kind: ClusterEgressPolicy`",
+            " is empty; it starts with `apiVersion: egressway.dev/v1alpha1` and `kind: ClusterEgressPolicy`",
         ),
         (b"a: b\nc: \xff\n", " is not UTF-8, first in line 2"),
         (&vec![b'#'; (4 << 20) + 1], " has more than 4 MiB"),

@@ -2,7 +2,7 @@ use super::*;
 use crate::policy::evaluate::{Packet, Verdict};
 
 const FILE: &str = r#"
-apiVersion: egress-cni.dev/v1alpha1
+apiVersion: egressway.dev/v1alpha1
 kind: ClusterEgressPolicy
 enforced: deny to metadata name=no-metadata
 defaults: deny to internet name=no-internet
@@ -13,13 +13,13 @@ egressIPs: [203.0.113.0/24, "2001:db8::/64"]
 namespaces:
   payments:
     annotations:
-      egress-cni.dev/egress-ip: 203.0.113.10, 2001:db8::10
+      egressway.dev/egress-ip: 203.0.113.10, 2001:db8::10
   shop:
     annotations:
-      egress-cni.dev/egress-ip: 203.0.113.32/28
+      egressway.dev/egress-ip: 203.0.113.32/28
   kube-system:
     annotations:
-      egress-cni.dev/egress-ip: 203.0.113.200
+      egressway.dev/egress-ip: 203.0.113.200
 "#;
 
 fn file_with(more: &str) -> PolicyFile {
@@ -30,7 +30,7 @@ fn file_with(more: &str) -> PolicyFile {
 fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
     entries
         .iter()
-        .map(|(key, text)| (format!("egress-cni.dev/{key}"), (*text).to_owned()))
+        .map(|(key, text)| (format!("egressway.dev/{key}"), (*text).to_owned()))
         .collect()
 }
 
@@ -83,18 +83,18 @@ fn all_tiers_in_their_order_with_their_sources() {
             ),
             (
                 Tier::NamespaceEnforced,
-                "namespace x[egress-cni.dev/enforced-rules]",
+                "namespace x[egressway.dev/enforced-rules]",
                 "deny to 1.1.1.1"
             ),
             (Tier::Dns, "built-in", "allow to dns"),
             (
                 Tier::Pod,
-                "pod annotation egress-cni.dev/rules",
+                "pod annotation egressway.dev/rules",
                 "deny 25/tcp name=mail"
             ),
             (
                 Tier::NamespaceDefaults,
-                "namespace x[egress-cni.dev/default-rules]",
+                "namespace x[egressway.dev/default-rules]",
                 "allow"
             ),
             (
@@ -230,18 +230,18 @@ fn faults_of_all_texts_come_together() {
     assert_eq!(
         error.to_string(),
         "\
-namespace x[egress-cni.dev/enforced-rules]:1:1: expected `allow`, `deny`, `reject` or `pass`, found `alow`
+namespace x[egressway.dev/enforced-rules]:1:1: expected `allow`, `deny`, `reject` or `pass`, found `alow`
   alow
   ^^^^
   help: did you mean `allow`?
-namespace x[egress-cni.dev/default-rules]:1:7: `443` has no protocol
+namespace x[egressway.dev/default-rules]:1:7: `443` has no protocol
   allow 443
         ^^^
   help: did you mean `443/tcp`?
-namespace x[egress-cni.dev/mode]:1:1: expected `enforce` or `audit`, found `off`
+namespace x[egressway.dev/mode]:1:1: expected `enforce` or `audit`, found `off`
   off
   ^^^
-pod annotation egress-cni.dev/rules:1:9: expected a target (an address, a network, a range, `svc/NAMESPACE/NAME`, `any`, `internet`, `private`, `cluster`, `node`, `metadata`, `dns` or `apiserver`), found `interent`
+pod annotation egressway.dev/rules:1:9: expected a target (an address, a network, a range, `svc/NAMESPACE/NAME`, `any`, `internet`, `private`, `cluster`, `node`, `metadata`, `dns` or `apiserver`), found `interent`
   deny to interent
           ^^^^^^^^
   help: did you mean `internet`?"
@@ -253,23 +253,23 @@ fn keys_of_ours_that_a_pod_cannot_have() {
     for (key, expected) in [
         (
             "rule",
-            "pod annotations: unknown annotation `egress-cni.dev/rule`\n  help: did you mean `egress-cni.dev/rules`?",
+            "pod annotations: unknown annotation `egressway.dev/rule`\n  help: did you mean `egressway.dev/rules`?",
         ),
         (
             "Rules",
-            "pod annotations: unknown annotation `egress-cni.dev/Rules`\n  help: did you mean `egress-cni.dev/rules`?",
+            "pod annotations: unknown annotation `egressway.dev/Rules`\n  help: did you mean `egressway.dev/rules`?",
         ),
         (
             "x",
-            "pod annotations: unknown annotation `egress-cni.dev/x`\n  help: there is `egress-cni.dev/rules`",
+            "pod annotations: unknown annotation `egressway.dev/x`\n  help: there is `egressway.dev/rules`",
         ),
         (
             "egress-ip",
-            "pod annotations: the annotation `egress-cni.dev/egress-ip` belongs on the namespace",
+            "pod annotations: the annotation `egressway.dev/egress-ip` belongs on the namespace",
         ),
         (
             "mode",
-            "pod annotations: the annotation `egress-cni.dev/mode` belongs on the namespace",
+            "pod annotations: the annotation `egressway.dev/mode` belongs on the namespace",
         ),
     ] {
         let error = resolved("", &[], &[("rules", "allow"), (key, "audit")]).expect_err(key);
@@ -283,7 +283,7 @@ fn annotations_of_others_are_left_alone() {
     let pod = BTreeMap::from([
         ("example.com/rules".to_owned(), "nonsense".to_owned()),
         (
-            "egress-cni.development/rules".to_owned(),
+            "egressway.development/rules".to_owned(),
             "nonsense".to_owned(),
         ),
     ]);
@@ -325,27 +325,27 @@ fn egress_addresses_that_are_refused() {
     for (text, expected) in [
         (
             "198.51.100.1",
-            "namespace x[egress-cni.dev/egress-ip]: 198.51.100.1/32 is not inside `egressIPs` of the policy file \
+            "namespace x[egressway.dev/egress-ip]: 198.51.100.1/32 is not inside `egressIPs` of the policy file \
              (203.0.113.0/24, 2001:db8::/64): ask the cluster's operators for an address, or take one of those",
         ),
         (
             "203.0.112.0/23",
-            "namespace x[egress-cni.dev/egress-ip]: 203.0.112.0/23 is not inside `egressIPs` of the policy file \
+            "namespace x[egressway.dev/egress-ip]: 203.0.112.0/23 is not inside `egressIPs` of the policy file \
              (203.0.113.0/24, 2001:db8::/64): ask the cluster's operators for an address, or take one of those",
         ),
         (
             "203.0.113.1, 2001:db8::10",
-            "namespace x[egress-cni.dev/egress-ip]: 2001:db8::10/128 belongs to the namespace payments, \
+            "namespace x[egressway.dev/egress-ip]: 2001:db8::10/128 belongs to the namespace payments, \
              which lists 2001:db8::10/128: take another address",
         ),
         (
             "203.0.113.40",
-            "namespace x[egress-cni.dev/egress-ip]: 203.0.113.40/32 belongs to the namespace shop, \
+            "namespace x[egressway.dev/egress-ip]: 203.0.113.40/32 belongs to the namespace shop, \
              which lists 203.0.113.32/28: take another address",
         ),
         (
             "203.0.113.8/29",
-            "namespace x[egress-cni.dev/egress-ip]: 203.0.113.8/29 belongs to the namespace payments, \
+            "namespace x[egressway.dev/egress-ip]: 203.0.113.8/29 belongs to the namespace payments, \
              which lists 203.0.113.10/32: take another address",
         ),
     ] {
@@ -359,7 +359,7 @@ fn egress_addresses_that_are_refused() {
 fn without_egress_ips_none_may_be_asked_for() {
     let file = PolicyFile::parse(
         "f.yaml",
-        "apiVersion: egress-cni.dev/v1alpha1\nkind: ClusterEgressPolicy\n",
+        "apiVersion: egressway.dev/v1alpha1\nkind: ClusterEgressPolicy\n",
     );
     let file = file.unwrap_or_else(|error| panic!("{error}"));
     let annotations = namespace(&[("egress-ip", "203.0.113.10")]);

@@ -121,11 +121,11 @@ fn plugins(dir: &Path) {
     for plugin in ["bridge", "host-local", "portmap", "loopback"] {
         symlink(cni::binary(plugin), dir.join("bin").join(plugin)).expect("link a plugin");
     }
-    let ours = dir.join("bin/egress-cni");
+    let ours = dir.join("bin/egressway");
     let script = format!(
         "#!/bin/sh\necho \"$CNI_COMMAND $CNI_NETNS\" >>{}/calls\nexec {} \"$@\"\n",
         dir.display(),
-        cni::binary("egress-cni").display()
+        cni::binary("egressway").display()
     );
     fs::write(&ours, script).expect("write a script");
     fs::set_permissions(&ours, fs::Permissions::from_mode(0o755)).expect("make it a program");

@@ -20,7 +20,7 @@ fn sandbox(node: &Node, name: &str, rules: &str) -> PodSandboxConfig {
             namespace: "shop".to_owned(),
         }),
         log_directory: String::new(),
-        annotations: [("egress-cni.dev/rules".to_owned(), rules.to_owned())].into(),
+        annotations: [("egressway.dev/rules".to_owned(), rules.to_owned())].into(),
         linux: Some(LinuxPodSandboxConfig {
             cgroup_parent: format!("/{cgroup}"),
         }),
@@ -82,7 +82,7 @@ fn containerd_shows_where_a_rule_is_wrong() {
     let text = "  allow 443/tpc to internet\n        ^^^^^^^\n";
     assert!(message.contains(text), "{message}");
     assert!(
-        message.contains("pod annotation egress-cni.dev/rules:2:7"),
+        message.contains("pod annotation egressway.dev/rules:2:7"),
         "{message}"
     );
     assert_eq!(attachments(&node), 0);

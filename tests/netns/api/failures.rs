@@ -49,7 +49,7 @@ fn keep_a_snapshot(node: &Node) {
     let dir = node.state_dir().join("namespaces");
     fs::create_dir_all(&dir).expect("make a directory");
     let now = jiff_now(Duration::ZERO);
-    let snapshot = json!({"readAt": now, "said": {"egress-cni.dev/enforced-rules": "deny 80/tcp"}});
+    let snapshot = json!({"readAt": now, "said": {"egressway.dev/enforced-rules": "deny 80/tcp"}});
     fs::write(dir.join("shop.json"), snapshot.to_string()).expect("write a snapshot");
 }
 
@@ -149,7 +149,7 @@ fn refusals_and_outages_are_told_apart() {
     for (answer, code, outage, words) in table {
         api.answer(SHOP, answer.clone());
         let short = ("timeout", "700ms");
-        let rules = || handed_over(json!({"egress-cni.dev/rules": "allow 443/tcp; deny 443/tcp"}));
+        let rules = || handed_over(json!({"egressway.dev/rules": "allow 443/tcp; deny 443/tcp"}));
         keep_a_snapshot(&node);
         let error = add(&pod, rules(), &[short]).error();
         assert_eq!(error.code, code, "{answer:?}: {error:?}");

@@ -45,7 +45,7 @@ fn handed_over(annotations: Value) -> Option<Value> {
 }
 
 fn log(node: &Node) -> String {
-    fs::read_to_string(node.dir.path().join("egress-cni.log")).unwrap_or_default()
+    fs::read_to_string(node.dir.path().join("egressway.log")).unwrap_or_default()
 }
 
 /// Tries port 80 and port 443 of the far side.
@@ -79,7 +79,7 @@ fn annotations_that_are_not_handed_over_are_asked_for() {
     let pod = web(&node);
     api.namespace("shop", &[]);
     let object = |uid: &str, more: Value| {
-        let mut annotations = json!({"egress-cni.dev/rules": "deny 80/tcp"});
+        let mut annotations = json!({"egressway.dev/rules": "deny 80/tcp"});
         annotations
             .as_object_mut()
             .expect("a map")
@@ -176,57 +176,57 @@ fn hostile_annotations_of_a_namespace_are_named() {
             "enforced-rules",
             "deny\u{1b}[2J",
             100,
-            "[egress-cni.dev/enforced-rules]:1:",
+            "[egressway.dev/enforced-rules]:1:",
         ),
         (
             "default-rules",
             "deny\0",
             100,
-            "[egress-cni.dev/default-rules]:1:",
+            "[egressway.dev/default-rules]:1:",
         ),
         (
             "default-rules",
             &huge,
             100,
-            "[egress-cni.dev/default-rules]:9001:1",
+            "[egressway.dev/default-rules]:9001:1",
         ),
         (
             "enforced-rules",
             &long,
             100,
-            "[egress-cni.dev/enforced-rules]:1:1",
+            "[egressway.dev/enforced-rules]:1:1",
         ),
-        ("mode", "audited", 100, "[egress-cni.dev/mode]:1:1"),
-        ("mode", "\u{202e}enforce", 100, "[egress-cni.dev/mode]:1:1"),
+        ("mode", "audited", 100, "[egressway.dev/mode]:1:1"),
+        ("mode", "\u{202e}enforce", 100, "[egressway.dev/mode]:1:1"),
         (
             "egress-ip",
             "203.0.113.999",
             100,
-            "[egress-cni.dev/egress-ip]:1:1",
+            "[egressway.dev/egress-ip]:1:1",
         ),
         (
             "egress-ip",
             "203.0.113.7",
             102,
-            "[egress-cni.dev/egress-ip]: 203.0.113.7/32 is not inside",
+            "[egressway.dev/egress-ip]: 203.0.113.7/32 is not inside",
         ),
         (
             "rules",
             "deny",
             100,
-            ": the annotation `egress-cni.dev/rules` belongs on pods",
+            ": the annotation `egressway.dev/rules` belongs on pods",
         ),
         (
             "enforce-rules",
             "deny",
             100,
-            "did you mean `egress-cni.dev/enforced-rules`?",
+            "did you mean `egressway.dev/enforced-rules`?",
         ),
         (
             "mode\u{7}",
             "audit",
             100,
-            "unknown annotation `egress-cni.dev/mode\\u{7}`",
+            "unknown annotation `egressway.dev/mode\\u{7}`",
         ),
     ] {
         api.namespace("shop", &[(key, text)]);

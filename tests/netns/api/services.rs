@@ -121,7 +121,7 @@ fn names_cost_one_question_each_and_only_where_they_are_needed() {
     ] {
         add(
             &pod,
-            handed_over(json!({"egress-cni.dev/rules": rules})),
+            handed_over(json!({"egressway.dev/rules": rules})),
             &[],
         )
         .ok();
@@ -137,7 +137,7 @@ fn names_cost_one_question_each_and_only_where_they_are_needed() {
     ] {
         api.answer(path, Answer::Failure(500, "gone"));
     }
-    let rules = || handed_over(json!({"egress-cni.dev/rules": "deny to apiserver"}));
+    let rules = || handed_over(json!({"egressway.dev/rules": "deny to apiserver"}));
     assert_eq!(add(&pod, rules(), &[]).error().code, 11);
     add(&pod, rules(), &[("whenUnreachable", "snapshot")]).ok();
 }
@@ -171,7 +171,7 @@ fn services_that_cannot_be_matched_are_named() {
     ] {
         let error = add(
             &pod,
-            handed_over(json!({"egress-cni.dev/rules": rules})),
+            handed_over(json!({"egressway.dev/rules": rules})),
             &[],
         )
         .error();

@@ -118,17 +118,17 @@ fn surprises(
     wrong
 }
 
-/// With `ECNI_WRITE=1` it writes the document instead.
+/// With `EGRESSWAY_WRITE=1` it writes the document instead.
 #[test]
 fn the_document_is_the_table() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/attacks.md");
     let text = document::text();
-    if std::env::var_os("ECNI_WRITE").is_some() {
+    if std::env::var_os("EGRESSWAY_WRITE").is_some() {
         fs::write(&path, &text).expect("write the document");
     }
     let written = fs::read_to_string(&path).expect("docs/attacks.md");
     assert!(
         written == text,
-        "docs/attacks.md is not the table: run this with ECNI_WRITE=1"
+        "docs/attacks.md is not the table: run this with EGRESSWAY_WRITE=1"
     );
 }

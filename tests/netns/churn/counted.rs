@@ -82,7 +82,7 @@ pub fn peak_of_add(pod: &Pod<'_>) -> usize {
 
 /// Of a `sync` that finds everything in order.
 pub fn peak_of_sync(node: &Node) -> usize {
-    let (tool, state) = (binary("egress-cni"), node.state_dir());
+    let (tool, state) = (binary("egressway"), node.state_dir());
     peak(node, |time| {
         let line = format!(
             "{} {} sync --state-dir {}",

@@ -4,7 +4,7 @@
 //! what it may not reach never hears of it, what it may reach answers the right address. In the end
 //! everything is counted.
 //!
-//! `ECNI_CHURN_SECONDS` makes it longer, `ECNI_CHURN_SEED` begins with other random numbers.
+//! `EGRESSWAY_CHURN_SECONDS` makes it longer, `EGRESSWAY_CHURN_SEED` begins with other random numbers.
 
 mod calls;
 mod counted;
@@ -194,11 +194,11 @@ impl World<'_> {
 
 #[test]
 fn everything_goes_wrong_while_pods_come_and_go() {
-    let seed = std::env::var("ECNI_CHURN_SEED").ok();
+    let seed = std::env::var("EGRESSWAY_CHURN_SEED").ok();
     let seed = seed
         .and_then(|text| text.parse().ok())
         .unwrap_or_else(|| fastrand::u64(..));
-    println!("ECNI_CHURN_SEED={seed}");
+    println!("EGRESSWAY_CHURN_SEED={seed}");
     let mut rng = Rng::with_seed(seed);
     let node = shop_node();
     let _servers = node.serve_ext(&[ANSWERS]);

@@ -44,11 +44,11 @@ impl World<'_> {
         let (netns, state) = (&self.node.netns, self.node.state_dir());
         let words = [
             "flush ruleset",
-            "delete table inet egress-cni",
-            "delete table netdev egress-cni",
-            "flush table inet egress-cni",
-            "flush chain inet egress-cni enforce",
-            "delete element inet egress-cni eip4 { 172.30.0.50 }",
+            "delete table inet egressway",
+            "delete table netdev egressway",
+            "flush table inet egressway",
+            "flush chain inet egressway enforce",
+            "delete element inet egressway eip4 { 172.30.0.50 }",
         ];
         let damage = rng.usize(..words.len() + 4);
         match damage.checked_sub(words.len()) {

@@ -17,8 +17,8 @@ const REFERENCE_PLUGINS: &str = "/usr/lib/cni";
 
 /// Where the plugin of this name is: ours as just built, else a reference plugin.
 pub fn binary(plugin: &str) -> PathBuf {
-    if plugin == "egress-cni" {
-        PathBuf::from(env!("CARGO_BIN_EXE_egress-cni"))
+    if plugin == "egressway" {
+        PathBuf::from(env!("CARGO_BIN_EXE_egressway"))
     } else {
         Path::new(REFERENCE_PLUGINS).join(plugin)
     }

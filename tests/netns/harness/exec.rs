@@ -5,9 +5,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything that is run may take. `ECNI_PATIENCE` multiplies it, for emulated machines.
+/// How long anything that is run may take. `EGRESSWAY_PATIENCE` multiplies it, for emulated machines.
 pub fn limit() -> Duration {
-    let patience = std::env::var("ECNI_PATIENCE")
+    let patience = std::env::var("EGRESSWAY_PATIENCE")
         .ok()
         .and_then(|text| text.parse().ok());
     Duration::from_secs(15) * patience.unwrap_or(1)

@@ -123,11 +123,11 @@ impl FakeApi {
             .insert(path.to_owned(), answer);
     }
 
-    /// A namespace with these annotations; `egress-cni.dev/` goes before each.
+    /// A namespace with these annotations; `egressway.dev/` goes before each.
     pub fn namespace(&self, name: &str, annotations: &[(&str, &str)]) {
         let annotations: BTreeMap<String, &str> = annotations
             .iter()
-            .map(|(key, text)| (format!("egress-cni.dev/{key}"), *text))
+            .map(|(key, text)| (format!("egressway.dev/{key}"), *text))
             .collect();
         self.answer(
             &format!("/api/v1/namespaces/{name}"),

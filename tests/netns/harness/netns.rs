@@ -22,7 +22,7 @@ impl Netns {
     /// Makes a namespace with its loopback up. `role` is only for the reader of `ip netns`.
     pub fn new(role: &str) -> Self {
         let name = format!(
-            "ecni-{}-{}-{role}",
+            "egressway-{}-{}-{role}",
             std::process::id(),
             COUNT.fetch_add(1, Ordering::Relaxed)
         );
@@ -176,7 +176,7 @@ impl Drop for Netns {
         if !self.ours {
             return;
         }
-        if thread::panicking() && std::env::var_os("ECNI_KEEP").is_some() {
+        if thread::panicking() && std::env::var_os("EGRESSWAY_KEEP").is_some() {
             eprintln!("kept: ip netns exec {} bash", self.name);
             return;
         }

@@ -87,15 +87,15 @@ impl Node {
             ]);
         }
         let dir = tempfile::Builder::new()
-            .prefix("ecni-")
+            .prefix("egressway-")
             .tempdir()
             .expect("a temporary directory");
         let Value::Object(ours) = json!({
-            "type": "egress-cni",
+            "type": "egressway",
             "capabilities": {cni::POD_ANNOTATIONS: true},
             "policyFile": dir.path().join("policy.yaml"),
             "stateDir": dir.path().join("state"),
-            "logFile": dir.path().join("egress-cni.log"),
+            "logFile": dir.path().join("egressway.log"),
             "logLevel": "debug",
         }) else {
             unreachable!("an object literal")
@@ -141,7 +141,7 @@ impl Node {
     pub fn call(&self, verb: &str, version: &str, extra: &[(&str, Value)]) -> Call {
         let mut conf = self.ours.clone();
         conf.extend(extra.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));
-        Call::new("egress-cni", verb, cni::stdin(&conf, version, None, None))
+        Call::new("egressway", verb, cni::stdin(&conf, version, None, None))
     }
 
     pub fn run(&self, call: &Call) -> PluginRun {
@@ -150,7 +150,7 @@ impl Node {
 
     /// For failure messages: the rules in the kernel and the plugin's log.
     pub fn describe(&self) -> String {
-        let log = fs::read_to_string(self.dir.path().join("egress-cni.log")).unwrap_or_default();
+        let log = fs::read_to_string(self.dir.path().join("egressway.log")).unwrap_or_default();
         format!(
             "--- nft list ruleset in {}\n{}\n--- the plugin's log\n{log}",
             self.netns.name(),

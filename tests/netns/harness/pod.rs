@@ -46,7 +46,7 @@ impl PodSpec {
 
     /// The pod's own rules.
     pub fn rules(self, rules: &str) -> Self {
-        self.annotation("egress-cni.dev/rules", rules)
+        self.annotation("egressway.dev/rules", rules)
     }
 
     pub fn annotation(mut self, key: &str, value: &str) -> Self {
@@ -146,7 +146,7 @@ impl Node {
                     error: run.error(),
                 });
             }
-            if link.plugin == "egress-cni" {
+            if link.plugin == "egressway" {
                 prev_result = result.unwrap_or_default();
             }
             result = Some(link.result(run.ok(), &spec.version));
@@ -217,7 +217,7 @@ fn container(spec: &PodSpec, netns: &Netns, serial: u32) -> Attachment {
 impl Link {
     /// Debian's reference plugins end at CNI 1.0.0; for 1.1.0 they run as 1.0.0, whose results are the same.
     fn version<'a>(&self, version: &'a str) -> &'a str {
-        if version == "1.1.0" && self.plugin != "egress-cni" {
+        if version == "1.1.0" && self.plugin != "egressway" {
             "1.0.0"
         } else {
             version
@@ -318,7 +318,7 @@ impl Pod<'_> {
             Some(&runtime),
             prev_result,
         );
-        cni::call("egress-cni", verb, &self.who, stdin)
+        cni::call("egressway", verb, &self.who, stdin)
     }
 
     /// Runs our plugin for this pod.

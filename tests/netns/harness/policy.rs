@@ -10,7 +10,7 @@ impl Default for Policy {
     /// Everything allowed; the test network's cluster, DNS and egress addresses known.
     fn default() -> Self {
         let Value::Object(map) = json!({
-            "apiVersion": "egress-cni.dev/v1alpha1",
+            "apiVersion": "egressway.dev/v1alpha1",
             "kind": "ClusterEgressPolicy",
             "defaultAction": "allow",
             "mode": "enforce",
@@ -55,7 +55,7 @@ impl Policy {
             .expect("a map")
             .entry(name)
             .or_insert_with(|| json!({"annotations": {}}));
-        namespace["annotations"][format!("egress-cni.dev/{annotation}")] = json!(value);
+        namespace["annotations"][format!("egressway.dev/{annotation}")] = json!(value);
         self
     }
 

@@ -37,7 +37,7 @@ impl Node {
                 } else {
                     &object["table"]
                 };
-                *kind != "metainfo" && *kind != "rule" && table == "egress-cni"
+                *kind != "metainfo" && *kind != "rule" && table == "egressway"
             })
             .map(|(kind, o)| format!("{} {kind} {}", text_of(&o["family"]), text_of(&o["name"])))
             .collect()
@@ -48,7 +48,7 @@ impl Node {
         for kind in ["map", "set"] {
             let output = self
                 .netns
-                .try_exec(&format!("nft list {kind} inet egress-cni {set}"));
+                .try_exec(&format!("nft list {kind} inet egressway {set}"));
             if output.code == Some(0) {
                 let text = output.stdout_text();
                 return text
@@ -80,7 +80,7 @@ impl Node {
             self.describe()
         );
         for table in ["inet", "netdev"] {
-            let line = format!("nft list table {table} egress-cni");
+            let line = format!("nft list table {table} egressway");
             let text = self.netns.try_exec(&line).stdout_text();
             for block in text.split("\n\n") {
                 let name = block.trim_start().lines().find(|line| line.contains('{'));

@@ -13,7 +13,7 @@ impl Node {
     }
 
     pub fn tool_command(&self, words: &str) -> Command {
-        let mut command = Command::new(binary("egress-cni"));
+        let mut command = Command::new(binary("egressway"));
         command
             .args(words.split_whitespace())
             .arg("--state-dir")

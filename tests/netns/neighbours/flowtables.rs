@@ -39,7 +39,7 @@ fn a_flowtable_on_the_pods_way_is_refused_by_name() {
     let refused = node
         .add_pod(PodSpec::new("b", Primary::Bridge))
         .expect_err("refused");
-    assert_eq!((&*refused.plugin, refused.error.code), ("egress-cni", 101));
+    assert_eq!((&*refused.plugin, refused.error.code), ("egressway", 101));
     assert!(refused.error.text().contains("flowtable"), "{refused:?}");
 
     node.netns.exec("nft delete table inet fast");

@@ -52,7 +52,7 @@ fn an_egress_limit_is_refused_with_its_reason() {
     let refused = node.add_pod(spec).expect_err("not enforceable");
     assert_eq!(
         (refused.plugin.as_str(), refused.error.code),
-        ("egress-cni", 101)
+        ("egressway", 101)
     );
     assert!(refused.error.msg.contains("bandwidth"), "{refused:?}");
     node.assert_nothing_left();

@@ -8,13 +8,13 @@ use std::fmt::Write as _;
 fn all_can_read(node: &Node) {
     let text = node.netns.exec("nft list ruleset");
     let handles = node.netns.exec("nft -a -s list ruleset");
-    assert!(text.contains("table inet egress-cni") && handles.contains("# handle"));
+    assert!(text.contains("table inet egressway") && handles.contains("# handle"));
     for command in ["nft -j list ruleset", "nft -j -t list ruleset"] {
         let listing: Value = serde_json::from_str(&node.netns.exec(command)).expect("JSON");
         let objects = listing["nftables"].as_array().expect("a list");
         let ours = objects
             .iter()
-            .filter(|object| object["chain"]["table"] == "egress-cni");
+            .filter(|object| object["chain"]["table"] == "egressway");
         assert!(ours.count() >= 7, "{command}");
     }
     for line in text
@@ -24,7 +24,7 @@ fn all_can_read(node: &Node) {
         let chain = line.trim().split(' ').nth(1).expect("a name");
         let family = if node
             .netns
-            .try_exec(&format!("nft list chain inet egress-cni {chain}"))
+            .try_exec(&format!("nft list chain inet egressway {chain}"))
             .code
             == Some(0)
         {
@@ -33,7 +33,7 @@ fn all_can_read(node: &Node) {
             "netdev"
         };
         node.netns
-            .exec(&format!("nft list chain {family} egress-cni {chain}"));
+            .exec(&format!("nft list chain {family} egressway {chain}"));
     }
     for program in ["iptables", "ip6tables"] {
         for kind in ["nft", "legacy"] {

@@ -14,7 +14,7 @@ items:
 ---
 ";
     format!(
-        "{services}apiVersion: v1\nkind: Pod\nmetadata:\n  annotations: {{egress-cni.dev/rules: '{rules}'}}\n"
+        "{services}apiVersion: v1\nkind: Pod\nmetadata:\n  annotations: {{egressway.dev/rules: '{rules}'}}\n"
     )
 }
 

@@ -53,43 +53,37 @@ fn each_damage_is_named() {
         let (id, policy) = (&web.plan.id, &web.plan.policy);
         let damages = [
             (
-                "delete element inet egress-cni pod4 { 10.0.0.2 }",
+                "delete element inet egressway pod4 { 10.0.0.2 }",
                 "10.0.0.2 is not judged",
             ),
             (
-                "delete element inet egress-cni snatted4 { 10.0.0.2 }",
+                "delete element inet egressway snatted4 { 10.0.0.2 }",
                 "10.0.0.2 is not kept to egress IP 203.0.113.10",
             ),
             (
-                "delete element inet egress-cni eip4 { 203.0.113.10 }",
+                "delete element inet egressway eip4 { 203.0.113.10 }",
                 "10.0.0.2 is not kept to egress IP 203.0.113.10",
             ),
+            ("flush chain inet egressway pod-ID", "chain pod-ID is empty"),
+            ("flush chain inet egressway POLICY", "chain POLICY is empty"),
             (
-                "flush chain inet egress-cni pod-ID",
-                "chain pod-ID is empty",
-            ),
-            (
-                "flush chain inet egress-cni POLICY",
-                "chain POLICY is empty",
-            ),
-            (
-                "flush chain inet egress-cni do-deny",
+                "flush chain inet egressway do-deny",
                 "chain do-deny has other rules",
             ),
             (
-                "flush chain inet egress-cni enforce",
+                "flush chain inet egressway enforce",
                 "chain enforce has other rules",
             ),
             (
-                "flush chain netdev egress-cni if-ID",
+                "flush chain netdev egressway if-ID",
                 "chain if-ID lacks rules",
             ),
             (
-                "flush chain netdev egress-cni nd-ID",
+                "flush chain netdev egressway nd-ID",
                 "chain nd-ID lacks rules",
             ),
             (
-                "delete chain netdev egress-cni if-ID",
+                "delete chain netdev egressway if-ID",
                 "chain if-ID is missing",
             ),
         ];
@@ -110,11 +104,11 @@ fn each_damage_is_named() {
         other.layout += 1;
         assert_eq!(
             problems(&other),
-            ["added by another version of egress-cni: not compared"]
+            ["added by another version of egressway: not compared"]
         );
         ip("link del host0");
         assert_eq!(problems(&web), ["host0 is gone"]);
-        run("nft", &["delete table inet egress-cni"]);
+        run("nft", &["delete table inet egressway"]);
         let told = problems(&web);
         assert!(
             told.contains(&"chain enforce is missing".to_owned()),
@@ -180,7 +174,7 @@ fn a_single_rule_that_differs_is_found_in_full_view() {
         run(
             "nft",
             &[&format!(
-                "insert rule inet egress-cni {} accept",
+                "insert rule inet egressway {} accept",
                 web.plan.policy
             )],
         );
@@ -197,7 +191,7 @@ fn nft_takes_its_own_text() {
     in_fresh_netns(|| {
         let (dir, web) = node();
         let (_, text) = shown(&args(dir.path(), "10.0.0.2 --nft")).expect("is shown");
-        assert!(text.contains(&format!("add chain inet egress-cni {}\n", web.plan.policy)));
+        assert!(text.contains(&format!("add chain inet egressway {}\n", web.plan.policy)));
         assert!(text.contains("hook ingress device \"host0\""), "{text}");
         run("nft", &["flush ruleset"]);
         let base = nft::text(&Base::new(&[]).add(&[]));

@@ -34,8 +34,8 @@ pub use objects::with_kubeconfig;
 pub const ADDRESS: &str = "198.18.0.1";
 pub const PORT: u16 = 6443;
 /// The namespace and the service account of `install/`.
-pub const SYSTEM: &str = "egress-cni-system";
-pub const ACCOUNT: &str = "egress-cni";
+pub const SYSTEM: &str = "egressway-system";
+pub const ACCOUNT: &str = "egressway";
 
 /// A running API server.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ impl ApiServer {
         let netns = Netns::new("api");
         netns.ip(&format!("addr add {ADDRESS}/32 dev lo"));
         let dir = tempfile::Builder::new()
-            .prefix("ecni-api-")
+            .prefix("egressway-api-")
             .tempdir()
             .expect("a temporary directory");
         pki::make(dir.path());
@@ -181,7 +181,7 @@ fn binaries() -> PathBuf {
     let default = env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
-        .map(|cache| cache.join("egress-cni-apiserver"));
+        .map(|cache| cache.join("egressway-apiserver"));
     let places = [
         env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from),
         Some(PathBuf::from("/usr/local/kubebuilder/bin")),

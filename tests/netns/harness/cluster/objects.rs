@@ -126,7 +126,7 @@ impl ApiServer {
         token.expect("a token").to_owned()
     }
 
-    /// Writes `kubeconfig`, `token` and `ca.crt` into `dir`, as `egress-cni install` lays them out.
+    /// Writes `kubeconfig`, `token` and `ca.crt` into `dir`, as `egressway install` lays them out.
     /// Returns the kubeconfig's path.
     pub fn kubeconfig(&self, dir: &Path, token: &str) -> PathBuf {
         self.kubeconfig_to(dir, token, PORT)
