@@ -4,15 +4,16 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::time::Instant;
 
-use crate::cni::result::PodResult;
-use crate::net::link::{self, Link};
-use crate::net::tc::{self, Detour};
-use crate::net::{self, Netns, Rtnl, address};
-use crate::nft::{self, Nft};
 use crate::plan::{AttachmentPlan, Bridge};
-use crate::state::AttachmentId;
+use crate::store::AttachmentId;
+use netlink::link::{self, Link};
+use netlink::tc::{self, Detour};
+use netlink::{self, Netns, Rtnl, address};
+use nft::{self, Nft};
+use result::PodResult;
 
 mod record;
+pub mod result;
 
 pub use record::{LAYOUT, Record, Rules};
 
@@ -65,7 +66,7 @@ pub enum Error {
     #[error("cannot be enforced here: {0}")]
     Unenforceable(#[from] Unenforceable),
     #[error(transparent)]
-    Net(#[from] net::Error),
+    Net(#[from] netlink::Error),
     #[error(transparent)]
     Nft(#[from] nft::Error),
 }

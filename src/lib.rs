@@ -22,16 +22,16 @@
 
 pub mod attachment;
 pub mod cli;
+pub mod cluster;
 pub mod cni;
-pub mod egress_ip;
+pub mod egress;
 pub mod enforce;
-pub mod install;
-pub mod kubernetes;
+pub(crate) mod hex;
+pub mod json;
 pub mod logging;
-pub mod net;
-pub mod nft;
 pub mod plan;
-pub mod policy;
+pub mod refusal;
+pub mod setup;
 pub mod source;
-pub mod state;
+pub mod store;
 pub mod sync;

@@ -281,9 +281,9 @@ fn what_cannot_be_written_is_no_answer() {
 mod on_a_node {
     use egressway::attachment::{LAYOUT, Record};
     use egressway::plan::AttachmentPlan;
-    use egressway::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
-    use egressway::policy::stored::StoredPolicy;
-    use egressway::state::{StateDir, attachment_id};
+    use egressway::store::{StateDir, attachment_id};
+    use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+    use rules::stored::StoredPolicy;
 
     use super::*;
 

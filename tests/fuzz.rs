@@ -147,7 +147,7 @@ fn a_long_annotation_costs_what_its_length_says() {
             // The shortest of some: others are at work on this machine.
             let once = || {
                 let started = Instant::now();
-                drop(egressway::policy::grammar::parse("fuzz", &text));
+                drop(rules::grammar::parse("fuzz", &text));
                 started.elapsed()
             };
             (0..7).map(|_| once()).min().expect("some")

@@ -75,7 +75,7 @@ demo() {
 
 step_format() { one "format" cargo fmt --check; }
 
-step_clippy() { one "clippy" cargo clippy --locked --all-targets -- -D warnings; }
+step_clippy() { one "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings; }
 
 # Licences, banned crates and sources. Advisories need the advisory database from the network, and
 # change without a change of ours: `cargo deny check advisories`, by hand and before a release.
@@ -115,7 +115,7 @@ start_api_server() {
 step_unit() {
   say "waiting for the tests' API server"
   wait $api_server || { cat "$output.api-server"; count "the tests' API server" 1 0 1; }
-  tests "unit, integration and namespace tests" cargo test --locked --no-fail-fast
+  tests "unit, integration and namespace tests" cargo test --locked --workspace --no-fail-fast
 }
 
 step_demo() { demo "demo" install/demo.sh; }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use egressway::cni::conf::{Conf, Entry, PodAnnotations, Unenforceable};
 use egressway::cni::env::Command;
-use egressway::policy::effective::DefaultAction;
 use egressway::source::{PolicyFile, resolve};
+use rules::effective::DefaultAction;
 use serde_json::{Map, Value, json};
 
 /// Every key of ours that a conflist can have.

@@ -7,12 +7,12 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use egressway::attachment::Record;
+use egressway::attachment::result::PodResult;
 use egressway::cni::conf::{Conf, Entry};
 use egressway::cni::env::{Command, Invocation};
-use egressway::cni::result::PodResult;
-use egressway::nft::wire::{self, Attrs};
-use egressway::policy::grammar;
 use egressway::source::PolicyFile;
+use nft::wire::{self, Attrs};
+use rules::grammar;
 
 /// A pod's annotation: read to the same rules again from what the rules print, and each fault has a place.
 pub fn rules(data: &[u8]) {

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::plan::AttachmentPlan;
-use crate::policy::stored::StoredPolicy;
-use crate::state::{AttachmentId, PolicyKey, StateDir, StateError};
+use crate::store::{AttachmentId, PolicyKey, StateDir, StateError};
+use rules::stored::StoredPolicy;
 
 /// The version of what a record and the kernel's objects mean. A plugin of another version can
 /// remove them by their names, but not compare them.

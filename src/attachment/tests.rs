@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::*;
-use crate::net::test_support::{
+use netlink::test_support::{
     in_fresh_netns, ip, link, new_netns, path_of, rtnl, soon, until, veth,
 };
 

@@ -15,7 +15,7 @@ use super::logs::{Packet, Verdict, packet, rule_and_verdict};
 use super::records::{self, Records, title};
 use super::stream::{self, Stream, Woken, Written};
 use crate::attachment::Record;
-use crate::net::nflog::Logged;
+use netlink::nflog::Logged;
 
 mod file;
 #[cfg(test)]

@@ -8,12 +8,12 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::output::{self, Tone};
-use crate::install::check::{self, Status};
-use crate::install::cluster::{Cluster, ObjectName};
-use crate::install::config::{Config, Keys};
-use crate::install::credentials::ServiceAccount;
-use crate::install::{resident, uninstall};
-use crate::{kubernetes, logging};
+use crate::setup::check::{self, Status};
+use crate::setup::config::{Config, Keys};
+use crate::setup::configmap::{Cluster, ObjectName};
+use crate::setup::credentials::ServiceAccount;
+use crate::setup::{resident, uninstall};
+use crate::{cluster, logging};
 
 /// Put the plugin on this node, and keep it there.
 ///
@@ -141,7 +141,7 @@ impl Paths {
         let account = ServiceAccount::find(&self.service_account_dir, self.api_server.as_deref());
         let cluster = account.as_ref().map(|account| Cluster {
             kubeconfig: self.cni_conf_dir.join("egressway.d/kubeconfig"),
-            node: self.node_name.clone().unwrap_or_else(kubernetes::hostname),
+            node: self.node_name.clone().unwrap_or_else(cluster::hostname),
             configmap: self.policy_configmap.clone(),
             daemonset: self.daemonset.clone(),
             account: ObjectName {

@@ -22,10 +22,10 @@ use jiff::Timestamp;
 
 use super::output;
 use super::progress::Progress;
-use crate::policy::effective::{Facts, Tier, TierRules};
-use crate::policy::fault::Complaint;
-use crate::policy::grammar::targets;
 use crate::source::{PolicyFile, annotation};
+use ::rules::effective::{Facts, Tier, TierRules};
+use ::rules::fault::Complaint;
+use ::rules::grammar::targets;
 
 mod annotations;
 mod coverage;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::IgnoredAny;
 
 use crate::attachment::Record;
-use crate::state::{AttachmentId, StateDir, StateError};
+use crate::store::{AttachmentId, StateDir, StateError};
 
 /// All records that can be read, in the order of their pods' names.
 #[derive(Debug)]
@@ -147,9 +147,9 @@ pub(super) mod tests {
     use super::*;
     use crate::attachment::LAYOUT;
     use crate::plan::AttachmentPlan;
-    use crate::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
-    use crate::policy::stored::StoredPolicy;
-    use crate::state::attachment_id;
+    use crate::store::attachment_id;
+    use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+    use rules::stored::StoredPolicy;
 
     /// The record of a pod of namespace `shop` with these rules of its own.
     pub(in crate::cli) fn record(

@@ -13,9 +13,9 @@ use serde::Serialize;
 use super::output::{self, Format};
 use super::records::{Records, title};
 use crate::attachment::Record;
-use crate::nft::{self, Nft};
 use crate::plan;
-use crate::policy::fault::Faults;
+use nft::{self, Nft};
+use rules::fault::Faults;
 
 mod detail;
 mod kernel;

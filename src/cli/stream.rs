@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::net::nflog::{self, Logged, Lost, Nflog};
+use netlink::nflog::{self, Logged, Lost, Nflog};
 
 /// How long the kernel may take to hand over the group.
 const BIND_TIMEOUT: Duration = Duration::from_secs(5);

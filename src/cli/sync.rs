@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::output::{self, Format, Table, Tone, toned};
-use crate::state::StateDir;
+use crate::store::StateDir;
 use crate::sync::{self, Change, Did, Options, Report};
 
 /// Put back what is missing of this node's attachments, and remove what is nobody's.

@@ -4,20 +4,21 @@ use std::borrow::Cow;
 use std::time::Instant;
 
 use crate::attachment::{self, Attachment, LAYOUT, Record, Rules};
-use crate::egress_ip::lease::Access;
-use crate::egress_ip::{self, Claim};
+use crate::egress::lease::Access;
+use crate::egress::{self, Claim};
 use crate::enforce::{self, Install, Whole};
-use crate::net::{Netns, Rtnl, conntrack, link};
-use crate::nft::{self, Nft, Table};
 use crate::plan::{self, AttachmentPlan, Base, Bridge, Compiled};
-use crate::policy::stored::StoredPolicy;
-use crate::state::{self, AttachmentId, StateDir, StateError};
+use crate::store::{self, AttachmentId, StateDir, StateError};
+use netlink::{Netns, Rtnl, conntrack, link};
+use nft::{self, Nft, Table};
+use rules::stored::StoredPolicy;
 
 use super::conf::Unenforceable;
-use super::failure::{net_failure, nft_failure};
 use super::policy::{self, Head, Policy};
-use super::result::PodResult;
-use super::{CniError, Conf, Invocation};
+use super::{Conf, Invocation};
+use crate::attachment::result::PodResult;
+use crate::refusal::CniError;
+use crate::refusal::{net_failure, nft_failure};
 
 /// # Errors
 /// Code 4: `CNI_ARGS`; 7: the conflist, or the way to the API; 8: the namespace; 11: trying again can help; 100: a policy text; 101: this
@@ -54,7 +55,7 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
         Err(attachment::Error::Net(e)) => return Err(failed(e)),
     };
     uplink_exists(&mut rtnl, conf, &policy.head)?;
-    let id = state::attachment_id(&conf.name, &call.container_id, &call.ifname);
+    let id = store::attachment_id(&conf.name, &call.container_id, &call.ifname);
     let claim = claim(call, conf, &state, &id, &policy.head, &attachment, deadline)?;
     let plan = attachment.plan(&id, &policy.head.chain, claim.addresses.clone());
     let record = record(call, conf, &attachment, plan, &policy, &claim);
@@ -95,7 +96,7 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
         });
     if installed.is_err() && before.is_none() {
         drop(claim); // it holds the locks that giving back needs
-        egress_ip::give_back(&state, &id, deadline);
+        egress::give_back(&state, &id, deadline);
     }
     installed
 }
@@ -149,7 +150,7 @@ fn claim(
     attachment: &Attachment,
     deadline: Instant,
 ) -> Result<Claim, CniError> {
-    let request = egress_ip::Request {
+    let request = egress::Request {
         state,
         id,
         namespace: call.args.namespace.as_deref().unwrap_or_default(),

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use std::sync::{PoisonError, RwLock};
 use std::{io, panic, thread};
 
-use super::error::CniError;
 use super::limit::{self, Call};
-use super::version::CniVersion;
+use crate::refusal::CniError;
+use crate::refusal::version::CniVersion;
 
 /// What goes to stdout, and with which exit status.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,21 +5,22 @@ use std::time::Instant;
 
 use crate::attachment::{LAYOUT, Record, Unenforceable};
 use crate::enforce;
-use crate::net::{Rtnl, tc};
-use crate::nft::{Nft, Table};
 use crate::plan::{self, Base};
 use crate::source::PolicyFile;
-use crate::state::{self, StateDir};
+use crate::store::{self, StateDir};
+use netlink::{Rtnl, tc};
+use nft::{Nft, Table};
 
-use super::failure::{net_failure, nft_failure};
-use super::result::PodResult;
-use super::{CniError, Conf, Invocation};
+use super::{Conf, Invocation};
+use crate::attachment::result::PodResult;
+use crate::refusal::CniError;
+use crate::refusal::{net_failure, nft_failure};
 
 /// # Errors
 /// Code 103: something is missing or differs; it is named.
 pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniError> {
     let state = StateDir::new(&conf.state_dir);
-    let id = state::attachment_id(&conf.name, &call.container_id, &call.ifname);
+    let id = store::attachment_id(&conf.name, &call.container_id, &call.ifname);
     // Nobody may be half-way through a change while it is compared.
     let _lock = state.lock(deadline)?;
     let Some(record) = Record::read(&state, &id)? else {

@@ -7,10 +7,10 @@ use serde_json::value::RawValue;
 use tracing::Level;
 
 use super::env::{Command, ifname_problem, is_identifier};
-use super::error::{CniError, quoted};
-use super::json::{self, Object};
 use super::keys;
-use super::version::{self, CniVersion};
+use crate::json::{self, Object};
+use crate::refusal::version::{self, CniVersion};
+use crate::refusal::{CniError, quoted};
 
 pub use kubernetes::{Kubernetes, WhenUnreachable};
 pub use runtime::{AttachmentRef, POD_ANNOTATIONS, PodAnnotations, ValidAttachments};

@@ -5,21 +5,22 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::attachment::{Record, Rules};
-use crate::egress_ip;
+use crate::egress;
 use crate::enforce::{self, Remove, Whole};
-use crate::net::{self, Rtnl, conntrack, link};
-use crate::nft::{Nft, Table};
-use crate::state::{self, AttachmentId, StateDir, StateError};
+use crate::store::{self, AttachmentId, StateDir, StateError};
+use netlink::{self, Rtnl, conntrack, link};
+use nft::{Nft, Table};
 
-use super::failure::nft_failure;
-use super::{CniError, Conf, Invocation};
+use super::{Conf, Invocation};
+use crate::refusal::CniError;
+use crate::refusal::nft_failure;
 
 /// # Errors
 /// Code 11: the kernel's tables kept changing. Anything else is logged, and left to GC: an error
 /// would keep the primary plugin from giving the pod's address back.
 pub fn del(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniError> {
     let state = StateDir::new(&conf.state_dir);
-    let id = state::attachment_id(&conf.name, &call.container_id, &call.ifname);
+    let id = store::attachment_id(&conf.name, &call.container_id, &call.ifname);
     remove(&state, &id, deadline)
 }
 
@@ -65,7 +66,7 @@ fn remove_as(
         // A pod that is still there must not speak once nobody judges it.
         note("set the pod's veth down", silence(record, deadline));
     }
-    let release = egress_ip::release(state, id, deadline);
+    let release = egress::release(state, id, deadline);
     let lock = note("lock the state directory", state.lock(deadline));
     let is_another = |record: Option<Record<Rules>>| {
         only_of.is_some() && only_of != record.map(|record| record.veth_index)
@@ -177,7 +178,7 @@ fn is_owner_of_veth(state: &StateDir, record: &Record<Rules>, id: &AttachmentId)
 }
 
 /// Sets the host's side of the veth down, if it still is the one that the record means.
-fn silence(record: &Record<Rules>, deadline: Instant) -> Result<(), net::Error> {
+fn silence(record: &Record<Rules>, deadline: Instant) -> Result<(), netlink::Error> {
     let mut rtnl = Rtnl::open(deadline)?;
     match link::get_by_index(&mut rtnl, record.veth_index)? {
         Some(link) if link.name == record.plan.veth && link.kind.as_deref() == Some("veth") => {
@@ -204,7 +205,7 @@ fn owned_addresses(nft: &mut Nft, record: &Record<Rules>) -> Vec<IpAddr> {
 }
 
 /// Whether the host's interface of an attachment is gone.
-pub fn interface_is_gone(record: &Record<Rules>, rtnl: &mut Rtnl) -> Result<bool, net::Error> {
+pub fn interface_is_gone(record: &Record<Rules>, rtnl: &mut Rtnl) -> Result<bool, netlink::Error> {
     let link = link::get_by_index(rtnl, record.veth_index)?;
     Ok(link.is_none_or(|link| link.name != record.plan.veth))
 }

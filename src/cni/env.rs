@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use super::error::{CniError, quoted};
+use crate::refusal::{CniError, quoted};
 
 /// The CNI spec's verbs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

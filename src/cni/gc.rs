@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::attachment::Record;
-use crate::net::Rtnl;
-use crate::state::{self, AttachmentId, StateDir};
+use crate::store::{self, AttachmentId, StateDir};
 use crate::sync::{self, Did};
+use netlink::Rtnl;
 
 use super::conf::ValidAttachments;
 use super::del;
-use super::failure::net_failure;
-use super::{CniError, Conf, Invocation};
+use super::{Conf, Invocation};
+use crate::refusal::CniError;
+use crate::refusal::net_failure;
 
 /// Without a list of valid attachments only those go whose interface on the host is gone: to take a
 /// call without a list for an empty list would open the node.
@@ -67,7 +68,7 @@ fn is_garbage(
         ValidAttachments::Listed(list) => {
             let valid: BTreeSet<AttachmentId> = list
                 .iter()
-                .map(|a| state::attachment_id(&conf.name, &a.container_id, &a.ifname))
+                .map(|a| store::attachment_id(&conf.name, &a.container_id, &a.ifname))
                 .collect();
             Ok(!valid.contains(id))
         }

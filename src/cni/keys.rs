@@ -3,8 +3,8 @@
 //! Runtimes and later specs add keys that we don't know, so an unknown key is no error, unless it
 //! looks like one of ours: `policyfile` would otherwise silently mean the default policy.
 
-use super::error::{CniError, quoted};
-use super::json::{self, Object};
+use crate::json::{self, Object};
+use crate::refusal::{CniError, quoted};
 
 const OURS: [&str; 8] = [
     "policyFile",

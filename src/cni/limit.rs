@@ -19,9 +19,9 @@ use nix::unistd::{alarm, write};
 use tracing::Span;
 
 use super::DEADLINE;
-use super::error::CniError;
-use super::version::CniVersion;
-use crate::{logging, nft};
+use crate::logging;
+use crate::refusal::CniError;
+use crate::refusal::version::CniVersion;
 
 /// After the deadline the answer itself may take this long: a runtime that doesn't read its pipe
 /// must not keep the process alive.

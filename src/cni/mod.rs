@@ -5,17 +5,12 @@
 
 pub mod conf;
 pub mod env;
-pub mod error;
-pub mod result;
-pub mod version;
 
 pub(crate) mod add;
 mod answer;
 mod check;
 pub(crate) mod del;
-mod failure;
 mod gc;
-mod json;
 mod keys;
 mod limit;
 mod policy;
@@ -29,13 +24,13 @@ use serde::Serialize;
 
 pub use conf::Conf;
 pub use env::{Command, Invocation};
-pub use error::CniError;
 
 use conf::Entry;
 use limit::Call;
-use version::CniVersion;
 
 use crate::logging;
+use crate::refusal::CniError;
+use crate::refusal::version::CniVersion;
 
 /// How long one call may take. Runtimes hold locks while a plugin runs: a plugin that hangs stops
 /// every other pod of the node.

@@ -11,15 +11,16 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::attachment::LAYOUT;
-use crate::kubernetes::Limit;
+use crate::cluster::Limit;
 use crate::plan::{self, Base};
-use crate::policy::stored::StoredPolicy;
 use crate::source::api::{self, Access, PodName};
 use crate::source::{self, PodPolicy, PolicyFile, Snapshots, SourceError};
-use crate::state::{PolicyKey, StateDir};
+use crate::store::{PolicyKey, StateDir};
+use rules::stored::StoredPolicy;
 
 use super::conf::{Kubernetes, PodAnnotations, WhenUnreachable};
-use super::{CniError, Conf, Invocation};
+use super::{Conf, Invocation};
+use crate::refusal::CniError;
 
 /// The policy of one pod, all of whose texts are valid.
 pub struct Policy<'a> {
@@ -319,7 +320,7 @@ mod tests {
         assert!(policy.is_new && policy.key == key);
         let compiled = plan::compile(&read.effective, 100);
         assert_eq!(policy.head.chain, compiled.name);
-        let id = crate::state::attachment_id("net", "c1", "eth0");
+        let id = crate::store::attachment_id("net", "c1", "eth0");
         state
             .keep_policy(&id, &key, policy.is_new, || {
                 Ok::<_, CniError>((&policy.head, StoredPolicy::from(&read.effective)))

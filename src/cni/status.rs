@@ -4,11 +4,12 @@
 
 use std::time::Instant;
 
-use crate::kubernetes;
-use crate::nft::{Nft, Table};
+use crate::cluster;
 use crate::source::{PolicyFile, SourceError};
+use nft::{Nft, Table};
 
-use super::{CniError, Conf, Invocation};
+use super::{Conf, Invocation};
+use crate::refusal::CniError;
 
 /// # Errors
 /// Code 50: the policy file or the kubeconfig can't be used, or the kernel does not let us at nf_tables.
@@ -16,11 +17,12 @@ pub fn status(_: &Invocation, conf: &Conf, _: Instant) -> Result<(), CniError> {
     let unusable = |e: SourceError| CniError::not_available(e.to_string());
     let file = PolicyFile::load(&conf.policy_file).map_err(unusable)?;
     match &conf.kubernetes {
-        Some(api) => kubernetes::check(&api.kubeconfig)
-            .map_err(|e| CniError::not_available(e.to_string()))?,
+        Some(api) => {
+            cluster::check(&api.kubeconfig).map_err(|e| CniError::not_available(e.to_string()))?
+        }
         None => file.check_names().map_err(unusable)?,
     }
-    let refused = |e: crate::nft::Error| CniError::not_available(e.to_string());
+    let refused = |e: nft::Error| CniError::not_available(e.to_string());
     let mut nft = Nft::open().map_err(refused)?;
     // The answer does not matter, only that there is one.
     nft.has_set(Table::Inet, "").map_err(refused)?;

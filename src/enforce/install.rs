@@ -1,9 +1,9 @@
 //! ADD's transaction.
 
-use crate::nft::{self, Nft, Op, Table};
 use crate::plan::attachment::{nd_chain, veth_chain};
 use crate::plan::{AttachmentPlan, Base, Bridge, Compiled};
-use crate::state::AttachmentId;
+use crate::store::AttachmentId;
+use nft::{self, Nft, Op, Table};
 
 use super::remove::delete_unused_policy;
 use super::verify::{damaged_base, damaged_policy, same_rules};

@@ -13,8 +13,8 @@ mod whole;
 
 use std::net::IpAddr;
 
-use crate::nft::{self, Family, Nft, Op, Table};
 use crate::plan::base;
+use nft::{self, Family, Nft, Op, Table};
 
 pub use install::Install;
 pub use remove::Remove;
@@ -82,7 +82,7 @@ fn delete_element(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::test_support::in_fresh_netns;
+    use netlink::test_support::in_fresh_netns;
 
     #[test]
     fn a_conflict_is_met_with_a_new_look() {

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use crate::nft::{self, Family, Nft, Op, Table};
 use crate::plan::attachment::{nd_chain, pod_chain, veth_chain};
 use crate::plan::base;
 use crate::plan::bridge::{self, Bridge};
+use nft::{self, Family, Nft, Op, Table};
 
 use super::{commit, delete_element, delete_elements, owner_of};
 

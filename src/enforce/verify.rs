@@ -1,8 +1,8 @@
 //! The comparison of the kernel with a plan: CHECK says what it finds, ADD and sync mend it.
 
-use crate::nft::{self, Element, Family, Nft, Table};
 use crate::plan::attachment::Entry;
 use crate::plan::{AttachmentPlan, Base, Compiled, base};
+use nft::{self, Element, Family, Nft, Table};
 
 /// Compares the kernel with a plan.
 ///

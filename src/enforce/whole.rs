@@ -8,18 +8,16 @@
 
 use std::collections::BTreeSet;
 
+use crate::store::StateDir;
+use nft::{self, Nft};
 use serde::{Deserialize, Serialize};
-
-use crate::net;
-use crate::nft::{self, Nft};
-use crate::state::StateDir;
 
 /// What is known of the kernel's present state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Whole {
     /// [`Nft::generation`]
     generation: u32,
-    /// Whose number that is: [`net::identity_of`]; zeros if that is not known.
+    /// Whose number that is: [`netlink::identity_of`]; zeros if that is not known.
     netns: (u64, u64),
     /// [`crate::plan::Base::marker`] and [`crate::plan::Compiled::name`]
     parts: BTreeSet<String>,
@@ -49,7 +47,7 @@ impl Whole {
     pub fn nothing(nft: &mut Nft) -> Result<Self, nft::Error> {
         Ok(Self {
             generation: nft.generation()?,
-            netns: net::identity_of(nft).unwrap_or_default(),
+            netns: netlink::identity_of(nft).unwrap_or_default(),
             parts: BTreeSet::new(),
         })
     }
@@ -84,8 +82,8 @@ impl Whole {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::test_support::{in_fresh_netns, run};
-    use crate::nft::{Op, Table};
+    use netlink::test_support::{in_fresh_netns, run};
+    use nft::{Op, Table};
 
     #[test]
     fn what_is_known_holds_until_somebody_else_changes_anything() {

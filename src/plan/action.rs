@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::nft::{CtState, Rule as KernelRule, Statement, Verdict};
-use crate::policy::effective::{DefaultAction, Effective, TierRules};
-use crate::policy::rule::{Log, Rule, Verb};
+use nft::{CtState, Rule as KernelRule, Statement, Verdict};
+use rules::effective::{DefaultAction, Effective, TierRules};
+use rules::rule::{Log, Rule, Verb};
 
 use super::base;
 

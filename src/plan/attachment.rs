@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::nft::{Element, Family, Hook, Op, Rule, Table, Verdict};
+use nft::{Element, Family, Hook, Op, Rule, Table, Verdict};
 
 use super::base;
 use super::bridge::Bridge;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::nft::{Family, Field, Op, Rule, Statement, Table, Test, Value, Verdict};
+use nft::{Family, Field, Op, Rule, Statement, Table, Test, Value, Verdict};
 
 use super::base;
 use super::veth::ingress;
@@ -40,7 +40,7 @@ impl Bridge {
     /// The chain of a port that is not ours (see [`cover_port`]).
     pub fn port_chain(&self, port: &str) -> String {
         let digest = Sha256::digest(port.as_bytes());
-        format!("port-{}-{}", self.hash(), super::hex(&digest[..4]))
+        format!("port-{}-{}", self.hash(), crate::hex::hex(&digest[..4]))
     }
 
     fn hash(&self) -> String {
@@ -49,7 +49,7 @@ impl Bridge {
         digest.update([0]);
         digest.update(self.index.to_be_bytes());
         digest.update(self.mac);
-        super::hex(&digest.finalize()[..4])
+        crate::hex::hex(&digest.finalize()[..4])
     }
 
     /// The rules of [`Bridge::chain`].

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use crate::nft::{Element, Family, Field, KeyType, Match, Test, Value};
-use crate::policy::class::DNS_PORT;
-use crate::policy::effective::Facts;
-use crate::policy::rule::{Ports, Rule, Transport};
+use nft::{Element, Family, Field, KeyType, Match, Test, Value};
+use rules::class::DNS_PORT;
+use rules::effective::Facts;
+use rules::rule::{Ports, Rule, Transport};
 
 use super::lookup::{Lookup, PortRanges, What};
 use super::ranges::{self, Ranges};

@@ -17,16 +17,11 @@ pub use base::Base;
 pub use bridge::Bridge;
 pub use policy::{Compiled, compile};
 
-/// Lower-case hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// A MAC address in JSON: `06:8f:f8:62:38:a5`.
 mod mac {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    use crate::nft::Value;
+    use nft::Value;
 
     pub fn serialize<S: Serializer>(mac: &[u8; 6], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&Value::Mac(*mac))

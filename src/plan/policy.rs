@@ -25,9 +25,9 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::nft::{Element, KeyType, Op, Rule as KernelRule, Set, Table, Verdict};
-use crate::policy::effective::Effective;
-use crate::policy::rule::Verb;
+use nft::{Element, KeyType, Op, Rule as KernelRule, Set, Table, Verdict};
+use rules::effective::Effective;
+use rules::rule::Verb;
 
 use super::action::Action;
 use super::condition::{self, Condition};
@@ -85,7 +85,7 @@ pub fn name(policy: &Effective, log_group: u16) -> String {
         digest.update(head);
         digest.update(&tier.text);
     }
-    format!("pol-{}", super::hex(&digest.finalize()[..8]))
+    format!("pol-{}", crate::hex::hex(&digest.finalize()[..8]))
 }
 
 /// Who compiles: the same policy may become something else with another one.

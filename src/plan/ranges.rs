@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use smallvec::{SmallVec, smallvec};
 
-use crate::nft::{Family, Value};
+use nft::{Family, Value};
 
 /// Addresses of one family. An IPv4 address is its 32-bit number.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -3,10 +3,10 @@
 
 use std::net::IpAddr;
 
-use crate::nft::Family;
-use crate::policy::class;
-use crate::policy::effective::Facts;
-use crate::policy::rule::{Rule, Target};
+use nft::Family;
+use rules::class;
+use rules::effective::Facts;
+use rules::rule::{Rule, Target};
 
 use super::ranges::Ranges;
 
@@ -257,7 +257,7 @@ mod tests {
     }
 
     fn of(text: &str) -> Vec<Reach> {
-        let rule = crate::policy::grammar::parse("test", text)
+        let rule = rules::grammar::parse("test", text)
             .expect("a rule")
             .remove(0);
         let facts = Facts {

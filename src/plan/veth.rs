@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::nft::{ChainKind, Family, Field, Hook, HookPoint, Rule, Test, Value, Verdict};
+use nft::{ChainKind, Family, Field, Hook, HookPoint, Rule, Test, Value, Verdict};
 
 use super::attachment::AttachmentPlan;
 use super::base::{LINK_SCOPE, OWN_TARGET};

@@ -1,7 +1,7 @@
 //! The keys of our annotations, and the texts behind them.
 
 use super::SourceError;
-use crate::policy::nearest::nearest;
+use rules::nearest::nearest;
 
 /// All our annotations start so.
 pub const PREFIX: &str = "egressway.dev/";
@@ -78,7 +78,7 @@ fn unknown(key: &str, own: &[&str], others: &[&str]) -> String {
     };
     format!(
         "unknown annotation {}\n  help: {advice}",
-        crate::policy::fault::quoted(key)
+        rules::fault::quoted(key)
     )
 }
 

@@ -21,8 +21,8 @@ use super::annotation::PREFIX;
 use super::names::{self, Name};
 use super::snapshot::Snapshots;
 use super::{NamespaceAnnotations, PolicyFile, SourceError};
-use crate::kubernetes::{self, Client, Limit, Request};
-use crate::policy::effective::Facts;
+use crate::cluster::{self, Client, Limit, Request};
+use rules::effective::Facts;
 
 /// The folder of the snapshots of namespaces.
 const NAMESPACES: &str = "namespaces";
@@ -86,7 +86,7 @@ pub fn read(
     namespace: &str,
     pod: PodAnnotations<'_>,
 ) -> Result<Said, SourceError> {
-    kubernetes::run(async { Ok(ask(access, file, namespace, pod).await) })?
+    cluster::run(async { Ok(ask(access, file, namespace, pod).await) })?
 }
 
 async fn ask(
@@ -130,7 +130,7 @@ impl Access<'_> {
     fn namespace(
         &self,
         name: &str,
-        answer: Result<BTreeMap<String, String>, kubernetes::Error>,
+        answer: Result<BTreeMap<String, String>, cluster::Error>,
     ) -> Result<NamespaceAnnotations, SourceError> {
         let fresh = answer.is_ok();
         let annotations = self.answered(NAMESPACES, name, answer)?;
@@ -159,7 +159,7 @@ impl Access<'_> {
                 (name, answer)
             });
         }
-        let stopped = |e| kubernetes::Error::Runtime {
+        let stopped = |e| cluster::Error::Runtime {
             cause: io::Error::other(e),
         };
         while let Some(answered) = questions.join_next().await {
@@ -173,17 +173,17 @@ impl Access<'_> {
     fn addresses(
         &self,
         name: &Name,
-        answer: Result<Vec<IpAddr>, kubernetes::Error>,
+        answer: Result<Vec<IpAddr>, cluster::Error>,
     ) -> Result<Vec<IpAddr>, SourceError> {
         let fresh = answer.is_ok();
         let key = name.to_string();
         let addresses = match (self.answered(SERVICES, &key, answer), name) {
-            (Err(kubernetes::Error::NotFound { .. }), Name::Service(service)) => {
+            (Err(cluster::Error::NotFound { .. }), Name::Service(service)) => {
                 return Err(SourceError::NoService {
                     service: service.clone(),
                 });
             }
-            (Err(kubernetes::Error::NotFound { .. }), Name::Dns) => {
+            (Err(cluster::Error::NotFound { .. }), Name::Dns) => {
                 // Rules that say `dns` are refused later; without one, this is no reason.
                 tracing::warn!(
                     "the policy file has no `clusterDNS`, and the API no Service kube-system/kube-dns: no pod is allowed to ask for names unless its rules say so"
@@ -206,8 +206,8 @@ impl Access<'_> {
         &self,
         folder: &str,
         name: &str,
-        answer: Result<T, kubernetes::Error>,
-    ) -> Result<T, kubernetes::Error> {
+        answer: Result<T, cluster::Error>,
+    ) -> Result<T, cluster::Error> {
         let error = match answer {
             Ok(said) => return Ok(said),
             Err(error) => error,
@@ -232,7 +232,7 @@ impl Access<'_> {
 async fn ask_namespace(
     client: &Client,
     name: &str,
-) -> Result<BTreeMap<String, String>, kubernetes::Error> {
+) -> Result<BTreeMap<String, String>, cluster::Error> {
     let api = Api::<Namespace>::all(client.kube());
     let request = Request::new("get", "namespaces").named(name);
     let found = client.ask(request.clone(), api.get_metadata(name)).await?;
@@ -278,7 +278,7 @@ pub(super) fn named(
     request: &Request,
     name: &str,
     found: &ObjectMeta,
-) -> Result<(), kubernetes::Error> {
+) -> Result<(), cluster::Error> {
     if found.name.as_deref() == Some(name) {
         return Ok(());
     }

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::SourceError;
 use super::annotation::SourcedText;
-use crate::policy::fault::{Collector, Complaint, Faults};
-use crate::policy::grammar::{lexer, targets};
+use rules::fault::{Collector, Complaint, Faults};
+use rules::grammar::{lexer, targets};
 
 /// Reads a namespace's list, separated by commas or spaces.
 pub(super) fn parse(list: &SourcedText) -> Result<Vec<IpNet>, Faults> {

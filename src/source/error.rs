@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-use crate::cni::error::code;
-use crate::kubernetes;
-use crate::policy::fault::Faults;
+use crate::cluster;
+use crate::refusal::code;
+use rules::fault::Faults;
 
 /// Why no policy could be made for a pod. Meant to be read in the pod's events: says what to change.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,7 @@ pub enum SourceError {
     },
     /// The Kubernetes API did not say what the policy is.
     #[error(transparent)]
-    Api(#[from] kubernetes::Error),
+    Api(#[from] cluster::Error),
     /// A rule names a Service that does not exist.
     #[error(
         "a rule names `svc/{service}`, and the API has no such Service: create it, or correct the rule"

@@ -11,11 +11,11 @@ use serde_saphyr::Spanned;
 use super::mode::Mode;
 use super::yaml::{self, RawFile};
 use super::{NamespaceAnnotations, SourceError};
-use crate::policy::effective::{Api, DefaultAction, Facts, Tier, TierRules, note_unknown_names};
-use crate::policy::fault::{Collector, Complaint, Faults, quoted};
-use crate::policy::grammar::lexer::Place;
-use crate::policy::grammar::{label, lexer, targets};
-use crate::policy::nearest::nearest;
+use rules::effective::{Api, DefaultAction, Facts, Tier, TierRules, note_unknown_names};
+use rules::fault::{Collector, Complaint, Faults, quoted};
+use rules::grammar::lexer::Place;
+use rules::grammar::{label, lexer, targets};
+use rules::nearest::nearest;
 
 /// Bytes that a policy file may have. A ConfigMap has at most 1 MiB.
 const LARGEST: u64 = 4 << 20;

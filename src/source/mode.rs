@@ -1,9 +1,9 @@
 //! `enforce` or `audit`, for the cluster or a namespace.
 
 use super::annotation::SourcedText;
-use crate::policy::fault::{Complaint, Faults, quoted};
-use crate::policy::grammar::lexer;
-use crate::policy::nearest::nearest;
+use rules::fault::{Complaint, Faults, quoted};
+use rules::grammar::lexer;
+use rules::nearest::nearest;
 
 /// What happens where a rule denies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -10,9 +10,9 @@ use kube::Api;
 
 use super::api::named;
 use super::{NamespaceAnnotations, PolicyFile, pod};
-use crate::kubernetes::{Client, Error, Request};
-use crate::policy::effective::{DefaultAction, Facts, TierRules};
-use crate::policy::rule::{Target, Verb};
+use crate::cluster::{Client, Error, Request};
+use rules::effective::{DefaultAction, Facts, TierRules};
+use rules::rule::{Target, Verb};
 
 /// The Service through which pods ask for names, in clusters of every kind.
 const DNS: &str = "kube-system/kube-dns";

@@ -9,8 +9,8 @@ use super::annotation::{
 };
 use super::mode::Mode;
 use super::{SourceError, egress};
-use crate::policy::effective::{Tier, TierRules};
-use crate::policy::fault::{Collector, Faults};
+use rules::effective::{Tier, TierRules};
+use rules::fault::{Collector, Faults};
 
 /// Our annotations of one namespace, as texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

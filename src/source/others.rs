@@ -13,7 +13,7 @@ use kube::api::ListParams;
 use super::annotation::{EGRESS_IP, SourcedText};
 use super::api::Access;
 use super::{PolicyFile, SourceError, egress};
-use crate::kubernetes::{Client, Error, Request};
+use crate::cluster::{Client, Error, Request};
 
 /// Where the snapshot is kept: one for all namespaces.
 const FOLDER: &str = "egress-lists";

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::SourceError;
 use super::annotation::{self, Object, RULES};
-use crate::policy::effective::{Tier, TierRules};
+use rules::effective::{Tier, TierRules};
 
 /// The pod's tier, if it has one. Others' annotations are left alone.
 ///

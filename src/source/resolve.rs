@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::mode::Mode;
 use super::{NamespaceAnnotations, PolicyFile, SourceError, egress, pod};
-use crate::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
-use crate::policy::fault::Collector;
+use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+use rules::fault::Collector;
 
 /// The allowance that lets every pod ask clusterDNS.
 const DNS_RULES: &str = "allow to dns";

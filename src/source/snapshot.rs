@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::state::StateDir;
+use crate::store::StateDir;
 
 /// What is kept, and for how long it may be used.
 #[derive(Debug, Clone, Copy)]

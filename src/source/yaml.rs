@@ -7,9 +7,9 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Error, Location, Spanned};
 
-use crate::policy::fault::{Complaint, Faults, quoted};
-use crate::policy::grammar::lexer::{self, Place};
-use crate::policy::nearest::nearest;
+use rules::fault::{Complaint, Faults, quoted};
+use rules::grammar::lexer::{self, Place};
+use rules::nearest::nearest;
 
 /// The file's keys.
 #[derive(Debug, Deserialize)]

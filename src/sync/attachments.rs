@@ -12,12 +12,12 @@ use crate::attachment::{LAYOUT, Record, Rules};
 use crate::cni::add::{Installation, Shared};
 use crate::cni::del;
 use crate::enforce;
-use crate::net::link;
-use crate::nft::{Family, Table};
 use crate::plan::attachment::{pod_chain, veth_chain};
 use crate::plan::{self, Base, Compiled, base};
 use crate::source::PolicyFile;
-use crate::state::{AttachmentId, StateError};
+use crate::store::{AttachmentId, StateError};
+use netlink::link;
+use nft::{Family, Table};
 
 /// An attachment of which a DEL may be at work: its rules are gone, its record is still there.
 pub(super) struct Pending {

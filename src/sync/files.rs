@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::attachments::DEL_ENDS;
 use super::{Error, Sync};
 use crate::attachment::Record;
-use crate::nft::Table;
 use crate::plan::attachment::{pod_chain, veth_chain};
-use crate::state::{AttachmentId, PolicyKey, StateDir, remove_file};
+use crate::store::{AttachmentId, PolicyKey, StateDir, remove_file};
+use nft::Table;
 
 impl Sync<'_> {
     /// Files that were never finished.

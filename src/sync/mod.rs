@@ -18,10 +18,10 @@ mod report;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::egress_ip;
-use crate::net::{self, Rtnl};
-use crate::nft::{self, Nft};
-use crate::state::{Lock, StateDir, StateError};
+use crate::egress;
+use crate::store::{Lock, StateDir, StateError};
+use netlink::{self, Rtnl};
+use nft::{self, Nft};
 
 pub(crate) use report::title;
 pub use report::{Change, Did, Report};
@@ -51,7 +51,7 @@ pub enum Error {
     #[error(transparent)]
     Nft(#[from] nft::Error),
     #[error(transparent)]
-    Net(#[from] net::Error),
+    Net(#[from] netlink::Error),
 }
 
 /// Compares everything, and mends it.
@@ -131,7 +131,7 @@ impl<'a> Sync<'a> {
         Instant::now() + STEP
     }
 
-    fn rtnl(&self) -> Result<Rtnl, net::Error> {
+    fn rtnl(&self) -> Result<Rtnl, netlink::Error> {
         Rtnl::open(self.deadline())
     }
 
@@ -160,9 +160,9 @@ impl<'a> Sync<'a> {
 
     /// Addresses whose users are gone, or that are gone from the uplink.
     fn egress(&mut self) -> Result<(), Error> {
-        let addresses = egress_ip::known(self.options.state, &mut self.nft)?;
+        let addresses = egress::known(self.options.state, &mut self.nft)?;
         for address in addresses {
-            let request = egress_ip::Reconcile {
+            let request = egress::Reconcile {
                 state: self.options.state,
                 address,
                 repair: self.options.repair,

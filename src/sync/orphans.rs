@@ -7,12 +7,12 @@ use super::files::has_record;
 use super::{Did, Error, Sync};
 use crate::attachment::{Record, Rules};
 use crate::enforce::Remove;
-use crate::net::link;
-use crate::nft::{Family, Op, Table};
 use crate::plan::attachment::{nd_chain, pod_chain, veth_chain};
 use crate::plan::bridge::{BRIDGE, port_chain_prefix};
 use crate::plan::{Base, base};
-use crate::state::AttachmentId;
+use crate::store::AttachmentId;
+use netlink::link;
+use nft::{Family, Op, Table};
 
 /// How the names of all chains and sets of a policy begin.
 const POLICY: &str = "pol-";

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv6Addr};
 
 use egressway::plan::{AttachmentPlan, Base, Bridge, Compiled};
-use egressway::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 
 /// The NFLOG group of all policies here.
 pub const LOG_GROUP: u16 = 100;

@@ -1,8 +1,8 @@
 //! What `enforce` adds it can take away again.
 
 use egressway::enforce::{Install, Remove, verify};
-use egressway::nft::{Nft, Op, Table};
 use egressway::plan::{AttachmentPlan, Compiled, compile};
+use nft::{Nft, Op, Table};
 
 use crate::cases::{LOG_GROUP, attachments, base, deepest, fixed_policies, with_policy};
 use crate::netns::{commit, in_new_namespace, list};

@@ -13,8 +13,8 @@ mod normal;
 #[path = "../meaning/policies.rs"]
 mod policies;
 
-use egressway::nft::{Element, KeyType, Op, Set, Table};
 use egressway::plan::compile;
+use nft::{Element, KeyType, Op, Set, Table};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 

@@ -5,7 +5,7 @@ use std::panic;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
-use egressway::nft::{Nft, Op, text};
+use nft::{Nft, Op, text};
 use nix::sched::{CloneFlags, unshare};
 
 /// The devices of every namespace, as veth pairs: hooks at ingress need theirs.

@@ -5,9 +5,9 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use egressway::nft::{Op, text};
 use egressway::plan::{AttachmentPlan, Base, Bridge, compile};
-use egressway::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+use nft::{Op, text};
+use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 
 fn effective() -> Effective {
     let tier = |tier, text| TierRules::parse(tier, "test", text, false).expect("valid rules");

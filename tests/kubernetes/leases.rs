@@ -4,11 +4,11 @@ use crate::harness::cluster::{ACCOUNT, ApiServer, Link, SYSTEM};
 use crate::harness::egress::uplink;
 use crate::harness::node::{FAR, ip};
 use crate::harness::*;
-use egressway::cni::CniError;
-use egressway::egress_ip::lease::{self, Access};
-use egressway::egress_ip::renew::{News, Renewer};
-use egressway::egress_ip::{self, Claim, Request};
-use egressway::state::{AttachmentId, StateDir, attachment_id};
+use egressway::egress::lease::{self, Access};
+use egressway::egress::renew::{News, Renewer};
+use egressway::egress::{self, Claim, Request};
+use egressway::refusal::CniError;
+use egressway::store::{AttachmentId, StateDir, attachment_id};
 use serde_json::{Value, json};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -71,7 +71,7 @@ impl<'a> Member<'a> {
     fn give_back(&self, pod: &str) {
         let id = id(pod);
         self.node.netns.run(|| {
-            let release = egress_ip::release(&self.state, &id, deadline());
+            let release = egress::release(&self.state, &id, deadline());
             release.finish(&self.state, deadline());
         });
         self.state

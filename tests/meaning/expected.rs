@@ -1,8 +1,8 @@
 //! What the evaluator says about a packet, in the kernel's terms.
 
-use egressway::policy::effective::Effective;
-use egressway::policy::evaluate::{Packet, Verdict};
-use egressway::policy::rule::Verb;
+use rules::effective::Effective;
+use rules::evaluate::{Packet, Verdict};
+use rules::rule::Verb;
 
 use super::kernel::{End, Outcome};
 

@@ -3,12 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use egressway::nft::Verdict;
-use egressway::nft::{
-    Cell, CtState, Element, Family, Field, Match, Op, Rule, Statement, Test, Value,
-};
 use egressway::plan::base::{DENY, REJECT};
-use egressway::policy::evaluate::{Original, Packet};
+use nft::Verdict;
+use nft::{Cell, CtState, Element, Family, Field, Match, Op, Rule, Statement, Test, Value};
+use rules::evaluate::{Original, Packet};
 
 /// What came of a packet.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -12,11 +12,11 @@ mod policies;
 
 use std::fmt::Write;
 
-use egressway::nft;
 use egressway::plan::compile;
-use egressway::policy::effective::Effective;
-use egressway::policy::evaluate::Packet;
+use nft;
 use proptest::prelude::*;
+use rules::effective::Effective;
+use rules::evaluate::Packet;
 
 use expected::Expected;
 use kernel::Kernel;

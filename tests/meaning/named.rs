@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use egressway::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
-use egressway::policy::evaluate::Packet;
+use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+use rules::evaluate::Packet;
 
 use super::assert_agreement;
 

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use egressway::policy::class::{METADATA, NOT_UNICAST, PRIVATE};
-use egressway::policy::effective::Effective;
-use egressway::policy::evaluate::{Original, Packet};
-use egressway::policy::rule::{Ports, Target};
 use ipnet::IpNet;
 use jiff::{Timestamp, ToSpan};
 use proptest::prelude::*;
 use proptest::sample::Index;
+use rules::class::{METADATA, NOT_UNICAST, PRIVATE};
+use rules::effective::Effective;
+use rules::evaluate::{Original, Packet};
+use rules::rule::{Ports, Target};
 
 /// A packet, before it is known which borders there are.
 #[derive(Debug, Clone)]

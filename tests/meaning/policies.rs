@@ -1,8 +1,8 @@
 //! Random policies, as text that the real grammar reads.
 
-use egressway::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 use proptest::prelude::*;
 use proptest::sample::select;
+use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 
 /// Addresses that meet: neighbours, one in the other, ends of the address space.
 const ADDRESSES: [&str; 30] = [

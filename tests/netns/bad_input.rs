@@ -154,7 +154,8 @@ fn hostile_environment_and_stdin() {
             ),
             (
                 "a netns that is not there",
-                good.clone().env("CNI_NETNS", "/run/netns/egressway-nowhere"),
+                good.clone()
+                    .env("CNI_NETNS", "/run/netns/egressway-nowhere"),
                 0,
                 "egressway-nowhere",
             ),

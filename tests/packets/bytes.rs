@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::case::Sent;
 
 /// In front of a packet's number in its payload.
-const MARKER: [u8; 4] = *b"EGRESSWAY";
+const MARKER: [u8; 4] = *b"EGWY";
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use egressway::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 use serde::{Deserialize, Serialize};
 
 /// The networks of the cluster under test.

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use egressway::policy::effective::Effective;
-use egressway::policy::evaluate::{Original, Packet, Verdict};
-use egressway::policy::rule::{Log, Verb};
 use jiff::Timestamp;
+use rules::effective::Effective;
+use rules::evaluate::{Original, Packet, Verdict};
+use rules::rule::{Log, Verb};
 
 use super::case::Sent;
 use super::world::{LOCAL, translated};

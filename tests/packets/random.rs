@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use egressway::policy::effective::{DefaultAction, Effective, Tier, TierRules};
 use fastrand::Rng;
+use rules::effective::{DefaultAction, Effective, Tier, TierRules};
 
 use super::case::{Case, Sent, Under, facts};
 use super::world::NODE_AND_PODS;

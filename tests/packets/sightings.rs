@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use egressway::net::nflog::Logged;
+use netlink::nflog::Logged;
 
 use super::bytes::{self, Seen, What, source_port};
 use super::expected::{Expected, Fate};

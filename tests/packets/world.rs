@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use egressway::net::nflog::{Logged, Nflog};
+use netlink::nflog::{Logged, Nflog};
 use serde_json::{Value, json};
 
 use super::bytes;

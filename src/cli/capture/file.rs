@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
 use pcap_file::{DataLink, Endianness, PcapError, TsResolution};
 
-use crate::net::nflog::Logged;
+use netlink::nflog::Logged;
 
 /// How much of a packet is logged, in bytes: more is never in the file.
 const SNAPLEN: u32 = 128;

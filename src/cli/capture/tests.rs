@@ -9,8 +9,8 @@ use clap::Parser;
 use super::*;
 use crate::cli::logs::test_support::log_on_lo;
 use crate::cli::records::tests::{record, store};
-use crate::net::test_support::{in_fresh_netns, run};
-use crate::state::StateDir;
+use crate::store::StateDir;
+use netlink::test_support::{in_fresh_netns, run};
 
 #[derive(Parser)]
 struct Cli {

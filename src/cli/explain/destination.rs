@@ -4,9 +4,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
-use crate::policy::fault::{Complaint, quoted};
-use crate::policy::grammar::{label, ports, targets};
-use crate::policy::rule::{Ports, Target};
+use rules::fault::{Complaint, quoted};
+use rules::grammar::{label, ports, targets};
+use rules::rule::{Ports, Target};
 
 /// What stands before a Service's namespace and name, here as in rules.
 pub(super) const SERVICE: &str = "svc/";

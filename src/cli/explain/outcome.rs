@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::policy::effective::{Effective, Tier};
-use crate::policy::evaluate::{Packet, Trace};
+use rules::effective::{Effective, Tier};
+use rules::evaluate::{Packet, Trace};
 
 use super::report::Question;
 use super::subject::Subject;

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::policy::class;
-use crate::policy::effective::{Effective, TierRules};
-use crate::policy::evaluate::{Packet, Step, Trace, Verdict};
-use crate::policy::rule::{Ports, Rule, Verb};
+use rules::class;
+use rules::effective::{Effective, TierRules};
+use rules::evaluate::{Packet, Step, Trace, Verdict};
+use rules::rule::{Ports, Rule, Verb};
 
 use super::destination::{self, Via};
 use super::outcome::{Outcome, outcomes};

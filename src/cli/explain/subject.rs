@@ -8,11 +8,11 @@ use ipnet::IpNet;
 
 use crate::attachment::Record;
 use crate::cli::records::{self, Records, title};
-use crate::net::{self, Rtnl, address};
-use crate::policy::effective::Effective;
-use crate::policy::fault::Faults;
 use crate::source::{self, NamespaceAnnotations, PolicyFile, SourceError};
-use crate::state::{StateDir, StateError};
+use crate::store::{StateDir, StateError};
+use netlink::{self, Rtnl, address};
+use rules::effective::Effective;
+use rules::fault::Faults;
 
 use super::manifest::{Manifest, ManifestError};
 use super::ways::Unknown;
@@ -35,7 +35,7 @@ pub(super) enum SubjectError {
     #[error(transparent)]
     Records(#[from] records::Error),
     #[error("cannot list this node's addresses: {0}")]
-    Addresses(#[from] net::Error),
+    Addresses(#[from] netlink::Error),
     #[error("the rules recorded for {name} were written by another version: {faults}")]
     OtherVersion { name: String, faults: Faults },
     #[error(

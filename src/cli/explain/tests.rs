@@ -2,7 +2,7 @@
 
 use super::ways::Unknown;
 use super::*;
-use crate::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 
 const TIME: &str = "2026-05-01T00:00:00Z";
 
@@ -337,7 +337,7 @@ fn samples_stand_for_all_traffic() {
         )],
         false,
     );
-    let base = crate::policy::evaluate::Packet {
+    let base = rules::evaluate::Packet {
         destination: "198.51.100.7".parse().unwrap(),
         protocol: 0,
         port: None,
@@ -348,7 +348,7 @@ fn samples_stand_for_all_traffic() {
     };
     let samples = traffic::samples(&subject.policy, None, &base);
     let decide = |protocol, port, icmp| {
-        let packet = crate::policy::evaluate::Packet {
+        let packet = rules::evaluate::Packet {
             protocol,
             port,
             icmp,

@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use crate::policy::class::DNS_PORT;
-use crate::policy::effective::Effective;
-use crate::policy::evaluate::Packet;
-use crate::policy::rule::{Ports, Transport};
+use rules::class::DNS_PORT;
+use rules::effective::Effective;
+use rules::evaluate::Packet;
+use rules::rule::{Ports, Transport};
 
 /// IP protocol numbers (IANA).
 const ICMP: u8 = 1;

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::policy::effective::{Effective, Facts};
-use crate::policy::evaluate::{Original, Packet};
-use crate::policy::rule::{Ports, Target, Transport};
 use crate::source::{self, Name, NamespaceAnnotations, PolicyFile};
+use rules::effective::{Effective, Facts};
+use rules::evaluate::{Original, Packet};
+use rules::rule::{Ports, Target, Transport};
 
 use super::destination::{SERVICE, SentTo};
 use super::report::Question;

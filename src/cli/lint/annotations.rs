@@ -6,13 +6,13 @@ use super::kind;
 use super::rules::{self, Surroundings};
 use super::text::Text;
 use super::yaml::View;
-use crate::policy::effective::{Tier, TierRules};
-use crate::policy::fault::{Complaint, quoted};
-use crate::policy::nearest::nearest;
 use crate::source::annotation::{
     DEFAULT_RULES, EGRESS_IP, ENFORCED_RULES, MODE, PREFIX, RULES, SourcedText,
 };
 use crate::source::{NamespaceAnnotations, SourceError, resolve};
+use ::rules::effective::{Tier, TierRules};
+use ::rules::fault::{Complaint, quoted};
+use ::rules::nearest::nearest;
 
 /// All our keys.
 const KEYS: [&str; 5] = [RULES, ENFORCED_RULES, DEFAULT_RULES, EGRESS_IP, MODE];

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use jiff::Timestamp;
 
 use super::region::{self, Region};
-use crate::policy::effective::{Facts, Tier, TierRules};
-use crate::policy::rule::{Rule, Verb};
+use rules::effective::{Facts, Tier, TierRules};
+use rules::rule::{Rule, Verb};
 
 /// Pieces that a set may fall into. Beyond, a rule counts as one that may match: rather no finding
 /// than a slow or a false one.

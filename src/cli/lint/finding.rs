@@ -2,8 +2,8 @@
 
 use super::kind::{Kind, Severity};
 use super::text::Text;
-use crate::policy::fault::{Complaint, Fault, Faults};
-use crate::policy::grammar::lexer::Place;
+use rules::fault::{Complaint, Fault, Faults};
+use rules::grammar::lexer::Place;
 
 /// One fault in one file.
 #[derive(Debug, Clone)]

@@ -9,9 +9,9 @@ use super::kind;
 use super::policy;
 use super::text::Text;
 use super::yaml::{self, Document, View};
-use crate::policy::effective::{Tier, TierRules};
-use crate::policy::fault::Complaint;
 use crate::source::annotation::ENFORCED_RULES;
+use rules::effective::{Tier, TierRules};
+use rules::fault::Complaint;
 
 /// Lists in lists, at most.
 const DEEPEST: usize = 16;

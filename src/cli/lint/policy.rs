@@ -8,10 +8,10 @@ use super::kind;
 use super::rules::{self, Surroundings};
 use super::text::Text;
 use super::yaml::{self, Document, View};
-use crate::policy::effective::{Facts, Tier, TierRules};
-use crate::policy::fault::{Complaint, Faults};
-use crate::policy::grammar::targets;
 use crate::source::{PolicyFile, SourceError};
+use ::rules::effective::{Facts, Tier, TierRules};
+use ::rules::fault::{Complaint, Faults};
+use ::rules::grammar::targets;
 
 /// What a policy file calls itself.
 pub(super) const KIND: &str = "ClusterEgressPolicy";

@@ -10,9 +10,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::intervals::Intervals;
-use crate::policy::class::{DNS_PORT, METADATA, NOT_UNICAST, PRIVATE};
-use crate::policy::effective::Facts;
-use crate::policy::rule::{Ports, Rule, Target, Transport};
+use rules::class::{DNS_PORT, METADATA, NOT_UNICAST, PRIVATE};
+use rules::effective::Facts;
+use rules::rule::{Ports, Rule, Target, Transport};
 
 /// IP protocol numbers (IANA).
 const ICMP: u8 = 1;

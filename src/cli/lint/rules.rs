@@ -10,11 +10,11 @@ use super::finding::Report;
 use super::kind;
 use super::services::Services;
 use super::text::Text;
-use crate::policy::effective::{Api, Facts, Tier, TierRules, note_unknown_names};
-use crate::policy::fault::{Collector, Complaint, quoted};
-use crate::policy::grammar::lexer::{self, Place};
-use crate::policy::grammar::targets;
-use crate::policy::rule::{Rule, Target, Verb};
+use rules::effective::{Api, Facts, Tier, TierRules, note_unknown_names};
+use rules::fault::{Collector, Complaint, quoted};
+use rules::grammar::lexer::{self, Place};
+use rules::grammar::targets;
+use rules::rule::{Rule, Target, Verb};
 
 /// What is known around a text.
 pub(super) struct Surroundings<'a> {

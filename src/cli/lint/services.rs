@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use super::kind::{self, Kind};
 use super::objects;
 use super::yaml::{Document, View};
-use crate::policy::fault::Complaint;
-use crate::policy::nearest::nearest;
-use crate::policy::rule::{Ports, Transport};
+use rules::fault::Complaint;
+use rules::nearest::nearest;
+use rules::rule::{Ports, Transport};
 
 /// By `NAMESPACE/NAME`.
 #[derive(Debug, Clone, Default)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::line::in_microseconds;
 use crate::cli::stream::LOSS_INTERVAL;
-use crate::net::nflog::Lost;
+use netlink::nflog::Lost;
 
 /// Log messages that the kernel had to throw away. The fields' JSON names are a promise to scripts:
 /// only such a record has `lost`.

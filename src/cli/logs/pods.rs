@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use super::rules::{Policies, Rules};
 use crate::attachment::Record;
-use crate::state::StateDir;
+use crate::store::StateDir;
 
 /// A directory that changed so short a time before it was read may have changed since without
 /// looking different: file times are as coarse as the kernel's tick, at most 10 ms.
@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
     use crate::cli::logs::test_support::attach;
-    use crate::state::attachment_id;
+    use crate::store::attachment_id;
 
     fn detach(state: &Path, pod: &str) {
         let id = attachment_id("net", pod, "eth0");

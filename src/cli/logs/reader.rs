@@ -10,7 +10,7 @@ use nix::net::if_::if_indextoname;
 use super::line::{Line, rule_and_verdict};
 use super::packet::{self, Packet, Transport};
 use super::pods::Pods;
-use crate::net::nflog::Logged;
+use netlink::nflog::Logged;
 
 /// Makes lines, with what it knows of the node.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ fn destination_is_whole(packet: &Packet) -> bool {
 mod tests {
     use super::super::test_support::attach;
     use super::*;
-    use crate::net::nflog::Original;
+    use netlink::nflog::Original;
 
     /// A SYN from 10.244.0.5:40000 to 203.0.113.9:443, came in by lo.
     fn syn() -> Logged {

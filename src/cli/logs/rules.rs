@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use crate::policy::stored::StoredPolicy;
+use rules::stored::StoredPolicy;
 
 /// A rule as its author finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,8 +80,8 @@ impl Policies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::effective::{DefaultAction, Facts, Tier};
-    use crate::policy::stored::StoredTier;
+    use rules::effective::{DefaultAction, Facts, Tier};
+    use rules::stored::StoredTier;
 
     fn stored(source: &str, text: &str) -> StoredPolicy {
         StoredPolicy {

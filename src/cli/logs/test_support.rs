@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::line::Line;
 use crate::cli::records::tests::{record, store};
-use crate::net::test_support::{ip, run};
+use netlink::test_support::{ip, run};
 
 /// A line written as `shop/web deny pod:erp tcp 203.0.113.9 443`, `... icmp 203.0.113.9 8/0`, at so
 /// many minutes past nine; `-` for what is not known.

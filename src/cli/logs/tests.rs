@@ -8,7 +8,7 @@ use clap::Parser;
 
 use super::test_support::{attach, log_on_lo};
 use super::*;
-use crate::net::test_support::{in_fresh_netns, soon};
+use netlink::test_support::{in_fresh_netns, soon};
 
 #[derive(Parser)]
 struct Cli {

@@ -6,8 +6,8 @@ use std::path::Path;
 use super::summary::Summary;
 use crate::attachment::Record;
 use crate::cli::records::{self, Records};
-use crate::policy::effective::TierRules;
-use crate::policy::rule::{Rule, Verb};
+use rules::effective::TierRules;
+use rules::rule::{Rule, Verb};
 
 /// One rule of one or several pods.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -11,10 +11,10 @@ use super::list::{Row, addresses, ago, amount};
 use crate::attachment::{LAYOUT, Record};
 use crate::cli::output::{Table, Tone, toned};
 use crate::enforce;
-use crate::nft::{self, Counter, Nft, Table as NftTable, Value};
 use crate::plan::{self, Base, Compiled};
-use crate::policy::effective::{DefaultAction, Effective, Tier};
-use crate::policy::rule::{Rule, Verb};
+use nft::{self, Counter, Nft, Table as NftTable, Value};
+use rules::effective::{DefaultAction, Effective, Tier};
+use rules::rule::{Rule, Verb};
 
 /// One attachment. The fields' JSON names are a promise to scripts.
 #[derive(Debug, Serialize)]
@@ -241,7 +241,7 @@ fn rules_table(rules: &[RuleView]) -> String {
 }
 
 fn tiers(policy: &Effective, counted: &Counted) -> Vec<TierView> {
-    let view = |tier: &crate::policy::effective::TierRules| TierView {
+    let view = |tier: &rules::effective::TierRules| TierView {
         tier: tier.tier,
         source: tier.source.clone(),
         audit: tier.audit,

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use crate::attachment::{LAYOUT, Record};
-use crate::net::{self, Rtnl, conntrack, link};
-use crate::nft::{self, ChainState, Counter, ElementCounter, Family, Nft, Table};
 use crate::plan::base::{self, Base};
+use netlink::{self, Rtnl, conntrack, link};
+use nft::{self, ChainState, Counter, ElementCounter, Family, Nft, Table};
 
 /// How long the kernel may take to list the links.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ pub(super) enum Error {
     #[error(transparent)]
     Nft(#[from] nft::Error),
     #[error(transparent)]
-    Net(#[from] net::Error),
+    Net(#[from] netlink::Error),
 }
 
 /// The kernel's state at one moment, or nearly: another process may change it between two dumps.

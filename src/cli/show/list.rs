@@ -10,7 +10,7 @@ use super::kernel::Kernel;
 use crate::attachment::Record;
 use crate::cli::output::{Table, Tone, toned};
 use crate::cli::records::title;
-use crate::nft::Counter;
+use nft::Counter;
 
 /// What a deny does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -7,8 +7,8 @@ use super::kernel::Kernel;
 use super::list::{Mode, Row, State};
 use super::*;
 use crate::cli::records::tests::record;
-use crate::nft::Counter;
 use crate::plan::Bridge;
+use nft::Counter;
 
 mod real;
 

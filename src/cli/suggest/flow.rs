@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::cli::logs::{Line, protocol_number};
-use crate::policy::rule::{Ports, Transport};
+use rules::rule::{Ports, Transport};
 
 /// What a packet asks for at its destination. In the order in which rules list their ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::flow::Flow;
 use super::rules::{Flows, Seen};
 use crate::cli::logs::Line;
-use crate::policy::effective::Tier;
+use ::rules::effective::Tier;
 
 /// Whose rules.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, IpSubnets, Ipv4Subnets, Ipv6Subnets};
 
-use crate::nft::Family;
 use crate::plan::ranges::Ranges;
-use crate::policy::rule::Target;
+use nft::Family;
+use rules::rule::Target;
 
 /// What `--generalise` makes is never wider than this: two addresses that have nothing to do with
 /// each other would open half the Internet. /16 and /32 are what a large site and a provider have.

@@ -10,8 +10,8 @@ use super::flow::Flow;
 use super::*;
 use crate::cli::logs::protocol_number;
 use crate::cli::logs::test_support::line;
-use crate::policy::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
-use crate::policy::evaluate::{self, Packet};
+use ::rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+use ::rules::evaluate::{self, Packet};
 
 #[derive(Parser)]
 struct Cli {

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::path;
+use crate::cluster::hostname;
 use crate::cni::DEADLINE;
-use crate::cni::error::{CniError, quoted};
-use crate::cni::json::{self, Object};
 use crate::cni::keys;
-use crate::kubernetes::hostname;
+use crate::json::{self, Object};
+use crate::refusal::{CniError, quoted};
 
 /// How to reach the Kubernetes API.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::cni::error::{CniError, quoted};
-use crate::cni::json::{self, Object};
+use crate::json::{self, Object};
+use crate::refusal::{CniError, quoted};
 
 /// The capability by which runtimes hand over the pod's annotations.
 pub const POD_ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";

@@ -3,8 +3,8 @@ use std::thread;
 use serde_json::json;
 
 use super::*;
-use crate::net::Netns;
-use crate::net::test_support::{in_fresh_netns, link, new_netns, soon, until, veth};
+use netlink::Netns;
+use netlink::test_support::{in_fresh_netns, link, new_netns, soon, until, veth};
 
 const ID: &str = "0123456789abcdef";
 

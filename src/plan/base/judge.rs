@@ -1,6 +1,6 @@
 //! The chains of [`Table::Inet`]: who meets a packet on its way, and what becomes of it.
 
-use crate::nft::{
+use nft::{
     ChainKind, CtState, Family, Field, Hook, HookPoint, Rule, Statement, Table, Test, Value,
     Verdict,
 };

@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 
 use ipnet::{IpNet, Ipv6Net};
 
-use crate::nft::{Field, Rule, Table, Test, Value, Verdict};
+use nft::{Field, Rule, Table, Test, Value, Verdict};
 
 use super::BaseChain;
 

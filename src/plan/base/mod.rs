@@ -14,7 +14,7 @@ mod link;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
-use crate::nft::{DataType, Element, Family, Hook, KeyType, Op, Rule, Set, Table, text};
+use nft::{DataType, Element, Family, Hook, KeyType, Op, Rule, Set, Table, text};
 
 use super::ranges::{self, Ranges};
 
@@ -112,7 +112,7 @@ impl Base {
             elements: elements.clone(),
         };
         let digest = Sha256::digest(text(&draft.add(&[])).as_bytes());
-        let hash = super::hex(&digest[..8]);
+        let hash = crate::hex::hex(&digest[..8]);
         Self {
             inside: INSIDE.map(|prefix| format!("{prefix}{hash}")),
             elements,

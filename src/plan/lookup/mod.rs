@@ -22,7 +22,7 @@ use std::ops::RangeInclusive;
 
 use smallvec::SmallVec;
 
-use crate::nft::Family;
+use nft::Family;
 
 use super::ranges::Ranges;
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use crate::nft::Family;
+use nft::Family;
 
 use super::pieces::{Key, pieces};
 use super::{Candidate, What};

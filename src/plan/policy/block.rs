@@ -20,13 +20,13 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::nft::{
-    Cell, Concat, DataType, Element, Family, Field, KeyType, Rule as KernelRule, Set, Statement,
-    Value, Verdict,
-};
 use crate::plan::action::{Action, Outcome};
 use crate::plan::lookup::{Area, Key};
 use crate::plan::ranges;
+use nft::{
+    Cell, Concat, DataType, Element, Family, Field, KeyType, Rule as KernelRule, Set, Statement,
+    Value, Verdict,
+};
 
 use super::services::{self, Protocol};
 use super::{Compiler, Planned};

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::nft::Field;
 use crate::plan::lookup::{Area, Key};
+use nft::Field;
 
 /// Ports of one protocol to which the same areas apply.
 pub struct Service<'a> {
@@ -130,7 +130,7 @@ fn services<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nft::Family;
+    use nft::Family;
 
     fn area(protocol: u8, from: u16, to: u16, addresses: u128) -> Area {
         Area {

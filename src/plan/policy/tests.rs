@@ -16,10 +16,10 @@ use nix::sys::socket::{
 };
 
 use super::*;
-use crate::net::test_support::{in_fresh_netns, ip, new_netns, veth};
-use crate::nft::{Element, Family, Nft};
 use crate::plan::base::{self, Base};
-use crate::policy::effective::{DefaultAction, Facts, Tier, TierRules};
+use netlink::test_support::{in_fresh_netns, ip, new_netns, veth};
+use nft::{Element, Family, Nft};
+use rules::effective::{DefaultAction, Facts, Tier, TierRules};
 
 const LISTS: u64 = 25;
 const PACKETS: usize = 150;

@@ -16,11 +16,9 @@ use std::collections::BTreeMap;
 
 use super::block::{LookedUp, Place, destination, digit};
 use super::{Compiler, Planned};
-use crate::nft::{
-    Concat, Element, Family, Field, KeyType, Rule as KernelRule, Statement, Value, Verdict,
-};
 use crate::plan::lookup::{Area, Key};
 use crate::plan::ranges;
+use nft::{Concat, Element, Family, Field, KeyType, Rule as KernelRule, Statement, Value, Verdict};
 
 /// Fewer elements are looked up at once.
 pub const MANY: usize = 1024;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::policy::evaluate::{Packet, Verdict};
+use rules::evaluate::{Packet, Verdict};
 
 const FILE: &str = r#"
 apiVersion: egressway.dev/v1alpha1

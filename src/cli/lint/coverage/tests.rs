@@ -3,8 +3,8 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy::effective::{DefaultAction, Effective};
-use crate::policy::evaluate::{Original, Packet};
+use rules::effective::{DefaultAction, Effective};
+use rules::evaluate::{Original, Packet};
 
 fn tier(tier: Tier, text: &str) -> TierRules {
     TierRules::parse(tier, "test", text, false).unwrap_or_else(|e| panic!("{e}"))
@@ -304,7 +304,7 @@ fn rule() -> impl Strategy<Value = String> {
 
 /// Several rules, of which those that cannot match by themselves are left out.
 fn rules() -> impl Strategy<Value = String> {
-    let valid = |text: &String| crate::policy::grammar::parse("test", text).is_ok();
+    let valid = |text: &String| rules::grammar::parse("test", text).is_ok();
     prop::collection::vec(rule(), 1..7).prop_map(move |rules| {
         rules
             .into_iter()

@@ -5,8 +5,8 @@ use super::super::*;
 use super::args;
 use crate::cli::records::tests::{record, store};
 use crate::enforce::Install;
-use crate::net::test_support::{in_fresh_netns, ip, link, run};
 use crate::plan::Base;
+use netlink::test_support::{in_fresh_netns, ip, link, run};
 
 /// A node with pod `web`, its veth `host0` and an egress IP, as ADD leaves it.
 fn node() -> (tempfile::TempDir, Record) {

@@ -1,0 +1,28 @@
+//! The node's network as the kernel shows it: namespaces, links, addresses, routes, neighbours,
+//! connection tracking. Everything goes over netlink and packet sockets; nothing is executed.
+//!
+//! All of it is synchronous: a plugin makes a handful of requests and exits. Every wait ends at
+//! a deadline that the caller gives.
+
+pub mod address;
+mod arp;
+pub mod conntrack;
+mod error;
+pub mod link;
+mod ndp;
+pub mod neighbour;
+mod netlink;
+mod netns;
+pub mod nflog;
+mod packet_socket;
+pub mod route;
+mod rtnl;
+pub mod tc;
+#[cfg(any(test, feature = "test-support"))]
+#[allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+pub mod test_support;
+mod wait;
+
+pub use error::Error;
+pub use netns::{Netns, identity_of};
+pub use rtnl::Rtnl;

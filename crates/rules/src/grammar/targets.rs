@@ -1,0 +1,225 @@
+//! One entry of a rule's target list: an address, a network, a range or a keyword.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::label;
+use super::number::number;
+use crate::fault::{Complaint, quoted};
+use crate::nearest::nearest;
+use crate::rule::Target;
+
+/// The keywords that stand for addresses.
+const KEYWORDS: [&str; 8] = [
+    "any",
+    "internet",
+    "private",
+    "cluster",
+    "node",
+    "metadata",
+    "dns",
+    "apiserver",
+];
+
+/// Words of other firewalls for the same.
+const OTHERS: [(&str, &str); 6] = [
+    ("all", "any"),
+    ("*", "any"),
+    ("everything", "any"),
+    ("world", "internet"),
+    ("host", "node"),
+    ("kube-apiserver", "apiserver"),
+];
+
+/// Reads one entry of a target list.
+pub fn parse(word: &str) -> Result<Target, Complaint> {
+    let lower = word.to_ascii_lowercase();
+    match lower.as_str() {
+        "any" => return Ok(Target::Any),
+        "internet" => return Ok(Target::Internet),
+        "private" => return Ok(Target::Private),
+        "cluster" => return Ok(Target::Cluster),
+        "node" => return Ok(Target::Node),
+        "metadata" => return Ok(Target::Metadata),
+        "dns" => return Ok(Target::Dns),
+        "apiserver" => return Ok(Target::ApiServer),
+        _ => {}
+    }
+    if let Some(service) = lower.strip_prefix("svc/") {
+        return self::service(word, service);
+    }
+    if let Some(range) = range(word) {
+        return range;
+    }
+    let (address, _prefix) = word.split_once('/').unwrap_or((word, ""));
+    if address.parse::<IpAddr>().is_ok() {
+        return network(word).map(Target::Net);
+    }
+    Err(no_address(word, &lower))
+}
+
+/// Reads one entry of the list behind `except`.
+pub fn parse_excepted(word: &str) -> Result<Target, Complaint> {
+    match parse(word)? {
+        Target::Service(_) => Err(Complaint::new(format!(
+            "{} cannot stand behind `except`",
+            quoted(word)
+        ))
+        .help("write a rule of its own for the Service, before this one")),
+        target => Ok(target),
+    }
+}
+
+/// Reads an address or a network, as they also stand in lists of egress addresses and in the policy file.
+pub fn network(word: &str) -> Result<IpNet, Complaint> {
+    let Some((address, prefix)) = word.split_once('/') else {
+        return Ok(IpNet::from(address(word)?));
+    };
+    let address = self::address(address)?;
+    let longest = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = match number::<u8>(prefix) {
+        Ok(length) if length <= longest => length,
+        Ok(_) => {
+            return Err(Complaint::new(format!(
+                "the prefix length of {} is too big: it ends at {longest}",
+                quoted(word)
+            )));
+        }
+        Err(error) => {
+            let complaint = error.complaint("a prefix length", prefix);
+            let mask = prefix.parse::<IpAddr>().ok();
+            let length = mask.and_then(|mask| ipnet::ip_mask_to_prefix(mask).ok());
+            return Err(complaint.maybe_meant(length.map(|length| format!("{address}/{length}"))));
+        }
+    };
+    let net = IpNet::new(address, prefix)
+        .map_err(|_| Complaint::new(format!("{} is not a network", quoted(word))))?;
+    if net.trunc() != net {
+        let complaint = Complaint::new(format!("{} has host bits set", quoted(word)));
+        return Err(complaint.meant(net.trunc()));
+    }
+    Ok(net)
+}
+
+/// Reads one address. IPv4 inside IPv6 never stands in a packet's header: IPv4 is meant.
+pub fn address(word: &str) -> Result<IpAddr, Complaint> {
+    match word.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
+            Some(mapped) => {
+                let complaint =
+                    Complaint::new(format!("{} is an IPv4-mapped address", quoted(word)));
+                Err(complaint.help(format!("write the IPv4 address, `{mapped}`")))
+            }
+            None => Ok(IpAddr::V6(address)),
+        },
+        Ok(address) => Ok(address),
+        Err(_) => Err(Complaint::new(format!(
+            "expected an address, found {}",
+            quoted(word)
+        ))),
+    }
+}
+
+/// `203.0.113.10-203.0.113.20`; `None` if the word is no range at all.
+fn range(word: &str) -> Option<Result<Target, Complaint>> {
+    let (first, last) = word.split_once('-')?;
+    first.parse::<IpAddr>().ok()?;
+    Some(range_between(word, first, last))
+}
+
+fn range_between(word: &str, first: &str, last: &str) -> Result<Target, Complaint> {
+    let start = address(first)?;
+    if last.parse::<IpAddr>().is_err() {
+        let complaint = Complaint::new(format!(
+            "expected a range from address to address, found {}",
+            quoted(word)
+        ));
+        let meant = match (start, number::<u8>(last)) {
+            (IpAddr::V4(start), Ok(last)) if last >= start.octets()[3] => {
+                let [a, b, c, _] = start.octets();
+                Some(format!("{start}-{a}.{b}.{c}.{last}"))
+            }
+            _ => None,
+        };
+        return Err(complaint.maybe_meant(meant));
+    }
+    let end = address(last)?;
+    if start.is_ipv4() != end.is_ipv4() {
+        return Err(Complaint::new(format!(
+            "the range {} has both families: its ends must be both IPv4 or both IPv6",
+            quoted(word)
+        )));
+    }
+    if start > end {
+        let complaint = Complaint::new(format!("the range {} ends before it starts", quoted(word)));
+        return Err(complaint.meant(format!("{end}-{start}")));
+    }
+    Ok(Target::Range(start, end))
+}
+
+/// A Service by its namespace and name.
+fn service(word: &str, service: &str) -> Result<Target, Complaint> {
+    let well_formed = service
+        .split_once('/')
+        .is_some_and(|(namespace, name)| label::is_label(namespace) && label::is_label(name));
+    if well_formed {
+        return Ok(Target::Service(service.to_owned()));
+    }
+    Err(Complaint::new(format!(
+        "expected a Service as `svc/NAMESPACE/NAME`, found {}",
+        quoted(word)
+    )))
+}
+
+/// What is wrong with a word that is neither keyword nor address.
+fn no_address(word: &str, lower: &str) -> Complaint {
+    if is_domain(lower) {
+        return Complaint::new(format!(
+            "{} is a domain name: domain names need the node agent, which does not exist yet",
+            quoted(word)
+        ))
+        .help("write addresses");
+    }
+    let complaint = Complaint::new(format!(
+        "expected a target (an address, a network, a range, `svc/NAMESPACE/NAME`, `any`, `internet`, `private`, \
+         `cluster`, `node`, `metadata`, `dns` or `apiserver`), found {}",
+        quoted(word)
+    ));
+    if let Some((_, ours)) = OTHERS.iter().find(|(other, _)| *other == lower) {
+        return complaint.meant(ours);
+    }
+    if let Some(inside) = word.strip_prefix('[').and_then(|w| w.strip_suffix(']'))
+        && inside.parse::<IpAddr>().is_ok()
+    {
+        return complaint.meant(inside);
+    }
+    if let Some((address, port)) = word.rsplit_once(':') {
+        let address = address.trim_start_matches('[').trim_end_matches(']');
+        if address.parse::<IpAddr>().is_ok() && number::<u16>(port).is_ok() {
+            return complaint.help(format!(
+                "ports stand before `to`: `{port}/tcp to {address}`"
+            ));
+        }
+    }
+    complaint.maybe_meant(nearest(word, &KEYWORDS))
+}
+
+/// `api.example.com`, `*.example.com`: at least two labels, the last not a number (RFC 3696 section 2).
+fn is_domain(lower: &str) -> bool {
+    let name = lower.strip_prefix("*.").unwrap_or(lower);
+    let wildcard = name.len() != lower.len();
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let labels: Vec<&str> = name.split('.').collect();
+    (labels.len() > 1 || wildcard)
+        && name.len() <= 253
+        && labels.iter().all(|part| label::is_host_label(part))
+        && labels
+            .last()
+            .is_some_and(|last| last.bytes().any(|byte| !byte.is_ascii_digit()))
+}
+
+/// Whether a word would be right in a target list.
+pub(super) fn is_one(word: &str) -> bool {
+    parse(word).is_ok()
+}

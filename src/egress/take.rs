@@ -1,0 +1,282 @@
+//! Taking an address: one that this node has already, or one that nobody has.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use ipnet::IpNet;
+
+use super::lease::Access;
+use super::remains::Remains;
+use super::{Claim, Owner, give_back, has_record, lock_name, net_error};
+use crate::refusal::CniError;
+use crate::store::{AttachmentId, StateDir};
+use netlink::link::{self, Link};
+use netlink::{Rtnl, address, neighbour, route};
+use nft::Value;
+
+/// Who wants an egress address.
+pub struct Request<'a> {
+    /// Where it is written who uses an address.
+    pub state: &'a StateDir,
+    /// The attachment that wants one.
+    pub id: &'a AttachmentId,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// The conflist's `uplink`.
+    pub uplink: Option<&'a str>,
+    /// Where the cluster's nodes agree on who has which address; none: this node takes the first.
+    pub leases: Option<Access>,
+    /// When to give up.
+    pub deadline: Instant,
+}
+
+/// What was found out about an address before anything was changed.
+pub(super) struct Prepared {
+    rtnl: Rtnl,
+    pub(super) uplink: Link,
+    pub(super) owner: Owner,
+    /// It is on the uplink already.
+    pub(super) here: bool,
+}
+
+impl Request<'_> {
+    /// Takes one address of each family in which the pod has one: makes sure that nobody else
+    /// answers for it or holds its Lease, adds it to the uplink and announces it.
+    ///
+    /// # Errors
+    /// Code 102: the address can't be had; 11: somebody else has it, or the API does not answer. What
+    /// had been taken for this attachment is given back.
+    pub fn take(&self, list: &[IpNet], ipv4: bool, ipv6: bool) -> Result<Claim, CniError> {
+        // All lock in this order.
+        let families: Vec<bool> = [(true, ipv4), (false, ipv6)]
+            .into_iter()
+            .filter(|(v4, wanted)| *wanted && list.iter().any(|net| net.addr().is_ipv4() == *v4))
+            .map(|(v4, _)| v4)
+            .collect();
+        let mut claim = Claim::default();
+        let taken = match &self.leases {
+            _ if families.is_empty() => Ok(()),
+            None => self.take_first(list, &families, &mut claim),
+            Some(access) => self.take_leased(access, list, &families, &mut claim),
+        };
+        match taken {
+            Ok(()) => Ok(claim),
+            Err(e) => {
+                drop(claim);
+                give_back(self.state, self.id, self.deadline);
+                Err(e)
+            }
+        }
+    }
+
+    /// Without a cluster: the first address of each family.
+    fn take_first(
+        &self,
+        list: &[IpNet],
+        families: &[bool],
+        claim: &mut Claim,
+    ) -> Result<(), CniError> {
+        for v4 in families {
+            let nets = list.iter().map(IpNet::network);
+            for address in nets.filter(|a| a.is_ipv4() == *v4).take(1) {
+                let lock = self.state.lock_named(&lock_name(address), self.deadline)?;
+                claim._locks.push(lock);
+                claim.uplink = Some(self.take_one(address)?);
+                claim.addresses.push(address);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one address, which must be locked. Returns the uplink's index.
+    pub(super) fn take_one(&self, address: IpAddr) -> Result<u32, CniError> {
+        let mut prepared = self.prepare(address, false)?;
+        if prepared.here {
+            self.state.write_egress(address, &prepared.owner)?;
+        } else {
+            self.probe(&prepared.uplink, address)?;
+            self.add(&mut prepared, address)?;
+        }
+        Ok(prepared.uplink.index)
+    }
+
+    /// Looks where the address is and who has it. This attachment becomes one of its users. `leased`:
+    /// this node's Lease says that it is the namespace's.
+    pub(super) fn prepare(&self, address: IpAddr, leased: bool) -> Result<Prepared, CniError> {
+        let mut rtnl = Rtnl::open(self.deadline).map_err(net_error)?;
+        let uplink = self.uplink(&mut rtnl, address)?;
+        let known: Option<Owner> = self.state.read_egress(address).unwrap_or_else(|e| {
+            tracing::warn!("{e}; it is written anew");
+            None
+        });
+        let here = address::all(&mut rtnl)
+            .map_err(net_error)?
+            .into_iter()
+            .find(|a| a.address == address)
+            .map(|a| a.link);
+        let known = match known {
+            None => self.without_file(address, here, &uplink, leased)?,
+            known => known,
+        };
+        let mut owner = self.owner(address, known, here, &uplink)?;
+        if !owner.users.contains(self.id) {
+            owner.users.push(self.id.clone());
+        }
+        Ok(Prepared {
+            here: here == Some(uplink.index),
+            rtnl,
+            uplink,
+            owner,
+        })
+    }
+
+    /// Adds an address that nobody else has to the uplink, and announces it.
+    pub(super) fn add(&self, prepared: &mut Prepared, address: IpAddr) -> Result<(), CniError> {
+        let uplink = &prepared.uplink;
+        self.state.write_egress(address, &prepared.owner)?;
+        address::add(&mut prepared.rtnl, uplink.index, address).map_err(net_error)?;
+        if let Err(e) = neighbour::announce(uplink, &[address]) {
+            // Neighbours that never heard of the address will ask; those that did are rare.
+            tracing::warn!("cannot announce {address}: {e}");
+        }
+        tracing::info!(%address, uplink = uplink.name, "took the egress IP");
+        Ok(())
+    }
+
+    /// Who has an address of which no file speaks, as far as records and kernel tell: the state
+    /// directory may have been emptied, or the file cut short. None: it is not one of ours.
+    fn without_file(
+        &self,
+        address: IpAddr,
+        here: Option<u32>,
+        uplink: &Link,
+        leased: bool,
+    ) -> Result<Option<Owner>, CniError> {
+        let remains = match Remains::find(self.state, address, here.is_some())? {
+            Some(remains) if here.is_none_or(|device| device == uplink.index) => remains,
+            _ => return Ok(None),
+        };
+        if !leased && !remains.strangers.is_empty() {
+            return Err(CniError::egress_ip(format!(
+                "egress IP {address}: pods of which no record is left use it ({}), and whose they are is not known: delete them",
+                remains.name_strangers()
+            )));
+        }
+        let namespace = remains
+            .namespace
+            .unwrap_or_else(|| self.namespace.to_owned());
+        Ok(Some(Owner {
+            namespace,
+            users: remains.users,
+            ..self.new_owner(uplink)
+        }))
+    }
+
+    /// The owner to write, if the address may be taken.
+    fn owner(
+        &self,
+        address: IpAddr,
+        known: Option<Owner>,
+        here: Option<u32>,
+        uplink: &Link,
+    ) -> Result<Owner, CniError> {
+        match (known, here) {
+            (Some(owner), _) if owner.namespace != self.namespace => {
+                let users: Vec<_> = owner.users.iter().filter(|id| self.is_alive(id)).collect();
+                if users.is_empty() {
+                    return Ok(self.new_owner(uplink));
+                }
+                Err(CniError::egress_ip(format!(
+                    "egress IP {address}: namespace {} on this node uses it ({} pods)",
+                    owner.namespace,
+                    users.len()
+                )))
+            }
+            (Some(mut owner), Some(device)) if device == uplink.index && !owner.is_lost() => {
+                owner.users.retain(|id| self.is_alive(id));
+                Ok(owner)
+            }
+            (_, Some(device)) => Err(CniError::egress_ip(format!(
+                "egress IP {address} is already an address of this node (on device {device}): list another one in egressway.dev/egress-ip of namespace {}",
+                self.namespace
+            ))),
+            // Somebody took it from the uplink, or this node had lost it: its pods get it back.
+            (Some(owner), None) if owner.namespace == self.namespace => {
+                let mut users = owner.users;
+                users.retain(|id| self.is_alive(id));
+                Ok(Owner {
+                    users,
+                    ..self.new_owner(uplink)
+                })
+            }
+            (_, None) => Ok(self.new_owner(uplink)),
+        }
+    }
+
+    pub(super) fn new_owner(&self, uplink: &Link) -> Owner {
+        Owner {
+            namespace: self.namespace.to_owned(),
+            uplink: uplink.name.clone(),
+            uplink_index: uplink.index,
+            users: Vec::new(),
+            lease: None,
+        }
+    }
+
+    /// Users are written with their address locked until their record is there, too.
+    fn is_alive(&self, id: &AttachmentId) -> bool {
+        id == self.id || has_record(self.state, id)
+    }
+
+    fn uplink(&self, rtnl: &mut Rtnl, address: IpAddr) -> Result<Link, CniError> {
+        let link = match self.uplink {
+            Some(name) => link::get_by_name(rtnl, name).map_err(net_error)?,
+            None => {
+                let families = match address {
+                    IpAddr::V4(_) => [route::Family::V4, route::Family::V6],
+                    IpAddr::V6(_) => [route::Family::V6, route::Family::V4],
+                };
+                let mut found = None;
+                for family in families {
+                    found = match found {
+                        None => route::default_route_device(rtnl, family).map_err(net_error)?,
+                        found => found,
+                    };
+                }
+                match found {
+                    Some(index) => link::get_by_index(rtnl, index).map_err(net_error)?,
+                    None => None,
+                }
+            }
+        };
+        link.ok_or_else(|| {
+            CniError::egress_ip(match self.uplink {
+                Some(name) => format!(
+                    "egress IP {address}: the conflist's `uplink` {name:?} does not exist on this node"
+                ),
+                None => format!(
+                    "egress IP {address}: this node has no default route; name the device in `uplink` of the conflist"
+                ),
+            })
+        })
+    }
+
+    pub(super) fn probe(&self, uplink: &Link, address: IpAddr) -> Result<(), CniError> {
+        let conflicts = neighbour::probe(
+            uplink,
+            &[address],
+            neighbour::Timing::default(),
+            self.deadline,
+        )
+        .map_err(net_error)?;
+        match conflicts.first() {
+            None => Ok(()),
+            Some(conflict) => Err(CniError::try_again(format!(
+                "egress IP {address} of namespace {}: {} on {} answers for it; free it there, or list another address",
+                self.namespace,
+                Value::Mac(conflict.mac),
+                uplink.name
+            ))),
+        }
+    }
+}

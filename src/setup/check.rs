@@ -1,0 +1,247 @@
+//! `egressway install --check`: looks at everything that an installation needs, and changes nothing.
+
+use std::fmt;
+use std::path::Path;
+
+use nix::unistd::{AccessFlags, access};
+
+use super::config::Config;
+use super::configmap::{POLICY_KEY, Policy};
+use super::{coverage, files, kernel};
+use crate::source::PolicyFile;
+use crate::store::StateDir;
+
+/// How one thing stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// As it should be.
+    Good,
+    /// An installation would change it.
+    Change,
+    /// Worth knowing.
+    Note,
+    /// An installation would stop here.
+    Bad,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Status::Good => "ok",
+            Status::Change => "change",
+            Status::Note => "note",
+            Status::Bad => "FAIL",
+        })
+    }
+}
+
+/// One line of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// How it stands.
+    pub status: Status,
+    /// What was looked at.
+    pub what: &'static str,
+    /// What was seen.
+    pub seen: String,
+}
+
+fn item(what: &'static str, status: Status, seen: impl Into<String>) -> Item {
+    Item {
+        status,
+        what,
+        seen: seen.into(),
+    }
+}
+
+/// Looks at everything.
+pub fn check(config: &Config) -> Vec<Item> {
+    let mut items = vec![
+        kernel_item(),
+        program_item(config),
+        policy_item(config),
+        api_item(config),
+    ];
+    items.extend(conflist_items(config));
+    items.push(coverage_item(config));
+    for (what, dir) in [
+        ("bin dir", config.program().parent().map(Path::to_owned)),
+        ("conf dir", Some(config.conf_dir.clone())),
+        (
+            "policy dir",
+            config.policy_file.parent().map(Path::to_owned),
+        ),
+        ("state dir", Some(config.state_dir.clone())),
+    ] {
+        items.extend(dir.map(|dir| directory_item(what, &dir)));
+    }
+    items
+}
+
+fn kernel_item() -> Item {
+    match kernel::check() {
+        Ok(()) => item(
+            "kernel",
+            Status::Good,
+            format!(
+                "Linux {} took every rule of a sample policy, in a network namespace of its own",
+                kernel::release()
+            ),
+        ),
+        Err(e) => item("kernel", Status::Bad, e.to_string()),
+    }
+}
+
+fn program_item(config: &Config) -> Item {
+    let path = config.program();
+    let own = files::read(Path::new("/proc/self/exe"));
+    match (files::read(&path), own) {
+        (Ok(None), _) => item(
+            "program",
+            Status::Change,
+            format!("{} would be written", path.display()),
+        ),
+        (Ok(there), Ok(own)) if there == own => item(
+            "program",
+            Status::Good,
+            format!(
+                "{} is this version, {}",
+                path.display(),
+                env!("CARGO_PKG_VERSION")
+            ),
+        ),
+        (Ok(_), Ok(_)) => item(
+            "program",
+            Status::Change,
+            format!("{} is another build and would be replaced", path.display()),
+        ),
+        (Err(e), _) | (_, Err(e)) => item("program", Status::Bad, e.to_string()),
+    }
+}
+
+fn policy_item(config: &Config) -> Item {
+    let path = config.policy_file.display();
+    match PolicyFile::load(&config.policy_file) {
+        Ok(_) => item("policy", Status::Good, format!("{path} is valid")),
+        Err(e) if config.account.is_some() && !config.policy_file.exists() => {
+            let _ = e;
+            item(
+                "policy",
+                Status::Change,
+                format!("{path} would be written from the ConfigMap"),
+            )
+        }
+        Err(e) => item("policy", Status::Bad, e.to_string()),
+    }
+}
+
+fn api_item(config: &Config) -> Item {
+    let (Some(account), Some(cluster)) = (&config.account, &config.cluster) else {
+        return item(
+            "API",
+            Status::Note,
+            "no service account here: the plugin would not ask the Kubernetes API",
+        );
+    };
+    let name = &cluster.configmap;
+    match cluster.policy() {
+        Ok(Policy::Text(text)) => match PolicyFile::parse(&format!("ConfigMap {name}"), &text) {
+            Ok(_) => item(
+                "API",
+                Status::Good,
+                format!(
+                    "{} answers; the policy of ConfigMap {name} is valid",
+                    account.server
+                ),
+            ),
+            Err(e) => item("API", Status::Bad, e.to_string()),
+        },
+        Ok(Policy::Missing) => item("API", Status::Bad, format!("there is no ConfigMap {name}")),
+        Ok(Policy::NoKey) => item(
+            "API",
+            Status::Bad,
+            format!("ConfigMap {name} has no key {POLICY_KEY}"),
+        ),
+        Err(e) => item("API", Status::Bad, e.to_string()),
+    }
+}
+
+fn conflist_items(config: &Config) -> Vec<Item> {
+    let confs = config.confs();
+    let look = match confs.look() {
+        Ok(look) => look,
+        Err(e) => return vec![item("conflist", Status::Bad, e.to_string())],
+    };
+    let entry = match config.entry() {
+        Ok(entry) => entry,
+        Err(e) => return vec![item("conflist", Status::Bad, e.to_string())],
+    };
+    let mut items: Vec<Item> = look
+        .skipped
+        .iter()
+        .map(|skipped| item("conflist", Status::Note, skipped.to_string()))
+        .collect();
+    items.push(match &look.found {
+        None => item(
+            "conflist",
+            Status::Bad,
+            format!(
+                "{} has no configuration that a runtime could use",
+                config.conf_dir.display()
+            ),
+        ),
+        Some(found) if confs.lacks(&entry, &look) => item(
+            "conflist",
+            Status::Change,
+            format!(
+                "{} would {}get {}",
+                found.path.display(),
+                if found.single {
+                    "become a .conflist and "
+                } else {
+                    ""
+                },
+                entry.as_line()
+            ),
+        ),
+        Some(found) => item(
+            "conflist",
+            Status::Good,
+            format!("egressway is in {}", found.path.display()),
+        ),
+    });
+    items
+}
+
+fn coverage_item(config: &Config) -> Item {
+    match coverage::uncovered(&StateDir::new(&config.state_dir)) {
+        Ok(names) => match coverage::sentence(&names) {
+            None => item("pods", Status::Good, "every pod of this node is covered"),
+            Some(sentence) => item("pods", Status::Note, sentence),
+        },
+        Err(e) => item("pods", Status::Bad, e.to_string()),
+    }
+}
+
+/// Whether files can be made in a directory, or in the nearest one above it that is there.
+fn directory_item(what: &'static str, dir: &Path) -> Item {
+    let there = dir.ancestors().find(|path| path.exists());
+    let there = there.unwrap_or(Path::new("/"));
+    match access(there, AccessFlags::W_OK | AccessFlags::X_OK) {
+        Err(errno) => item(
+            what,
+            Status::Bad,
+            format!("{} cannot be written: {}", there.display(), errno.desc()),
+        ),
+        Ok(()) if there == dir => item(
+            what,
+            Status::Good,
+            format!("{} can be written", dir.display()),
+        ),
+        Ok(()) => item(
+            what,
+            Status::Change,
+            format!("{} would be made", dir.display()),
+        ),
+    }
+}

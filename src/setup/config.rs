@@ -1,0 +1,183 @@
+//! What an installation is told: where things are on the node, and what our conflist entry says.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::confdir::ConfDir;
+use super::configmap::Cluster;
+use super::conflist::{self, Entry};
+use super::credentials::ServiceAccount;
+use crate::cni::conf;
+use crate::cni::{Command, Conf};
+use crate::refusal::CniError;
+
+/// Where things are on the node, and who this is.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Our plugin goes into the first; the primary's are looked for in all.
+    pub bin_dirs: Vec<PathBuf>,
+    /// Where runtimes look for their conflist.
+    pub conf_dir: PathBuf,
+    /// The policy file.
+    pub policy_file: PathBuf,
+    /// Who is attached.
+    pub state_dir: PathBuf,
+    /// The node's name in the cluster.
+    pub node_name: Option<String>,
+    /// Who this process is in the cluster; none outside of one.
+    pub account: Option<ServiceAccount>,
+    /// What is asked of the cluster; there if `account` is.
+    pub cluster: Option<Cluster>,
+    /// Further keys of our entry.
+    pub keys: Keys,
+}
+
+/// Keys of our conflist entry that are only there if they were given.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Keys {
+    /// The device that gets the egress IPs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<String>,
+    /// NFLOG group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_group: Option<u16>,
+    /// How much the plugin says about itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<String>,
+    /// Where it says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_file: Option<PathBuf>,
+    /// `allow` or `refuse`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unenforceable: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Ours<'a> {
+    r#type: &'static str,
+    capabilities: serde_json::Value,
+    policy_file: &'a Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kubernetes: Option<Kubernetes<'a>>,
+    state_dir: &'a Path,
+    #[serde(flatten)]
+    keys: &'a Keys,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Kubernetes<'a> {
+    kubeconfig: PathBuf,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_name: Option<&'a str>,
+}
+
+impl Config {
+    /// Our program among the plugins.
+    pub fn program(&self) -> PathBuf {
+        let dir = self
+            .bin_dirs
+            .first()
+            .map_or(Path::new("/"), PathBuf::as_path);
+        dir.join(conflist::TYPE)
+    }
+
+    /// The runtimes' configurations.
+    pub fn confs(&self) -> ConfDir {
+        ConfDir {
+            dir: self.conf_dir.clone(),
+            bin_dirs: self.bin_dirs.clone(),
+        }
+    }
+
+    /// What is ours beside the conflists: `CONF_DIR/egressway.d`. No runtime looks into it.
+    pub fn own_dir(&self) -> PathBuf {
+        self.conf_dir.join("egressway.d")
+    }
+
+    /// The plugin's way to the API.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.own_dir().join("kubeconfig")
+    }
+
+    /// Our entry of the conflist.
+    ///
+    /// # Errors
+    /// The plugin would refuse it.
+    pub fn entry(&self) -> Result<Entry, CniError> {
+        let ours = Ours {
+            r#type: conflist::TYPE,
+            capabilities: serde_json::json!({ conf::POD_ANNOTATIONS: true }),
+            policy_file: &self.policy_file,
+            kubernetes: self.account.as_ref().map(|_| Kubernetes {
+                kubeconfig: self.kubeconfig(),
+                node_name: self.node_name.as_deref(),
+            }),
+            state_dir: &self.state_dir,
+            keys: &self.keys,
+        };
+        let unwritable = |e: serde_json::Error| CniError::invalid_config(e.to_string());
+        let entry = Entry::new(&ours).map_err(unwritable)?;
+        self.try_entry(&entry)?;
+        Ok(entry)
+    }
+
+    /// Reads the entry as the plugin will.
+    fn try_entry(&self, entry: &Entry) -> Result<(), CniError> {
+        let stdin = entry.as_stdin("check", crate::refusal::version::CniVersion::CURRENT);
+        Conf::new(&conf::Entry::decode(stdin.as_bytes())?, Command::Status).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            bin_dirs: vec!["/opt/cni/bin".into(), "/usr/libexec/cni".into()],
+            conf_dir: "/etc/cni/net.d".into(),
+            policy_file: "/etc/egressway/policy.yaml".into(),
+            state_dir: "/run/egressway".into(),
+            node_name: Some("node-1".into()),
+            account: None,
+            cluster: None,
+            keys: Keys::default(),
+        }
+    }
+
+    #[test]
+    fn the_entry_is_one_that_the_plugin_takes() {
+        let mut config = config();
+        let text = |config: &Config| config.entry().unwrap().as_line().to_owned();
+        assert_eq!(
+            text(&config),
+            r#"{"type":"egressway","capabilities":{"io.kubernetes.cri.pod-annotations":true},"policyFile":"/etc/egressway/policy.yaml","stateDir":"/run/egressway"}"#
+        );
+        config.account = Some(ServiceAccount {
+            dir: "/sa".into(),
+            server: "https://10.96.0.1:443".into(),
+        });
+        config.keys.uplink = Some("eth1".into());
+        let with_api = text(&config);
+        assert!(
+            with_api.contains(r#""kubernetes":{"kubeconfig":"/etc/cni/net.d/egressway.d/kubeconfig","nodeName":"node-1"}"#),
+            "{with_api}"
+        );
+        assert!(with_api.contains(r#""uplink":"eth1""#), "{with_api}");
+        assert_eq!(config.program(), Path::new("/opt/cni/bin/egressway"));
+    }
+
+    #[test]
+    fn an_entry_that_the_plugin_would_refuse_is_not_put_anywhere() {
+        let mut config = config();
+        config.keys.unenforceable = Some("maybe".into());
+        assert_eq!(config.entry().unwrap_err().code, 7);
+        config.keys.unenforceable = None;
+        config.policy_file = "policy.yaml".into();
+        assert!(config.entry().unwrap_err().msg.contains("absolute"));
+    }
+}

@@ -1,0 +1,377 @@
+//! Our entry in a conflist: put in and taken out in the text itself, so that every other byte stays
+//! as its author wrote it: order of keys, unknown keys, number formats, white space.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::refusal::version::CniVersion;
+
+/// Our `type` in a conflist.
+pub const TYPE: &str = "egressway";
+
+/// Our entry of a list, as a value and as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    value: Value,
+    lines: String,
+    line: String,
+}
+
+impl Entry {
+    /// Keys stand in the order in which `entry` writes them.
+    ///
+    /// # Errors
+    /// It can't be written as JSON.
+    pub fn new(entry: &impl Serialize) -> Result<Entry, serde_json::Error> {
+        Ok(Entry {
+            value: serde_json::to_value(entry)?,
+            lines: serde_json::to_string_pretty(entry)?,
+            line: serde_json::to_string(entry)?,
+        })
+    }
+
+    /// In one line.
+    pub fn as_line(&self) -> &str {
+        &self.line
+    }
+
+    /// What a runtime makes of it for a call of the plugin.
+    pub fn as_stdin(&self, network: &str, version: CniVersion) -> String {
+        let mut value = self.value.clone();
+        value["name"] = network.into();
+        value["cniVersion"] = version.as_str().into();
+        value.to_string()
+    }
+}
+
+/// Why a file can't be used; the runtime could not use it either.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)] // each message says what it is about
+pub enum Fault {
+    #[error("is empty")]
+    Empty,
+    #[error("is not a JSON object: {0}")]
+    NotJson(String),
+    #[error("has no `name`")]
+    NoName,
+    #[error("has no `plugins`")]
+    NoPlugins,
+    #[error("its plugin number {0} has no `type`")]
+    NoType(usize),
+    #[error("has cniVersion {0:?}, which egressway does not speak")]
+    Version(String),
+    #[error("has no other plugin than egressway")]
+    OnlyOurs,
+}
+
+type Object<'a> = BTreeMap<String, &'a RawValue>;
+
+/// One plugin of a list, and where in the text it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Plugin {
+    kind: String,
+    at: Range<usize>,
+}
+
+/// A conflist that a runtime could use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List<'a> {
+    text: &'a str,
+    plugins: Vec<Plugin>,
+}
+
+impl<'a> List<'a> {
+    /// Reads a `.conflist`.
+    ///
+    /// # Errors
+    /// What a runtime would refuse it for.
+    pub fn parse(text: &'a str) -> Result<List<'a>, Fault> {
+        let object = object(text)?;
+        check_head(&object)?;
+        let raw = object.get("plugins").ok_or(Fault::NoPlugins)?;
+        let raw: Vec<&'a RawValue> =
+            serde_json::from_str(raw.get()).map_err(|_| Fault::NoPlugins)?;
+        if raw.is_empty() {
+            return Err(Fault::NoPlugins);
+        }
+        let mut plugins = Vec::with_capacity(raw.len());
+        for (n, raw) in raw.into_iter().enumerate() {
+            let fields: Object<'_> =
+                serde_json::from_str(raw.get()).map_err(|_| Fault::NoType(n + 1))?;
+            let kind = string(&fields, "type").ok_or(Fault::NoType(n + 1))?;
+            // A raw value is a piece of the very text that it was read from.
+            let start = raw.get().as_ptr() as usize - text.as_ptr() as usize;
+            let at = start..start + raw.get().len();
+            plugins.push(Plugin { kind, at });
+        }
+        Ok(List { text, plugins })
+    }
+
+    /// The `type` of every plugin but ours.
+    pub fn others(&self) -> impl Iterator<Item = &str> {
+        let others = self.plugins.iter().filter(|p| p.kind != TYPE);
+        others.map(|p| p.kind.as_str())
+    }
+
+    /// The text with `entry` as its last plugin, instead of any that we have there; none if it is
+    /// there already. Last, because what comes behind us could change what we have looked at.
+    ///
+    /// # Errors
+    /// [`Fault::OnlyOurs`]: nobody would give pods an interface.
+    pub fn with(&self, entry: &Entry) -> Result<Option<String>, Fault> {
+        let ours = self.plugins.iter().filter(|p| p.kind == TYPE).count();
+        if let (1, Some(last)) = (ours, self.plugins.last())
+            && last.kind == TYPE
+            && self.plugins.len() > 1
+            && serde_json::from_str::<Value>(&self.text[last.at.clone()])
+                .ok()
+                .as_ref()
+                == Some(&entry.value)
+        {
+            return Ok(None);
+        }
+        match self.without()? {
+            Some(text) => List::parse(&text)?.append(entry).map(Some),
+            None => self.append(entry).map(Some),
+        }
+    }
+
+    /// The text without any entry of ours; none if there was none.
+    ///
+    /// # Errors
+    /// [`Fault::OnlyOurs`]: a list must have a plugin.
+    pub fn without(&self) -> Result<Option<String>, Fault> {
+        let Some(n) = self.plugins.iter().position(|p| p.kind == TYPE) else {
+            return Ok(None);
+        };
+        // Together with the comma that kept it apart from its neighbour.
+        let cut = match (n.checked_sub(1), self.plugins.get(n + 1)) {
+            (Some(before), _) => self.plugins[before].at.end..self.plugins[n].at.end,
+            (None, Some(next)) => self.plugins[n].at.start..next.at.start,
+            (None, None) => return Err(Fault::OnlyOurs),
+        };
+        let text = format!("{}{}", &self.text[..cut.start], &self.text[cut.end..]);
+        let list = List::parse(&text)?;
+        Ok(Some(list.without()?.unwrap_or(text)))
+    }
+
+    fn append(&self, entry: &Entry) -> Result<String, Fault> {
+        let last = self.plugins.last().ok_or(Fault::NoPlugins)?;
+        let (before, behind) = self.text.split_at(last.at.end);
+        Ok(format!("{before},{}{behind}", self.formatted(entry, last)))
+    }
+
+    /// The entry laid out like its neighbour.
+    fn formatted(&self, entry: &Entry, neighbour: &Plugin) -> String {
+        let before = &self.text[..neighbour.at.start];
+        let line = before.rfind('\n').map(|end| &before[end + 1..]);
+        match line.filter(|line| line.trim().is_empty()) {
+            Some(indent) => {
+                let lines = entry.lines.replace('\n', &format!("\n{indent}"));
+                format!("\n{indent}{lines}")
+            }
+            None => format!(" {}", entry.line),
+        }
+    }
+}
+
+/// The conflist that says what a single plugin's `.conf` said.
+///
+/// # Errors
+/// What a runtime would refuse the `.conf` for.
+pub fn from_single(text: &str) -> Result<String, Fault> {
+    let object = object(text)?;
+    check_head(&object)?;
+    string(&object, "type").ok_or(Fault::NoType(1))?;
+    let mut head = String::new();
+    for key in ["cniVersion", "name"] {
+        if let Some(value) = object.get(key) {
+            head.push_str(&format!("  \"{key}\": {},\n", value.get()));
+        }
+    }
+    // No string of JSON contains a line's end, so that indenting changes nothing but white space.
+    let plugin = text.trim().replace('\n', "\n    ");
+    Ok(format!(
+        "{{\n{head}  \"plugins\": [\n    {plugin}\n  ]\n}}\n"
+    ))
+}
+
+fn object(text: &str) -> Result<Object<'_>, Fault> {
+    if text.trim().is_empty() {
+        return Err(Fault::Empty);
+    }
+    serde_json::from_str(text).map_err(|e| Fault::NotJson(e.to_string()))
+}
+
+/// What every configuration has before its plugins.
+fn check_head(object: &Object<'_>) -> Result<(), Fault> {
+    if string(object, "name").is_none_or(|name| name.is_empty()) {
+        return Err(Fault::NoName);
+    }
+    match object.get("cniVersion") {
+        None => Ok(()),
+        Some(raw) => match string(object, "cniVersion") {
+            Some(text) if text.is_empty() || CniVersion::parse(&text).is_some() => Ok(()),
+            Some(text) => Err(Fault::Version(text)),
+            None => Err(Fault::Version(raw.get().to_owned())),
+        },
+    }
+}
+
+fn string(object: &Object<'_>, key: &str) -> Option<String> {
+    serde_json::from_str(object.get(key)?.get()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const BRIDGE: &str = r#"{
+    "name": "pods",  "cniVersion":"1.0.0",
+    "x-unknown": 1.50e+3, "big": 12345678901234567890123,
+    "plugins": [
+        { "type": "bridge", "mtu": 1450.0,
+          "ipam": {"type": "host-local", "b": 1, "a": 2} },
+        {"type":"portmap","capabilities":{"portMappings":true}}
+    ],
+    "disableCheck": false
+}
+"#;
+
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Ours {
+        r#type: &'static str,
+        policy_file: &'static str,
+    }
+
+    fn entry() -> Entry {
+        let ours = Ours {
+            r#type: TYPE,
+            policy_file: "/p",
+        };
+        Entry::new(&ours).unwrap()
+    }
+
+    fn with(text: &str) -> String {
+        let list = List::parse(text).unwrap();
+        list.with(&entry()).unwrap().expect("it was not there")
+    }
+
+    #[test]
+    fn every_other_byte_stays() {
+        let after = with(BRIDGE);
+        let ours = ",\n        {\n          \"type\": \"egressway\",\n          \"policyFile\": \"/p\"\n        }";
+        assert_eq!(
+            after,
+            BRIDGE.replace(
+                "\"portMappings\":true}}",
+                &format!("\"portMappings\":true}}}}{ours}")
+            )
+        );
+        let list = List::parse(&after).unwrap();
+        assert_eq!(list.with(&entry()), Ok(None), "again changes nothing");
+        assert_eq!(list.without().unwrap().as_deref(), Some(BRIDGE));
+        assert_eq!(List::parse(BRIDGE).unwrap().without(), Ok(None));
+        assert_eq!(list.others().collect::<Vec<_>>(), ["bridge", "portmap"]);
+    }
+
+    #[test]
+    fn a_list_in_one_line_stays_in_one_line() {
+        let text = r#"{"name":"n","plugins":[{"type":"ptp"}]}"#;
+        let after =
+            r#"{"name":"n","plugins":[{"type":"ptp"}, {"type":"egressway","policyFile":"/p"}]}"#;
+        assert_eq!(with(text), after);
+        assert_eq!(
+            List::parse(&with(text))
+                .unwrap()
+                .without()
+                .unwrap()
+                .as_deref(),
+            Some(text)
+        );
+    }
+
+    #[test]
+    fn an_entry_that_is_old_double_or_not_last_is_replaced() {
+        for plugins in [
+            r#"{"type":"ptp"},{"type":"egressway"}"#,
+            r#"{"type":"egressway","policyFile":"/p"},{"type":"ptp"}"#,
+            r#"{"type":"egressway"},{"type":"egressway"},{"type":"ptp"},{"type":"egressway","policyFile":"/p"}"#,
+        ] {
+            let after = with(&format!(r#"{{"name":"n","plugins":[{plugins}]}}"#));
+            let value: Value = serde_json::from_str(&after).unwrap();
+            assert_eq!(
+                value["plugins"],
+                json!([{"type": "ptp"}, entry().value]),
+                "{after}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_conf_becomes_a_conflist_of_the_same_meaning() {
+        let conf = "{ \"cniVersion\": \"0.3.1\",\n  \"type\": \"bridge\", \"mtu\": 1e3,\n  \"name\": \"n\" }\n";
+        let list = from_single(conf).unwrap();
+        let expected = "{\n  \"cniVersion\": \"0.3.1\",\n  \"name\": \"n\",\n  \"plugins\": [\n    { \"cniVersion\": \"0.3.1\",\n      \"type\": \"bridge\", \"mtu\": 1e3,\n      \"name\": \"n\" }\n  ]\n}\n";
+        assert_eq!(list, expected);
+        assert!(with(&list).contains("egressway"));
+        assert!(
+            !from_single(r#"{"name":"n","type":"t"}"#)
+                .unwrap()
+                .contains("cniVersion")
+        );
+    }
+
+    #[test]
+    fn what_no_runtime_could_use_is_named() {
+        let fault = |text: &str| List::parse(text).unwrap_err();
+        assert_eq!(fault(""), Fault::Empty);
+        assert_eq!(fault(" \n"), Fault::Empty);
+        for text in [
+            "{",
+            "[]",
+            "nonsense",
+            &BRIDGE[..BRIDGE.len() / 2],
+            "\u{feff}{}",
+            "{} {}",
+        ] {
+            assert!(matches!(fault(text), Fault::NotJson(_)), "{text:?}");
+        }
+        assert_eq!(fault(r#"{"plugins":[{"type":"a"}]}"#), Fault::NoName);
+        assert_eq!(
+            fault(r#"{"name":"","plugins":[{"type":"a"}]}"#),
+            Fault::NoName
+        );
+        for plugins in [
+            "",
+            r#","plugins":[]"#,
+            r#","plugins":{}"#,
+            r#","plugins":null"#,
+        ] {
+            assert_eq!(
+                fault(&format!(r#"{{"name":"n"{plugins}}}"#)),
+                Fault::NoPlugins
+            );
+        }
+        assert_eq!(
+            fault(r#"{"name":"n","plugins":[{"type":"a"},{"typo":"b"}]}"#),
+            Fault::NoType(2)
+        );
+        let version =
+            |v: &str| format!(r#"{{"name":"n","cniVersion":{v},"plugins":[{{"type":"a"}}]}}"#);
+        assert_eq!(fault(&version("\"2.0.0\"")), Fault::Version("2.0.0".into()));
+        assert_eq!(fault(&version("1")), Fault::Version("1".into()));
+        let ours = r#"{"name":"n","plugins":[{"type":"egressway"}]}"#;
+        let list = List::parse(ours).unwrap();
+        assert_eq!(list.with(&entry()), Err(Fault::OnlyOurs));
+        assert_eq!(list.without(), Err(Fault::OnlyOurs));
+        assert_eq!(from_single("{}"), Err(Fault::NoName));
+        assert_eq!(from_single(r#"{"name":"n"}"#), Err(Fault::NoType(1)));
+    }
+}

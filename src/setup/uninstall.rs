@@ -1,0 +1,57 @@
+//! Takes off the node what was put there, in an order in which at no time something is called that is
+//! not there any more.
+
+use std::time::{Duration, Instant};
+
+use super::config::Config;
+use super::{files, policy};
+use crate::egress;
+use crate::store::StateDir;
+use nft::{Nft, Op, Table};
+
+/// How long the kernel and other calls of the plugin may keep us.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Removes everything but the program itself: runtimes call it from configurations that they keep
+/// (CRI-O does, for every pod that was started with it), and it answers DEL with success whatever
+/// is missing. Goes on after a failure; returns all of them.
+pub fn uninstall(config: &Config) -> Vec<String> {
+    let mut failures = Vec::new();
+    let (changed, failed) = config.confs().remove();
+    for path in changed {
+        tracing::info!("took egressway out of {}", path.display());
+    }
+    failures.extend(failed);
+    let mut note = |outcome: Result<(), String>| failures.extend(outcome.err());
+
+    let deadline = Instant::now() + LIMIT;
+    let state = StateDir::new(&config.state_dir);
+    {
+        // A pod's ADD that is under way ends first.
+        let lock = state.lock(deadline);
+        note(delete_tables());
+        drop(lock);
+    }
+    for failure in egress::give_back_all(&state, deadline) {
+        note(Err(failure));
+    }
+    note(files::remove_tree(&config.state_dir).map_err(|e| e.to_string()));
+    note(policy::remove_ours(config).map_err(|e| e.to_string()));
+    note(files::remove_tree(&config.own_dir()).map_err(|e| e.to_string()));
+    if !config.program().exists() {
+        let put = files::put_program(&config.program());
+        note(put.map(drop).map_err(|e| e.to_string()));
+    }
+    failures
+}
+
+/// Both tables go in one step, with all that is in them.
+fn delete_tables() -> Result<(), String> {
+    let tables = [Table::Inet, Table::Netdev];
+    // Added first, so that nothing is an error of which there is none.
+    let mut ops: Vec<Op> = tables.map(Op::AddTable).into();
+    ops.extend(tables.map(Op::DeleteTable));
+    Nft::open()
+        .and_then(|mut nft| nft.commit(&ops))
+        .map_err(|e| format!("the tables could not be removed: {e}"))
+}

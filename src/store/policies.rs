@@ -1,0 +1,346 @@
+//! The rules of attachments, stored once for all that have the same policy.
+//!
+//! `policies/KEY` has two lines of JSON: what ADD has to know of a policy, and all else. Each user has
+//! a name of its own for that file, a hard link `attachments/ID.KEY`: so the file system counts the
+//! users, and whatever is removed at the same moment, no record ever lacks its rules.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::tidy::{UNFINISHED, names, remove_file};
+use super::{AttachmentId, StateDir, StateError, failed, read};
+
+/// How many hex digits a key has: enough that nobody can make two policies with the same one.
+const DIGITS: usize = 32;
+
+/// Which policy a file has: the beginning of a SHA-256 over what it was made from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PolicyKey(String);
+
+/// A text that is no policy's key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a policy's key has 32 hex digits in lower case")]
+pub struct NotAKey;
+
+impl PolicyKey {
+    /// The key of what is made from these parts, and only from them.
+    pub fn of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> PolicyKey {
+        let mut digest = Sha256::new();
+        for part in parts {
+            // A length before each: no two lists of parts read the same.
+            digest.update((part.len() as u64).to_le_bytes());
+            digest.update(part);
+        }
+        PolicyKey(crate::hex::hex(&digest.finalize()[..DIGITS / 2]))
+    }
+}
+
+impl FromStr for PolicyKey {
+    type Err = NotAKey;
+
+    fn from_str(text: &str) -> Result<Self, NotAKey> {
+        text.to_owned().try_into()
+    }
+}
+
+impl TryFrom<String> for PolicyKey {
+    type Error = NotAKey;
+
+    fn try_from(text: String) -> Result<Self, NotAKey> {
+        let is_digit = |b: &u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() == DIGITS && text.as_bytes().iter().all(is_digit) {
+            Ok(PolicyKey(text))
+        } else {
+            Err(NotAKey)
+        }
+    }
+}
+
+impl From<PolicyKey> for String {
+    fn from(key: PolicyKey) -> Self {
+        key.0
+    }
+}
+
+impl StateDir {
+    /// What ADD has to know of a policy, if some attachment has it. A damaged file says nothing.
+    pub fn policy_head<T: DeserializeOwned>(&self, key: &PolicyKey) -> Option<T> {
+        let file = File::open(self.policy_path(key)).ok()?;
+        let mut line = Vec::new();
+        BufReader::with_capacity(4096, file)
+            .read_until(b'\n', &mut line)
+            .ok()?;
+        serde_json::from_slice(&line)
+            .inspect_err(|e| tracing::warn!("the stored policy {} is damaged: {e}", key.0))
+            .ok()
+    }
+
+    /// Makes an attachment a user of a policy. `parts`, its head and the rest, is asked only if
+    /// nobody has it yet, or if it is to be written `anew`. To be called under [`StateDir::lock`], before the record is written.
+    ///
+    /// # Errors
+    /// [`StateError::Io`], or what `parts` says.
+    pub fn keep_policy<H: Serialize, R: Serialize, E: From<StateError>>(
+        &self,
+        id: &AttachmentId,
+        key: &PolicyKey,
+        anew: bool,
+        parts: impl FnOnce() -> Result<(H, R), E>,
+    ) -> Result<(), E> {
+        if !anew && self.link_policy(id, key)? {
+            return Ok(());
+        }
+        let path = self.policy_path(key);
+        let (head, rest) = parts()?;
+        let encoded = serde_json::to_vec(&head).and_then(|mut bytes| {
+            bytes.push(b'\n');
+            serde_json::to_writer(&mut bytes, &rest)?;
+            Ok(bytes)
+        });
+        let bytes = encoded.map_err(|e| failed("encode", &path)(io::Error::other(e)))?;
+        remove_file(&self.policy_link(id, key))?; // what it has may be damaged
+        self.write(&path, &bytes)?;
+        if self.link_policy(id, key)? {
+            return Ok(());
+        }
+        Err(failed("link", &path)(io::ErrorKind::NotFound.into()).into())
+    }
+
+    /// False: nobody has this policy.
+    fn link_policy(&self, id: &AttachmentId, key: &PolicyKey) -> Result<bool, StateError> {
+        let (path, link) = (self.policy_path(key), self.policy_link(id, key));
+        let made = fs::hard_link(&path, &link).or_else(|e| match e.kind() {
+            io::ErrorKind::NotFound => {
+                self.create(&self.root.join("attachments"))?;
+                fs::hard_link(&path, &link).map_err(failed("link", &link))
+            }
+            _ => Err(failed("link", &link)(e)),
+        });
+        match made {
+            Ok(()) => Ok(true),
+            Err(StateError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+                Ok(true)
+            }
+            Err(StateError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(false)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The rules of an attachment; none if they are gone.
+    ///
+    /// # Errors
+    /// [`StateError::Damaged`], [`StateError::Io`]
+    pub fn read_policy<T: DeserializeOwned>(
+        &self,
+        id: &AttachmentId,
+        key: &PolicyKey,
+    ) -> Result<Option<T>, StateError> {
+        let path = self.policy_link(id, key);
+        let Some(bytes) = read(&path)? else {
+            return Ok(None);
+        };
+        let rest = bytes.splitn(2, |byte| *byte == b'\n').nth(1);
+        match serde_json::from_slice(rest.unwrap_or_default()) {
+            Ok(policy) => Ok(Some(policy)),
+            Err(e) => Err(StateError::Damaged {
+                path,
+                reason: e.to_string(),
+            }),
+        }
+    }
+
+    /// Makes an attachment a user of this policy no more. The last one's goes.
+    ///
+    /// # Errors
+    /// [`StateError::Io`]
+    pub fn release_policy(&self, id: &AttachmentId, key: &PolicyKey) -> Result<(), StateError> {
+        let link = self.policy_link(id, key);
+        // Its own name and that of all. Should somebody become a user just now, that one has a name
+        // for the file, too, and the next ADD writes it anew.
+        let is_last = fs::metadata(&link).is_ok_and(|meta| meta.nlink() <= 2);
+        remove_file(&link)?;
+        if is_last {
+            remove_file(&self.policy_path(key))?;
+        }
+        Ok(())
+    }
+
+    /// The same for an attachment whose record does not tell.
+    ///
+    /// # Errors
+    /// [`StateError::Io`]
+    pub fn release_policies(&self, id: &AttachmentId) -> Result<(), StateError> {
+        for (user, key) in self.policy_users()? {
+            if user == *id {
+                self.release_policy(id, &key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All attachments' names for their policies.
+    ///
+    /// # Errors
+    /// [`StateError::Io`]: the directory can't be listed.
+    pub fn policy_users(&self) -> Result<Vec<(AttachmentId, PolicyKey)>, StateError> {
+        let parse = |name: &String| {
+            let (id, key) = name.split_once('.')?;
+            Some((id.parse().ok()?, key.parse().ok()?))
+        };
+        let names = names(&self.root.join("attachments"))?;
+        Ok(names.iter().filter_map(parse).collect())
+    }
+
+    /// Policies that no attachment has. Under [`StateDir::lock`] none is about to.
+    ///
+    /// # Errors
+    /// [`StateError::Io`]: the directory can't be listed.
+    pub fn unused_policies(&self) -> Result<Vec<PathBuf>, StateError> {
+        let names = names(&self.root.join("policies"))?;
+        Ok(self.unused_of(&names).collect())
+    }
+
+    /// Those of these files' names under which nobody's policy is.
+    fn unused_of(&self, names: &[String]) -> impl Iterator<Item = PathBuf> {
+        let keys = names.iter().filter_map(|name| name.parse().ok());
+        let paths = keys.map(|key: PolicyKey| self.policy_path(&key));
+        paths.filter(|path| fs::metadata(path).is_ok_and(|meta| meta.nlink() == 1))
+    }
+
+    /// Removes policies that were never finished, or never got their first user. To be called under
+    /// [`StateDir::lock`]: nobody is at work on them.
+    ///
+    /// # Errors
+    /// [`StateError::Io`]
+    pub fn tidy_policies(&self) -> Result<(), StateError> {
+        let dir = self.root.join("policies");
+        let names = names(&dir)?;
+        let unfinished = names.iter().filter(|name| name.starts_with(UNFINISHED));
+        let unfinished = unfinished.map(|name| dir.join(name));
+        for path in unfinished.chain(self.unused_of(&names)) {
+            remove_file(&path)?;
+        }
+        Ok(())
+    }
+
+    fn policy_path(&self, key: &PolicyKey) -> PathBuf {
+        self.root.join("policies").join(&key.0)
+    }
+
+    /// The attachment's own name for a policy.
+    pub fn policy_link(&self, id: &AttachmentId, key: &PolicyKey) -> PathBuf {
+        self.root
+            .join("attachments")
+            .join(format!("{id}.{}", key.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::attachment_id;
+
+    fn key(text: &str) -> PolicyKey {
+        PolicyKey::of([text.as_bytes()])
+    }
+
+    #[test]
+    fn a_key_tells_where_its_parts_end() {
+        let of = |parts: &[&str]| PolicyKey::of(parts.iter().map(|part| part.as_bytes()));
+        assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
+        assert_ne!(of(&["a"]), of(&["a", ""]));
+        assert_eq!(of(&["a", "b"]), of(&["a", "b"]));
+        let text = String::from(of(&["a"]));
+        assert_eq!(text.parse(), Ok(of(&["a"])));
+        for wrong in ["", "../../etc/passwd", &text[1..], &text.to_uppercase()] {
+            assert_eq!(PolicyKey::from_str(wrong), Err(NotAKey), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn stored_once_and_gone_with_the_last_user() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = StateDir::new(dir.path().join("state"));
+        let [one, two] = ["c1", "c2"].map(|c| attachment_id("net", c, "eth0"));
+        let web = key("web");
+        let keep = |id: &AttachmentId, asked: &mut bool| {
+            state.keep_policy(id, &web, false, || {
+                *asked = true;
+                Ok::<_, StateError>(("head", "rules\nof two lines"))
+            })
+        };
+        let (mut first, mut second) = (false, false);
+        assert_eq!(state.policy_head::<String>(&web), None);
+        keep(&one, &mut first).expect("writable");
+        keep(&two, &mut second).expect("writable");
+        keep(&two, &mut second).expect("again is no fault");
+        assert_eq!((first, second), (true, false), "written once");
+        assert_eq!(state.policy_head(&web), Some("head".to_owned()));
+        let rules = |id| state.read_policy::<String>(id, &web).expect("readable");
+        assert_eq!(rules(&two).as_deref(), Some("rules\nof two lines"));
+        assert_eq!(state.list_attachments().expect("readable"), []);
+
+        state.release_policy(&one, &web).expect("removable");
+        assert_eq!(rules(&one), None);
+        assert!(rules(&two).is_some() && state.policy_head::<String>(&web).is_some());
+        assert!(state.unused_policies().expect("readable").is_empty());
+        state.release_policies(&two).expect("removable");
+        assert_eq!(state.policy_head::<String>(&web), None);
+        assert_eq!(state.policy_users().expect("readable"), []);
+        state.release_policy(&two, &web).expect("nothing is left");
+    }
+
+    /// An attachment keeps a policy.
+    fn keep(state: &StateDir, is_new: bool) -> (AttachmentId, PolicyKey) {
+        let (one, web) = (attachment_id("net", "c1", "eth0"), key("web"));
+        let parts = || Ok::<_, StateError>(("head", "rules"));
+        let kept = state.keep_policy(&one, &web, is_new, parts);
+        kept.expect("writable");
+        (one, web)
+    }
+
+    #[test]
+    fn what_a_killed_call_leaves_is_found() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = StateDir::new(dir.path());
+        let (one, web) = keep(&state, false);
+        assert_eq!(
+            state.policy_users().expect("readable"),
+            [(one.clone(), web.clone())]
+        );
+        fs::remove_file(state.policy_link(&one, &web)).expect("removable");
+        assert_eq!(
+            state.unused_policies().expect("readable"),
+            [state.policy_path(&web)]
+        );
+        let unfinished = dir.path().join("policies/.new-x");
+        fs::write(&unfinished, "{").expect("writable");
+        state.tidy_policies().expect("removable");
+        assert!(!unfinished.exists() && !state.policy_path(&web).exists());
+    }
+
+    #[test]
+    fn a_damaged_policy_is_written_anew() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = StateDir::new(dir.path());
+        let (one, web) = keep(&state, false);
+        fs::write(state.policy_path(&web), "{").expect("writable");
+        assert_eq!(state.policy_head::<String>(&web), None);
+        let damaged = state.read_policy::<String>(&one, &web);
+        assert!(matches!(damaged, Err(StateError::Damaged { .. })));
+        keep(&state, true);
+        assert_eq!(state.policy_head(&web), Some("head".to_owned()));
+        let rules = state.read_policy::<String>(&one, &web).expect("readable");
+        assert_eq!(rules.as_deref(), Some("rules"));
+    }
+}
