@@ -13,7 +13,6 @@ mod policies;
 use std::fmt::Write;
 
 use egressway::plan::compile;
-use nft;
 use proptest::prelude::*;
 use rules::effective::Effective;
 use rules::evaluate::Packet;
