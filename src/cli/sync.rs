@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::output::{self, Format, Table, Tone, toned};
+use crate::lifecycle::reconcile::{self, Change, Did, Options, Report};
 use crate::store::StateDir;
-use crate::sync::{self, Change, Did, Options, Report};
 
 /// Put back what is missing of this node's attachments, and remove what is nobody's.
 ///
@@ -82,7 +82,7 @@ pub(super) fn gc(args: &GcArgs) -> ExitCode {
 /// With a policy file it is `sync`, without one `gc`.
 fn run(args: &Common, policy_file: Option<PathBuf>) -> ExitCode {
     output::run(|out| {
-        let report = sync::run(&Options {
+        let report = reconcile::run(&Options {
             state: &StateDir::new(&args.state_dir),
             repair: policy_file.is_some(),
             policy_file: policy_file.as_deref(),

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::attachment::Record;
+use crate::lifecycle::detach;
+use crate::lifecycle::reconcile::{self, Did};
 use crate::store::{self, AttachmentId, StateDir};
-use crate::sync::{self, Did};
 use netlink::Rtnl;
 
 use super::conf::ValidAttachments;
-use super::del;
 use super::{Conf, Invocation};
 use crate::refusal::CniError;
 use crate::refusal::net_failure;
@@ -28,7 +28,7 @@ pub fn gc(_: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniError
             Ok(false) => {}
             Ok(true) => {
                 tracing::info!(%id, "removing an attachment that nobody has");
-                if let Err(e) = del::remove(&state, &id, deadline) {
+                if let Err(e) = detach::remove(&state, &id, deadline) {
                     failures.push(format!("{id}: {}", e.msg));
                 }
             }
@@ -36,7 +36,7 @@ pub fn gc(_: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniError
         }
     }
     // What has no record is nobody's, whatever the network.
-    match sync::remove_orphans(&state) {
+    match reconcile::remove_orphans(&state) {
         Ok(report) => {
             let failed = report.changes.into_iter().filter(|c| c.did == Did::Failed);
             failures.extend(failed.map(|c| format!("{}: {}", c.what, c.why)));
@@ -75,7 +75,7 @@ fn is_garbage(
         ValidAttachments::Absent => {
             let failed = |e| net_failure("look for the attachment's interface", e);
             let mut rtnl = Rtnl::open(deadline).map_err(failed)?;
-            del::interface_is_gone(&record, &mut rtnl).map_err(failed)
+            detach::interface_is_gone(&record, &mut rtnl).map_err(failed)
         }
     }
 }

@@ -6,10 +6,10 @@
 pub mod conf;
 pub mod env;
 
-pub(crate) mod add;
+mod add;
 mod answer;
 mod check;
-pub(crate) mod del;
+mod del;
 mod gc;
 mod keys;
 mod limit;

@@ -20,33 +20,31 @@ mod choose;
 pub mod lease;
 mod leased;
 mod release;
-mod remains;
+pub(crate) mod remains;
 pub mod renew;
-mod sync;
 mod take;
 
 pub use release::{Release, give_back, give_back_all, release};
-pub use sync::{Reconcile, known};
 pub use take::Request;
 
 /// What is known of an egress address that this node has, or is about to have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Owner {
-    namespace: String,
-    uplink: String,
-    uplink_index: u32,
+pub(crate) struct Owner {
+    pub(crate) namespace: String,
+    pub(crate) uplink: String,
+    pub(crate) uplink_index: u32,
     /// None are left: only the Lease is still to be given back.
-    users: Vec<AttachmentId>,
+    pub(crate) users: Vec<AttachmentId>,
     /// The Lease by which this node has it, in a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    lease: Option<Held>,
+    pub(crate) lease: Option<Held>,
 }
 
 /// A Lease of this node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Held {
+pub(crate) struct Held {
     /// The way to the API, for a DEL that is not told it.
     kubeconfig: PathBuf,
     /// The holder: this node's name.
@@ -59,7 +57,7 @@ struct Held {
 }
 
 impl Owner {
-    fn is_lost(&self) -> bool {
+    pub(crate) fn is_lost(&self) -> bool {
         self.lease.as_ref().is_some_and(|held| held.lost)
     }
 }
@@ -91,7 +89,7 @@ pub struct Claim {
     _locks: Vec<Lock>,
 }
 
-fn lock_name(address: IpAddr) -> String {
+pub(crate) fn lock_name(address: IpAddr) -> String {
     format!("egress-{address}")
 }
 
@@ -100,7 +98,7 @@ fn has_record(state: &StateDir, id: &AttachmentId) -> bool {
     !matches!(state.read_attachment::<serde::de::IgnoredAny>(id), Ok(None))
 }
 
-fn net_error(error: netlink::Error) -> CniError {
+pub(crate) fn net_error(error: netlink::Error) -> CniError {
     match error {
         netlink::Error::Timeout { .. } | netlink::Error::Unstable { .. } => {
             CniError::try_again(format!("egress IP: {error}"))

@@ -19,10 +19,10 @@ pub struct Release {
     /// Those of which it was the last user: they go, once no rule names them.
     pub last: Vec<IpAddr>,
     /// Those that others still use.
-    pub(super) shared: Vec<(IpAddr, Owner)>,
+    pub(crate) shared: Vec<(IpAddr, Owner)>,
     /// What is known of `last`.
-    pub(super) owners: Vec<Owner>,
-    pub(super) locks: Vec<Lock>,
+    pub(crate) owners: Vec<Owner>,
+    pub(crate) locks: Vec<Lock>,
 }
 
 /// Finds the addresses that an attachment uses, and locks them. Does what it can.

@@ -10,7 +10,7 @@ use crate::store::{AttachmentId, StateDir, StateError};
 use nft::{self, Family, Nft, Table};
 
 /// An address that is this node's for its pods.
-pub(super) struct Remains {
+pub(crate) struct Remains {
     /// The namespace of its users.
     pub namespace: Option<String>,
     /// Attachments whose records name it.
@@ -78,14 +78,14 @@ fn strangers(
 }
 
 /// All addresses that the kernel guards as egress addresses.
-pub(super) fn guarded(nft: &mut Nft) -> Result<Vec<IpAddr>, nft::Error> {
+pub(crate) fn guarded(nft: &mut Nft) -> Result<Vec<IpAddr>, nft::Error> {
     let mut addresses = nft.addresses(Table::Inet, base::egress(Family::V4))?;
     addresses.extend(nft.addresses(Table::Inet, base::egress(Family::V6))?);
     Ok(addresses)
 }
 
 /// All records that can be read.
-pub(super) fn records(state: &StateDir) -> Result<Vec<(AttachmentId, Record)>, StateError> {
+pub(crate) fn records(state: &StateDir) -> Result<Vec<(AttachmentId, Record)>, StateError> {
     let mut records = Vec::new();
     for id in state.list_attachments()? {
         if let Ok(Some(record)) = Record::read(state, &id) {

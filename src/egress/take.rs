@@ -89,7 +89,7 @@ impl Request<'_> {
     }
 
     /// Takes one address, which must be locked. Returns the uplink's index.
-    pub(super) fn take_one(&self, address: IpAddr) -> Result<u32, CniError> {
+    pub(crate) fn take_one(&self, address: IpAddr) -> Result<u32, CniError> {
         let mut prepared = self.prepare(address, false)?;
         if prepared.here {
             self.state.write_egress(address, &prepared.owner)?;
@@ -213,7 +213,7 @@ impl Request<'_> {
         }
     }
 
-    pub(super) fn new_owner(&self, uplink: &Link) -> Owner {
+    pub(crate) fn new_owner(&self, uplink: &Link) -> Owner {
         Owner {
             namespace: self.namespace.to_owned(),
             uplink: uplink.name.clone(),

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::remains::{self, Remains, records};
-use super::{Owner, Release, Request, lock_name, net_error};
+use super::{Did, Error, Report};
 use crate::attachment::Record;
+use crate::egress::remains::{self, Remains, records};
+use crate::egress::{Owner, Release, Request, lock_name, net_error};
 use crate::enforce::Remove;
 use crate::refusal::CniError;
 use crate::store::{AttachmentId, Lock, StateDir, StateError};
-use crate::sync::{self, Did, Report};
 use netlink::{Rtnl, address, link};
 use nft::Nft;
 
@@ -18,7 +18,7 @@ use nft::Nft;
 ///
 /// # Errors
 /// The state directory can't be listed, or the kernel does not tell.
-pub fn known(state: &StateDir, nft: &mut Nft) -> Result<BTreeSet<IpAddr>, sync::Error> {
+pub fn known(state: &StateDir, nft: &mut Nft) -> Result<BTreeSet<IpAddr>, Error> {
     let mut addresses: BTreeSet<IpAddr> = state.list_egress()?.into_iter().collect();
     addresses.extend(state.unfinished_egress()?);
     addresses.extend(records(state)?.into_iter().flat_map(|(_, r)| r.plan.egress));

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use super::files::has_record;
 use super::{Did, Error, Sync, title};
 use crate::attachment::{LAYOUT, Record, Rules};
-use crate::cni::add::{Installation, Shared};
-use crate::cni::del;
 use crate::enforce;
+use crate::lifecycle::attach::{Installation, Shared};
+use crate::lifecycle::detach;
 use crate::plan::attachment::{pod_chain, veth_chain};
 use crate::plan::{self, Base, Compiled, base};
 use crate::source::PolicyFile;
@@ -103,7 +103,7 @@ impl Sync<'_> {
             drop(lock); // removing takes it
             let deadline = self.deadline();
             self.remove(what, &why, |_, state| {
-                del::remove_stale(state, id, &record, deadline)
+                detach::remove_stale(state, id, &record, deadline)
             });
         } else if self.options.repair {
             self.compare(id, record, base, policies)?;
@@ -118,7 +118,7 @@ impl Sync<'_> {
         record: &Record<Rules>,
     ) -> Result<Option<String>, Error> {
         let veth = &record.plan.veth;
-        if del::interface_is_gone(record, &mut self.rtnl()?)? {
+        if detach::interface_is_gone(record, &mut self.rtnl()?)? {
             return Ok(Some(format!("its interface {veth} is gone")));
         }
         let other = self.carries_another(veth, id);
@@ -165,7 +165,7 @@ impl Sync<'_> {
         } else {
             let deadline = self.deadline();
             let why = format!("{error}; it has no interface any more");
-            self.remove(what, &why, |_, state| del::remove(state, id, deadline));
+            self.remove(what, &why, |_, state| detach::remove(state, id, deadline));
         }
         Ok(())
     }

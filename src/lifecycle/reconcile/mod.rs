@@ -11,6 +11,7 @@
 //! record, link's note, transaction; transaction, link's note, and without the lock the record.
 
 mod attachments;
+mod egress;
 mod files;
 mod orphans;
 mod report;
@@ -18,7 +19,6 @@ mod report;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::egress;
 use crate::store::{Lock, StateDir, StateError};
 use netlink::{self, Rtnl};
 use nft::{self, Nft};

@@ -1,0 +1,205 @@
+//! Takes out whatever an attachment still has. Nothing that is missing is an error, and the
+//! pod's namespace is never entered: by now its path may lead to another pod's.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use crate::attachment::{Record, Rules};
+use crate::egress;
+use crate::enforce::{self, Remove, Whole};
+use crate::store::{AttachmentId, StateDir, StateError};
+use netlink::{self, Rtnl, conntrack, link};
+use nft::{Nft, Table};
+
+use crate::refusal::CniError;
+use crate::refusal::nft_failure;
+
+/// Removes one attachment, known or not.
+///
+/// # Errors
+/// Code 11: the kernel's tables kept changing. Anything else is logged, and left to GC: an error
+/// would keep the primary plugin from giving the pod's address back.
+pub fn remove(state: &StateDir, id: &AttachmentId, deadline: Instant) -> Result<(), CniError> {
+    remove_as(state, id, None, deadline)
+}
+
+/// Removes an attachment that was found to be nobody's, unless it has been added anew meanwhile.
+///
+/// # Errors
+/// As [`remove`].
+pub(crate) fn remove_stale(
+    state: &StateDir,
+    id: &AttachmentId,
+    found: &Record<Rules>,
+    deadline: Instant,
+) -> Result<(), CniError> {
+    remove_as(state, id, Some(found.veth_index), deadline)
+}
+
+/// `only_of`: the index of the veth that it must still have.
+fn remove_as(
+    state: &StateDir,
+    id: &AttachmentId,
+    only_of: Option<u32>,
+    deadline: Instant,
+) -> Result<(), CniError> {
+    let read = || {
+        Record::read_alone(state, id).unwrap_or_else(|e| {
+            tracing::warn!("{e}; what the kernel has is removed by the attachment's id");
+            None
+        })
+    };
+    let record = read();
+    if let Some(record) = &record
+        && only_of.is_none()
+        && is_owner_of_veth(state, record, id)
+    {
+        // A pod that is still there must not speak once nobody judges it.
+        note("set the pod's veth down", silence(record, deadline));
+    }
+    let release = egress::release(state, id, deadline);
+    let lock = note("lock the state directory", state.lock(deadline));
+    let is_another = |record: Option<Record<Rules>>| {
+        only_of.is_some() && only_of != record.map(|record| record.veth_index)
+    };
+    if is_another(read()) {
+        return Ok(());
+    }
+    let mut nft = match Nft::open() {
+        Ok(nft) => nft,
+        Err(e) => {
+            tracing::error!("nothing can be removed from the kernel: {e}");
+            return Ok(());
+        }
+    };
+    let owned = match &record {
+        Some(record) => owned_addresses(&mut nft, record),
+        None => Vec::new(),
+    };
+    let removal = Remove {
+        id: id.as_str(),
+        addresses: record.as_ref().map_or(&[], |r| &r.plan.addresses),
+        bridge: record.as_ref().and_then(|r| r.plan.bridge.as_ref()),
+        egress: &release.last,
+    };
+    let whole = note("ask for the ruleset's state", Whole::load(state, &mut nft));
+    let removed = match removal.commit(&mut nft) {
+        Ok(removed) => removed,
+        Err(e) if e.is_conflict() => return Err(nft_failure(e)),
+        Err(e) => {
+            tracing::error!("the attachment's rules could not be removed: {e}");
+            return Ok(());
+        }
+    };
+    if let (true, Some(whole), Some(record), Some(_)) = (removed, whole, &record, &lock) {
+        keep_known(state, &mut nft, whole, &record.plan.policy);
+    }
+    note("forget the pod's veth", forget_links(state, id, &record));
+    if lock.is_some() {
+        if record.is_none() {
+            let released = state.release_policies(id);
+            note("remove the attachment's rules", released);
+        }
+        let tidied = state.tidy_policies();
+        note("remove rules that a killed ADD has left", tidied);
+    }
+    // What is left is slow, and nobody else needs to wait for it.
+    drop(lock);
+    // Before any netfilter socket closes, also conntrack's: each close would wait by itself.
+    nft.settle();
+    // A reused address must not inherit NAT bindings, or pass for a reply.
+    note(
+        "forget the pod's connections",
+        conntrack::delete_of(&owned, deadline),
+    );
+    let _locks = release.finish(state, deadline);
+    // Nobody waits for sync: the same attachment may have been added anew while there was no lock.
+    let _lock = only_of.and_then(|_| note("lock the state directory", state.lock(deadline)));
+    if is_another(read()) {
+        return Ok(());
+    }
+    note(
+        "remove the attachment's record",
+        state.remove_attachment(id),
+    );
+    // Only now: no record ever lacks its rules. All that it has: a killed ADD may have left others.
+    if record.is_some() {
+        let released = state.release_policies(id);
+        note("remove the attachment's rules", released);
+    }
+    Ok(())
+}
+
+/// What is known of the shared parts is known still, but for the policy, if this was its last user.
+fn keep_known(state: &StateDir, nft: &mut Nft, whole: Whole, policy: &str) {
+    let gone: &[&str] = match nft.chain(Table::Inet, policy) {
+        Ok(Some(_)) => &[],
+        _ => &[policy],
+    };
+    whole.keep(state, nft, &[], gone);
+}
+
+fn note<T, E: std::fmt::Display>(what: &str, outcome: Result<T, E>) -> Option<T> {
+    outcome
+        .inspect_err(|e| tracing::warn!("cannot {what}: {e}"))
+        .ok()
+}
+
+/// In the same breath as the transaction: a record without its link's note is one that goes.
+fn forget_links(
+    state: &StateDir,
+    id: &AttachmentId,
+    record: &Option<Record<Rules>>,
+) -> Result<(), StateError> {
+    if let Some(record) = record {
+        return state.remove_link(&record.plan.veth, id);
+    }
+    for (name, carried) in state.links()? {
+        if carried.contains(id) {
+            state.remove_link(&name, id)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether no later attachment has taken the veth over.
+fn is_owner_of_veth(state: &StateDir, record: &Record<Rules>, id: &AttachmentId) -> bool {
+    let owner = note("read whose veth it is", state.link(&record.plan.veth)).flatten();
+    owner.is_none_or(|owner| owner == *id)
+}
+
+/// Sets the host's side of the veth down, if it still is the one that the record means.
+fn silence(record: &Record<Rules>, deadline: Instant) -> Result<(), netlink::Error> {
+    let mut rtnl = Rtnl::open(deadline)?;
+    match link::get_by_index(&mut rtnl, record.veth_index)? {
+        Some(link) if link.name == record.plan.veth && link.kind.as_deref() == Some("veth") => {
+            link::set_down(&mut rtnl, link.index)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Those of its addresses that nobody has taken over.
+fn owned_addresses(nft: &mut Nft, record: &Record<Rules>) -> Vec<IpAddr> {
+    let own = record.plan.pod_chain();
+    let is_own = |address: &IpAddr| match enforce::owner_of(nft, *address) {
+        Ok(owner) => owner.is_some_and(|chain| chain == own),
+        Err(_) => false,
+    };
+    record
+        .plan
+        .addresses
+        .iter()
+        .copied()
+        .filter(is_own)
+        .collect()
+}
+
+/// Whether the host's interface of an attachment is gone.
+pub fn interface_is_gone(record: &Record<Rules>, rtnl: &mut Rtnl) -> Result<bool, netlink::Error> {
+    let link = link::get_by_index(rtnl, record.veth_index)?;
+    Ok(link.is_none_or(|link| link.name != record.plan.veth))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,6 @@
+//! The life of an attachment: made, compared and repaired, removed. The CNI verbs, `sync` and `gc` all
+//! go through here.
+
+pub mod attach;
+pub mod detach;
+pub mod reconcile;
