@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use pcap_file::PcapError;
 
-use super::logs::{Packet, Verdict, packet, rule_and_verdict};
+use super::logs::{Packet, packet};
 use super::records::{self, Records, title};
 use super::stream::{self, Stream, Woken, Written};
 use crate::attachment::Record;
 use netlink::nflog::Logged;
+use rules::verdict::{Verdict, parse_prefix};
 
 mod file;
 #[cfg(test)]
@@ -79,7 +80,7 @@ impl Which {
     fn includes(self, verdict: Verdict) -> bool {
         match verdict {
             Verdict::Deny | Verdict::Reject | Verdict::WouldDeny | Verdict::WouldReject => true,
-            Verdict::Allow | Verdict::Pass => self == Which::Any,
+            Verdict::Allow => self == Which::Any,
         }
     }
 }
@@ -219,7 +220,7 @@ impl<'a> Capture<'a> {
         let of_pod = packet::parse(logged.hw_protocol, &logged.payload)
             .is_some_and(|Packet { source, .. }| self.record.plan.addresses.contains(&source));
         of_pod
-            && rule_and_verdict(&logged.prefix)
+            && parse_prefix(&logged.prefix)
                 .is_some_and(|(_, verdict)| self.args.verdict.includes(verdict))
     }
 }

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
+
+use ::rules::verdict::Verdict;
 
 use super::output::Format;
 use super::stream::{self, Error, Stream, Woken, Written};
@@ -24,7 +27,7 @@ mod tests;
 use loss::Told;
 use reader::Reader;
 
-pub(super) use line::{Line, Verdict, rule_and_verdict};
+pub(super) use line::Line;
 pub(super) use loss::Loss;
 pub(super) use packet::{Packet, protocol_number};
 
@@ -74,7 +77,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME")]
     pod: Option<String>,
     /// Only these verdicts, separated by commas
-    #[arg(long, value_enum, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_parser = verdicts())]
     verdict: Vec<Verdict>,
     /// Only packets to these networks, before or after translation, separated by commas
     #[arg(long, value_name = "NETWORK", value_delimiter = ',', value_parser = network)]
@@ -110,6 +113,11 @@ impl Args {
         let within = |address: IpAddr| self.destination.iter().any(|net| net.contains(&address));
         ends.into_iter().flatten().any(within)
     }
+}
+
+/// What may be said behind `--verdict`.
+pub(super) fn verdicts() -> impl TypedValueParser<Value = Verdict> {
+    PossibleValuesParser::new(Verdict::ALL.map(Verdict::as_str)).try_map(|word| word.parse())
 }
 
 /// `203.0.113.0/24`, `203.0.113.7`.

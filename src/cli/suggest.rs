@@ -4,10 +4,11 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use ::rules::verdict::Verdict;
 use clap::ValueEnum;
 
 use super::log_files::{self, how_many};
-use super::logs::{Line, Verdict};
+use super::logs::{self, Line};
 use super::output;
 
 mod flow;
@@ -64,8 +65,8 @@ pub(super) struct Args {
     /// Only what was logged with these verdicts, separated by commas
     #[arg(
         long,
-        value_enum,
         value_delimiter = ',',
+        value_parser = logs::verdicts(),
         default_values_t = [Verdict::Deny, Verdict::Reject, Verdict::WouldDeny, Verdict::WouldReject]
     )]
     verdict: Vec<Verdict>,

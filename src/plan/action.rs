@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use nft::{CtState, Rule as KernelRule, Statement, Verdict};
-use rules::effective::{DefaultAction, Effective, TierRules};
+use nft::{CtState, Rule as KernelRule, Statement};
+use rules::effective::{Effective, TierRules};
 use rules::rule::{Log, Rule, Verb};
+use rules::verdict::{self, Verdict};
 
 use super::base;
 
@@ -34,12 +35,21 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub fn verdict(self) -> Verdict {
+    /// What a rule's verdict comes to in the kernel: in audit mode the packet goes.
+    const fn of(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Allow | Verdict::WouldDeny | Verdict::WouldReject => Outcome::Allow,
+            Verdict::Deny => Outcome::Deny,
+            Verdict::Reject => Outcome::Reject,
+        }
+    }
+
+    pub fn verdict(self) -> nft::Verdict {
         match self {
-            Outcome::Allow => Verdict::Accept,
-            Outcome::Deny => Verdict::Goto(base::DENY.to_owned()),
-            Outcome::Reject => Verdict::Goto(base::REJECT.to_owned()),
-            Outcome::Pass => Verdict::Return,
+            Outcome::Allow => nft::Verdict::Accept,
+            Outcome::Deny => nft::Verdict::Goto(base::DENY.to_owned()),
+            Outcome::Reject => nft::Verdict::Goto(base::REJECT.to_owned()),
+            Outcome::Pass => nft::Verdict::Return,
         }
     }
 }
@@ -47,21 +57,14 @@ impl Outcome {
 impl Action {
     /// Of a rule of this tier.
     pub fn of_rule(tier: &TierRules, rule: &Rule, log_group: u16) -> Self {
-        let label = format!("{}:{}", tier.tier.as_str(), rule.label());
+        let label = tier.label(rule);
         let rate = match rule.log {
             Some(Log::PerSecond(rate)) => Some(rate),
             _ => None,
         };
-        let (word, outcome) = match (rule.verb, tier.audit) {
-            (Verb::Allow, _) => ("allow", Outcome::Allow),
-            (Verb::Pass, _) => ("pass", Outcome::Pass),
-            (Verb::Deny, false) => ("deny", Outcome::Deny),
-            (Verb::Reject, false) => ("reject", Outcome::Reject),
-            (Verb::Deny, true) => ("would-deny", Outcome::Allow),
-            (Verb::Reject, true) => ("would-reject", Outcome::Allow),
-        };
-        let would = tier.audit && matches!(rule.verb, Verb::Deny | Verb::Reject);
-        let log = (rule.log.is_some() || would).then(|| {
+        let verdict = Verdict::of(rule.verb, tier.audit);
+        let logged = |verdict: &Verdict| rule.log.is_some() || verdict.is_audited();
+        let log = verdict.filter(logged).map(|verdict| {
             let kernel_rule = KernelRule::new();
             let kernel_rule = match rule.verb {
                 // only a flow's first packet
@@ -76,27 +79,24 @@ impl Action {
                 Some(rate) => kernel_rule.then(Statement::Limit(rate)),
                 None => kernel_rule,
             };
-            kernel_rule.then(log(&label, word, log_group))
+            kernel_rule.then(log(&label, verdict, log_group))
         });
         Self {
             label: label.into(),
             log,
-            outcome,
+            outcome: verdict.map_or(Outcome::Pass, Outcome::of),
         }
     }
 
     /// When no rule decided.
     pub fn by_default(policy: &Effective, log_group: u16) -> Self {
-        let (label, word, outcome) = match (policy.default_action, policy.default_audit) {
-            (DefaultAction::Allow, _) => ("default:allow", None, Outcome::Allow),
-            (DefaultAction::Deny, false) => ("default:deny", Some("deny"), Outcome::Deny),
-            (DefaultAction::Deny, true) => ("default:deny", Some("would-deny"), Outcome::Allow),
-        };
+        let verdict = Verdict::by_default(policy.default_action, policy.default_audit);
+        let label = policy.default_action.label();
         let limit = KernelRule::new().then(Statement::Limit(LOG_RATE));
         Self {
             label: label.into(),
-            log: word.map(|word| limit.then(log(label, word, log_group))),
-            outcome,
+            log: (verdict != Verdict::Allow).then(|| limit.then(log(label, verdict, log_group))),
+            outcome: Outcome::of(verdict),
         }
     }
 
@@ -114,9 +114,9 @@ impl Action {
     }
 }
 
-fn log(label: &str, word: &str, group: u16) -> Statement {
+fn log(label: &str, verdict: Verdict, group: u16) -> Statement {
     Statement::Log {
-        prefix: format!("egressway {label} {word}"),
+        prefix: verdict::prefix(label, verdict),
         group,
         snaplen: LOG_SNAPLEN,
     }

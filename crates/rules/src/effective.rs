@@ -30,6 +30,16 @@ pub enum Tier {
 }
 
 impl Tier {
+    /// All tiers, in the order in which they are asked.
+    pub const ALL: [Tier; 6] = [
+        Tier::ClusterEnforced,
+        Tier::NamespaceEnforced,
+        Tier::Dns,
+        Tier::Pod,
+        Tier::NamespaceDefaults,
+        Tier::ClusterDefaults,
+    ];
+
     /// As in log lines: `pod`, `cluster-enforced`, ...
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -61,6 +71,14 @@ pub enum DefaultAction {
 }
 
 impl DefaultAction {
+    /// What it is called in log lines and counters: `default:allow`, `default:deny`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            DefaultAction::Allow => "default:allow",
+            DefaultAction::Deny => "default:deny",
+        }
+    }
+
     /// As in the policy file and in log lines: `allow`, `deny`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -134,6 +152,11 @@ impl TierRules {
             rules: grammar::parse(source, text)?,
             audit,
         })
+    }
+
+    /// What a rule of this tier is called in log lines and counters: `pod:erp`, `cluster-enforced:2`.
+    pub fn label(&self, rule: &Rule) -> String {
+        format!("{}:{}", self.tier, rule.label())
     }
 }
 

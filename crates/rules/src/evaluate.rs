@@ -8,7 +8,9 @@ use jiff::Timestamp;
 
 use super::class::{self, DNS_PORT, METADATA, NOT_UNICAST, PRIVATE};
 use super::effective::{DefaultAction, Effective, Facts, TierRules};
-use super::rule::{Ports, Rule, Target, Transport, Verb};
+use super::rule::{Ports, Rule, Target, Transport};
+
+pub use super::verdict::Verdict;
 
 /// IP protocol numbers (IANA).
 const ICMP: u8 = 1;
@@ -52,51 +54,6 @@ impl Packet {
     }
 }
 
-/// What becomes of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Verdict {
-    /// It goes.
-    Allow,
-    /// It is dropped silently.
-    Deny,
-    /// It is refused at once.
-    Reject,
-    /// It goes, since the rule that denies it is only audited.
-    WouldDeny,
-    /// It goes, since the rule that rejects it is only audited.
-    WouldReject,
-}
-
-impl Verdict {
-    /// As in log lines: `allow`, `would-deny`, ...
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Verdict::Allow => "allow",
-            Verdict::Deny => "deny",
-            Verdict::Reject => "reject",
-            Verdict::WouldDeny => "would-deny",
-            Verdict::WouldReject => "would-reject",
-        }
-    }
-
-    /// Whether the packet goes.
-    pub const fn passes(self) -> bool {
-        matches!(
-            self,
-            Verdict::Allow | Verdict::WouldDeny | Verdict::WouldReject
-        )
-    }
-
-    /// What is only audited lets the packet go.
-    const fn softened(self, audit: bool) -> Verdict {
-        match self {
-            Verdict::Deny if audit => Verdict::WouldDeny,
-            Verdict::Reject if audit => Verdict::WouldReject,
-            other => other,
-        }
-    }
-}
-
 /// What becomes of a packet, and by which rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision<'a> {
@@ -112,9 +69,9 @@ impl Decision<'_> {
     /// What decided, as in log lines: `pod:erp`, `cluster-enforced:2`, `default:deny`.
     pub fn label(&self) -> String {
         match (self.rule, self.verdict) {
-            (Some((tier, rule)), _) => format!("{}:{}", tier.tier, rule.label()),
-            (None, Verdict::Allow) => format!("default:{}", DefaultAction::Allow.as_str()),
-            (None, _) => format!("default:{}", DefaultAction::Deny.as_str()),
+            (Some((tier, rule)), _) => tier.label(rule),
+            (None, Verdict::Allow) => DefaultAction::Allow.label().to_owned(),
+            (None, _) => DefaultAction::Deny.label().to_owned(),
         }
     }
 }
@@ -201,23 +158,16 @@ impl Effective {
             }) else {
                 continue;
             };
-            let verdict = match rule.verb {
-                Verb::Allow => Verdict::Allow,
-                Verb::Deny => Verdict::Deny.softened(tier.audit),
-                Verb::Reject => Verdict::Reject.softened(tier.audit),
-                Verb::Pass => continue,
+            let Some(verdict) = Verdict::of(rule.verb, tier.audit) else {
+                continue;
             };
             return Decision {
                 verdict,
                 rule: Some((tier, rule)),
-                logged: rule.log.is_some()
-                    || matches!(verdict, Verdict::WouldDeny | Verdict::WouldReject),
+                logged: rule.log.is_some() || verdict.is_audited(),
             };
         }
-        let verdict = match self.default_action {
-            DefaultAction::Allow => Verdict::Allow,
-            DefaultAction::Deny => Verdict::Deny.softened(self.default_audit),
-        };
+        let verdict = Verdict::by_default(self.default_action, self.default_audit);
         Decision {
             verdict,
             rule: None,

@@ -11,3 +11,4 @@ pub mod grammar;
 pub mod nearest;
 pub mod rule;
 pub mod stored;
+pub mod verdict;

@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use rules::class;
 use rules::effective::{Effective, TierRules};
-use rules::evaluate::{Packet, Step, Trace, Verdict};
+use rules::evaluate::{Packet, Step, Trace};
 use rules::rule::{Ports, Rule, Verb};
+use rules::verdict::{self, Verdict};
 
 use super::destination::{self, Via};
 use super::outcome::{Outcome, outcomes};
@@ -259,21 +260,21 @@ fn answer(
 ) -> Answer {
     let decision = &outcome.trace.decision;
     let label = decision.label();
-    let verdict = decision.verdict.as_str();
+    let verdict = if outcome.guarded {
+        Verdict::Deny
+    } else {
+        decision.verdict
+    };
     Answer {
         destination: to,
         via: question.via.as_ref().map(|via| via.to_string()),
         asked: destination::shown(to, question.traffic.as_ref()),
         traffic,
-        verdict: if outcome.guarded {
-            Verdict::Deny.as_str()
-        } else {
-            verdict
-        },
-        passes: decision.verdict.passes() && !outcome.guarded,
+        verdict: verdict.as_str(),
+        passes: verdict.passes(),
         log_prefix: decision
             .logged
-            .then(|| format!("egressway {label} {verdict}")),
+            .then(|| verdict::prefix(&label, decision.verdict)),
         rule: if outcome.guarded {
             EGRESS_GUARD.to_owned()
         } else {
@@ -328,9 +329,9 @@ fn result(step: &Step<'_>) -> &'static str {
 }
 
 fn step_line(tier: &TierRules, rule: &Rule, result: &'static str) -> StepLine {
-    let audited = tier.audit && matches!(rule.verb, Verb::Deny | Verb::Reject);
+    let audited = Verdict::of(rule.verb, tier.audit).is_some_and(Verdict::is_audited);
     StepLine {
-        rule: format!("{}:{}", tier.tier, rule.label()),
+        rule: tier.label(rule),
         tier: tier.tier.as_str(),
         source: tier.source.clone(),
         line: rule.line,

@@ -3,47 +3,9 @@
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
-use clap::ValueEnum;
 use jiff::Timestamp;
+use rules::verdict::Verdict;
 use serde::{Deserialize, Serialize, Serializer};
-
-/// What became of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(in crate::cli) enum Verdict {
-    Allow,
-    Deny,
-    Reject,
-    /// The next tier decides.
-    Pass,
-    /// In audit mode: the packet went.
-    WouldDeny,
-    /// In audit mode: the packet went.
-    WouldReject,
-}
-
-impl Verdict {
-    const ALL: [Verdict; 6] = [
-        Verdict::Allow,
-        Verdict::Deny,
-        Verdict::Reject,
-        Verdict::Pass,
-        Verdict::WouldDeny,
-        Verdict::WouldReject,
-    ];
-
-    /// As in prefixes.
-    pub(in crate::cli) fn as_str(self) -> &'static str {
-        match self {
-            Verdict::Allow => "allow",
-            Verdict::Deny => "deny",
-            Verdict::Reject => "reject",
-            Verdict::Pass => "pass",
-            Verdict::WouldDeny => "would-deny",
-            Verdict::WouldReject => "would-reject",
-        }
-    }
-}
 
 /// One verdict, as it is printed and read again. The fields' JSON names are a promise to scripts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,49 +106,4 @@ pub(super) fn in_microseconds<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{time:.6}"))
-}
-
-/// Takes a prefix `egressway RULE VERDICT` apart. None: it is another program's.
-pub(in crate::cli) fn rule_and_verdict(prefix: &str) -> Option<(&str, Verdict)> {
-    let (rule, word) = prefix.strip_prefix("egressway ")?.split_once(' ')?;
-    let verdict = Verdict::ALL.into_iter().find(|v| v.as_str() == word)?;
-    // What others put into a prefix must not reach the terminal.
-    let printable = !rule.is_empty() && rule.bytes().all(|byte| byte.is_ascii_graphic());
-    printable.then_some((rule, verdict))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_verdict_is_read() {
-        for verdict in Verdict::ALL {
-            let prefix = format!("egressway default:deny {}", verdict.as_str());
-            assert_eq!(rule_and_verdict(&prefix), Some(("default:deny", verdict)));
-            let option = verdict.to_possible_value().unwrap();
-            assert_eq!(option.get_name(), verdict.as_str());
-            let json = serde_json::to_value(verdict).unwrap();
-            assert_eq!(json, verdict.as_str());
-        }
-    }
-
-    #[test]
-    fn others_prefixes_are_none_of_ours() {
-        for prefix in [
-            "",
-            "egressway",
-            "egressway pod:erp",
-            "egressway pod:erp ",
-            "egressway  deny",
-            "egressway pod:erp permit",
-            "egressway pod:erp deny ",
-            "egressway pod:\u{1b}[31m deny",
-            "egressway pod: erp deny",
-            "other-cni pod:erp deny",
-            " egressway pod:erp deny",
-        ] {
-            assert_eq!(rule_and_verdict(prefix), None, "{prefix:?}");
-        }
-    }
 }

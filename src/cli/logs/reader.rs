@@ -7,10 +7,11 @@ use std::path::Path;
 use jiff::Timestamp;
 use nix::net::if_::if_indextoname;
 
-use super::line::{Line, rule_and_verdict};
+use super::line::Line;
 use super::packet::{self, Packet, Transport};
 use super::pods::Pods;
 use netlink::nflog::Logged;
+use rules::verdict::parse_prefix;
 
 /// Makes lines, with what it knows of the node.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ impl Reader {
 
     /// None: not logged by a rule of this program.
     pub(super) fn line(&mut self, logged: &Logged) -> Option<Line> {
-        let (rule, verdict) = rule_and_verdict(&logged.prefix)?;
+        let (rule, verdict) = parse_prefix(&logged.prefix)?;
         let packet = packet::parse(logged.hw_protocol, &logged.payload)?;
         let (source_port, destination_port) = match packet.transport {
             Transport::Ports {

@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use rules::rule::Rule;
 use rules::stored::StoredPolicy;
 
 /// A rule as its author finds it.
@@ -35,15 +36,16 @@ fn places(stored: &StoredPolicy) -> HashMap<String, Place> {
     let tiers = tiers.unwrap_or_default().into_iter();
     tiers
         .flat_map(|tier| {
-            let (name, source) = (tier.tier, tier.source);
-            tier.rules.into_iter().map(move |rule| {
-                let place = Place {
-                    source: source.clone(),
-                    line: rule.line,
-                    text: rule.text.clone(),
-                };
-                (format!("{name}:{}", rule.label()), place)
-            })
+            let place = |rule: &Rule| Place {
+                source: tier.source.clone(),
+                line: rule.line,
+                text: rule.text.clone(),
+            };
+            let places = tier
+                .rules
+                .iter()
+                .map(|rule| (tier.label(rule), place(rule)));
+            places.collect::<Vec<_>>()
         })
         .collect()
 }

@@ -225,11 +225,9 @@ fn limits(summary: &Summary, rules: Option<&Rules>) -> String {
             None => "The log says of no message that it was lost.".to_owned(),
         },
         format!(
-            "{} read; left out because they were no log lines: {}; of rules that passed a packet on to \
-             the next tier, without a verdict: {}.",
+            "{} read; left out because they were no log lines: {}.",
             how_many(summary.lines, "log line"),
             summary.skipped,
-            summary.passed_on,
         ),
     ];
     if rules.is_some() {

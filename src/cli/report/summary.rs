@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use crate::cli::logs::{Line, Verdict};
+use crate::cli::logs::Line;
+use rules::verdict::Verdict;
 
 /// What became of packets, for the eye.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,13 +20,11 @@ pub(super) enum Fate {
 impl Fate {
     pub(super) const ALL: [Fate; 3] = [Fate::Allowed, Fate::Audited, Fate::Denied];
 
-    /// None: a `pass`, after which another rule decided.
-    fn of(verdict: Verdict) -> Option<Fate> {
+    fn of(verdict: Verdict) -> Fate {
         match verdict {
-            Verdict::Allow => Some(Fate::Allowed),
-            Verdict::Deny | Verdict::Reject => Some(Fate::Denied),
-            Verdict::WouldDeny | Verdict::WouldReject => Some(Fate::Audited),
-            Verdict::Pass => None,
+            Verdict::Allow => Fate::Allowed,
+            Verdict::Deny | Verdict::Reject => Fate::Denied,
+            Verdict::WouldDeny | Verdict::WouldReject => Fate::Audited,
         }
     }
 
@@ -114,8 +113,6 @@ pub(super) struct Summary {
     pub skipped: u64,
     /// What the log itself says was lost: `8 log messages`.
     pub lost: Option<String>,
-    /// Lines of rules that passed the packet on.
-    pub passed_on: u64,
     pub counts: Counts,
     /// By pod, as `namespace/pod`, or the source's address.
     pub talks: BTreeMap<(String, Destination), Talk>,
@@ -135,10 +132,7 @@ impl Summary {
         self.last = Some(self.last.map_or(line.time, |last| last.max(line.time)));
         self.matched
             .insert((line.namespace.clone(), line.pod.clone(), line.rule.clone()));
-        let Some(fate) = Fate::of(line.verdict) else {
-            self.passed_on += 1;
-            return;
-        };
+        let fate = Fate::of(line.verdict);
         self.counts.add(fate);
         let second = self.times.entry(line.time.as_second()).or_default();
         second.add(fate);

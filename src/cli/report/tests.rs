@@ -8,19 +8,18 @@ use crate::cli::logs::test_support::{attach, line};
 /// What two pods of `shop` and one unknown pod did.
 fn summary() -> Summary {
     let mut summary = Summary::default();
-    for (second, text) in [
-        "shop/web allow pod:1 tcp 203.0.113.9 443",
-        "shop/web deny pod:erp tcp 198.51.100.66 8080",
-        "shop/web deny pod:erp tcp 198.51.100.66 8080",
-        "shop/api would-deny default:deny udp 2001:db8::1 53",
-        "shop/api pass pod:2 udp 2001:db8::1 53",
-        "-/- reject cluster-enforced:no-metadata tcp 169.254.169.254 80",
-        "shop/web allow pod:1 icmp 203.0.113.9 8/0",
-    ]
-    .iter()
-    .enumerate()
-    {
-        summary.add(&line(second, text));
+    for (minute, text) in [
+        (0, "shop/web allow pod:1 tcp 203.0.113.9 443"),
+        (1, "shop/web deny pod:erp tcp 198.51.100.66 8080"),
+        (2, "shop/web deny pod:erp tcp 198.51.100.66 8080"),
+        (3, "shop/api would-deny default:deny udp 2001:db8::1 53"),
+        (
+            5,
+            "-/- reject cluster-enforced:no-metadata tcp 169.254.169.254 80",
+        ),
+        (6, "shop/web allow pod:1 icmp 203.0.113.9 8/0"),
+    ] {
+        summary.add(&line(minute, text));
     }
     summary.skipped = 2;
     summary.lost = Some("7 log messages".to_owned());
