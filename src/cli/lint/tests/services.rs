@@ -28,20 +28,20 @@ fn rules_about_services() {
         ("allow icmp to svc/shop/web", &[]),
         (
             "allow 8080/tcp, sctp to svc/shop/web",
-            &["11:64 service-port"],
+            &["11:63 service-port"],
         ),
-        ("allow 80/udp to svc/shop/web", &["11:56 service-port"]),
-        ("allow to svc/shop/wbe", &["11:49 unknown-service"]),
+        ("allow 80/udp to svc/shop/web", &["11:55 service-port"]),
+        ("allow to svc/shop/wbe", &["11:48 unknown-service"]),
         // Another cluster's, or not in these files.
         ("allow to svc/shop/payments, svc/bank/wbe", &[]),
         (
             "allow 5432/tcp to svc/shop/db",
-            &["11:58 no-service-address"],
+            &["11:57 no-service-address"],
         ),
         ("allow 81/tcp to svc/shop/anywhere", &[]),
         (
             "deny tcp; allow 80/tcp to svc/shop/web",
-            &["11:50 unreachable-rule"],
+            &["11:49 unreachable-rule"],
         ),
     ] {
         assert_eq!(found(&beside_services(rules), false), wanted, "{rules}");
