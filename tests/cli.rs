@@ -426,7 +426,7 @@ fn completions_and_manual_pages_are_made() {
         let page = std::fs::read_to_string(dir.path().join(format!("egressway-{subcommand}.1")));
         assert!(
             page.expect("a page")
-                .contains(&format!("egress\\-cni\\-{subcommand}")),
+                .contains(&format!("egressway\\-{subcommand}")),
             "{pages:?}"
         );
     }

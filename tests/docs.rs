@@ -42,7 +42,8 @@ fn named_tests(text: &str) -> Vec<String> {
 }
 
 /// Where a test of this name can be: `netns::rules::targets` in tests/netns/rules.rs,
-/// `unit::state::links` in src/state.rs or src/state/tests.rs.
+/// `unit::store::links` in src/store.rs or src/store/tests.rs, `unit::rules::evaluate::ports`
+/// in the crate of that name: crates/rules/src/evaluate/tests.rs.
 fn places(name: &str) -> (Vec<PathBuf>, String) {
     let (module, test) = name.rsplit_once("::").unwrap();
     let (kind, path) = module.split_once("::").unwrap_or((module, ""));
@@ -54,9 +55,17 @@ fn places(name: &str) -> (Vec<PathBuf>, String) {
                 .map(|end| format!("tests/{directory}/{file}{end}.rs"))
                 .into()
         }
-        "unit" => ["", "/tests", "/mod"]
-            .map(|end| format!("src/{path}{end}.rs"))
-            .into(),
+        "unit" => {
+            let base = match path.split_once('/') {
+                Some((of, path)) if root().join("crates").join(of).is_dir() => {
+                    format!("crates/{of}/src/{path}")
+                }
+                _ => format!("src/{path}"),
+            };
+            ["", "/tests", "/mod"]
+                .map(|end| format!("{base}{end}.rs"))
+                .into()
+        }
         file => vec![format!("tests/{file}.rs")],
     };
     let files = files.into_iter().map(|file| root().join(file)).collect();

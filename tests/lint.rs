@@ -166,7 +166,7 @@ fn warnings_fail_only_if_strict() {
     let output = lint_stdin(&["--strict", "-"], pod);
     assert_status(&output, 1);
     assert!(
-        stdout(&output).starts_with("-:3:48: warning: "),
+        stdout(&output).starts_with("-:3:47: warning: "),
         "{}",
         stdout(&output)
     );

@@ -346,7 +346,7 @@ fn carets_under_wide_letters() {
     assert_eq!(
         printed.lines().skip(1).take(2).collect::<Vec<_>>(),
         [
-            "  …data: {annotations: {名前: 漢字 😀, egressway.dev/rules: 'allow 漢'}}",
+            "  …adata: {annotations: {名前: 漢字 😀, egressway.dev/rules: 'allow 漢'}}",
             "                                                                    ^^",
         ]
     );
