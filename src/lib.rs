@@ -24,6 +24,7 @@ pub mod attachment;
 pub mod cli;
 pub mod cluster;
 pub mod cni;
+pub mod conf;
 pub mod egress;
 pub mod enforce;
 pub(crate) mod hex;

@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// What [`egressway::cni::DEADLINE`] and the grace after it allow, and something for a busy machine.
+/// What [`egressway::conf::DEADLINE`] and the grace after it allow, and something for a busy machine.
 const LIMIT: Duration = Duration::from_secs(14);
 
 const GOOD: &str = r#"{"cniVersion":"1.0.0","name":"net","type":"egressway","prevResult":{}}"#;
@@ -335,7 +335,7 @@ fn stdin_that_never_ends() {
     let output = finish(child);
     drop(stdin);
     assert_error(&output, 11, "not done within 10 s");
-    assert!(started.elapsed() >= egressway::cni::DEADLINE);
+    assert!(started.elapsed() >= egressway::conf::DEADLINE);
 }
 
 /// The end of the time comes early here, to a call that waits for a lock: it is told and logged, in the

@@ -7,8 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use egressway::cni::conf::{Conf, Entry, PodAnnotations, Unenforceable};
-use egressway::cni::env::Command;
+use egressway::conf::{Command, Conf, PodAnnotations, RawConf, WhenUnenforceable};
 use egressway::source::{PolicyFile, resolve};
 use rules::effective::DefaultAction;
 use serde_json::{Map, Value, json};
@@ -92,7 +91,7 @@ fn every_conflist_is_taken() {
     assert_eq!(conflists.len(), 4);
     for (name, conflist) in &conflists {
         let stdin = stdin(conflist, ours(name, conflist));
-        let entry = Entry::decode(&stdin).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let entry = RawConf::decode(&stdin).unwrap_or_else(|e| panic!("{name}: {e}"));
         for command in [Command::Add, Command::Del] {
             let conf = Conf::new(&entry, command).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert!(conf.warnings.is_empty(), "{name}: {:?}", conf.warnings);
@@ -101,7 +100,7 @@ fn every_conflist_is_taken() {
                 name.contains("ptp"),
                 "{name}: only the sample with every key asks an API"
             );
-            assert_eq!(conf.unenforceable, Unenforceable::Refuse, "{name}");
+            assert_eq!(conf.unenforceable, WhenUnenforceable::Refuse, "{name}");
             assert!(
                 matches!(&conf.pod_annotations, PodAnnotations::Present(map) if map.len() == 1),
                 "{name}: {:?}",

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use egressway::attachment::Record;
 use egressway::attachment::result::PodResult;
-use egressway::cni::conf::{Conf, Entry};
-use egressway::cni::env::{Command, Invocation};
+use egressway::cni::env::Invocation;
+use egressway::conf::{Command, Conf, RawConf};
 use egressway::source::PolicyFile;
 use nft::wire::{self, Attrs};
 use rules::grammar;
@@ -34,7 +34,7 @@ pub fn rules(data: &[u8]) {
 
 /// The plugin's configuration on stdin, for every verb.
 pub fn conflist(data: &[u8]) {
-    let Ok(entry) = Entry::decode(data) else {
+    let Ok(entry) = RawConf::decode(data) else {
         return;
     };
     for command in [

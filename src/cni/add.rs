@@ -13,10 +13,11 @@ use netlink::{Netns, Rtnl, link};
 use nft::Nft;
 use rules::stored::StoredPolicy;
 
-use super::conf::Unenforceable;
+use super::Invocation;
 use super::policy::{self, Head, Policy};
-use super::{Conf, Invocation};
 use crate::attachment::result::PodResult;
+use crate::conf::Conf;
+use crate::conf::WhenUnenforceable;
 use crate::refusal::CniError;
 use crate::refusal::{net_failure, nft_failure};
 
@@ -39,7 +40,7 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
     let attachment = match inspected {
         Ok(attachment) => attachment,
         Err(attachment::Error::Unenforceable(why))
-            if conf.unenforceable == Unenforceable::Allow =>
+            if conf.unenforceable == WhenUnenforceable::Allow =>
         {
             tracing::warn!(
                 "this pod runs without any egress policy, as the conflist allows: {why}"

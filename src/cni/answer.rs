@@ -48,7 +48,7 @@ impl Answer {
 }
 
 /// Does `work` and prints its answer. A panic becomes error 999, and if the work isn't done within
-/// [`DEADLINE`](super::DEADLINE), the answer is error 11 and the process ends.
+/// [`DEADLINE`](crate::conf::DEADLINE), the answer is error 11 and the process ends.
 pub fn answer(work: impl FnOnce(&Call) -> Result<Vec<u8>, CniError>) -> ExitCode {
     panic::set_hook(Box::new(remember_panic));
     let call = Call::default();

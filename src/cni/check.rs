@@ -11,8 +11,9 @@ use crate::store::{self, StateDir};
 use netlink::{Rtnl, tc};
 use nft::{Nft, Table};
 
-use super::{Conf, Invocation};
+use super::Invocation;
 use crate::attachment::result::PodResult;
+use crate::conf::Conf;
 use crate::refusal::CniError;
 use crate::refusal::{net_failure, nft_failure};
 

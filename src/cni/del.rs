@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Conf, Invocation};
+use super::Invocation;
+use crate::conf::Conf;
 use crate::lifecycle::detach;
 use crate::refusal::CniError;
 use crate::store::{self, StateDir};

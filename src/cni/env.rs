@@ -1,68 +1,12 @@
 //! What the runtime says in the environment: which verb, for which container's interface.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use crate::conf::Command;
+use crate::conf::names::{MAX_IDENTIFIER, ifname_problem, is_identifier};
 use crate::refusal::{CniError, quoted};
-
-/// The CNI spec's verbs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // named as in the spec
-pub enum Command {
-    Add,
-    Del,
-    Check,
-    Gc,
-    Status,
-    Version,
-}
-
-impl Command {
-    const ALL: [Command; 6] = [
-        Command::Add,
-        Command::Del,
-        Command::Check,
-        Command::Gc,
-        Command::Status,
-        Command::Version,
-    ];
-
-    /// As it stands in `CNI_COMMAND`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Command::Add => "ADD",
-            Command::Del => "DEL",
-            Command::Check => "CHECK",
-            Command::Gc => "GC",
-            Command::Status => "STATUS",
-            Command::Version => "VERSION",
-        }
-    }
-
-    /// Whether the verb is about one attachment, so that container and interface must be named.
-    const fn needs_attachment(self) -> bool {
-        matches!(self, Command::Add | Command::Del | Command::Check)
-    }
-
-    /// Whether the verb can't do without `CNI_NETNS`. DEL can: the namespace may be gone.
-    const fn needs_netns(self) -> bool {
-        matches!(self, Command::Add | Command::Check)
-    }
-
-    /// Whether the reference implementation asks for `CNI_PATH`. We never use it: root doesn't run
-    /// what an environment names.
-    const fn needs_path(self) -> bool {
-        !matches!(self, Command::Version)
-    }
-}
-
-impl fmt::Display for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// What `CNI_ARGS` says about the pod. Every part may be missing: not every runtime is Kubernetes',
 /// and old ones send no UID.
@@ -164,18 +108,6 @@ fn missing(names: &[&str]) -> CniError {
     ))
 }
 
-/// Container IDs and network names have no limit in the spec. Real ones have 64 bytes.
-const MAX_IDENTIFIER: usize = 1024;
-
-/// The spec's rule for container IDs and network names: `^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`.
-pub fn is_identifier(text: &str) -> bool {
-    text.len() <= MAX_IDENTIFIER
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
-}
-
 fn container_id(value: &OsStr) -> Result<String, CniError> {
     match value.to_str() {
         Some(text) if is_identifier(text) => Ok(text.to_owned()),
@@ -186,26 +118,6 @@ fn container_id(value: &OsStr) -> Result<String, CniError> {
         .with_details(format!(
             "a container ID starts with a letter or digit, then come letters, digits, '_', '.' and '-', up to {MAX_IDENTIFIER}"
         ))),
-    }
-}
-
-/// What is wrong with `name` as the name of a network interface; none if nothing is.
-///
-/// The kernel's rule (`dev_valid_name`), and no control characters.
-pub fn ifname_problem(name: &str) -> Option<&'static str> {
-    if name.is_empty() {
-        Some("interface name is empty")
-    } else if name.len() > 15 {
-        Some("interface name is too long: at most 15 bytes")
-    } else if name == "." || name == ".." {
-        Some("interface name is . or ..")
-    } else if name
-        .chars()
-        .any(|c| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control())
-    {
-        Some("interface name contains / or : or whitespace characters")
-    } else {
-        None
     }
 }
 

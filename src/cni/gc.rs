@@ -10,8 +10,9 @@ use crate::lifecycle::reconcile::{self, Did};
 use crate::store::{self, AttachmentId, StateDir};
 use netlink::Rtnl;
 
-use super::conf::ValidAttachments;
-use super::{Conf, Invocation};
+use super::Invocation;
+use crate::conf::Conf;
+use crate::conf::ValidAttachments;
 use crate::refusal::CniError;
 use crate::refusal::net_failure;
 

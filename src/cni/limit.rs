@@ -18,7 +18,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use nix::unistd::{alarm, write};
 use tracing::Span;
 
-use super::DEADLINE;
+use crate::conf::DEADLINE;
 use crate::logging;
 use crate::refusal::CniError;
 use crate::refusal::version::CniVersion;

@@ -1,9 +1,8 @@
 //! The CNI side: the environment and stdin in, one JSON document out.
 //!
-//! [`env`] and [`conf`] check everything that the runtime says before a verb sees it. A verb does
+//! [`env`] and [`conf`](mod@crate::conf) check everything that the runtime says before a verb sees it. A verb does
 //! its work and returns; [`answer`](mod@answer) prints, in time and once.
 
-pub mod conf;
 pub mod env;
 
 mod add;
@@ -11,30 +10,24 @@ mod answer;
 mod check;
 mod del;
 mod gc;
-mod keys;
 mod limit;
 mod policy;
 mod status;
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use std::{env as process, io};
 
 use serde::Serialize;
 
-pub use conf::Conf;
-pub use env::{Command, Invocation};
+pub use env::Invocation;
 
-use conf::Entry;
 use limit::Call;
 
+use crate::conf::{self, Command, Conf, DEADLINE, RawConf};
 use crate::logging;
 use crate::refusal::CniError;
 use crate::refusal::version::CniVersion;
-
-/// How long one call may take. Runtimes hold locks while a plugin runs: a plugin that hangs stops
-/// every other pod of the node.
-pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// One call as a CNI plugin.
 pub fn main() -> ExitCode {
@@ -49,7 +42,7 @@ fn serve(answered: &Call, deadline: Instant) -> Result<Vec<u8>, CniError> {
         return Ok(versions());
     }
     let stdin = conf::read(io::stdin().lock())?;
-    let entry = Entry::decode(&stdin)?;
+    let entry = RawConf::decode(&stdin)?;
     if let Some(version) = entry.version() {
         answered.set_version(version);
     }

@@ -18,8 +18,9 @@ use crate::source::{self, PodPolicy, PolicyFile, Snapshots, SourceError};
 use crate::store::{PolicyKey, StateDir};
 use rules::stored::StoredPolicy;
 
-use super::conf::{Kubernetes, PodAnnotations, WhenUnreachable};
-use super::{Conf, Invocation};
+use super::Invocation;
+use crate::conf::Conf;
+use crate::conf::{Kubernetes, PodAnnotations, WhenUnreachable};
 use crate::refusal::CniError;
 
 /// The policy of one pod, all of whose texts are valid.

@@ -8,7 +8,8 @@ use crate::cluster;
 use crate::source::{PolicyFile, SourceError};
 use nft::{Nft, Table};
 
-use super::{Conf, Invocation};
+use super::Invocation;
+use crate::conf::Conf;
 use crate::refusal::CniError;
 
 /// # Errors

@@ -8,8 +8,7 @@ use super::confdir::ConfDir;
 use super::configmap::Cluster;
 use super::conflist::{self, Entry};
 use super::credentials::ServiceAccount;
-use crate::cni::conf;
-use crate::cni::{Command, Conf};
+use crate::conf::{self, Command, Conf, RawConf};
 use crate::refusal::CniError;
 
 /// Where things are on the node, and who this is.
@@ -128,7 +127,7 @@ impl Config {
     /// Reads the entry as the plugin will.
     fn try_entry(&self, entry: &Entry) -> Result<(), CniError> {
         let stdin = entry.as_stdin("check", crate::refusal::version::CniVersion::CURRENT);
-        Conf::new(&conf::Entry::decode(stdin.as_bytes())?, Command::Status).map(drop)
+        Conf::new(&RawConf::decode(stdin.as_bytes())?, Command::Status).map(drop)
     }
 }
 

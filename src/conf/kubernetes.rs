@@ -3,10 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::path;
+use super::{DEADLINE, keys, path};
 use crate::cluster::hostname;
-use crate::cni::DEADLINE;
-use crate::cni::keys;
 use crate::json::{self, Object};
 use crate::refusal::{CniError, quoted};
 

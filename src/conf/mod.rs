@@ -2,21 +2,30 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tracing::Level;
 
-use super::env::{Command, ifname_problem, is_identifier};
-use super::keys;
 use crate::json::{self, Object};
 use crate::refusal::version::{self, CniVersion};
 use crate::refusal::{CniError, quoted};
 
+pub use command::Command;
 pub use kubernetes::{Kubernetes, WhenUnreachable};
 pub use runtime::{AttachmentRef, POD_ANNOTATIONS, PodAnnotations, ValidAttachments};
 
+mod command;
+mod keys;
 mod kubernetes;
+pub(crate) mod names;
 mod runtime;
+
+use names::{ifname_problem, is_identifier};
+
+/// How long one call may take. Runtimes hold locks while a plugin runs: a plugin that hangs stops
+/// every other pod of the node.
+pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// More than this is no configuration. The biggest real part is `prevResult` and the pod's
 /// annotations, which Kubernetes limits to 256 KiB.
@@ -44,7 +53,7 @@ pub struct Conf {
     /// Absolute. None: stderr.
     pub log_file: Option<PathBuf>,
     /// What ADD does with a pod that can't be enforced here. Default: refuse.
-    pub unenforceable: Unenforceable,
+    pub unenforceable: WhenUnenforceable,
     /// What the runtime says about the pod's annotations.
     pub pod_annotations: PodAnnotations,
     /// Which attachments GC keeps. Read for GC only.
@@ -57,7 +66,7 @@ pub struct Conf {
 
 /// What ADD does with a pod whose traffic no hook of ours sees.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Unenforceable {
+pub enum WhenUnenforceable {
     /// The pod does not start.
     #[default]
     Refuse,
@@ -86,15 +95,15 @@ pub fn read(stdin: impl Read) -> Result<Vec<u8>, CniError> {
 
 /// stdin, decoded but not interpreted.
 #[derive(Debug)]
-pub struct Entry<'a>(Object<'a>);
+pub struct RawConf<'a>(Object<'a>);
 
-impl<'a> Entry<'a> {
+impl<'a> RawConf<'a> {
     /// Decodes stdin.
     ///
     /// # Errors
     /// Code 6: not JSON, or not an object.
     pub fn decode(stdin: &'a [u8]) -> Result<Self, CniError> {
-        serde_json::from_slice(stdin).map(Entry).map_err(|e| {
+        serde_json::from_slice(stdin).map(RawConf).map_err(|e| {
             CniError::decoding(format!(
                 "the configuration on stdin is not a JSON object: {e}"
             ))
@@ -161,7 +170,7 @@ impl Conf {
     /// # Errors
     /// Code 1: no such version, or no such verb in it. Code 6: the version is none.
     /// Code 7: a key is misspelt, of the wrong type, invalid or missing.
-    pub fn new(entry: &Entry<'_>, command: Command) -> Result<Conf, CniError> {
+    pub fn new(entry: &RawConf<'_>, command: Command) -> Result<Conf, CniError> {
         let name = name(&entry.0)?;
         let cni_version = entry.version_for(command)?;
         let entry = &entry.0;
@@ -277,13 +286,13 @@ fn log_level(entry: &Object<'_>) -> Result<Option<Level>, CniError> {
     }
 }
 
-fn unenforceable(entry: &Object<'_>) -> Result<Option<Unenforceable>, CniError> {
+fn unenforceable(entry: &Object<'_>) -> Result<Option<WhenUnenforceable>, CniError> {
     const EXPECTED: &str = "allow or refuse";
     let text: Option<String> = json::value(entry, "unenforceable", "unenforceable", EXPECTED)?;
     match text.as_deref() {
         None => Ok(None),
-        Some("refuse") => Ok(Some(Unenforceable::Refuse)),
-        Some("allow") => Ok(Some(Unenforceable::Allow)),
+        Some("refuse") => Ok(Some(WhenUnenforceable::Refuse)),
+        Some("allow") => Ok(Some(WhenUnenforceable::Allow)),
         Some(other) => Err(json::invalid(
             "unenforceable",
             &format!("expected {EXPECTED}, got {}", quoted(other)),

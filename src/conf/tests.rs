@@ -6,7 +6,7 @@ use super::runtime::POD_ANNOTATIONS;
 use super::*;
 
 fn parse(command: Command, stdin: &str) -> Result<Conf, CniError> {
-    Conf::new(&Entry::decode(stdin.as_bytes())?, command)
+    Conf::new(&RawConf::decode(stdin.as_bytes())?, command)
 }
 
 fn parse_json(command: Command, stdin: &Value) -> Result<Conf, CniError> {
@@ -42,7 +42,7 @@ fn defaults() {
     assert_eq!(conf.log_group, 100);
     assert_eq!(conf.log_level, Level::INFO);
     assert_eq!(conf.log_file, None);
-    assert_eq!(conf.unenforceable, Unenforceable::Refuse);
+    assert_eq!(conf.unenforceable, WhenUnenforceable::Refuse);
     assert_eq!(conf.pod_annotations, PodAnnotations::Absent);
     assert_eq!(conf.valid_attachments, ValidAttachments::Absent);
     assert!(conf.warnings.is_empty());
@@ -86,7 +86,7 @@ fn every_key() {
     assert_eq!(conf.log_group, 65535);
     assert_eq!(conf.log_level, Level::TRACE);
     assert_eq!(conf.log_file, Some(PathBuf::from("/l")));
-    assert_eq!(conf.unenforceable, Unenforceable::Allow);
+    assert_eq!(conf.unenforceable, WhenUnenforceable::Allow);
 
     let kubernetes = add_with(json!({"kubernetes": {}}))
         .unwrap()
