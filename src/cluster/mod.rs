@@ -3,15 +3,18 @@
 //! The plugin lives for milliseconds: it reads kubeconfig and token anew each time, asks in one
 //! thread, and keeps no connection. A process that stays uses the same [`Client`] for longer.
 
+mod answer;
 mod client;
 mod error;
 mod kubeconfig;
+mod request;
 
 use std::future::Future;
 
-pub use client::{Client, Limit, Request};
+pub use client::{Client, Limit};
 pub use error::Error;
 pub use kubeconfig::check;
+pub use request::Request;
 
 /// Does `work` to its end in this thread. The runtime exists only for that long, so that a call
 /// that asks nothing starts none.
