@@ -14,8 +14,10 @@ use result::PodResult;
 
 mod record;
 pub mod result;
+mod who;
 
 pub use record::{LAYOUT, Record, Rules};
+pub use who::Who;
 
 /// Why a pod's traffic can't be judged on this node.
 #[derive(Debug, thiserror::Error)]

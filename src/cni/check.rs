@@ -7,7 +7,7 @@ use crate::attachment::{LAYOUT, Record, Unenforceable};
 use crate::enforce;
 use crate::plan::{self, Base};
 use crate::source::PolicyFile;
-use crate::store::{self, StateDir};
+use crate::store::StateDir;
 use netlink::{Rtnl, tc};
 use nft::{Nft, Table};
 
@@ -21,7 +21,7 @@ use crate::refusal::{net_failure, nft_failure};
 /// Code 103: something is missing or differs; it is named.
 pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniError> {
     let state = StateDir::new(&conf.state_dir);
-    let id = store::attachment_id(&conf.name, &call.container_id, &call.ifname);
+    let id = call.who(conf).id();
     // Nobody may be half-way through a change while it is compared.
     let _lock = state.lock(deadline)?;
     let Some(record) = Record::read(&state, &id)? else {

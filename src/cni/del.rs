@@ -6,12 +6,11 @@ use super::Invocation;
 use crate::conf::Conf;
 use crate::lifecycle::detach;
 use crate::refusal::CniError;
-use crate::store::{self, StateDir};
+use crate::store::StateDir;
 
 /// # Errors
 /// As [`detach::remove`].
 pub fn del(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniError> {
     let state = StateDir::new(&conf.state_dir);
-    let id = store::attachment_id(&conf.name, &call.container_id, &call.ifname);
-    detach::remove(&state, &id, deadline)
+    detach::remove(&state, &call.who(conf).id(), deadline)
 }

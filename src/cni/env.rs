@@ -4,8 +4,9 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use crate::conf::Command;
+use crate::attachment::Who;
 use crate::conf::names::{MAX_IDENTIFIER, ifname_problem, is_identifier};
+use crate::conf::{Command, Conf};
 use crate::refusal::{CniError, quoted};
 
 /// What `CNI_ARGS` says about the pod. Every part may be missing: not every runtime is Kubernetes',
@@ -97,6 +98,18 @@ impl Invocation {
         let switch = var("CNI_NETNS_OVERRIDE");
         call.netns_override = switch == "1" || switch.eq_ignore_ascii_case("true");
         Ok(call)
+    }
+
+    /// Whose interface the call is about.
+    pub fn who<'a>(&'a self, conf: &'a Conf) -> Who<'a> {
+        Who {
+            network: &conf.name,
+            container_id: &self.container_id,
+            ifname: &self.ifname,
+            namespace: self.args.namespace.as_deref(),
+            pod: self.args.name.as_deref(),
+            uid: self.args.uid.as_deref(),
+        }
     }
 }
 

@@ -11,7 +11,6 @@ mod check;
 mod del;
 mod gc;
 mod limit;
-mod policy;
 mod status;
 
 use std::process::ExitCode;

@@ -1,153 +1,217 @@
-//! Brings an attachment into the kernel: its record first, then one transaction.
+//! Attaches a pod: when this returns, its egress is enforced, or nothing of it is left.
 
 use std::borrow::Cow;
+use std::path::Path;
 use std::time::Instant;
 
-use crate::attachment::{Record, Rules};
-use crate::enforce::{self, Install, Whole};
-use crate::plan::{Base, Bridge, Compiled};
-use crate::refusal::CniError;
-use crate::refusal::{net_failure, nft_failure};
+use super::install::{Installation, Shared};
+use super::policy::{Head, Policy};
+use crate::attachment::result::PodResult;
+use crate::attachment::{self, Attachment, LAYOUT, Record, Rules, Unenforceable, Who};
+use crate::egress::lease::Access;
+use crate::egress::{self, Claim};
+use crate::plan::{self, AttachmentPlan, Base};
+use crate::refusal::{CniError, net_failure, nft_failure};
 use crate::store::{AttachmentId, StateDir, StateError};
-use netlink::{Rtnl, conntrack, link};
-use nft::{self, Nft, Table};
+use netlink::{Netns, Rtnl, link};
+use nft::Nft;
+use rules::stored::StoredPolicy;
 
-/// How to make what pods share, which is done only for what is not known to be in the kernel.
-pub(crate) struct Shared<'a> {
-    pub base: &'a dyn Fn() -> Result<Cow<'a, Base>, CniError>,
-    pub policy: &'a dyn Fn() -> Result<Cow<'a, Compiled>, CniError>,
-}
-
-/// One attachment on its way into the kernel.
-pub(crate) struct Installation<'a> {
+/// An interface of a pod, to be enforced from now on.
+pub struct Attach<'a> {
+    /// The state directory.
     pub state: &'a StateDir,
-    pub id: &'a AttachmentId,
-    pub record: &'a Record<Rules>,
-    /// The record that a first ADD of the same attachment has left.
-    pub before: Option<&'a Record<Rules>>,
-    /// The base's [`Base::marker`].
-    pub base: &'a str,
-    pub shared: Shared<'a>,
+    /// Whose interface it is.
+    pub who: Who<'a>,
+    /// The pod's network namespace.
+    pub netns: &'a Path,
+    /// It may be the namespace of this process.
+    pub may_be_own_netns: bool,
+    /// What the plugins before say of the pod.
+    pub result: &'a PodResult,
+    /// The conflist's `uplink`.
+    pub uplink: Option<&'a str>,
+    /// Where the cluster's nodes agree on who has which egress address; none: this node takes the first.
+    pub leases: Option<Access>,
+    /// The NFLOG group of its log rules.
+    pub log_group: u16,
+    /// When to give up.
     pub deadline: Instant,
 }
 
-impl Installation<'_> {
-    /// Record, then kernel: whoever finds the one without the other knows which was not finished. A
-    /// repeated ADD that fails leaves what the first one made, and its record. To be called under
-    /// [`StateDir::lock`].
-    pub fn run(&self, nft: &mut Nft) -> Result<(), CniError> {
-        let (state, id, veth) = (self.state, self.id, &self.record.plan.veth);
-        let whole = Whole::load(state, nft).map_err(nft_failure)?;
-        let taken_over = taken_over(nft, self.record)?;
-        let ports = match &self.record.plan.bridge {
-            Some(bridge) => ports_to_cover(nft, bridge, self.deadline)?,
-            None => Vec::new(),
-        };
-        let put = |nft: &mut Nft, whole, previous: Vec<AttachmentId>| {
-            let done = match self.put(nft, whole, &ports, &previous)? {
-                // Somebody else changes the tables: nothing is known of them.
-                Err(e) if e.is_conflict() => {
-                    let nothing = Whole::nothing(nft).map_err(nft_failure)?;
-                    self.put(nft, nothing, &ports, &previous)?
-                }
-                outcome => outcome,
-            };
-            done.map(|()| previous).map_err(nft_failure)
-        };
-        let done = state
-            .write_attachment(id, self.record)
-            .and_then(|()| state.set_link(veth, id))
-            .map_err(CniError::from)
-            .and_then(|previous| put(nft, whole, previous));
-        let previous = match done {
-            Ok(previous) => previous,
-            Err(e) => {
-                self.undo().unwrap_or_else(|e| tracing::warn!("{e}"));
-                return Err(e);
-            }
-        };
-        if !previous.is_empty() {
-            let settled = state.settle_link(veth, id);
-            settled.unwrap_or_else(|e| tracing::warn!("{e}"));
+/// Why a pod was not attached.
+#[derive(Debug)]
+pub enum Error {
+    /// Its packets would not be seen. Nothing was changed.
+    Unenforceable(Unenforceable),
+    /// Anything else.
+    Failed(CniError),
+}
+
+impl<E: Into<CniError>> From<E> for Error {
+    fn from(error: E) -> Self {
+        Error::Failed(error.into())
+    }
+}
+
+impl Attach<'_> {
+    /// Looks at the pod, takes its egress addresses, and has its rules enforced. May be repeated.
+    ///
+    /// # Errors
+    /// Code 8: the namespace; 7: the uplink; 11: trying again can help; 102: no egress IP; 103: the kernel refused;
+    /// 5: the state directory.
+    pub fn run(&self, policy: &Policy<'_>) -> Result<(), Error> {
+        let mut nft = Nft::open().map_err(nft_failure)?;
+        let netns = self.open_netns(&nft)?;
+        let failed = |e| net_failure("look at the pod's network", e);
+        let mut rtnl = Rtnl::open(self.deadline).map_err(failed)?;
+        let inspected = attachment::inspect(
+            &mut nft,
+            &mut rtnl,
+            &netns,
+            self.who.ifname,
+            self.result,
+            self.deadline,
+        );
+        let attachment = inspected.map_err(|e| match e {
+            attachment::Error::Unenforceable(why) => Error::Unenforceable(why),
+            attachment::Error::Nft(e) => nft_failure(e).into(),
+            attachment::Error::Net(e) => failed(e).into(),
+        })?;
+        self.uplink_exists(&mut rtnl, &policy.head)?;
+        let id = self.who.id();
+        let claim = self.claim(&id, &policy.head, &attachment)?;
+        let plan = attachment.plan(&id, &policy.head.chain, claim.addresses.clone());
+        let record = self.record(&attachment, plan, policy, &claim);
+        let before = Record::read_alone(self.state, &id).unwrap_or_default();
+        let installed = self.install(&mut nft, &id, &record, before.as_ref(), policy);
+        if installed.is_err() && before.is_none() {
+            drop(claim); // it holds the locks that giving back needs
+            egress::give_back(self.state, &id, self.deadline);
         }
-        if taken_over {
-            // The address is another pod's now: its old connections must not be taken for this one's.
-            if let Err(e) = conntrack::delete_of(&self.record.plan.addresses, self.deadline) {
-                tracing::warn!("old connections of a reused address may remain: {e}");
-            }
-        }
-        Ok(())
+        Ok(installed?)
     }
 
-    /// The transaction, with those shared parts that are not `whole`.
-    fn put(
+    /// With the policy's file, which has the attachment's name as long as its record says so.
+    fn install(
         &self,
         nft: &mut Nft,
-        whole: Whole,
-        bridge_ports: &[String],
-        previous: &[AttachmentId],
-    ) -> Result<Result<(), nft::Error>, CniError> {
-        let (base, policy) = (self.base, self.record.plan.policy.as_str());
-        let new_base = (!whole.has(base)).then(self.shared.base).transpose()?;
-        let new_policy = (!whole.has(policy)).then(self.shared.policy).transpose()?;
-        let install = Install {
-            base: new_base.as_deref(),
-            policy: new_policy.as_deref(),
-            known_at: Some(whole.generation()),
-            attachment: &self.record.plan,
-            bridge_ports,
-            previous,
+        id: &AttachmentId,
+        record: &Record<Rules>,
+        before: Option<&Record<Rules>>,
+        policy: &Policy<'_>,
+    ) -> Result<(), CniError> {
+        let state = self.state;
+        let _lock = state.lock(self.deadline)?;
+        state.keep_policy(id, &policy.key, policy.is_new, || {
+            let rules = StoredPolicy::from(&policy.read()?.effective);
+            Ok::<_, CniError>((&policy.head, rules))
+        })?;
+        let shared = Shared {
+            base: &|| {
+                let cluster = &policy.read()?.effective.facts.cluster;
+                Ok(Cow::Owned(Base::new(cluster)))
+            },
+            policy: &|| {
+                let policy = &policy.read()?.effective;
+                Ok(Cow::Owned(plan::compile(policy, self.log_group)))
+            },
         };
-        let done = install.commit(nft);
-        if done.is_ok() {
-            // Rules that have changed: the policy of before went with its last user.
-            let before = self.before.map(|record| record.plan.policy.as_str());
-            let before = before.filter(|before| *before != policy);
-            let gone = before.filter(|name| matches!(nft.chain(Table::Inet, name), Ok(None)));
-            whole.keep(self.state, nft, &[base, policy], gone.as_slice());
+        let installation = Installation {
+            state,
+            id,
+            record,
+            before,
+            base: &policy.head.base,
+            shared,
+            deadline: self.deadline,
+        };
+        let done = installation.run(nft);
+        let old = before.and_then(Record::policy_key);
+        if old != Some(&policy.key) {
+            let unneeded = if done.is_ok() { old } else { Some(&policy.key) };
+            let released = unneeded.map_or(Ok(()), |key| state.release_policy(id, key));
+            released.unwrap_or_else(|e: StateError| tracing::warn!("{e}"));
         }
-        Ok(done)
+        done
     }
 
-    /// The state directory as it was before.
-    fn undo(&self) -> Result<(), StateError> {
-        let (state, id, veth) = (self.state, self.id, &self.record.plan.veth);
-        if let Some(before) = self.before {
-            return state.write_attachment(id, before);
+    /// `own`: a socket in this process's own namespace.
+    fn open_netns(&self, own: &Nft) -> Result<Netns, CniError> {
+        let invalid = |e| CniError::invalid_netns(format!("CNI_NETNS: {e}"));
+        let netns = Netns::open(self.netns).map_err(invalid)?;
+        let failed = |e| net_failure("tell the pod's network from the node's", e);
+        if !self.may_be_own_netns && netns.has(own).map_err(failed)? {
+            return Err(CniError::invalid_netns(format!(
+                "CNI_NETNS {} is the plugin's own network namespace, not a pod's",
+                self.netns.display()
+            )));
         }
-        state.remove_link(veth, id)?;
-        state.remove_attachment(id)
+        Ok(netns)
     }
-}
 
-/// Whether one of the addresses still leads to another attachment, which was never deleted.
-fn taken_over(nft: &mut Nft, record: &Record<Rules>) -> Result<bool, CniError> {
-    for address in &record.plan.addresses {
-        let owner = enforce::owner_of(nft, *address).map_err(nft_failure)?;
-        if owner.is_some_and(|chain| chain != record.plan.pod_chain()) {
-            return Ok(true);
+    /// A wrong `uplink` is said at the first pod, not only at the first one with an egress IP.
+    fn uplink_exists(&self, rtnl: &mut Rtnl, policy: &Head) -> Result<(), CniError> {
+        let Some(name) = self.uplink else {
+            return Ok(());
+        };
+        let failed = |e| net_failure("look for the uplink", e);
+        if link::get_by_name(rtnl, name).map_err(failed)?.is_some() {
+            return Ok(());
+        }
+        let message = format!(
+            "`uplink` in the conflist is {name:?}, and this node has no such device: correct it, or leave it out to use the default route's"
+        );
+        Err(if policy.egress.is_empty() {
+            CniError::invalid_config(message)
+        } else {
+            CniError::egress_ip(message)
+        })
+    }
+
+    fn claim(
+        &self,
+        id: &AttachmentId,
+        policy: &Head,
+        attachment: &Attachment,
+    ) -> Result<Claim, CniError> {
+        let request = egress::Request {
+            state: self.state,
+            id,
+            namespace: self.who.namespace.unwrap_or_default(),
+            uplink: self.uplink,
+            leases: self.leases.clone(),
+            deadline: self.deadline,
+        };
+        request.take(
+            &policy.egress,
+            attachment.has_family(true),
+            attachment.has_family(false),
+        )
+    }
+
+    fn record(
+        &self,
+        attachment: &Attachment,
+        plan: AttachmentPlan,
+        policy: &Policy<'_>,
+        claim: &Claim,
+    ) -> Record<Rules> {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Record {
+            layout: LAYOUT,
+            network: self.who.network.to_owned(),
+            container_id: self.who.container_id.to_owned(),
+            ifname: self.who.ifname.to_owned(),
+            namespace: owned(self.who.namespace),
+            pod: owned(self.who.pod),
+            uid: owned(self.who.uid),
+            exempt: policy.head.exempt,
+            veth_index: attachment.veth.index,
+            uplink: claim.uplink,
+            log_group: self.log_group,
+            plan,
+            policy: Rules::File(policy.key.clone()),
         }
     }
-    Ok(false)
-}
-
-/// The other ports of a bridge that none of our pods was on so far. Pins the bridge's MAC, to which
-/// the pods' packets will be sent: by itself it changes with the ports.
-fn ports_to_cover(
-    nft: &mut Nft,
-    bridge: &Bridge,
-    deadline: Instant,
-) -> Result<Vec<String>, CniError> {
-    if nft
-        .chain(Table::Netdev, &bridge.chain())
-        .map_err(nft_failure)?
-        .is_some()
-    {
-        return Ok(Vec::new());
-    }
-    let failed = |e| net_failure("prepare the pod's bridge", e);
-    let mut rtnl = Rtnl::open(deadline).map_err(failed)?;
-    link::set_mac(&mut rtnl, bridge.index, bridge.mac).map_err(failed)?;
-    let ports = link::ports_of(&mut rtnl, bridge.index).map_err(failed)?;
-    Ok(ports.into_iter().map(|port| port.name).collect())
 }

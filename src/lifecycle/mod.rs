@@ -3,4 +3,6 @@
 
 pub mod attach;
 pub mod detach;
+mod install;
+pub mod policy;
 pub mod reconcile;

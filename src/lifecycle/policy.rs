@@ -5,23 +5,38 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::path::Path;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::attachment::LAYOUT;
-use crate::cluster::Limit;
 use crate::plan::{self, Base};
 use crate::source::api::{self, Access, PodName};
-use crate::source::{self, PodPolicy, PolicyFile, Snapshots, SourceError};
+use crate::source::{self, PodPolicy, PolicyFile, SourceError};
 use crate::store::{PolicyKey, StateDir};
 use rules::stored::StoredPolicy;
 
-use super::Invocation;
-use crate::conf::Conf;
-use crate::conf::{Kubernetes, PodAnnotations, WhenUnreachable};
 use crate::refusal::CniError;
+
+/// A pod that is about to have a policy, and who says which.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    /// The policy file.
+    pub file: &'a Path,
+    /// How to ask the API; none: it is not asked.
+    pub api: Option<Access<'a>>,
+    /// The pod's namespace, as the runtime names it.
+    pub namespace: Option<&'a str>,
+    /// The pod's name.
+    pub pod: Option<&'a str>,
+    /// The pod's UID.
+    pub uid: Option<&'a str>,
+    /// The pod's annotations, if the runtime gives them.
+    pub annotations: Option<&'a BTreeMap<String, String>>,
+    /// The NFLOG group of its log rules.
+    pub log_group: u16,
+}
 
 /// The policy of one pod, all of whose texts are valid.
 pub struct Policy<'a> {
@@ -67,31 +82,26 @@ struct Texts<'a> {
 ///
 /// # Errors
 /// Code 100 and 102: a text; 11 and 7: the API; 4: the runtime does not say whose policy it is.
-pub fn of_pod<'a>(
-    call: &'a Invocation,
-    conf: &'a Conf,
-    state: &StateDir,
-    deadline: Instant,
-) -> Result<Policy<'a>, CniError> {
+pub fn of_pod<'a>(pod: &Sources<'a>, state: &StateDir) -> Result<Policy<'a>, CniError> {
     let texts = Texts {
-        source: conf.policy_file.display().to_string(),
-        file: PolicyFile::read(&conf.policy_file).map_err(refused)?,
-        namespace: call.args.namespace.as_deref().unwrap_or_default(),
-        annotations: handed_over(conf),
+        source: pod.file.display().to_string(),
+        file: PolicyFile::read(pod.file).map_err(refused)?,
+        namespace: pod.namespace.unwrap_or_default(),
+        annotations: pod.annotations,
     };
-    let policy = match &conf.kubernetes {
-        Some(kubernetes) => {
+    let policy = match &pod.api {
+        Some(api) => {
             let file = texts.parse()?;
             // A node starts its system pods whether or not it reaches the API.
             let resolved = if file.exempt_namespaces.contains(texts.namespace) {
                 texts.resolve(&file)?
             } else {
-                from_api(call, conf, file, kubernetes, deadline)?
+                from_api(pod, file, api)?
             };
-            return Ok(Policy::resolved(None, resolved, conf.log_group, state));
+            return Ok(Policy::resolved(None, resolved, pod.log_group, state));
         }
         None => {
-            let key = texts.key(conf.log_group);
+            let key = texts.key(pod.log_group);
             match state.policy_head(&key) {
                 Some(head) => Policy {
                     key,
@@ -101,12 +111,12 @@ pub fn of_pod<'a>(
                 },
                 None => {
                     let resolved = texts.resolve(&texts.parse()?)?;
-                    Policy::resolved(Some(key), resolved, conf.log_group, state)
+                    Policy::resolved(Some(key), resolved, pod.log_group, state)
                 }
             }
         }
     };
-    if handed_over(conf).is_none() && !policy.head.exempt {
+    if pod.annotations.is_none() && !policy.head.exempt {
         tracing::warn!(
             "the runtime hands no pod annotations over: only the cluster's and the namespace's rules apply"
         );
@@ -193,19 +203,16 @@ fn version(log_group: u16) -> String {
 }
 
 fn from_api(
-    call: &Invocation,
-    conf: &Conf,
+    pod: &Sources<'_>,
     mut file: PolicyFile,
-    kubernetes: &Kubernetes,
-    deadline: Instant,
+    api: &Access<'_>,
 ) -> Result<PodPolicy, CniError> {
-    let namespace = named(call.args.namespace.as_deref(), "K8S_POD_NAMESPACE")?;
-    let annotations = handed_over(conf);
-    let pod = match annotations {
+    let namespace = named(pod.namespace, "K8S_POD_NAMESPACE")?;
+    let of_pod = match pod.annotations {
         Some(annotations) => api::PodAnnotations::HandedOver(annotations),
         None => api::PodAnnotations::Of(PodName {
-            name: named(call.args.name.as_deref(), "K8S_POD_NAME")?,
-            uid: call.args.uid.as_deref(),
+            name: named(pod.pod, "K8S_POD_NAME")?,
+            uid: pod.uid,
         }),
     };
     if file.namespaces.contains_key(namespace) {
@@ -213,29 +220,11 @@ fn from_api(
             "`namespaces.{namespace}` in the policy file is not looked at: `kubernetes` is set in the conflist, and the API says what the namespace's annotations are"
         );
     }
-    let state = StateDir::new(&conf.state_dir);
-    let access = Access {
-        kubeconfig: &kubernetes.kubeconfig,
-        limit: Limit::overall(kubernetes.timeout, deadline),
-        snapshots: Snapshots {
-            state: &state,
-            max_age: kubernetes.snapshot_max_age,
-            used: kubernetes.when_unreachable == WhenUnreachable::Snapshot,
-        },
-    };
-    let said = api::read(&access, &file, namespace, pod).map_err(refused)?;
+    let said = api::read(api, &file, namespace, of_pod).map_err(refused)?;
     file.facts = said.facts;
     file.egress_lists = said.egress_lists;
-    let annotations = annotations.or(said.pod.as_ref());
+    let annotations = pod.annotations.or(said.pod.as_ref());
     source::resolve(&file, namespace, &said.namespace, annotations).map_err(refused)
-}
-
-/// The pod's annotations, if the runtime gives them.
-fn handed_over(conf: &Conf) -> Option<&BTreeMap<String, String>> {
-    match &conf.pod_annotations {
-        PodAnnotations::Present(annotations) => Some(annotations),
-        PodAnnotations::Absent => None,
-    }
 }
 
 /// Without it, rules that a namespace enforces would be passed over.
