@@ -14,6 +14,8 @@ use result::PodResult;
 
 mod record;
 pub mod result;
+#[cfg(test)]
+pub(crate) mod test_support;
 mod who;
 
 pub use record::{LAYOUT, Record, Rules};

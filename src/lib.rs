@@ -36,3 +36,4 @@ pub mod refusal;
 pub mod setup;
 pub mod source;
 pub mod store;
+pub mod verdicts;

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use pcap_file::PcapError;
 
-use super::logs::{Packet, packet};
 use super::records::{self, Records, title};
-use super::stream::{self, Stream, Woken, Written};
+use super::stream::{self, Losses, Woken, Written};
 use crate::attachment::Record;
-use netlink::nflog::Logged;
+use crate::verdicts;
+use crate::verdicts::packet::{self, Packet};
+use netlink::nflog::{self, Logged, Nflog};
 use rules::verdict::{Verdict, parse_prefix};
 
 mod file;
@@ -97,6 +98,8 @@ enum Error {
     #[error("cannot make a pcap record: {0}")]
     Encode(#[from] PcapError),
     #[error(transparent)]
+    Nflog(#[from] nflog::Error),
+    #[error(transparent)]
     Stream(#[from] stream::Error),
 }
 
@@ -120,8 +123,8 @@ fn run(args: &Args) -> Result<(), Error> {
     let record = records.find(&args.pod, args.namespace.as_deref())?;
     let signals = stream::termination_signals()?;
     // Before the file: a group that can't be read leaves an older file as it was.
-    let stream = Stream::open(args.group.unwrap_or(record.log_group))?;
-    let mut capture = Capture::new(args, record, stream)?;
+    let nflog = verdicts::stream::bind(args.group.unwrap_or(record.log_group))?;
+    let mut capture = Capture::new(args, record, nflog)?;
     let outcome = if to_stdout {
         capture.write_to(&mut io::stdout(), "stdout", signals.as_fd())
     } else {
@@ -129,7 +132,7 @@ fn run(args: &Args) -> Result<(), Error> {
         let name = args.write.display().to_string();
         capture.write_to(&mut file, &name, signals.as_fd())
     };
-    capture.stream.tell_loss();
+    capture.losses.tell(capture.nflog.lost());
     let packets = capture.packets;
     let _ = writeln!(
         io::stderr(),
@@ -153,18 +156,20 @@ fn create(path: &Path) -> Result<File, Error> {
 struct Capture<'a> {
     args: &'a Args,
     record: &'a Record,
-    stream: Stream,
+    nflog: Nflog,
+    losses: Losses,
     pcap: Pcap,
     /// How many were written.
     packets: u64,
 }
 
 impl<'a> Capture<'a> {
-    fn new(args: &'a Args, record: &'a Record, stream: Stream) -> Result<Self, Error> {
+    fn new(args: &'a Args, record: &'a Record, nflog: Nflog) -> Result<Self, Error> {
         Ok(Capture {
             args,
             record,
-            stream,
+            nflog,
+            losses: Losses::default(),
             pcap: Pcap::new()?,
             packets: 0,
         })
@@ -186,12 +191,14 @@ impl<'a> Capture<'a> {
         loop {
             let tick = Instant::now() + TICK;
             let until = deadline.map_or(tick, |deadline| deadline.min(tick));
-            match self.stream.wait(Some(until), stop, out.as_fd())? {
+            match stream::wait(self.nflog.as_fd(), Some(until), stop, out.as_fd())? {
                 Woken::Stopped => return Ok(()),
                 Woken::Deadline if deadline.is_some_and(|at| at <= Instant::now()) => return Ok(()),
                 Woken::Deadline => {}
                 Woken::Messages => {
-                    for logged in self.stream.receive()? {
+                    let messages = self.nflog.receive()?;
+                    self.losses.tell_if_due(self.nflog.lost());
+                    for logged in messages {
                         if !self.wants(&logged) {
                             continue;
                         }

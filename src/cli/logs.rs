@@ -7,29 +7,14 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
-
-use ::rules::verdict::Verdict;
+use rules::verdict::Verdict;
 
 use super::output::Format;
-use super::stream::{self, Error, Stream, Woken, Written};
+use super::stream::{self, Error, Losses, Woken, Written};
+use crate::verdicts::{Line, Received, Stream};
 
-mod line;
-mod loss;
-pub(super) mod packet;
-mod pods;
-mod reader;
-mod rules;
-#[cfg(test)]
-pub(super) mod test_support;
 #[cfg(test)]
 mod tests;
-
-use loss::Told;
-use reader::Reader;
-
-pub(super) use line::Line;
-pub(super) use loss::Loss;
-pub(super) use packet::{Packet, protocol_number};
 
 /// Print verdicts of rules with `log` as they are made.
 ///
@@ -143,19 +128,17 @@ pub(super) fn main(args: &Args) -> Result<(), Error> {
     log.print(args, signals.as_fd(), &mut io::stdout())
 }
 
-/// The messages of a group on their way to becoming lines.
+/// The lines of a group on their way to whoever reads them.
 struct Log {
     stream: Stream,
-    reader: Reader,
-    told: Told,
+    losses: Losses,
 }
 
 impl Log {
     fn open(args: &Args) -> Result<Self, Error> {
         Ok(Log {
-            stream: Stream::open(args.group)?,
-            reader: Reader::new(&args.state_dir),
-            told: Told::default(),
+            stream: Stream::open(args.group, &args.state_dir)?,
+            losses: Losses::default(),
         })
     }
 
@@ -167,8 +150,8 @@ impl Log {
         out: &mut (impl Write + AsFd),
     ) -> Result<(), Error> {
         let outcome = self.print_lines(args, stop, out);
-        self.stream.tell_loss();
-        if let Some(loss) = self.told.next(self.stream.lost())
+        self.losses.tell(self.stream.lost());
+        if let Some(loss) = self.stream.rest()
             && args.output == Format::Json
         {
             stream::write_last(loss.json().as_bytes(), out);
@@ -186,19 +169,16 @@ impl Log {
     ) -> Result<(), Error> {
         let deadline = stream::deadline(args.seconds);
         let mut left = args.count.unwrap_or(u64::MAX);
-        while self.stream.wait(deadline, stop, out.as_fd())? == Woken::Messages {
-            let messages = self.stream.receive()?;
+        while stream::wait(self.stream.as_fd(), deadline, stop, out.as_fd())? == Woken::Messages {
+            let Received { loss, lines } = self.stream.receive()?;
+            self.losses.tell_if_due(self.stream.lost());
             if args.output == Format::Json
-                && let Some(loss) = self.told.due(self.stream.lost())
+                && let Some(loss) = loss
                 && stream::write(loss.json().as_bytes(), stop, out, "stdout")? == Written::Stopped
             {
                 return Ok(());
             }
-            self.reader.refresh();
-            let lines = messages
-                .iter()
-                .filter_map(|message| self.reader.line(message));
-            for line in lines.filter(|line| args.wants(line)) {
+            for line in lines.iter().filter(|line| args.wants(line)) {
                 let text = match args.output {
                     Format::Text => line.text(),
                     Format::Json => line.json(),

@@ -64,9 +64,9 @@ pub(super) enum Error {
 pub(super) fn main(args: &Args) -> Result<ExitCode, Error> {
     let mut summary = Summary::default();
     let skipped = log_files::read(&args.files, |line| summary.add(&line))?;
-    skipped.tell();
+    log_files::tell(&skipped);
     summary.skipped = skipped.count;
-    summary.lost = skipped.lost();
+    summary.lost = log_files::lost(&skipped);
     if summary.lines == 0 {
         return Err(Error::Nothing);
     }

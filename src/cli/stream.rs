@@ -1,5 +1,5 @@
-//! What `logs` and `capture` do alike: wait for an NFLOG group's messages, tell what was lost, and
-//! write so that nothing keeps the command from being stopped.
+//! What `logs` and `capture` do alike: wait for messages, tell what was lost, and write so that nothing keeps the
+//! command from being stopped.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,12 +10,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use netlink::nflog::{self, Logged, Lost, Nflog};
-
-/// How long the kernel may take to hand over the group.
-const BIND_TIMEOUT: Duration = Duration::from_secs(5);
-/// Losses are told no more often than this.
-pub(super) const LOSS_INTERVAL: Duration = Duration::from_secs(1);
+use crate::verdicts::loss::INTERVAL;
+use netlink::nflog::{self, Lost};
 
 /// What ends a command that reads a group, other than success.
 #[derive(Debug, thiserror::Error)]
@@ -49,77 +45,50 @@ pub(super) enum Woken {
     Stopped,
 }
 
-/// The messages of a group.
-pub(super) struct Stream {
-    nflog: Nflog,
+/// Waits until there is something to read on `source`.
+pub(super) fn wait(
+    source: BorrowedFd<'_>,
+    deadline: Option<Instant>,
+    stop: BorrowedFd<'_>,
+    out: BorrowedFd<'_>,
+) -> Result<Woken, Error> {
+    loop {
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) {
+            return Ok(Woken::Deadline);
+        }
+        let mut polled = [
+            PollFd::new(source, PollFlags::POLLIN),
+            PollFd::new(stop, PollFlags::POLLIN),
+            // Errors only: the other end of a pipe was closed.
+            PollFd::new(out, PollFlags::empty()),
+        ];
+        match poll(&mut polled, timeout(left)) {
+            Ok(_) if polled[1..].iter().any(happened) => return Ok(Woken::Stopped),
+            Ok(_) if happened(&polled[0]) => return Ok(Woken::Messages),
+            Ok(_) | Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(Error::Wait(errno)),
+        }
+    }
+}
+
+/// Tells on stderr what was lost, as far as that was not told already.
+#[derive(Debug, Default)]
+pub(super) struct Losses {
     told: Lost,
     told_at: Option<Instant>,
 }
 
-impl Stream {
-    pub(super) fn open(group: u16) -> Result<Self, Error> {
-        Ok(Stream {
-            nflog: Nflog::bind(group, Instant::now() + BIND_TIMEOUT)?,
-            told: Lost::default(),
-            told_at: None,
-        })
-    }
-
-    /// Whether messages tell where packets went before translation.
-    pub(super) fn tells_original(&self) -> bool {
-        self.nflog.tells_original()
-    }
-
-    /// For tests of what is lost.
-    #[cfg(test)]
-    pub(super) fn shrink_backlog(&self) {
-        self.nflog.shrink_backlog();
-    }
-
-    /// What has been lost so far.
-    pub(super) fn lost(&self) -> Lost {
-        self.nflog.lost()
-    }
-
-    /// Waits for messages.
-    pub(super) fn wait(
-        &self,
-        deadline: Option<Instant>,
-        stop: BorrowedFd<'_>,
-        out: BorrowedFd<'_>,
-    ) -> Result<Woken, Error> {
-        loop {
-            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                return Ok(Woken::Deadline);
-            }
-            let mut polled = [
-                PollFd::new(self.nflog.as_fd(), PollFlags::POLLIN),
-                PollFd::new(stop, PollFlags::POLLIN),
-                // Errors only: the other end of a pipe was closed.
-                PollFd::new(out, PollFlags::empty()),
-            ];
-            match poll(&mut polled, timeout(left)) {
-                Ok(_) if polled[1..].iter().any(happened) => return Ok(Woken::Stopped),
-                Ok(_) if happened(&polled[0]) => return Ok(Woken::Messages),
-                Ok(_) | Err(Errno::EINTR) => continue,
-                Err(errno) => return Err(Error::Wait(errno)),
-            }
+impl Losses {
+    /// Tells, unless that was done a moment ago.
+    pub(super) fn tell_if_due(&mut self, lost: Lost) {
+        if self.told_at.is_none_or(|at| at.elapsed() >= INTERVAL) {
+            self.tell(lost);
         }
     }
 
-    /// Takes what is there, and tells what was lost, not too often.
-    pub(super) fn receive(&mut self) -> Result<Vec<Logged>, Error> {
-        let messages = self.nflog.receive()?;
-        if self.told_at.is_none_or(|at| at.elapsed() >= LOSS_INTERVAL) {
-            self.tell_loss();
-        }
-        Ok(messages)
-    }
-
-    /// Tells on stderr what has been lost, unless that was told already.
-    pub(super) fn tell_loss(&mut self) {
-        let lost = self.nflog.lost();
+    /// Tells now.
+    pub(super) fn tell(&mut self, lost: Lost) {
         if lost == self.told {
             return;
         }

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use ::rules::verdict::Verdict;
 use clap::ValueEnum;
 
-use super::log_files::{self, how_many};
-use super::logs::{self, Line};
-use super::output;
+use super::output::{self, how_many};
+use super::{log_files, logs};
+use crate::verdicts::Line;
 
 mod flow;
 mod groups;
@@ -112,7 +112,7 @@ pub(super) fn main(args: &Args) -> ExitCode {
                 groups.add(&line, args.by == By::Pod);
             }
         })?;
-        skipped.tell();
+        log_files::tell(&skipped);
         let suggested = suggest(&groups, args);
         tell_left_out(&groups, &suggested, args);
         let text = match args.output {

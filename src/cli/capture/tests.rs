@@ -7,9 +7,9 @@ use std::thread;
 use clap::Parser;
 
 use super::*;
-use crate::cli::logs::test_support::log_on_lo;
-use crate::cli::records::tests::{record, store};
+use crate::attachment::test_support::{record, store};
 use crate::store::StateDir;
+use crate::verdicts::test_support::log_on_lo;
 use netlink::test_support::{in_fresh_netns, run};
 
 #[derive(Parser)]
@@ -59,8 +59,8 @@ fn captured(dir: &Path, rest: &str, traffic: impl FnOnce()) -> Vec<u8> {
     let args = args(dir, rest);
     let records = Records::read(dir).expect("readable");
     let record = records.find(&args.pod, None).expect("is there");
-    let stream = Stream::open(100).expect("a group");
-    let mut capture = Capture::new(&args, record, stream).expect("a header");
+    let nflog = verdicts::stream::bind(100).expect("a group");
+    let mut capture = Capture::new(&args, record, nflog).expect("a header");
     traffic();
     let (_never, stop) = nothing();
     let (mut reader, mut writer) = pipe().expect("a pipe");

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use clap::Parser;
 
-use super::test_support::{attach, log_on_lo};
 use super::*;
+use crate::verdicts::test_support::{attach, log_on_lo};
 use netlink::test_support::{in_fresh_netns, soon};
 
 #[derive(Parser)]
@@ -197,7 +197,7 @@ fn destinations_are_networks_or_addresses() {
     let dir = tempfile::tempdir().unwrap();
     let line = |original: Option<&str>| Line {
         original_destination: original.map(|a| a.parse().unwrap()),
-        ..super::test_support::line(1, "shop/web deny pod:1 tcp 203.0.113.9 443")
+        ..crate::verdicts::test_support::line(1, "shop/web deny pod:1 tcp 203.0.113.9 443")
     };
     for (wanted, original, shown) in [
         ("203.0.113.9", None, true),

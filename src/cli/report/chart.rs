@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::html::time_text;
 use super::summary::{Counts, Fate};
-use crate::cli::log_files::how_many;
+use crate::cli::output::how_many;
 
 /// How long a bar may last, in seconds: what people count in.
 const STEPS: [i64; 16] = [

@@ -4,7 +4,7 @@ use super::chart;
 use super::html::{Kind, Table, escape, time_text};
 use super::rules::{RuleUse, Rules};
 use super::summary::{Fate, Summary};
-use crate::cli::log_files::how_many;
+use crate::cli::output::how_many;
 
 /// Rows beyond this help nobody, and browsers get slow.
 const MOST_ROWS: usize = 1000;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use crate::cli::logs::Line;
+use crate::verdicts::Line;
 use rules::verdict::Verdict;
 
 /// What became of packets, for the eye.

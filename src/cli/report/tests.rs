@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::cli::logs::test_support::{attach, line};
+use crate::verdicts::test_support::{attach, line};
 
 /// What two pods of `shop` and one unknown pod did.
 fn summary() -> Summary {

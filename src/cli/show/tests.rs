@@ -6,7 +6,7 @@ use super::detail::Counted;
 use super::kernel::Kernel;
 use super::list::{Mode, Row, State};
 use super::*;
-use crate::cli::records::tests::record;
+use crate::attachment::test_support::record;
 use crate::plan::Bridge;
 use nft::Counter;
 

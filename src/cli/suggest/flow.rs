@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::cli::logs::{Line, protocol_number};
+use crate::verdicts::Line;
+use crate::verdicts::packet::protocol_number;
 use rules::rule::{Ports, Transport};
 
 /// What a packet asks for at its destination. In the order in which rules list their ports.

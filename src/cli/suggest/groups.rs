@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::flow::Flow;
 use super::rules::{Flows, Seen};
-use crate::cli::logs::Line;
+use crate::verdicts::Line;
 use ::rules::effective::Tier;
 
 /// Whose rules.

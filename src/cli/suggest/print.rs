@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::groups::Owner;
 use super::rules::Suggestion;
-use crate::cli::log_files::how_many;
+use crate::cli::output::how_many;
 use crate::source::annotation::{DEFAULT_RULES, RULES};
 
 /// The rules of one owner.

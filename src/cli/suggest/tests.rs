@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::flow::Flow;
 use super::*;
-use crate::cli::logs::protocol_number;
-use crate::cli::logs::test_support::line;
+use crate::verdicts::packet::protocol_number;
+use crate::verdicts::test_support::line;
 use ::rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 use ::rules::evaluate::{self, Packet};
 

@@ -3,7 +3,7 @@
 use super::super::kernel::Kernel;
 use super::super::*;
 use super::args;
-use crate::cli::records::tests::{record, store};
+use crate::attachment::test_support::{record, store};
 use crate::enforce::Install;
 use crate::plan::Base;
 use netlink::test_support::{in_fresh_netns, ip, link, run};

@@ -4,21 +4,34 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A packet's ends, as far as its bytes tell them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) struct Packet {
+pub struct Packet {
+    /// Where it comes from.
     pub source: IpAddr,
+    /// Where it goes.
     pub destination: IpAddr,
     /// IANA's protocol number. None: it is cut off behind IPv6 extension headers.
     pub protocol: Option<u8>,
+    /// What stands behind the IP header.
     pub transport: Transport,
 }
 
 /// What the transport header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::cli) enum Transport {
+pub enum Transport {
     /// TCP, UDP, SCTP.
-    Ports { source: u16, destination: u16 },
+    Ports {
+        /// The source port.
+        source: u16,
+        /// The destination port.
+        destination: u16,
+    },
     /// ICMP and ICMPv6.
-    Icmp { kind: u8, code: u8 },
+    Icmp {
+        /// The type.
+        kind: u8,
+        /// The code.
+        code: u8,
+    },
     /// Another protocol, a fragment other than the first, or cut off.
     Unknown,
 }
@@ -44,7 +57,7 @@ const HIP: u8 = 139;
 const SHIM6: u8 = 140;
 
 /// Reads an IP packet. None: it isn't one, or its addresses are cut off.
-pub(in crate::cli) fn parse(ethertype: u16, bytes: &[u8]) -> Option<Packet> {
+pub fn parse(ethertype: u16, bytes: &[u8]) -> Option<Packet> {
     match (ethertype, bytes.first()? >> 4) {
         (ETHERTYPE_IPV4, 4) => ipv4(bytes),
         (ETHERTYPE_IPV6, 6) => ipv6(bytes),
@@ -53,12 +66,12 @@ pub(in crate::cli) fn parse(ethertype: u16, bytes: &[u8]) -> Option<Packet> {
 }
 
 /// Whether a protocol has ports that rules know.
-pub(super) fn has_ports(protocol: u8) -> bool {
+pub fn has_ports(protocol: u8) -> bool {
     [TCP, UDP, SCTP].contains(&protocol)
 }
 
 /// How a protocol is called, as rules call it: `tcp`, `icmpv6`, `proto/47`.
-pub(super) fn protocol_name(protocol: u8) -> String {
+pub fn protocol_name(protocol: u8) -> String {
     match protocol {
         TCP => "tcp".to_owned(),
         UDP => "udp".to_owned(),
@@ -70,7 +83,7 @@ pub(super) fn protocol_name(protocol: u8) -> String {
 }
 
 /// The number of a protocol by what [`protocol_name`] calls it.
-pub(in crate::cli) fn protocol_number(name: &str) -> Option<u8> {
+pub fn protocol_number(name: &str) -> Option<u8> {
     match name {
         "tcp" => Some(TCP),
         "udp" => Some(UDP),

@@ -1,19 +1,22 @@
 //! What is missing in a log.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::line::in_microseconds;
-use crate::cli::stream::LOSS_INTERVAL;
 use netlink::nflog::Lost;
+
+/// Losses are told no more often than this.
+pub const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Log messages that the kernel had to throw away. The fields' JSON names are a promise to scripts:
 /// only such a record has `lost`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::cli) struct Loss {
+pub struct Loss {
+    /// When it was noticed.
     #[serde(serialize_with = "in_microseconds")]
     pub time: Timestamp,
     /// How many, since the record before.
@@ -23,8 +26,8 @@ pub(in crate::cli) struct Loss {
 }
 
 impl Loss {
-    /// One object.
-    pub(in crate::cli) fn json(&self) -> String {
+    /// For programs: one object and a line feed.
+    pub fn json(&self) -> String {
         // Nothing in it can fail by itself.
         let mut text = serde_json::to_string(self).unwrap_or_default();
         text.push('\n');
@@ -34,20 +37,20 @@ impl Loss {
 
 /// How much was lost, as far as it is told already.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub struct Told {
     lost: Lost,
     at: Option<Instant>,
 }
 
 impl Told {
     /// What [`Told::next`] says, but not too often.
-    pub(super) fn due(&mut self, lost: Lost) -> Option<Loss> {
-        let due = self.at.is_none_or(|at| at.elapsed() >= LOSS_INTERVAL);
+    pub fn due(&mut self, lost: Lost) -> Option<Loss> {
+        let due = self.at.is_none_or(|at| at.elapsed() >= INTERVAL);
         due.then(|| self.next(lost)).flatten()
     }
 
     /// The record of what has been lost since the last one; None: nothing new.
-    pub(super) fn next(&mut self, lost: Lost) -> Option<Loss> {
+    pub fn next(&mut self, lost: Lost) -> Option<Loss> {
         let since = lost.messages.saturating_sub(self.lost.messages);
         let is_new = since > 0 || (lost.more && !self.lost.more);
         self.lost = lost;

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::rules::{Policies, Rules};
+use super::places::{Places, Policies};
 use crate::attachment::Record;
 use crate::store::StateDir;
 
@@ -17,12 +17,15 @@ const TICK: Duration = Duration::from_millis(20);
 
 /// What a line says of a pod.
 #[derive(Debug, Clone)]
-pub(super) struct Pod {
+pub struct Pod {
+    /// Its namespace.
     pub namespace: Option<String>,
+    /// Its name in that; `None`: the runtime tells none.
     pub name: Option<String>,
     /// What the outside sees, of each family at most one.
     pub egress: Vec<IpAddr>,
-    pub rules: Rc<Rules>,
+    /// Where its rules stand.
+    pub places: Arc<Places>,
     veth_index: u32,
 }
 
@@ -31,7 +34,7 @@ pub(super) struct Pod {
 /// Pods that have gone stay known until another has their address: their last packets may be
 /// read later than their records are removed.
 #[derive(Debug)]
-pub(super) struct Pods {
+pub struct Pods {
     state: StateDir,
     records: PathBuf,
     /// When the directory of records changed last. None: not known, or not long enough ago.
@@ -41,7 +44,8 @@ pub(super) struct Pods {
 }
 
 impl Pods {
-    pub(super) fn new(state_dir: &Path) -> Self {
+    /// Reads `state_dir`, the conflist's, when it is refreshed first.
+    pub fn new(state_dir: &Path) -> Self {
         Pods {
             state: StateDir::new(state_dir),
             records: state_dir.join("attachments"),
@@ -53,7 +57,7 @@ impl Pods {
 
     /// Reads the records again if one came, changed or went. An address that a new pod has from
     /// an old one is that of the new one from then on: records are there before rules are.
-    pub(super) fn refresh(&mut self) {
+    pub fn refresh(&mut self) {
         let now = SystemTime::now();
         let changed = fs::metadata(&self.records).and_then(|data| data.modified());
         let Ok(changed) = changed else {
@@ -67,7 +71,8 @@ impl Pods {
         self.read = settled.then_some(changed);
     }
 
-    pub(super) fn of(&self, address: IpAddr) -> Option<&Pod> {
+    /// The pod that has this address, or had it last.
+    pub fn of(&self, address: IpAddr) -> Option<&Pod> {
         self.by_address.get(&address)
     }
 
@@ -87,7 +92,7 @@ impl Pods {
             namespace: record.namespace,
             name: record.pod,
             egress: record.plan.egress,
-            rules: self.policies.learn(record.plan.policy, record.policy),
+            places: self.policies.learn(record.plan.policy, record.policy),
             veth_index: record.veth_index,
         };
         let link_local = record.plan.link_local.into_iter().map(IpAddr::V6);
@@ -106,8 +111,8 @@ mod tests {
     use std::fs::File;
 
     use super::*;
-    use crate::cli::logs::test_support::attach;
     use crate::store::attachment_id;
+    use crate::verdicts::test_support::attach;
 
     fn detach(state: &Path, pod: &str) {
         let id = attachment_id("net", pod, "eth0");

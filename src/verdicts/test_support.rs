@@ -1,14 +1,14 @@
-//! Log lines, records and a node that logs, for the tests of the commands that read them.
+//! Log lines, records and a node that logs, for the tests of what reads them.
 
 use std::path::Path;
 
 use super::line::Line;
-use crate::cli::records::tests::{record, store};
+use crate::attachment::test_support::{record, store};
 use netlink::test_support::{ip, run};
 
 /// A line written as `shop/web deny pod:erp tcp 203.0.113.9 443`, `... icmp 203.0.113.9 8/0`, at so
 /// many minutes past nine; `-` for what is not known.
-pub(in crate::cli) fn line(minute: usize, text: &str) -> Line {
+pub(crate) fn line(minute: usize, text: &str) -> Line {
     let words: Vec<&str> = text.split_whitespace().collect();
     let name = |name: &str| (name != "-").then(|| name.to_owned());
     let (namespace, pod) = words[0].split_once('/').unwrap();
@@ -38,7 +38,7 @@ pub(in crate::cli) fn line(minute: usize, text: &str) -> Line {
 }
 
 /// Writes the record of namespace `shop`'s pod, with rules of its own.
-pub(in crate::cli) fn attach(
+pub(crate) fn attach(
     state: &Path,
     pod: &str,
     veth_index: u32,
@@ -52,7 +52,7 @@ pub(in crate::cli) fn attach(
 }
 
 /// Gives lo these addresses, and logs with these prefixes to group 100 what goes to these UDP ports.
-pub(in crate::cli) fn log_on_lo(addresses: &[&str], ports: &[(u16, &str)]) {
+pub(crate) fn log_on_lo(addresses: &[&str], ports: &[(u16, &str)]) {
     for address in addresses {
         let length = if address.contains(':') {
             "128 nodad"

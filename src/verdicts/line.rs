@@ -10,14 +10,19 @@ use serde::{Deserialize, Serialize, Serializer};
 /// One verdict, as it is printed and read again. The fields' JSON names are a promise to scripts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::cli) struct Line {
+pub struct Line {
+    /// When the rule logged it, by the kernel's clock.
     #[serde(serialize_with = "in_microseconds")]
     pub time: Timestamp,
+    /// Of the pod; `None` here and below: not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// Its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
+    /// What became of the packet.
     pub verdict: Verdict,
+    /// What decided: `pod:erp`, `cluster-enforced:2`, `default:deny`.
     pub rule: String,
     /// The text in which the rule stands, for people: `pod annotation egressway.dev/rules`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -25,34 +30,45 @@ pub(in crate::cli) struct Line {
     /// Its line there, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule_line: Option<usize>,
+    /// The rule itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule_text: Option<String>,
+    /// As rules call it: `tcp`, `icmpv6`, `proto/47`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
+    /// The pod's address.
     pub source: IpAddr,
+    /// Its port, if the protocol has ports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source_port: Option<u16>,
+    /// Where the packet goes, after a Service's translation.
     pub destination: IpAddr,
+    /// The port there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination_port: Option<u16>,
     /// Where the pod sent it, if a Service translated that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original_destination: Option<IpAddr>,
+    /// The port there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original_destination_port: Option<u16>,
+    /// Of ICMP and ICMPv6.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub icmp_type: Option<u8>,
+    /// Of ICMP and ICMPv6.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub icmp_code: Option<u8>,
+    /// By which the packet came in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
+    /// The address that the pod has outside the cluster.
     #[serde(rename = "egressIP", skip_serializing_if = "Option::is_none")]
     pub egress_ip: Option<IpAddr>,
 }
 
 impl Line {
-    /// For people, and for `cut` and `awk`: fields are separated by one space.
-    pub(super) fn text(&self) -> String {
+    /// For people, and for `cut` and `awk`: fields separated by one space, and a line feed.
+    pub fn text(&self) -> String {
         let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         let mut text = format!(
             "{:.6} {}/{} {} {} {} {} -> {}",
@@ -83,8 +99,8 @@ impl Line {
         text
     }
 
-    /// One object.
-    pub(in crate::cli) fn json(&self) -> String {
+    /// For programs: one object and a line feed.
+    pub fn json(&self) -> String {
         // Nothing in it is a map with other keys than text, or can fail by itself.
         let mut text = serde_json::to_string(self).unwrap_or_default();
         text.push('\n');

@@ -1,32 +1,32 @@
 //! Where a rule stands, from the policy that is recorded for a pod.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 
 use rules::rule::Rule;
 use rules::stored::StoredPolicy;
 
 /// A rule as its author finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub struct Place {
     /// `pod annotation egressway.dev/rules`, `/etc/egressway/policy.yaml: enforced`.
     pub source: String,
     /// From 1.
     pub line: usize,
+    /// The rule itself.
     pub text: String,
 }
 
 /// The rules of one policy. They are read when one of them is first asked for: most pods are denied nothing.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub struct Places {
     stored: StoredPolicy,
-    places: OnceCell<HashMap<String, Place>>,
+    places: OnceLock<HashMap<String, Place>>,
 }
 
-impl Rules {
+impl Places {
     /// Where the rule with this name in log lines stands. `None`: a default action, or another version's.
-    pub(super) fn of(&self, rule: &str) -> Option<&Place> {
+    pub fn of(&self, rule: &str) -> Option<&Place> {
         self.places.get_or_init(|| places(&self.stored)).get(rule)
     }
 }
@@ -53,27 +53,27 @@ fn places(stored: &StoredPolicy) -> HashMap<String, Place> {
 /// The policies of all pods, each once, by their names in the kernel. Two with one name have the same rules, but
 /// perhaps not from the same places.
 #[derive(Debug, Default)]
-pub(super) struct Policies(HashMap<String, Vec<Rc<Rules>>>);
+pub struct Policies(HashMap<String, Vec<Arc<Places>>>);
 
 impl Policies {
     /// The rules of a policy, as they are known already if they are.
-    pub(super) fn learn(&mut self, name: String, stored: StoredPolicy) -> Rc<Rules> {
+    pub fn learn(&mut self, name: String, stored: StoredPolicy) -> Arc<Places> {
         let known = self.0.entry(name).or_default();
         if let Some(rules) = known.iter().find(|rules| rules.stored == stored) {
             return rules.clone();
         }
-        let rules = Rc::new(Rules {
+        let rules = Arc::new(Places {
             stored,
-            places: OnceCell::new(),
+            places: OnceLock::new(),
         });
         known.push(rules.clone());
         rules
     }
 
     /// Forgets those that no pod has any more.
-    pub(super) fn tidy(&mut self) {
+    pub fn tidy(&mut self) {
         self.0.retain(|_, known| {
-            known.retain(|rules| Rc::strong_count(rules) > 1);
+            known.retain(|rules| Arc::strong_count(rules) > 1);
             !known.is_empty()
         });
     }
@@ -141,7 +141,7 @@ mod tests {
             learn("namespace a"),
             learn("namespace b"),
         );
-        assert!(Rc::ptr_eq(&one, &same) && !Rc::ptr_eq(&one, &other));
+        assert!(Arc::ptr_eq(&one, &same) && !Arc::ptr_eq(&one, &other));
         drop(other);
         policies.tidy();
         assert_eq!(policies.0["pol"].len(), 1);

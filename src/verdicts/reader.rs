@@ -15,14 +15,15 @@ use rules::verdict::parse_prefix;
 
 /// Makes lines, with what it knows of the node.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub struct Reader {
     pods: Pods,
     /// Names of interfaces by their indexes, which are not given twice.
     interfaces: HashMap<u32, String>,
 }
 
 impl Reader {
-    pub(super) fn new(state_dir: &Path) -> Self {
+    /// `state_dir` is the conflist's, which knows the pods.
+    pub fn new(state_dir: &Path) -> Self {
         Reader {
             pods: Pods::new(state_dir),
             interfaces: HashMap::new(),
@@ -30,12 +31,12 @@ impl Reader {
     }
 
     /// Learns which pods came and went. To be called before the lines of newly read messages.
-    pub(super) fn refresh(&mut self) {
+    pub fn refresh(&mut self) {
         self.pods.refresh();
     }
 
     /// None: not logged by a rule of this program.
-    pub(super) fn line(&mut self, logged: &Logged) -> Option<Line> {
+    pub fn line(&mut self, logged: &Logged) -> Option<Line> {
         let (rule, verdict) = parse_prefix(&logged.prefix)?;
         let packet = packet::parse(logged.hw_protocol, &logged.payload)?;
         let (source_port, destination_port) = match packet.transport {
@@ -55,7 +56,7 @@ impl Reader {
             .map(|original| (original.address, original.port))
             .filter(|original| *original != to && destination_is_whole(&packet));
         let pod = self.pods.of(packet.source);
-        let place = pod.and_then(|pod| pod.rules.of(rule));
+        let place = pod.and_then(|pod| pod.places.of(rule));
         let of_same_family = |a: &&IpAddr| a.is_ipv4() == packet.source.is_ipv4();
         Some(Line {
             time: logged.time.unwrap_or_else(Timestamp::now),

@@ -1,0 +1,29 @@
+//! What rules decided, from the kernel's log messages to lines that name pods and rules.
+//!
+//! ```text
+//! NFLOG message ── stream::Stream              waits, and knows what was lost
+//!        │ rules::verdict, packet              whose rule, which packet
+//!        ▼
+//!   reader::Reader ── pods, places             whose packet, where the rule stands
+//!        │
+//!        ▼
+//!   line::Line ── JSON, text ── files          and back
+//! ```
+//!
+//! Nothing in here prints: whoever reads a group decides where lines go.
+
+pub mod files;
+pub mod line;
+pub mod loss;
+pub mod packet;
+pub mod pods;
+pub mod reader;
+pub mod stream;
+
+mod places;
+#[cfg(test)]
+pub(crate) mod test_support;
+
+pub use line::Line;
+pub use loss::Loss;
+pub use stream::{Received, Stream};
