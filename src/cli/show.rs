@@ -231,8 +231,8 @@ fn nft_text(record: &Record) -> Result<String, Error> {
         })?;
     let mut ops = plan::compile(&policy, record.log_group).add();
     if let Some(bridge) = &record.plan.bridge {
-        ops.extend(bridge.add());
+        ops.append(bridge.add());
     }
-    ops.extend(record.plan.add());
-    Ok(nft::text(&ops))
+    ops.append(record.plan.add());
+    Ok(ops.to_string())
 }

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use crate::attachment::{LAYOUT, Record, Unenforceable};
 use crate::enforce;
-use crate::plan::{self, Base};
+use crate::plan::{self, Base, INET};
 use crate::source::PolicyFile;
 use crate::store::StateDir;
 use netlink::{Rtnl, tc};
-use nft::{Nft, Table};
+use nft::Nft;
 
 use super::Invocation;
 use crate::attachment::result::PodResult;
@@ -86,10 +86,7 @@ fn addresses_are_known(record: &Record, addresses: &[IpAddr]) -> Result<(), CniE
 /// A later ADD may have brought a base for other `clusterCIDRs`.
 fn current_base(nft: &mut Nft, conf: &Conf, record: &Record) -> Result<Base, CniError> {
     let base = Base::new(&record.policy.facts.cluster);
-    if nft
-        .has_set(Table::Inet, base.marker())
-        .map_err(nft_failure)?
-    {
+    if nft.has_set(&INET, base.marker()).map_err(nft_failure)? {
         return Ok(base);
     }
     Ok(match PolicyFile::load(&conf.policy_file) {

@@ -5,8 +5,9 @@
 use std::time::Instant;
 
 use crate::cluster;
+use crate::plan::INET;
 use crate::source::{PolicyFile, SourceError};
-use nft::{Nft, Table};
+use nft::Nft;
 
 use super::Invocation;
 use crate::conf::Conf;
@@ -26,6 +27,6 @@ pub fn status(_: &Invocation, conf: &Conf, _: Instant) -> Result<(), CniError> {
     let refused = |e: nft::Error| CniError::not_available(e.to_string());
     let mut nft = Nft::open().map_err(refused)?;
     // The answer does not matter, only that there is one.
-    nft.has_set(Table::Inet, "").map_err(refused)?;
+    nft.has_set(&INET, "").map_err(refused)?;
     Ok(())
 }

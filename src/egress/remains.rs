@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::attachment::Record;
-use crate::plan::base;
+use crate::plan::{INET, base};
 use crate::refusal::CniError;
 use crate::store::{AttachmentId, StateDir, StateError};
-use nft::{self, Family, Nft, Table};
+use nft::{self, Family, Nft};
 
 /// An address that is this node's for its pods.
 pub(crate) struct Remains {
@@ -30,7 +30,7 @@ impl Remains {
     ) -> Result<Option<Remains>, CniError> {
         let mut nft = Nft::open().map_err(kernel)?;
         let set = base::egress(Family::of(&address));
-        let guarded = nft.has_element(Table::Inet, set, address).map_err(kernel)?;
+        let guarded = nft.has_element(&INET, set, address).map_err(kernel)?;
         if !guarded && !here {
             return Ok(None);
         }
@@ -69,8 +69,8 @@ fn strangers(
         .flat_map(|(_, r)| &r.plan.addresses)
         .collect();
     let mut strangers = Vec::new();
-    for pod in nft.addresses(Table::Inet, base::pods(family))? {
-        if !known.contains(&pod) && nft.mapped(base::snat(family), pod)? == Some(address) {
+    for pod in nft.addresses(&INET, base::pods(family))? {
+        if !known.contains(&pod) && nft.mapped(&INET, base::snat(family), pod)? == Some(address) {
             strangers.push(pod);
         }
     }
@@ -79,8 +79,8 @@ fn strangers(
 
 /// All addresses that the kernel guards as egress addresses.
 pub(crate) fn guarded(nft: &mut Nft) -> Result<Vec<IpAddr>, nft::Error> {
-    let mut addresses = nft.addresses(Table::Inet, base::egress(Family::V4))?;
-    addresses.extend(nft.addresses(Table::Inet, base::egress(Family::V6))?);
+    let mut addresses = nft.addresses(&INET, base::egress(Family::V4))?;
+    addresses.extend(nft.addresses(&INET, base::egress(Family::V6))?);
     Ok(addresses)
 }
 

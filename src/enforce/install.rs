@@ -1,9 +1,9 @@
 //! ADD's transaction.
 
 use crate::plan::attachment::{nd_chain, veth_chain};
-use crate::plan::{AttachmentPlan, Base, Bridge, Compiled};
+use crate::plan::{AttachmentPlan, Base, Bridge, Compiled, INET, NETDEV};
 use crate::store::AttachmentId;
-use nft::{self, Nft, Op, Table};
+use nft::{self, Chain, Nft, SetName, Transaction};
 
 use super::remove::delete_unused_policy;
 use super::verify::{damaged_base, damaged_policy, same_rules};
@@ -40,8 +40,8 @@ impl Install<'_> {
     }
 
     /// The transaction for the kernel as it is now.
-    fn operations(&self, nft: &mut Nft) -> Result<Vec<Op>, nft::Error> {
-        let mut ops = Vec::new();
+    fn operations(&self, nft: &mut Nft) -> Result<Transaction, nft::Error> {
+        let mut ops = Transaction::new();
         // Later pods rely on what earlier ones put there, and a name alone does not say that it is
         // whole: `nft flush table` leaves chains without rules, and anybody can delete an element.
         if let Some(base) = self.base
@@ -62,37 +62,42 @@ impl Install<'_> {
         {
             mend_policy(nft, policy, &mut ops)?;
         }
-        ops.extend(self.attachment.add());
+        ops.append(self.attachment.add());
         Ok(ops)
     }
 
     /// A netdev chain outlives its device since 6.16, and catches the next one of that name.
-    fn clear_previous(&self, nft: &mut Nft, id: &str, ops: &mut Vec<Op>) -> Result<(), nft::Error> {
+    fn clear_previous(
+        &self,
+        nft: &mut Nft,
+        id: &str,
+        ops: &mut Transaction,
+    ) -> Result<(), nft::Error> {
         if id == self.attachment.id {
             return Ok(());
         }
         let chain = veth_chain(id);
-        let stale = nft.chain(Table::Netdev, &chain)?;
+        let stale = nft.chain(&NETDEV, &chain)?;
         if stale.is_some_and(|c| c.device.as_deref() == Some(&self.attachment.veth)) {
-            ops.push(Op::DeleteChain(Table::Netdev, chain));
-            if nft.chain(Table::Netdev, &nd_chain(id))?.is_some() {
-                ops.push(Op::DeleteChain(Table::Netdev, nd_chain(id)));
+            ops.delete(&NETDEV, Chain::new(chain));
+            if nft.chain(&NETDEV, &nd_chain(id))?.is_some() {
+                ops.delete(&NETDEV, Chain::new(nd_chain(id)));
             }
         }
         Ok(())
     }
 
-    fn clear_own(&self, nft: &mut Nft, ops: &mut Vec<Op>) -> Result<(), nft::Error> {
+    fn clear_own(&self, nft: &mut Nft, ops: &mut Transaction) -> Result<(), nft::Error> {
         let plan = self.attachment;
-        if nft.chain(Table::Netdev, &plan.veth_chain())?.is_some() {
-            ops.push(Op::DeleteChain(Table::Netdev, plan.veth_chain()));
+        if nft.chain(&NETDEV, &plan.veth_chain())?.is_some() {
+            ops.delete(&NETDEV, Chain::new(plan.veth_chain()));
         }
-        if nft.chain(Table::Netdev, &plan.nd_chain())?.is_some() {
-            ops.push(Op::FlushChain(Table::Netdev, plan.nd_chain()));
+        if nft.chain(&NETDEV, &plan.nd_chain())?.is_some() {
+            ops.flush(&NETDEV, Chain::new(plan.nd_chain()));
         }
-        if nft.chain(Table::Inet, &plan.pod_chain())?.is_some() {
-            let before = nft.goto_of(Table::Inet, &plan.pod_chain())?;
-            ops.push(Op::FlushChain(Table::Inet, plan.pod_chain()));
+        if nft.chain(&INET, &plan.pod_chain())?.is_some() {
+            let before = nft.goto_of(&INET, &plan.pod_chain())?;
+            ops.flush(&INET, Chain::new(plan.pod_chain()));
             if let Some(before) = before
                 && before != plan.policy
             {
@@ -102,7 +107,7 @@ impl Install<'_> {
         Ok(())
     }
 
-    fn clear_addresses(&self, nft: &mut Nft, ops: &mut Vec<Op>) -> Result<(), nft::Error> {
+    fn clear_addresses(&self, nft: &mut Nft, ops: &mut Transaction) -> Result<(), nft::Error> {
         for address in &self.attachment.addresses {
             if owner_of(nft, *address)?.is_some() {
                 delete_elements(nft, *address, ops)?;
@@ -115,40 +120,40 @@ impl Install<'_> {
         &self,
         nft: &mut Nft,
         bridge: &Bridge,
-        ops: &mut Vec<Op>,
+        ops: &mut Transaction,
     ) -> Result<(), nft::Error> {
         let own_port = bridge.port_chain(&self.attachment.veth);
-        if nft.chain(Table::Netdev, &bridge.chain())?.is_some() {
-            if nft.chain(Table::Netdev, &own_port)?.is_some() {
-                ops.push(Op::DeleteChain(Table::Netdev, own_port));
+        if nft.chain(&NETDEV, &bridge.chain())?.is_some() {
+            if nft.chain(&NETDEV, &own_port)?.is_some() {
+                ops.delete(&NETDEV, Chain::new(own_port));
             }
-            if !same_rules(nft, Table::Netdev, &bridge.chain(), &bridge.rules())? {
-                ops.push(Op::FlushChain(Table::Netdev, bridge.chain()));
-                ops.extend(bridge.add());
+            if !same_rules(nft, &NETDEV, &bridge.chain(), &bridge.rules())? {
+                ops.flush(&NETDEV, Chain::new(bridge.chain()));
+                ops.append(bridge.add());
             }
             return Ok(());
         }
-        ops.extend(bridge.add());
+        ops.append(bridge.add());
         for port in self
             .bridge_ports
             .iter()
             .filter(|port| **port != self.attachment.veth)
         {
-            ops.extend(bridge.cover_port(port));
+            ops.append(bridge.cover_port(port));
         }
         Ok(())
     }
 }
 
 /// Empties a set that is there, to be filled anew in the same transaction.
-fn flush_set(nft: &mut Nft, set: &str, ops: &mut Vec<Op>) -> Result<(), nft::Error> {
-    if nft.has_set(Table::Inet, set)? {
-        ops.push(Op::FlushSet(Table::Inet, set.to_owned()));
+fn flush_set(nft: &mut Nft, set: &str, ops: &mut Transaction) -> Result<(), nft::Error> {
+    if nft.has_set(&INET, set)? {
+        ops.flush(&INET, SetName(set.to_owned()));
     }
     Ok(())
 }
 
-fn mend_base(nft: &mut Nft, base: &Base, ops: &mut Vec<Op>) -> Result<(), nft::Error> {
+fn mend_base(nft: &mut Nft, base: &Base, ops: &mut Transaction) -> Result<(), nft::Error> {
     for (set, _) in base.sets() {
         flush_set(nft, set, ops)?;
     }
@@ -157,27 +162,27 @@ fn mend_base(nft: &mut Nft, base: &Base, ops: &mut Vec<Op>) -> Result<(), nft::E
         if let (Some(held), Some(hook)) = (nft.chain(chain.table, chain.name)?, chain.hook)
             && !held.is_placed_at(&hook)
         {
-            ops.push(Op::DeleteChain(chain.table, chain.name.to_owned()));
+            ops.delete(chain.table, Chain::new(chain.name));
         }
     }
-    let sets = nft.sets(Table::Inet)?;
-    ops.extend(base.add(&base.outdated(&sets)));
+    let sets = nft.sets(&INET)?;
+    ops.append(base.add(&base.outdated(&sets)));
     Ok(())
 }
 
 /// In place, for other pods' chains lead to it.
-fn mend_policy(nft: &mut Nft, policy: &Compiled, ops: &mut Vec<Op>) -> Result<(), nft::Error> {
+fn mend_policy(nft: &mut Nft, policy: &Compiled, ops: &mut Transaction) -> Result<(), nft::Error> {
     for (chain, _) in &policy.chains {
-        if nft.chain(Table::Inet, chain)?.is_some() {
-            ops.push(Op::FlushChain(Table::Inet, chain.clone()));
+        if nft.chain(&INET, chain)?.is_some() {
+            ops.flush(&INET, Chain::new(chain));
         }
     }
     // Not flushed: the kernel takes seconds for that with thousands of concatenated elements.
     for (set, _) in &policy.sets {
-        if nft.has_set(Table::Inet, &set.name)? {
-            ops.push(Op::DeleteSet(Table::Inet, set.name.clone()));
+        if nft.has_set(&INET, &set.name)? {
+            ops.delete(&INET, SetName(set.name.clone()));
         }
     }
-    ops.extend(policy.add());
+    ops.append(policy.add());
     Ok(())
 }

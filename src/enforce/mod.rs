@@ -13,8 +13,8 @@ mod whole;
 
 use std::net::IpAddr;
 
-use crate::plan::base;
-use nft::{self, Family, Nft, Op, Table};
+use crate::plan::{INET, NETDEV, base};
+use nft::{self, Elements, Family, Nft, Table, Transaction};
 
 pub use install::Install;
 pub use remove::Remove;
@@ -27,7 +27,7 @@ const ATTEMPTS: u32 = 10;
 /// Whether there was anything to do.
 fn commit(
     nft: &mut Nft,
-    mut operations: impl FnMut(&mut Nft) -> Result<Vec<Op>, nft::Error>,
+    mut operations: impl FnMut(&mut Nft) -> Result<Transaction, nft::Error>,
 ) -> Result<bool, nft::Error> {
     let mut attempt = 1;
     loop {
@@ -47,11 +47,15 @@ fn commit(
 /// # Errors
 /// The kernel does not tell.
 pub fn owner_of(nft: &mut Nft, address: IpAddr) -> Result<Option<String>, nft::Error> {
-    nft.vmap_target(base::pods(Family::of(&address)), address)
+    nft.vmap_target(&INET, base::pods(Family::of(&address)), address)
 }
 
 /// All that an address has in the base's sets, whoever put it there.
-fn delete_elements(nft: &mut Nft, address: IpAddr, ops: &mut Vec<Op>) -> Result<(), nft::Error> {
+fn delete_elements(
+    nft: &mut Nft,
+    address: IpAddr,
+    ops: &mut Transaction,
+) -> Result<(), nft::Error> {
     let family = Family::of(&address);
     let inet = [
         base::pods(family),
@@ -61,20 +65,20 @@ fn delete_elements(nft: &mut Nft, address: IpAddr, ops: &mut Vec<Op>) -> Result<
         base::snatted(family),
     ];
     for set in inet {
-        delete_element(nft, Table::Inet, set, address, ops)?;
+        delete_element(nft, &INET, set, address, ops)?;
     }
-    delete_element(nft, Table::Netdev, base::bridged(family), address, ops)
+    delete_element(nft, &NETDEV, base::bridged(family), address, ops)
 }
 
 fn delete_element(
     nft: &mut Nft,
-    table: Table,
+    table: &Table,
     set: &str,
     address: IpAddr,
-    ops: &mut Vec<Op>,
+    ops: &mut Transaction,
 ) -> Result<(), nft::Error> {
     if nft.has_element(table, set, address)? {
-        ops.push(Op::DeleteElements(table, set.to_owned(), vec![address]));
+        ops.delete(table, Elements::address(set, address));
     }
     Ok(())
 }
@@ -83,18 +87,28 @@ fn delete_element(
 mod tests {
     use super::*;
     use netlink::test_support::in_fresh_netns;
+    use nft::{Chain, Object};
 
     #[test]
     fn a_conflict_is_met_with_a_new_look() {
         in_fresh_netns(|| {
             let mut nft = Nft::open().expect("a socket");
-            let conflict = || vec![Op::DeleteChain(Table::Inet, "gone".to_owned())];
+            let conflict = || {
+                let mut ops = Transaction::new();
+                ops.delete(&INET, Chain::new("gone"));
+                ops
+            };
+            let harmless = || {
+                let mut ops = Transaction::new();
+                ops.add(&INET, Object::Table);
+                ops
+            };
             let mut looks = 0;
             let mended = commit(&mut nft, |_| {
                 looks += 1;
                 Ok(match looks {
                     1..3 => conflict(),
-                    _ => vec![Op::AddTable(Table::Inet)],
+                    _ => harmless(),
                 })
             });
             assert_eq!((mended.expect("the third is good"), looks), (true, 3));

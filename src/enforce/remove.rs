@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use crate::plan::attachment::{nd_chain, pod_chain, veth_chain};
-use crate::plan::base;
 use crate::plan::bridge::{self, Bridge};
-use nft::{self, Family, Nft, Op, Table};
+use crate::plan::{INET, NETDEV, base};
+use nft::{self, Chain, Family, Nft, SetName, Transaction};
 
 use super::{commit, delete_element, delete_elements, owner_of};
 
@@ -32,33 +32,33 @@ impl Remove<'_> {
         commit(nft, |nft| self.operations(nft))
     }
 
-    fn operations(&self, nft: &mut Nft) -> Result<Vec<Op>, nft::Error> {
-        let mut ops = Vec::new();
+    fn operations(&self, nft: &mut Nft) -> Result<Transaction, nft::Error> {
+        let mut ops = Transaction::new();
         for address in self.owned_addresses(nft)? {
             delete_elements(nft, address, &mut ops)?;
         }
         for address in self.egress {
             delete_element(
                 nft,
-                Table::Inet,
+                &INET,
                 base::egress(Family::of(address)),
                 *address,
                 &mut ops,
             )?;
         }
         let pod = pod_chain(self.id);
-        if nft.chain(Table::Inet, &pod)?.is_some() {
-            let policy = nft.goto_of(Table::Inet, &pod)?;
-            ops.push(Op::DeleteChain(Table::Inet, pod));
+        if nft.chain(&INET, &pod)?.is_some() {
+            let policy = nft.goto_of(&INET, &pod)?;
+            ops.delete(&INET, Chain::new(pod));
             if let Some(policy) = policy {
                 delete_unused_policy(nft, &policy, &mut ops)?;
             }
         }
         let mut targets = Vec::new();
         for chain in [veth_chain(self.id), nd_chain(self.id)] {
-            if nft.chain(Table::Netdev, &chain)?.is_some() {
-                targets.extend(nft.targets(Table::Netdev, &chain)?);
-                ops.push(Op::DeleteChain(Table::Netdev, chain));
+            if nft.chain(&NETDEV, &chain)?.is_some() {
+                targets.extend(nft.targets(&NETDEV, &chain)?);
+                ops.delete(&NETDEV, Chain::new(chain));
             }
         }
         let is_bridge = |chain: &&String| chain.starts_with(bridge::BRIDGE);
@@ -73,10 +73,10 @@ impl Remove<'_> {
     fn owned_addresses(&self, nft: &mut Nft) -> Result<Vec<IpAddr>, nft::Error> {
         let own = pod_chain(self.id);
         let mut owned = Vec::new();
-        if self.addresses.is_empty() && nft.chain(Table::Inet, &own)?.is_some() {
+        if self.addresses.is_empty() && nft.chain(&INET, &own)?.is_some() {
             // The record is lost: only the kernel knows.
             for family in [Family::V4, Family::V6] {
-                let elements = nft.vmap_elements(base::pods(family))?;
+                let elements = nft.vmap_elements(&INET, base::pods(family))?;
                 owned.extend(
                     elements
                         .into_iter()
@@ -100,32 +100,33 @@ impl Remove<'_> {
 pub(super) fn delete_unused_policy(
     nft: &mut Nft,
     name: &str,
-    ops: &mut Vec<Op>,
+    ops: &mut Transaction,
 ) -> Result<(), nft::Error> {
-    let Some(chain) = nft.chain(Table::Inet, name)? else {
+    let Some(chain) = nft.chain(&INET, name)? else {
         return Ok(());
     };
-    if chain.uses > nft.rule_count(Table::Inet, name)? + 1 {
+    if chain.uses > nft.rule_count(&INET, name)? + 1 {
         return Ok(());
     }
     let parts = format!("{name}-");
-    let chains = nft.chains(Table::Inet)?;
+    let chains = nft.chains(&INET)?;
     let chains = chains
         .iter()
         .map(|c| &c.name)
         .filter(|c| **c == name || c.starts_with(&parts));
     // The parts refer to one another: all rules go first.
     let chains: Vec<_> = chains.cloned().collect();
-    ops.extend(
-        chains
-            .iter()
-            .map(|c| Op::FlushChain(Table::Inet, c.clone())),
-    );
+    for chain in &chains {
+        ops.flush(&INET, Chain::new(chain));
+    }
     // A map's elements lead to chains: it goes before them.
-    let sets = nft.sets(Table::Inet)?;
-    let sets = sets.into_iter().filter(|set| set.starts_with(&parts));
-    ops.extend(sets.map(|set| Op::DeleteSet(Table::Inet, set)));
-    ops.extend(chains.into_iter().map(|c| Op::DeleteChain(Table::Inet, c)));
+    let sets = nft.sets(&INET)?;
+    for set in sets.into_iter().filter(|set| set.starts_with(&parts)) {
+        ops.delete(&INET, SetName(set));
+    }
+    for chain in chains {
+        ops.delete(&INET, Chain::new(chain));
+    }
     Ok(())
 }
 
@@ -134,18 +135,19 @@ fn delete_unused_bridge(
     nft: &mut Nft,
     bridge: &str,
     leaving: u32,
-    ops: &mut Vec<Op>,
+    ops: &mut Transaction,
 ) -> Result<(), nft::Error> {
-    let Some(chain) = nft.chain(Table::Netdev, bridge)? else {
+    let Some(chain) = nft.chain(&NETDEV, bridge)? else {
         return Ok(());
     };
-    if chain.uses > nft.rule_count(Table::Netdev, bridge)? + leaving {
+    if chain.uses > nft.rule_count(&NETDEV, bridge)? + leaving {
         return Ok(());
     }
     let prefix = bridge::port_chain_prefix(bridge);
-    let ports = nft.chains(Table::Netdev)?;
-    let ports = ports.into_iter().filter(|c| c.name.starts_with(&prefix));
-    ops.extend(ports.map(|c| Op::DeleteChain(Table::Netdev, c.name)));
-    ops.push(Op::DeleteChain(Table::Netdev, bridge.to_owned()));
+    let ports = nft.chains(&NETDEV)?;
+    for port in ports.into_iter().filter(|c| c.name.starts_with(&prefix)) {
+        ops.delete(&NETDEV, Chain::new(port.name));
+    }
+    ops.delete(&NETDEV, Chain::new(bridge));
     Ok(())
 }

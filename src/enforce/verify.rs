@@ -1,7 +1,7 @@
 //! The comparison of the kernel with a plan: CHECK says what it finds, ADD and sync mend it.
 
 use crate::plan::attachment::Entry;
-use crate::plan::{AttachmentPlan, Base, Compiled, base};
+use crate::plan::{AttachmentPlan, Base, Compiled, INET, NETDEV, base};
 use nft::{self, Element, Family, Nft, Table};
 
 /// Compares the kernel with a plan.
@@ -21,12 +21,12 @@ pub fn verify(
     if let Some(part) = damaged_policy(nft, policy)? {
         return missing(part);
     }
-    if !same_rules(nft, Table::Inet, &plan.pod_chain(), &plan.pod_rules())? {
+    if !same_rules(nft, &INET, &plan.pod_chain(), &plan.pod_rules())? {
         return missing(format!("the pod's chain {}", plan.pod_chain()));
     }
-    let veth = nft.chain(Table::Netdev, &plan.veth_chain())?;
+    let veth = nft.chain(&NETDEV, &plan.veth_chain())?;
     if !veth.is_some_and(|c| c.hangs_at(&plan.veth_hook()))
-        || !same_rules(nft, Table::Netdev, &plan.veth_chain(), &plan.veth_rules())?
+        || !same_rules(nft, &NETDEV, &plan.veth_chain(), &plan.veth_rules())?
     {
         return missing(format!(
             "the ingress chain {} of {}",
@@ -34,11 +34,11 @@ pub fn verify(
             plan.veth
         ));
     }
-    if !same_rules(nft, Table::Netdev, &plan.nd_chain(), &plan.nd_rules())? {
+    if !same_rules(nft, &NETDEV, &plan.nd_chain(), &plan.nd_rules())? {
         return missing(format!("the chain {}", plan.nd_chain()));
     }
     if let Some(bridge) = &plan.bridge
-        && !same_rules(nft, Table::Netdev, &bridge.chain(), &bridge.rules())?
+        && !same_rules(nft, &NETDEV, &bridge.chain(), &bridge.rules())?
     {
         return missing(format!(
             "the chain {} of bridge {}",
@@ -53,8 +53,8 @@ pub fn verify(
     } in plan.entries()
     {
         let there = match &element {
-            Element::Goto(a, chain) => nft.vmap_target(set, *a)?.as_ref() == Some(chain),
-            Element::Map(a, to) => nft.mapped(set, *a)?.as_ref() == Some(to),
+            Element::Goto(a, chain) => nft.vmap_target(&INET, set, *a)?.as_ref() == Some(chain),
+            Element::Map(a, to) => nft.mapped(&INET, set, *a)?.as_ref() == Some(to),
             Element::Address(a) => nft.has_element(table, set, *a)?,
             Element::Range(..) | Element::Jump(..) | Element::Cell(_) => true, // no attachment has one
         };
@@ -64,7 +64,7 @@ pub fn verify(
     }
     for address in &plan.egress {
         let set = base::egress(Family::of(address));
-        if !nft.has_element(Table::Inet, set, *address)? {
+        if !nft.has_element(&INET, set, *address)? {
             return missing(format!("element {address} of {set}"));
         }
     }
@@ -86,11 +86,11 @@ pub fn leads_somewhere(
             return Ok(Err(format!("{address} does not lead to its chain")));
         }
     }
-    let targets = nft.targets(Table::Inet, &plan.pod_chain())?;
-    if targets != [plan.policy.clone()] || nft.rule_count(Table::Inet, &plan.policy)? == 0 {
+    let targets = nft.targets(&INET, &plan.pod_chain())?;
+    if targets != [plan.policy.clone()] || nft.rule_count(&INET, &plan.policy)? == 0 {
         return Ok(Err("its policy is missing".to_owned()));
     }
-    let veth = nft.chain(Table::Netdev, &plan.veth_chain())?;
+    let veth = nft.chain(&NETDEV, &plan.veth_chain())?;
     if !veth.is_some_and(|chain| chain.hangs_at(&plan.veth_hook())) {
         return Ok(Err(format!(
             "the ingress chain of {} is missing",
@@ -103,12 +103,12 @@ pub fn leads_somewhere(
 /// The first part of the base that is missing or differs.
 pub(super) fn damaged_base(nft: &mut Nft, base: &Base) -> Result<Option<String>, nft::Error> {
     for (set, elements) in base.sets() {
-        if !nft.elements_are(Table::Inet, set, elements)? {
+        if !nft.elements_are(&INET, set, elements)? {
             return Ok(Some(format!("set {set}")));
         }
     }
     for set in [Family::V4, Family::V6].map(base::bridged) {
-        if !nft.has_set(Table::Netdev, set)? {
+        if !nft.has_set(&NETDEV, set)? {
             return Ok(Some(format!("set {set}")));
         }
     }
@@ -132,12 +132,12 @@ pub(super) fn damaged_policy(
     policy: &Compiled,
 ) -> Result<Option<String>, nft::Error> {
     for (chain, rules) in &policy.chains {
-        if !same_rules(nft, Table::Inet, chain, rules)? {
+        if !same_rules(nft, &INET, chain, rules)? {
             return Ok(Some(format!("the policy's chain {chain}")));
         }
     }
     for (set, elements) in &policy.sets {
-        if !nft.elements_are(Table::Inet, &set.name, elements)? {
+        if !nft.elements_are(&INET, &set.name, elements)? {
             return Ok(Some(format!("the policy's set {}", set.name)));
         }
     }
@@ -147,7 +147,7 @@ pub(super) fn damaged_policy(
 /// Whether a chain is there with these rules.
 pub(super) fn same_rules(
     nft: &mut Nft,
-    table: Table,
+    table: &Table,
     chain: &str,
     rules: &[nft::Rule],
 ) -> Result<bool, nft::Error> {

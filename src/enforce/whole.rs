@@ -82,8 +82,9 @@ impl Whole {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{INET, NETDEV};
     use netlink::test_support::{in_fresh_netns, run};
-    use nft::{Op, Table};
+    use nft::{Chain, Object, Transaction};
 
     #[test]
     fn what_is_known_holds_until_somebody_else_changes_anything() {
@@ -94,8 +95,9 @@ mod tests {
             let mut transactions = 0;
             let mut commit = |whole: Whole, there: &[&str], gone: &[&str]| {
                 transactions += 1; // one that changes nothing is none
-                let chain = Op::AddChain(Table::Inet, format!("c{transactions}"), None);
-                let ops = [Op::AddTable(Table::Inet), chain];
+                let mut ops = Transaction::new();
+                ops.add(&INET, Object::Table);
+                ops.add(&INET, Chain::new(format!("c{transactions}")));
                 nft.commit_at(&ops, Some(whole.generation()))
                     .expect("nobody else is here");
                 whole.keep(&state, &mut nft, there, gone);
@@ -110,9 +112,11 @@ mod tests {
             let before = load();
             run("nft", &["add table ip others"]);
             assert!(!load().has("base") && !load().has("pol-2"));
+            let mut table = Transaction::new();
+            table.add(&NETDEV, Object::Table);
             let late = Nft::open()
                 .expect("a socket")
-                .commit_at(&[Op::AddTable(Table::Netdev)], Some(before.generation()));
+                .commit_at(&table, Some(before.generation()));
             assert!(late.expect_err("something changed").is_conflict());
             before.keep(&state, &mut Nft::open().expect("a socket"), &["base"], &[]);
             assert!(

@@ -7,9 +7,10 @@ use std::time::Instant;
 use crate::attachment::{Record, Rules};
 use crate::egress;
 use crate::enforce::{self, Remove, Whole};
+use crate::plan::INET;
 use crate::store::{AttachmentId, StateDir, StateError};
 use netlink::{self, Rtnl, conntrack, link};
-use nft::{Nft, Table};
+use nft::Nft;
 
 use crate::refusal::CniError;
 use crate::refusal::nft_failure;
@@ -132,7 +133,7 @@ fn remove_as(
 
 /// What is known of the shared parts is known still, but for the policy, if this was its last user.
 fn keep_known(state: &StateDir, nft: &mut Nft, whole: Whole, policy: &str) {
-    let gone: &[&str] = match nft.chain(Table::Inet, policy) {
+    let gone: &[&str] = match nft.chain(&INET, policy) {
         Ok(Some(_)) => &[],
         _ => &[policy],
     };

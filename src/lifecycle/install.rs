@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use crate::attachment::{Record, Rules};
 use crate::enforce::{self, Install, Whole};
-use crate::plan::{Base, Bridge, Compiled};
+use crate::plan::{Base, Bridge, Compiled, INET, NETDEV};
 use crate::refusal::CniError;
 use crate::refusal::{net_failure, nft_failure};
 use crate::store::{AttachmentId, StateDir, StateError};
 use netlink::{Rtnl, conntrack, link};
-use nft::{self, Nft, Table};
+use nft::{self, Nft};
 
 /// How to make what pods share, which is done only for what is not known to be in the kernel.
 pub(crate) struct Shared<'a> {
@@ -103,7 +103,7 @@ impl Installation<'_> {
             // Rules that have changed: the policy of before went with its last user.
             let before = self.before.map(|record| record.plan.policy.as_str());
             let before = before.filter(|before| *before != policy);
-            let gone = before.filter(|name| matches!(nft.chain(Table::Inet, name), Ok(None)));
+            let gone = before.filter(|name| matches!(nft.chain(&INET, name), Ok(None)));
             whole.keep(self.state, nft, &[base, policy], gone.as_slice());
         }
         Ok(done)
@@ -139,7 +139,7 @@ fn ports_to_cover(
     deadline: Instant,
 ) -> Result<Vec<String>, CniError> {
     if nft
-        .chain(Table::Netdev, &bridge.chain())
+        .chain(&NETDEV, &bridge.chain())
         .map_err(nft_failure)?
         .is_some()
     {

@@ -6,11 +6,12 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use nft::{Element, Family, Hook, Op, Rule, Table, Verdict};
+use nft::{Chain, Element, Elements, Family, Hook, Rule, Table, Transaction, Verdict};
 
 use super::base;
 use super::bridge::Bridge;
 use super::veth::ingress;
+use super::{INET, NETDEV};
 
 /// All that the kernel has to know of an attachment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +42,7 @@ pub struct AttachmentPlan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// In which table.
-    pub table: Table,
+    pub table: &'static Table,
     /// In which set or map.
     pub set: &'static str,
     /// The element.
@@ -70,34 +71,30 @@ impl AttachmentPlan {
     }
 
     /// Chains, rules, then elements: the order in which the kernel wants them.
-    pub fn add(&self) -> Vec<Op> {
-        let (inet, netdev) = (Table::Inet, Table::Netdev);
-        let mut ops = vec![
-            Op::AddChain(netdev, self.nd_chain(), None),
-            Op::AddChain(netdev, self.veth_chain(), Some(self.veth_hook())),
-            Op::AddChain(inet, self.pod_chain(), None),
-        ];
+    pub fn add(&self) -> Transaction {
+        let mut ops = Transaction::new();
+        ops.add(&NETDEV, Chain::new(self.nd_chain()));
+        ops.add(&NETDEV, Chain::base(self.veth_chain(), self.veth_hook()));
+        ops.add(&INET, Chain::new(self.pod_chain()));
         let mut rules = |table, chain: String, rules: Vec<Rule>| {
-            ops.extend(
-                rules
-                    .into_iter()
-                    .map(|rule| Op::AddRule(table, chain.clone(), rule)),
-            );
+            for rule in rules {
+                ops.add(table, rule.in_chain(chain.clone()));
+            }
         };
-        rules(netdev, self.nd_chain(), self.nd_rules());
-        rules(netdev, self.veth_chain(), self.veth_rules());
-        rules(inet, self.pod_chain(), self.pod_rules());
+        rules(&NETDEV, self.nd_chain(), self.nd_rules());
+        rules(&NETDEV, self.veth_chain(), self.veth_rules());
+        rules(&INET, self.pod_chain(), self.pod_rules());
         for Entry {
             table,
             set,
             element,
         } in self.entries()
         {
-            ops.push(Op::AddElements(table, set.to_owned(), vec![element]));
+            ops.add(table, Elements::new(set, vec![element]));
         }
         for address in &self.egress {
-            let set = base::egress(Family::of(address)).to_owned();
-            ops.push(Op::AddElements(inet, set, vec![Element::Address(*address)]));
+            let set = base::egress(Family::of(address));
+            ops.add(&INET, Elements::address(set, *address));
         }
         ops
     }
@@ -110,7 +107,7 @@ impl AttachmentPlan {
             let plain = Element::Address(*address);
             let mut inet = |set, element| {
                 entries.push(Entry {
-                    table: Table::Inet,
+                    table: &INET,
                     set,
                     element,
                 })
@@ -127,7 +124,7 @@ impl AttachmentPlan {
             if self.bridge.is_some() {
                 let set = base::bridged(family);
                 entries.push(Entry {
-                    table: Table::Netdev,
+                    table: &NETDEV,
                     set,
                     element: plain,
                 });

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use nft::{Family, Field, Op, Rule, Statement, Table, Test, Value, Verdict};
+use nft::{Chain, Family, Field, Rule, Statement, Test, Transaction, Value, Verdict};
 
+use super::NETDEV;
 use super::base;
 use super::veth::ingress;
 
@@ -62,48 +63,34 @@ impl Bridge {
     }
 
     /// The operations that make [`Bridge::chain`].
-    pub fn add(&self) -> Vec<Op> {
+    pub fn add(&self) -> Transaction {
         let chain = self.chain();
-        let mut ops = vec![Op::AddChain(Table::Netdev, chain.clone(), None)];
-        ops.extend(
-            self.rules()
-                .into_iter()
-                .map(|r| Op::AddRule(Table::Netdev, chain.clone(), r)),
-        );
+        let mut ops = Transaction::new();
+        ops.add(&NETDEV, Chain::new(&chain));
+        for rule in self.rules() {
+            ops.add(&NETDEV, rule.in_chain(&chain));
+        }
         ops
     }
 
     /// A port that was there before us. Its frames to our pods, too, must go through the host:
     /// conntrack has to see both directions of a connection, or the answers look like new ones.
-    pub fn cover_port(&self, port: &str) -> Vec<Op> {
+    pub fn cover_port(&self, port: &str) -> Transaction {
         let chain = self.port_chain(port);
         let to_bridge = |rule: Rule| {
             let rewrite = Statement::SetEtherDaddr(self.mac);
-            Op::AddRule(
-                Table::Netdev,
-                chain.clone(),
-                rule.then(rewrite).then(Verdict::Accept),
-            )
+            rule.then(rewrite).then(Verdict::Accept)
         };
-        vec![
-            Op::AddChain(
-                Table::Netdev,
-                chain.clone(),
-                Some(ingress(port, -400, true)),
-            ),
+        let rules = [
             // Neighbour discovery is for one link: forwarded, it is void (RFC 4861, 7.1).
-            Op::AddRule(
-                Table::Netdev,
-                chain.clone(),
-                Rule::new()
-                    .is(Field::EtherType, Value::EtherType(0x86dd))
-                    .is(Field::Ip6Nexthdr, Value::Protocol(58))
-                    .test(
-                        Field::Icmpv6Type,
-                        Test::Between(Value::U8(133), Value::U8(137)),
-                    )
-                    .then(Verdict::Accept),
-            ),
+            Rule::new()
+                .is(Field::EtherType, Value::EtherType(0x86dd))
+                .is(Field::Ip6Nexthdr, Value::Protocol(58))
+                .test(
+                    Field::Icmpv6Type,
+                    Test::Between(Value::U8(133), Value::U8(137)),
+                )
+                .then(Verdict::Accept),
             to_bridge(
                 Rule::new()
                     .is(Field::EtherType, Value::EtherType(0x0800))
@@ -114,6 +101,12 @@ impl Bridge {
                     .is(Field::EtherType, Value::EtherType(0x86dd))
                     .inside(Field::Ip6Daddr, base::bridged(Family::V6)),
             ),
-        ]
+        ];
+        let mut ops = Transaction::new();
+        ops.add(&NETDEV, Chain::base(&chain, ingress(port, -400, true)));
+        for rule in rules {
+            ops.add(&NETDEV, rule.in_chain(&chain));
+        }
+        ops
     }
 }

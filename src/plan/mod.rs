@@ -1,5 +1,5 @@
-//! From an effective policy and an attachment to operations on the two tables. Pure: the same input
-//! gives the same operations, and they print themselves as nft text.
+//! From an effective policy and an attachment to transactions on the two tables. Pure: the same input
+//! gives the same transaction, and it prints itself as nft text.
 
 mod action;
 pub mod attachment;
@@ -12,10 +12,17 @@ pub(crate) mod ranges;
 mod reach;
 mod veth;
 
+use nft::{Table, TableFamily};
+
 pub use attachment::AttachmentPlan;
 pub use base::Base;
 pub use bridge::Bridge;
 pub use policy::{Compiled, compile};
+
+/// `inet egressway`: policy and SNAT.
+pub static INET: Table = Table::new(TableFamily::Inet, "egressway");
+/// `netdev egressway`: anti-spoofing at the veth.
+pub static NETDEV: Table = Table::new(TableFamily::Netdev, "egressway");
 
 /// A MAC address in JSON: `06:8f:f8:62:38:a5`.
 mod mac {

@@ -25,10 +25,11 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use nft::{Element, KeyType, Op, Rule as KernelRule, Set, Table, Verdict};
+use nft::{Chain, Element, Elements, KeyType, Rule as KernelRule, Set, Transaction, Verdict};
 use rules::effective::Effective;
 use rules::rule::Verb;
 
+use super::INET;
 use super::action::Action;
 use super::condition::{self, Condition};
 use super::lookup::{self, Entry, Part};
@@ -49,19 +50,18 @@ pub struct Compiled {
 
 impl Compiled {
     /// The operations that put it into the kernel. `nft` wants a map's chains before the map.
-    pub fn add(&self) -> Vec<Op> {
-        let mut ops = Vec::new();
+    pub fn add(&self) -> Transaction {
+        let mut ops = Transaction::new();
         for (chain, _) in &self.chains {
-            ops.push(Op::AddChain(Table::Inet, chain.clone(), None));
+            ops.add(&INET, Chain::new(chain));
         }
         for (set, elements) in &self.sets {
-            let (name, elements) = (set.name.clone(), elements.clone());
-            ops.push(Op::AddSet(Table::Inet, set.clone()));
-            ops.push(Op::AddElements(Table::Inet, name, elements));
+            ops.add(&INET, set.clone());
+            ops.add(&INET, Elements::new(&set.name, elements.clone()));
         }
         for (chain, rules) in &self.chains {
             for rule in rules {
-                ops.push(Op::AddRule(Table::Inet, chain.clone(), rule.clone()));
+                ops.add(&INET, rule.clone().in_chain(chain));
             }
         }
         ops
@@ -311,12 +311,8 @@ impl Compiler {
         }
         let name = format!("{}-s{}", self.name, self.sets.len() + 1);
         let set = Set {
-            name: name.clone(),
-            key,
-            data: None,
             interval: true,
-            counter: false,
-            days: None,
+            ..Set::new(&name, key)
         };
         self.sets.push((set, elements.clone()));
         self.set_names.insert(elements, name.clone());

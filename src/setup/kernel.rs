@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::plan::{self, AttachmentPlan, Base, Bridge, Compiled};
 use netlink::{self, Netns, conntrack};
-use nft::{self, Nft, Op};
+use nft::{self, Nft, Transaction};
 use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 use rules::fault::Faults;
 
@@ -93,7 +93,7 @@ fn is_too_old(release: &str) -> bool {
 }
 
 /// The stages of a pod's first ADD, each with what it is there for.
-fn stages(policy: &Compiled) -> Vec<(&'static str, Vec<Op>)> {
+fn stages(policy: &Compiled) -> Vec<(&'static str, Transaction)> {
     let facts = facts();
     let bridge = Bridge {
         name: "cni0".to_owned(),
@@ -117,7 +117,7 @@ fn stages(policy: &Compiled) -> Vec<(&'static str, Vec<Op>)> {
         ],
     };
     let mut at_bridge = bridge.add();
-    at_bridge.extend(bridge.cover_port("lo"));
+    at_bridge.append(bridge.cover_port("lo"));
     vec![
         (
             "tables, maps, connection tracking and source NAT",
@@ -171,12 +171,13 @@ fn sample() -> Result<Effective, Faults> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::{INET, NETDEV};
 
     #[test]
     fn this_kernel_can_and_is_left_alone() {
         let tables = || {
             let mut nft = Nft::open().unwrap();
-            [nft::Table::Inet, nft::Table::Netdev].map(|t| nft.chains(t).unwrap().len())
+            [&INET, &NETDEV].map(|t| nft.chains(t).unwrap().len())
         };
         let before = tables();
         check().unwrap();
@@ -188,7 +189,7 @@ mod tests {
         let policy = plan::compile(&sample().unwrap(), 100);
         let text: String = stages(&policy)
             .iter()
-            .map(|(_, ops)| nft::text(ops))
+            .map(|(_, ops)| ops.to_string())
             .collect();
         for part in [
             "counter",

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use super::config::Config;
 use super::{files, policy};
 use crate::egress;
+use crate::plan::{INET, NETDEV};
 use crate::store::StateDir;
-use nft::{Nft, Op, Table};
+use nft::{Nft, Object, Transaction};
 
 /// How long the kernel and other calls of the plugin may keep us.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -47,10 +48,11 @@ pub fn uninstall(config: &Config) -> Vec<String> {
 
 /// Both tables go in one step, with all that is in them.
 fn delete_tables() -> Result<(), String> {
-    let tables = [Table::Inet, Table::Netdev];
+    let mut ops = Transaction::new();
     // Added first, so that nothing is an error of which there is none.
-    let mut ops: Vec<Op> = tables.map(Op::AddTable).into();
-    ops.extend(tables.map(Op::DeleteTable));
+    for table in [&INET, &NETDEV] {
+        ops.add(table, Object::Table).delete(table, Object::Table);
+    }
     Nft::open()
         .and_then(|mut nft| nft.commit(&ops))
         .map_err(|e| format!("the tables could not be removed: {e}"))

@@ -1,8 +1,8 @@
 //! What `enforce` adds it can take away again.
 
 use egressway::enforce::{Install, Remove, verify};
-use egressway::plan::{AttachmentPlan, Compiled, compile};
-use nft::{Nft, Op, Table};
+use egressway::plan::{AttachmentPlan, Compiled, INET, compile};
+use nft::{Chain, Nft};
 
 use crate::cases::{LOG_GROUP, attachments, base, deepest, fixed_policies, with_policy};
 use crate::netns::{commit, in_new_namespace, list};
@@ -103,8 +103,8 @@ fn nothing_is_left_of_a_transaction_that_fails() {
         commit(&base().add(&[]));
         let before = list();
         let mut ops = policy.add();
-        ops.extend(plan.add());
-        ops.push(Op::DeleteChain(Table::Inet, "is-not-there".to_owned()));
+        ops.append(plan.add());
+        ops.delete(&INET, Chain::new("is-not-there"));
         let mut nft = Nft::open().expect("a socket");
         let refused = nft
             .commit(&ops)

@@ -13,8 +13,8 @@ mod normal;
 #[path = "../meaning/policies.rs"]
 mod policies;
 
-use egressway::plan::compile;
-use nft::{Element, KeyType, Op, Set, Table};
+use egressway::plan::{INET, NETDEV, compile};
+use nft::{Chain, Element, Elements, KeyType, Object, Set, SetName, Transaction};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
@@ -22,7 +22,7 @@ use cases::{LOG_GROUP, attachments, base, fixed_policies};
 use netns::{committed, loaded};
 
 /// Fails unless both ways lead to the same.
-fn assert_same(transactions: &[Vec<Op>]) {
+fn assert_same(transactions: &[Transaction]) {
     let (ours, theirs) = (committed(transactions), loaded(transactions));
     assert!(
         ours.list.contains("table inet egressway"),
@@ -66,12 +66,12 @@ fn every_kind_of_attachment() {
         let policy = compile(&fixed_policies()[0], LOG_GROUP);
         let mut ops = base().add(&[]);
         if let Some(bridge) = &plan.bridge {
-            ops.extend(bridge.add());
-            ops.extend(bridge.cover_port("port0"));
-            ops.extend(bridge.cover_port("port1"));
+            ops.append(bridge.add());
+            ops.append(bridge.cover_port("port0"));
+            ops.append(bridge.cover_port("port1"));
         }
-        ops.extend(policy.add());
-        ops.extend(cases::with_policy(plan, &policy).add());
+        ops.append(policy.add());
+        ops.append(cases::with_policy(plan, &policy).add());
         assert_same(&[ops]);
     }
 }
@@ -125,36 +125,29 @@ fn long_lists_of_addresses() {
 #[test]
 fn deletions() {
     let set = |name: &str| Set {
-        name: name.to_owned(),
-        key: KeyType::Ipv4,
-        data: None,
-        interval: false,
         counter: true,
-        days: None,
+        ..Set::new(name, KeyType::Ipv4)
     };
     let many: Vec<_> = (0..1200u32)
         .map(|n| std::net::IpAddr::V4((0x0a00_0000 + n).into()))
         .collect();
-    let elements = many.iter().copied().map(Element::Address).collect();
-    let (inet, netdev) = (Table::Inet, Table::Netdev);
+    let elements: Vec<_> = many.iter().copied().map(Element::Address).collect();
     let mut start = base().add(&[]);
-    start.extend([
-        Op::AddSet(inet, set("some")),
-        Op::AddSet(inet, set("none")),
-        Op::AddSet(inet, set("other")),
-        Op::AddElements(inet, "other".to_owned(), vec![Element::Address(many[0])]),
-        Op::AddElements(inet, "some".to_owned(), elements),
-        Op::AddChain(inet, "gone".to_owned(), None),
-    ]);
-    assert_same(&[
-        start.clone(),
-        vec![
-            Op::DeleteElements(inet, "some".to_owned(), many[1..].to_vec()),
-            Op::DeleteSet(inet, "none".to_owned()),
-            Op::FlushChain(inet, "enforce".to_owned()),
-            Op::FlushSet(inet, "other".to_owned()),
-            Op::DeleteChain(inet, "gone".to_owned()),
-        ],
-    ]);
-    assert_same(&[start, vec![Op::DeleteTable(netdev)]]);
+    start
+        .add(&INET, set("some"))
+        .add(&INET, set("none"))
+        .add(&INET, set("other"))
+        .add(&INET, Elements::address("other", many[0]))
+        .add(&INET, Elements::new("some", elements.clone()))
+        .add(&INET, Chain::new("gone"));
+    let mut end = Transaction::new();
+    end.delete(&INET, Elements::new("some", elements[1..].to_vec()))
+        .delete(&INET, SetName("none".to_owned()))
+        .flush(&INET, Chain::new("enforce"))
+        .flush(&INET, SetName("other".to_owned()))
+        .delete(&INET, Chain::new("gone"));
+    assert_same(&[start.clone(), end]);
+    let mut table = Transaction::new();
+    table.delete(&NETDEV, Object::Table);
+    assert_same(&[start, table]);
 }

@@ -5,7 +5,7 @@ use std::panic;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
-use nft::{Nft, Op, text};
+use nft::{Nft, Transaction};
 use nix::sched::{CloneFlags, unshare};
 
 /// The devices of every namespace, as veth pairs: hooks at ingress need theirs.
@@ -51,7 +51,7 @@ impl Held {
 }
 
 /// Transactions committed by our own encoder.
-pub fn committed(transactions: &[Vec<Op>]) -> Held {
+pub fn committed(transactions: &[Transaction]) -> Held {
     in_new_namespace(|| {
         for ops in transactions {
             commit(ops);
@@ -61,17 +61,17 @@ pub fn committed(transactions: &[Vec<Op>]) -> Held {
 }
 
 /// The same transactions as text, loaded by `nft -f`.
-pub fn loaded(transactions: &[Vec<Op>]) -> Held {
+pub fn loaded(transactions: &[Transaction]) -> Held {
     in_new_namespace(|| {
         for ops in transactions {
-            nft(&["-f", "-"], &text(ops));
+            nft(&["-f", "-"], &ops.to_string());
         }
         Held::now()
     })
 }
 
 /// Commits in the calling thread's namespace.
-pub fn commit(ops: &[Op]) {
+pub fn commit(ops: &Transaction) {
     let mut nft = Nft::open().expect("a netlink socket");
     nft.commit(ops).expect("the kernel takes it");
 }

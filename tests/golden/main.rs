@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use egressway::plan::{AttachmentPlan, Base, Bridge, compile};
-use nft::{Op, text};
+use nft::Transaction;
 use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 
 fn effective() -> Effective {
@@ -42,12 +42,12 @@ fn effective() -> Effective {
     Effective::new(tiers, DefaultAction::Allow, false, facts).expect("all keywords are known")
 }
 
-fn check(file: &str, ops: &[Op]) {
+fn check(file: &str, ops: &Transaction) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(file);
     // The name of a policy changes with every version: what is shared must be one version's.
-    let now = without_hash(text(ops));
+    let now = without_hash(ops.to_string());
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, &now).expect("can write");
     }
@@ -133,7 +133,7 @@ fn an_attachment() {
         egress: vec![address("203.0.113.10"), address("2001:db8::10")],
     };
     let mut ops = bridge.add();
-    ops.extend(bridge.cover_port("veth00000000"));
-    ops.extend(plan.add());
+    ops.append(bridge.cover_port("veth00000000"));
+    ops.append(plan.add());
     check("attachment.nft", &ops);
 }

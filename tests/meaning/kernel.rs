@@ -4,8 +4,10 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use egressway::plan::base::{DENY, REJECT};
-use nft::Verdict;
-use nft::{Cell, CtState, Element, Family, Field, Match, Op, Rule, Statement, Test, Value};
+use nft::{
+    Cell, Chain, CtState, Element, Elements, Family, Field, Match, Object, PlacedRule, Rule,
+    Statement, Step, Test, Transaction, Value, Verb, Verdict,
+};
 use rules::evaluate::{Original, Packet};
 
 /// What came of a packet.
@@ -38,42 +40,43 @@ pub struct Kernel<'a> {
 }
 
 impl<'a> Kernel<'a> {
-    /// What is there after these operations; a packet starts in the first chain.
-    pub fn holding(ops: &'a [Op]) -> Self {
+    /// What is there after this transaction; a packet starts in the first chain.
+    pub fn holding(transaction: &'a Transaction) -> Self {
         let mut chains: HashMap<&str, Vec<&Rule>> = HashMap::new();
         let mut sets: HashMap<&str, &[Element]> = HashMap::new();
         let mut declared = Vec::new();
         let mut counting = HashSet::new();
         let mut first = None;
-        for op in ops {
-            match op {
-                Op::AddSet(_, set) => {
+        for Step { verb, object, .. } in transaction.steps() {
+            assert_eq!(*verb, Verb::Add, "a policy is only added");
+            match object {
+                Object::Set(set) => {
                     declared.push(set.name.as_str());
                     if set.counter {
                         counting.insert(set.name.as_str());
                     }
                 }
-                Op::AddElements(_, set, elements) => {
+                Object::Elements(Elements { set, elements }) => {
                     assert!(declared.contains(&set.as_str()), "no set {set} yet");
                     assert!(
                         sets.insert(set, elements).is_none(),
                         "{set} is filled twice"
                     );
                 }
-                Op::AddChain(_, name, None) => {
+                Object::Chain(Chain { name, hook: None }) => {
                     first = first.or(Some(name.as_str()));
                     assert!(
                         chains.insert(name, Vec::new()).is_none(),
                         "two chains {name}"
                     );
                 }
-                Op::AddRule(_, chain, rule) => {
+                Object::Rule(PlacedRule { chain, rule, .. }) => {
                     chains
                         .get_mut(chain.as_str())
                         .expect("no chain yet")
                         .push(rule);
                 }
-                other => panic!("a policy has no business with `{other}`"),
+                other => panic!("a policy has no business with {other:?}"),
             }
         }
         Self {

@@ -105,7 +105,7 @@ fn report(
         let audit = if tier.audit { " (audit)" } else { "" };
         let _ = writeln!(text, "\n{}{audit}:\n{}", tier.tier, tier.text);
     }
-    let ops = nft::text(&compile(policy, LOG_GROUP).add());
+    let ops = compile(policy, LOG_GROUP).add().to_string();
     let _ = writeln!(
         text,
         "\ndefault: {:?}, audit {}\nfacts: {:?}\n{ops}\npacket: {packet:#?}\n\

@@ -4,13 +4,13 @@ use ipnet::IpNet;
 
 use super::load::{LINK, Load, load_of, register};
 use super::matching::{Concat, Family, Field, Match, Test, Value};
-use super::object::Table;
 use super::statement::{Rule, Statement, Verdict};
+use super::table::TableFamily;
 use super::uapi::*;
 use super::wire::Writer;
 
 /// Writes the list of a rule's expressions.
-pub fn expressions(w: &mut Writer, table: Table, rule: &Rule) {
+pub fn expressions(w: &mut Writer, table: TableFamily, rule: &Rule) {
     let mut encoder = Encoder {
         w,
         table,
@@ -56,7 +56,7 @@ fn expression_body(w: &mut Writer, name: &str, data: impl FnOnce(&mut Writer)) {
 
 struct Encoder<'a> {
     w: &'a mut Writer,
-    table: Table,
+    table: TableFamily,
     /// What earlier matches of this rule have settled, so that no check is made twice.
     nfproto: Option<Family>,
     l4proto: Option<u8>,
@@ -213,14 +213,14 @@ impl Encoder<'_> {
 
     fn require_family(&mut self, family: Family) {
         match self.table {
-            Table::Inet => {
+            TableFamily::Inet => {
                 if self.nfproto != Some(family) {
                     self.nfproto = Some(family);
                     self.meta(NFT_META_NFPROTO);
                     self.compare(NFT_CMP_EQ, &Value::Nfproto(family).bytes());
                 }
             }
-            Table::Netdev => {
+            TableFamily::Netdev | TableFamily::Bridge => {
                 if !std::mem::replace(&mut self.protocol, true) {
                     let ether_type: u16 = match family {
                         Family::V4 => 0x0800,
@@ -230,6 +230,8 @@ impl Encoder<'_> {
                     self.compare(NFT_CMP_EQ, &ether_type.to_be_bytes());
                 }
             }
+            // all packets there are of one family
+            TableFamily::Ip | TableFamily::Ip6 | TableFamily::Arp => {}
         }
     }
 

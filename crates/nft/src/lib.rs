@@ -1,17 +1,20 @@
-//! nf_tables over netlink: operations that print themselves as nft text and encode themselves as
-//! one transaction. No exec, no libnftables: minimal hosts have neither, and an exec costs more
-//! than ten times the transaction.
+//! nf_tables over netlink: transactions that print themselves as nft text and encode themselves as
+//! one batch. No exec, no libnftables: minimal hosts have neither, and an exec costs more than ten
+//! times the transaction.
 
-mod counters;
+mod chain;
+mod check;
 mod encode;
-mod flowtable;
+mod error;
 mod load;
 mod matching;
 mod message;
-mod object;
 mod read;
+mod set;
 mod socket;
 mod statement;
+mod table;
+mod transaction;
 mod uapi;
 #[doc(hidden)] // for fuzz/
 pub mod wire;
@@ -21,11 +24,13 @@ mod test_support;
 #[cfg(test)]
 mod tests;
 
-pub use counters::{Counter, ElementCounter, RuleCounter};
+pub use chain::{Chain, ChainKind, Hook, HookPoint};
+pub use check::Invalid;
+pub use error::{Error, ErrorKind};
 pub use matching::{Concat, CtState, Family, Field, Match, Test, Value};
-pub use object::{
-    Cell, ChainKind, DataType, Element, Hook, HookPoint, KeyType, Op, Set, TABLE, Table, text,
-};
-pub use read::ChainState;
-pub use socket::{Error, Nft, in_transaction};
+pub use read::{ChainState, Counter, ElementCounter, HeldRule, RuleCounter};
+pub use set::{Cell, DataType, Element, KeyType, Set};
+pub use socket::{Nft, in_transaction};
 pub use statement::{Rule, Statement, Verdict};
+pub use table::{Table, TableFamily};
+pub use transaction::{Elements, Object, PlacedRule, SetName, Step, Transaction, Verb};

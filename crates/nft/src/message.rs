@@ -1,89 +1,103 @@
-//! Operations as netlink messages: one each, an element list as several.
+//! Steps as netlink messages: one each, an element list as several.
 
+use super::chain::Hook;
 use super::encode;
 use super::matching::Value;
-use super::object::{
-    Cell, DYNAMIC_SIZE, DataType, Element, Hook, HookPoint, Op, Set, TABLE, Table,
-};
+use super::set::{Cell, DataType, Element, Set};
 use super::statement::Verdict;
+use super::table::{Table, TableFamily};
+use super::transaction::{Object, PlacedRule, SetName, Step, Verb};
 use super::uapi::*;
 use super::wire::Writer;
 
 const REQUEST: u16 = libc::NLM_F_REQUEST as u16;
 const CREATE: u16 = REQUEST | libc::NLM_F_CREATE as u16;
+const EXCLUSIVE: u16 = CREATE | libc::NLM_F_EXCL as u16;
 /// A rule goes behind those that are there.
 const APPEND: u16 = CREATE | libc::NLM_F_APPEND as u16;
+const REPLACE: u16 = REQUEST | libc::NLM_F_REPLACE as u16;
 /// Elements in one message: an attribute's length has 16 bits, and an element with an IPv6 range, a
 /// comment and a chain may take 300 bytes.
 const ELEMENTS_A_MESSAGE: usize = 200;
 
-impl Op {
-    /// Appends this operation's messages; each gets the sequence number `seq`.
+/// The messages that make, delete and destroy an object of one kind.
+type Kinds = (u16, u16, u16);
+
+const TABLE: Kinds = (NFT_MSG_NEWTABLE, NFT_MSG_DELTABLE, NFT_MSG_DESTROYTABLE);
+const CHAIN: Kinds = (NFT_MSG_NEWCHAIN, NFT_MSG_DELCHAIN, NFT_MSG_DESTROYCHAIN);
+const RULE: Kinds = (NFT_MSG_NEWRULE, NFT_MSG_DELRULE, NFT_MSG_DESTROYRULE);
+const SET: Kinds = (NFT_MSG_NEWSET, NFT_MSG_DELSET, NFT_MSG_DESTROYSET);
+const ELEMENTS: Kinds = (
+    NFT_MSG_NEWSETELEM,
+    NFT_MSG_DELSETELEM,
+    NFT_MSG_DESTROYSETELEM,
+);
+
+/// The kind and the flags of the message for a verb. Flushing is to delete, and to name none.
+const fn kind_and_flags((new, delete, destroy): Kinds, verb: Verb) -> (u16, u16) {
+    match verb {
+        Verb::Add | Verb::Insert => (new, CREATE),
+        Verb::Create => (new, EXCLUSIVE),
+        Verb::Replace => (new, REPLACE),
+        Verb::Delete | Verb::Flush => (delete, REQUEST),
+        Verb::Destroy => (destroy, REQUEST),
+    }
+}
+
+/// One message about a table.
+struct Envelope<'a> {
+    table: &'a Table,
+    seq: u32,
+}
+
+impl Envelope<'_> {
+    fn write(&self, w: &mut Writer, (kind, flags): (u16, u16), body: impl FnOnce(&mut Writer)) {
+        let kind = NFNL_SUBSYS_NFTABLES << 8 | kind;
+        w.message(kind, flags, self.seq, self.table.family.number(), 0, |w| {
+            w.str(1, &self.table.name); // NFTA_*_TABLE is 1 in every kind of message
+            body(w);
+        });
+    }
+}
+
+impl Step {
+    /// Appends this step's messages; each gets the sequence number `seq`.
     pub(super) fn encode(&self, w: &mut Writer, seq: u32) {
-        let message =
-            |w: &mut Writer, kind: u16, flags: u16, t: Table, body: &dyn Fn(&mut Writer)| {
-                w.message(
-                    NFNL_SUBSYS_NFTABLES << 8 | kind,
-                    flags,
-                    seq,
-                    t.family(),
-                    0,
-                    |w| {
-                        w.str(1, TABLE); // NFTA_*_TABLE is 1 in every kind of message
-                        body(w);
-                    },
-                );
-            };
-        match self {
-            Op::AddTable(t) => message(w, NFT_MSG_NEWTABLE, CREATE, *t, &|_| {}),
-            Op::DeleteTable(t) => message(w, NFT_MSG_DELTABLE, REQUEST, *t, &|_| {}),
-            Op::AddChain(t, name, hook) => message(w, NFT_MSG_NEWCHAIN, CREATE, *t, &|w| {
-                w.str(NFTA_CHAIN_NAME, name);
-                if let Some(hook) = hook {
-                    encode_hook(w, hook);
+        let (table, verb) = (&self.table, self.verb);
+        let envelope = Envelope { table, seq };
+        let as_a = |kinds| kind_and_flags(kinds, verb);
+        match &self.object {
+            Object::Table if verb == Verb::Flush => envelope.write(w, as_a(RULE), |_| {}),
+            Object::Table => envelope.write(w, as_a(TABLE), |_| {}),
+            Object::Chain(chain) if verb == Verb::Flush => envelope.write(w, as_a(RULE), |w| {
+                w.str(NFTA_RULE_CHAIN, &chain.name);
+            }),
+            Object::Chain(chain) => envelope.write(w, as_a(CHAIN), |w| {
+                w.str(NFTA_CHAIN_NAME, &chain.name);
+                if let (Some(hook), Verb::Add | Verb::Create) = (&chain.hook, verb) {
+                    encode_hook(w, table.family, hook);
                 }
             }),
-            Op::FlushChain(t, name) => message(w, NFT_MSG_DELRULE, REQUEST, *t, &|w| {
-                w.str(NFTA_RULE_CHAIN, name);
-            }),
-            Op::DeleteChain(t, name) => message(w, NFT_MSG_DELCHAIN, REQUEST, *t, &|w| {
-                w.str(NFTA_CHAIN_NAME, name);
-            }),
-            Op::AddRule(t, chain, rule) => message(w, NFT_MSG_NEWRULE, APPEND, *t, &|w| {
-                w.str(NFTA_RULE_CHAIN, chain);
-                w.nested(NFTA_RULE_EXPRESSIONS, |w| encode::expressions(w, *t, rule));
-                if let Some(comment) = &rule.comment {
-                    w.attr(NFTA_RULE_USERDATA, &comment_data(comment));
+            Object::Rule(placed) => {
+                let (kind, flags) = as_a(RULE);
+                let flags = if verb == Verb::Add { APPEND } else { flags };
+                envelope.write(w, (kind, flags), |w| {
+                    encode_rule(w, table.family, verb, placed);
+                });
+            }
+            Object::Set(set) => match verb {
+                Verb::Add | Verb::Create => {
+                    envelope.write(w, as_a(SET), |w| encode_set(w, set, seq));
                 }
-            }),
-            Op::AddSet(t, set) => message(w, NFT_MSG_NEWSET, CREATE, *t, &|w| {
-                encode_set(w, set, seq);
-            }),
-            Op::DeleteSet(t, name) => message(w, NFT_MSG_DELSET, REQUEST, *t, &|w| {
-                w.str(NFTA_SET_NAME, name);
-            }),
-            // Without a list of elements: all of them.
-            Op::FlushSet(t, name) => message(w, NFT_MSG_DELSETELEM, REQUEST, *t, &|w| {
-                w.str(NFTA_SET_ELEM_LIST_SET, name);
-            }),
-            Op::AddElements(t, set, elements) => {
-                for (n, chunk) in elements.chunks(ELEMENTS_A_MESSAGE).enumerate() {
-                    message(w, NFT_MSG_NEWSETELEM, CREATE, *t, &|w| {
-                        w.str(NFTA_SET_ELEM_LIST_SET, set);
+                _ => encode_named(w, &envelope, verb, &set.name),
+            },
+            Object::SetName(SetName(name)) => encode_named(w, &envelope, verb, name),
+            Object::Elements(elements) => {
+                for (n, chunk) in elements.elements.chunks(ELEMENTS_A_MESSAGE).enumerate() {
+                    envelope.write(w, as_a(ELEMENTS), |w| {
+                        w.str(NFTA_SET_ELEM_LIST_SET, &elements.set);
                         w.nested(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
                             encode_elements(w, chunk, n == 0);
-                        });
-                    });
-                }
-            }
-            Op::DeleteElements(t, set, keys) => {
-                for chunk in keys.chunks(ELEMENTS_A_MESSAGE) {
-                    message(w, NFT_MSG_DELSETELEM, REQUEST, *t, &|w| {
-                        w.str(NFTA_SET_ELEM_LIST_SET, set);
-                        w.nested(NFTA_SET_ELEM_LIST_ELEMENTS, |w| {
-                            for key in chunk {
-                                encode_key(w, &Value::from(*key).bytes(), 0, |_| {});
-                            }
                         });
                     });
                 }
@@ -92,11 +106,45 @@ impl Op {
     }
 }
 
-fn encode_hook(w: &mut Writer, hook: &Hook) {
+/// To flush a set is to delete elements without naming any.
+fn encode_named(w: &mut Writer, envelope: &Envelope<'_>, verb: Verb, name: &str) {
+    match verb {
+        Verb::Flush => envelope.write(w, kind_and_flags(ELEMENTS, verb), |w| {
+            w.str(NFTA_SET_ELEM_LIST_SET, name);
+        }),
+        _ => envelope.write(w, kind_and_flags(SET, verb), |w| {
+            w.str(NFTA_SET_NAME, name);
+        }),
+    }
+}
+
+fn encode_rule(w: &mut Writer, family: TableFamily, verb: Verb, placed: &PlacedRule) {
+    w.str(NFTA_RULE_CHAIN, &placed.chain);
+    if let Some(handle) = placed.handle {
+        let beside = matches!(verb, Verb::Add | Verb::Insert);
+        let attribute = if beside {
+            NFTA_RULE_POSITION
+        } else {
+            NFTA_RULE_HANDLE
+        };
+        w.be64(attribute, handle);
+    }
+    if matches!(verb, Verb::Delete | Verb::Destroy) {
+        return;
+    }
+    w.nested(NFTA_RULE_EXPRESSIONS, |w| {
+        encode::expressions(w, family, &placed.rule);
+    });
+    if let Some(comment) = &placed.rule.comment {
+        w.attr(NFTA_RULE_USERDATA, &comment_data(comment));
+    }
+}
+
+fn encode_hook(w: &mut Writer, family: TableFamily, hook: &Hook) {
     w.nested(NFTA_CHAIN_HOOK, |w| {
-        w.be32(NFTA_HOOK_HOOKNUM, hook.point.number());
+        w.be32(NFTA_HOOK_HOOKNUM, hook.point.number(family));
         w.attr(NFTA_HOOK_PRIORITY, &hook.priority.to_be_bytes());
-        if let HookPoint::Ingress(device) = &hook.point {
+        if let Some(device) = hook.point.device() {
             w.str(NFTA_HOOK_DEV, device);
         }
     });
@@ -113,17 +161,28 @@ fn encode_set(w: &mut Writer, set: &Set, seq: u32) {
     if set.data.is_some() {
         flags |= NFT_SET_MAP;
     }
-    if set.days.is_some() {
-        flags |= NFT_SET_TIMEOUT | NFT_SET_EVAL;
+    if set.timeout.is_some() {
+        flags |= NFT_SET_TIMEOUT;
     }
-    if set.key.concatenated().next().is_some() {
+    if set.dynamic {
+        flags |= NFT_SET_EVAL;
+    }
+    let concatenated = set.key.concatenated().next().is_some();
+    if concatenated {
         flags |= NFT_SET_CONCAT;
+    }
+    if concatenated || set.size.is_some() {
         w.nested(NFTA_SET_DESC, |w| {
-            w.nested(NFTA_SET_DESC_CONCAT, |w| {
-                for length in set.key.concatenated() {
-                    w.nested(NFTA_LIST_ELEM, |w| w.be32(NFTA_SET_FIELD_LEN, length));
-                }
-            });
+            if let Some(size) = set.size {
+                w.be32(NFTA_SET_DESC_SIZE, size);
+            }
+            if concatenated {
+                w.nested(NFTA_SET_DESC_CONCAT, |w| {
+                    for length in set.key.concatenated() {
+                        w.nested(NFTA_LIST_ELEM, |w| w.be32(NFTA_SET_FIELD_LEN, length));
+                    }
+                });
+            }
         });
     }
     w.str(NFTA_SET_NAME, &set.name);
@@ -145,9 +204,9 @@ fn encode_set(w: &mut Writer, set: &Set, seq: u32) {
     if set.counter {
         w.nested(NFTA_SET_EXPR, encode::counter);
     }
-    if let Some(days) = set.days {
-        w.be64(NFTA_SET_TIMEOUT, u64::from(days) * 24 * 3600 * 1000);
-        w.nested(NFTA_SET_DESC, |w| w.be32(NFTA_SET_DESC_SIZE, DYNAMIC_SIZE));
+    if let Some(timeout) = set.timeout {
+        let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        w.be64(NFTA_SET_TIMEOUT, milliseconds);
     }
 }
 

@@ -3,6 +3,7 @@
 //! The kernel works through a batch inside `sendmsg` (`net/netfilter/nfnetlink.c`), so that its
 //! answers are there when the call returns, and nothing ever has to be waited for.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,72 +12,11 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::object::{Op, Table};
+use super::check::brief;
+use super::error::Error;
+use super::transaction::Transaction;
 use super::uapi::*;
 use super::wire::{self, Message, Writer};
-
-/// What went wrong between us and the kernel.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)] // each message says what it is about
-pub enum Error {
-    /// The kernel refused one step; nothing of the transaction is left.
-    #[error("the kernel refused `{operation}`: {errno}{}", hint(.errno))]
-    Refused { operation: String, errno: io::Error },
-    /// The transaction as a whole was refused, at its commit.
-    #[error("the kernel refused the transaction: {errno}{}", hint(.errno))]
-    Commit { errno: io::Error },
-    /// The kernel did not say that it committed.
-    #[error("the kernel did not confirm the transaction")]
-    Unconfirmed,
-    #[error("cannot {operation} the nf_tables netlink socket: {errno}")]
-    Socket {
-        operation: &'static str,
-        #[source]
-        errno: io::Error,
-    },
-    /// A query was answered by an error other than "there is no such thing".
-    #[error("the kernel cannot tell about {object}: {errno}{}", hint(.errno))]
-    Query { object: String, errno: io::Error },
-}
-
-impl Error {
-    /// The errno of a refusal.
-    pub fn errno(&self) -> Option<i32> {
-        match self {
-            Error::Refused { errno, .. } | Error::Commit { errno } | Error::Query { errno, .. } => {
-                errno.raw_os_error()
-            }
-            _ => None,
-        }
-    }
-
-    /// Somebody else changed what we had just looked at, or it is not known whether the kernel took
-    /// the transaction: looking again and retrying helps.
-    pub fn is_conflict(&self) -> bool {
-        matches!(self, Error::Unconfirmed)
-            || matches!(
-                self.errno(),
-                Some(
-                    libc::EEXIST
-                        | libc::ENOENT
-                        | libc::EBUSY
-                        | libc::EAGAIN
-                        | libc::EINTR
-                        | libc::ERESTART
-                )
-            )
-    }
-}
-
-fn hint(errno: &io::Error) -> &'static str {
-    match errno.raw_os_error() {
-        Some(libc::EPERM) => " (CAP_NET_ADMIN is needed in this network namespace)",
-        Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT) => {
-            " (this kernel lacks a part of nf_tables that is needed)"
-        }
-        _ => "",
-    }
-}
 
 /// Whether this process has handed the kernel a transaction that is not answered yet.
 static IN_TRANSACTION: AtomicBool = AtomicBool::new(false);
@@ -129,25 +69,33 @@ impl Nft {
         })
     }
 
-    /// Carries out all operations, or none.
+    /// Carries out all steps, or none.
     ///
     /// # Errors
-    /// [`Error::Refused`] names the first operation that the kernel refused.
-    pub fn commit(&mut self, ops: &[Op]) -> Result<(), Error> {
-        self.commit_at(ops, None)
+    /// [`Error::Invalid`]: nothing was sent. [`Error::Refused`] names the first step that the kernel
+    /// refused.
+    pub fn commit(&mut self, transaction: &Transaction) -> Result<(), Error> {
+        self.commit_at(transaction, None)
     }
 
-    /// Carries out all operations, or none; with a [`generation`](Nft::generation) only if it still
-    /// is the kernel's.
+    /// Carries out all steps, or none; with a [`generation`](Nft::generation) only if it still is
+    /// the kernel's.
     ///
     /// # Errors
-    /// [`Error::Refused`] names the first operation that the kernel refused. An error that
-    /// [is a conflict](Error::is_conflict): somebody changed something since that generation.
-    pub fn commit_at(&mut self, ops: &[Op], generation: Option<u32>) -> Result<(), Error> {
-        if ops.is_empty() {
+    /// As [`commit`](Self::commit). An error that [is a conflict](Error::is_conflict): somebody
+    /// changed something since that generation.
+    pub fn commit_at(
+        &mut self,
+        transaction: &Transaction,
+        generation: Option<u32>,
+    ) -> Result<(), Error> {
+        if let Some(fault) = transaction.fault() {
+            return Err(fault.clone().into());
+        }
+        if transaction.is_empty() {
             return Ok(());
         }
-        let bytes = batch(ops, generation);
+        let bytes = batch(transaction, generation);
         let failed = |operation| move |errno| Error::Socket { operation, errno };
         // A batch must go in one piece; the default buffer holds about 200 kB.
         if bytes.len() > 100_000 {
@@ -158,7 +106,7 @@ impl Nft {
         let sent = self.socket.send_to(&bytes, &SocketAddr::new(0, 0), 0);
         IN_TRANSACTION.store(false, Ordering::Release);
         sent.map_err(failed("write to"))?;
-        self.outcome(ops)
+        self.outcome(transaction)
     }
 
     /// Waits until no packet can still be looking at what was deleted. Closing the socket waits for
@@ -171,7 +119,8 @@ impl Nft {
         unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
     }
 
-    fn outcome(&mut self, ops: &[Op]) -> Result<(), Error> {
+    fn outcome(&mut self, transaction: &Transaction) -> Result<(), Error> {
+        let steps = transaction.steps();
         let mut confirmed = false;
         let mut refused: Option<(u32, i32)> = None;
         // What can't be read says nothing of what the kernel did.
@@ -181,7 +130,7 @@ impl Nft {
                     continue;
                 };
                 match errno {
-                    0 => confirmed |= message.seq as usize == ops.len(),
+                    0 => confirmed |= message.seq as usize == steps.len(),
                     _ => refused = refused.or(Some((message.seq, errno))),
                 }
             }
@@ -189,9 +138,9 @@ impl Nft {
         match refused {
             Some((seq, errno)) => {
                 let errno = io::Error::from_raw_os_error(errno);
-                match (seq as usize).checked_sub(1).and_then(|n| ops.get(n)) {
-                    Some(op) => Err(Error::Refused {
-                        operation: brief(op),
+                match (seq as usize).checked_sub(1).and_then(|n| steps.get(n)) {
+                    Some(step) => Err(Error::Refused {
+                        operation: brief(step),
                         errno,
                     }),
                     None => Err(Error::Commit { errno }),
@@ -222,25 +171,14 @@ impl Nft {
         }
     }
 
-    /// Asks for one object or, with `dump`, for all that fit; an empty list if there is none.
+    /// Asks for one object or, with `dump`, for all that fit; an empty list if there is none. The
+    /// family is [`TableFamily::number`](super::TableFamily::number), or zero for all.
     ///
     /// # Errors
     /// The kernel refuses to tell; "no such object" is not an error.
     pub(super) fn query(
         &mut self,
-        object: &str,
-        kind: u16,
-        table: Table,
-        dump: bool,
-        body: impl Fn(&mut Writer),
-    ) -> Result<Vec<Vec<u8>>, Error> {
-        self.query_family(object, kind, table.family(), dump, body)
-    }
-
-    /// The same for any family.
-    pub(super) fn query_family(
-        &mut self,
-        object: &str,
+        object: fmt::Arguments<'_>,
         kind: u16,
         family: u8,
         dump: bool,
@@ -254,14 +192,14 @@ impl Nft {
         }
         let errno = io::Error::from_raw_os_error(libc::EINTR);
         Err(Error::Query {
-            object: object.to_owned(),
+            object: object.to_string(),
             errno,
         })
     }
 
     fn query_once(
         &mut self,
-        object: &str,
+        object: fmt::Arguments<'_>,
         kind: u16,
         family: u8,
         dump: bool,
@@ -304,7 +242,7 @@ impl Nft {
                     Some(errno) => {
                         let errno = io::Error::from_raw_os_error(errno);
                         return Err(Error::Query {
-                            object: object.to_owned(),
+                            object: object.to_string(),
                             errno,
                         });
                     }
@@ -317,9 +255,9 @@ impl Nft {
     }
 }
 
-/// `BATCH_BEGIN`, the operations (each one's sequence number is its place, from 1), `BATCH_END`.
-/// The last operation asks for an answer, as proof of the commit.
-fn batch(ops: &[Op], generation: Option<u32>) -> Vec<u8> {
+/// `BATCH_BEGIN`, the steps (each one's sequence number is its place, from 1), `BATCH_END`.
+/// The last step asks for an answer, as proof of the commit.
+fn batch(transaction: &Transaction, generation: Option<u32>) -> Vec<u8> {
     let mut w = Writer::default();
     let request = libc::NLM_F_REQUEST as u16;
     w.message(
@@ -334,10 +272,11 @@ fn batch(ops: &[Op], generation: Option<u32>) -> Vec<u8> {
             }
         },
     );
-    for (n, op) in ops.iter().enumerate() {
+    let steps = transaction.steps();
+    for (n, step) in steps.iter().enumerate() {
         let start = w.bytes.len();
-        op.encode(&mut w, n as u32 + 1);
-        if n + 1 == ops.len() {
+        step.encode(&mut w, n as u32 + 1);
+        if n + 1 == steps.len() {
             let flags = u16::from_ne_bytes([w.bytes[start + 6], w.bytes[start + 7]])
                 | libc::NLM_F_ACK as u16;
             w.bytes[start + 6..start + 8].copy_from_slice(&flags.to_ne_bytes());
@@ -364,13 +303,4 @@ fn error_of(message: &Message<'_>) -> Option<i32> {
     }
     let code = wire::u32_at(message.body, 0).unwrap_or(0) as i32;
     Some(code.saturating_neg())
-}
-
-/// An operation in an error message: a rule of 8000 elements is not read by anybody.
-fn brief(op: &Op) -> String {
-    let text = op.to_string();
-    match text.char_indices().nth(300) {
-        Some((end, _)) => format!("{} ...", &text[..end]),
-        None => text,
-    }
 }

@@ -7,12 +7,17 @@ use ipnet::IpNet;
 
 use super::uapi::*;
 use super::wire::{Attrs, Writer, messages};
-use super::{Element, Field, Op, Rule, Table, Test, encode};
+use super::{Element, Elements, Field, Rule, Step, Table, TableFamily, Test, Transaction, encode};
 
-/// Each element of each message of an operation: its key, and whether it is an interval's end.
-fn elements(op: &Op) -> Vec<Vec<(Vec<u8>, bool)>> {
+const FILTER: Table = Table::new(TableFamily::Inet, "filter");
+
+/// Each element of each message of a transaction: its key, and whether it is an interval's end.
+fn elements(transaction: &Transaction) -> Vec<Vec<(Vec<u8>, bool)>> {
     let mut w = Writer::default();
-    op.encode(&mut w, 1);
+    transaction
+        .steps()
+        .iter()
+        .for_each(|step: &Step| step.encode(&mut w, 1));
     let element = |element: &[u8]| {
         let key = Attrs(element)
             .nest(NFTA_SET_ELEM_KEY)
@@ -30,14 +35,20 @@ fn elements(op: &Op) -> Vec<Vec<(Vec<u8>, bool)>> {
         .collect()
 }
 
-fn ranges(ends: &[(&str, &str)]) -> Op {
+fn add(elements: Vec<Element>) -> Transaction {
+    let mut transaction = Transaction::new();
+    transaction.add(&FILTER, Elements::new("set", elements));
+    transaction
+}
+
+fn ranges(ends: &[(&str, &str)]) -> Transaction {
     let value = |text: &str| text.parse::<IpAddr>().expect("an address").into();
     let ranges = ends.iter().map(|(a, b)| Element::Range(value(a), value(b)));
-    Op::AddElements(Table::Inet, "set".to_owned(), ranges.collect())
+    add(ranges.collect())
 }
 
 /// The only message's keys as IPv4 addresses, an interval's end in brackets.
-fn shown(op: &Op) -> String {
+fn shown(op: &Transaction) -> String {
     let all = elements(op);
     assert_eq!(all.len(), 1);
     let shown = all[0].iter().map(|(key, end)| {
@@ -104,7 +115,7 @@ fn long_lists_are_cut_into_messages_without_loss() {
     let single = addresses
         .iter()
         .map(|a| Element::Range((*a).into(), (*a).into()));
-    let op = Op::AddElements(Table::Inet, "set".to_owned(), single.collect());
+    let op = add(single.collect());
     let all = elements(&op);
     assert!(all.len() > 1);
     let starts = all
@@ -121,7 +132,9 @@ fn long_lists_are_cut_into_messages_without_loss() {
         .filter(|(key, _)| key == &[0; 16])
         .count();
     assert_eq!(zero, 1);
-    let delete = Op::DeleteElements(Table::Inet, "set".to_owned(), addresses);
+    let keys = addresses.into_iter().map(Element::Address).collect();
+    let mut delete = Transaction::new();
+    delete.delete(&FILTER, Elements::new("set", keys));
     assert_eq!(elements(&delete).concat().len(), 5000);
 }
 
@@ -129,7 +142,7 @@ fn long_lists_are_cut_into_messages_without_loss() {
 fn prefix(field: Field, net: IpNet) -> (Vec<u8>, Vec<u8>) {
     let mut w = Writer::default();
     let rule = Rule::new().test(field, Test::Within(net));
-    encode::expressions(&mut w, Table::Inet, &rule);
+    encode::expressions(&mut w, TableFamily::Inet, &rule);
     let (mut width, mut mask, mut value) = (0, None, None);
     for (_, _, expression) in Attrs(&w.bytes).iter() {
         let expression = Attrs(expression);

@@ -11,8 +11,8 @@ use super::list::{Row, addresses, ago, amount};
 use crate::attachment::{LAYOUT, Record};
 use crate::cli::output::{Table, Tone, toned};
 use crate::enforce;
-use crate::plan::{self, Base, Compiled};
-use nft::{self, Counter, Nft, Table as NftTable, Value};
+use crate::plan::{self, Base, Compiled, INET, NETDEV};
+use nft::{self, Counter, Nft, Value};
 use rules::effective::{DefaultAction, Effective, Tier};
 use rules::rule::{Rule, Verb};
 
@@ -82,7 +82,7 @@ impl Detail {
         let mut row = Row::new(record, &kernel, users);
         let mut dropped = Counter::default();
         for chain in [record.plan.veth_chain(), record.plan.nd_chain()] {
-            let rules = nft.rule_counters(NftTable::Netdev, &chain)?;
+            let rules = nft.rule_counters(&NETDEV, &chain)?;
             dropped += rules.into_iter().map(|rule| rule.counter).sum();
         }
         let policy = record.policy.rebuild().ok();
@@ -296,14 +296,14 @@ fn only_denier(policy: &Effective, counted: &Counted) -> Option<String> {
 fn count(nft: &mut Nft, compiled: &Compiled) -> Result<Counted, nft::Error> {
     let mut counted = Counted::new();
     for (chain, _) in &compiled.chains {
-        for rule in nft.rule_counters(NftTable::Inet, chain)? {
+        for rule in nft.rule_counters(&INET, chain)? {
             if let Some(comment) = rule.comment {
                 *counted.entry(comment).or_default() += rule.counter;
             }
         }
     }
     for (set, _) in compiled.sets.iter().filter(|(set, _)| set.counter) {
-        for element in nft.cell_counters(&set.name)? {
+        for element in nft.cell_counters(&INET, &set.name)? {
             if let Some(comment) = element.comment {
                 *counted.entry(comment).or_default() += element.counter;
             }
@@ -320,7 +320,7 @@ fn difference(
     compiled: &Compiled,
 ) -> Result<Option<String>, nft::Error> {
     let base = Base::new(&record.policy.facts.cluster);
-    if !nft.has_set(NftTable::Inet, base.marker())? {
+    if !nft.has_set(&INET, base.marker())? {
         return Ok(None);
     }
     Ok(enforce::verify(nft, &base, compiled, &record.plan)?.err())

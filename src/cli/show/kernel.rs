@@ -8,8 +8,9 @@ use jiff::Timestamp;
 
 use crate::attachment::{LAYOUT, Record};
 use crate::plan::base::{self, Base};
+use crate::plan::{INET, NETDEV};
 use netlink::{self, Rtnl, conntrack, link};
-use nft::{self, ChainState, Counter, ElementCounter, Family, Nft, Table};
+use nft::{self, ChainState, Counter, ElementCounter, Family, Nft, TableFamily};
 
 /// How long the kernel may take to list the links.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,34 +48,34 @@ pub(super) struct Kernel {
 impl Kernel {
     pub(super) fn read(nft: &mut Nft) -> Result<Self, Error> {
         let mut kernel = Kernel {
-            inet: by_name(nft.chains(Table::Inet)?),
-            netdev: by_name(nft.chains(Table::Netdev)?),
+            inet: by_name(nft.chains(&INET)?),
+            netdev: by_name(nft.chains(&NETDEV)?),
             ..Kernel::default()
         };
         for family in [Family::V4, Family::V6] {
             let mut addresses = |set| -> Result<Vec<IpAddr>, nft::Error> {
-                let elements = nft.element_counters(set)?;
+                let elements = nft.element_counters(&INET, set)?;
                 Ok(elements.into_iter().map(|e| e.address).collect())
             };
             kernel.translated.extend(addresses(base::snat(family))?);
             kernel.guarded.extend(addresses(base::snatted(family))?);
             kernel.egress.extend(addresses(base::egress(family))?);
-            let judged = nft.element_counters(base::pods(family))?;
+            let judged = nft.element_counters(&INET, base::pods(family))?;
             kernel
                 .judged
                 .extend(judged.into_iter().map(|e| (e.address, e)));
-            let ages = nft.element_ages(base::last_denied(family), base::REMEMBERED_DAYS)?;
+            let ages = nft.element_ages(&INET, base::last_denied(family), base::REMEMBERED)?;
             let now = Timestamp::now();
             kernel.last_denied.extend(
                 ages.into_iter()
                     .filter_map(|(address, age)| Some((address, now.checked_sub(age).ok()?))),
             );
-            let denied = nft.element_counters(base::denied(family))?;
+            let denied = nft.element_counters(&INET, base::denied(family))?;
             kernel
                 .denied
                 .extend(denied.into_iter().map(|e| (e.address, e.counter)));
         }
-        let leaks = nft.rule_counters(Table::Inet, base::LEAK_STOP)?;
+        let leaks = nft.rule_counters(&INET, base::LEAK_STOP)?;
         kernel.leak_stop = leaks.into_iter().map(|rule| rule.counter).sum();
         let mut rtnl = Rtnl::open(Instant::now() + TIMEOUT)?;
         kernel.links = link::all(&mut rtnl)?
@@ -146,10 +147,11 @@ impl Kernel {
         // Names, hooks and numbers of rules are the same whatever the cluster's networks are.
         for chain in Base::new(&[]).chains() {
             let name = chain.name;
-            let there = match chain.table {
-                Table::Inet => self.inet.get(name),
-                Table::Netdev => self.netdev.get(name),
+            let held = match chain.table.family {
+                TableFamily::Netdev => &self.netdev,
+                _ => &self.inet,
             };
+            let there = held.get(name);
             match (there, chain.hook) {
                 (None, _) => problems.push(format!("chain {name} is missing")),
                 (Some(there), Some(hook)) if !there.hangs_at(&hook) => {

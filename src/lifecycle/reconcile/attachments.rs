@@ -13,11 +13,11 @@ use crate::enforce;
 use crate::lifecycle::detach;
 use crate::lifecycle::install::{Installation, Shared};
 use crate::plan::attachment::{pod_chain, veth_chain};
-use crate::plan::{self, Base, Compiled, base};
+use crate::plan::{self, Base, Compiled, INET, NETDEV, base};
 use crate::source::PolicyFile;
 use crate::store::{AttachmentId, StateError};
 use netlink::link;
-use nft::{Family, Table};
+use nft::Family;
 
 /// An attachment of which a DEL may be at work: its rules are gone, its record is still there.
 pub(super) struct Pending {
@@ -69,7 +69,7 @@ impl Sync<'_> {
             if wanted.iter().any(|known| known.marker() == base.marker()) {
                 continue;
             }
-            if self.nft.has_set(Table::Inet, base.marker())? {
+            if self.nft.has_set(&INET, base.marker())? {
                 return Ok(base);
             }
             wanted.push(base);
@@ -136,7 +136,7 @@ impl Sync<'_> {
     pub(super) fn is_judged(&mut self, id: &AttachmentId) -> Result<bool, Error> {
         let own = pod_chain(id.as_str());
         for family in [Family::V4, Family::V6] {
-            let pods = self.nft.vmap_elements(base::pods(family))?;
+            let pods = self.nft.vmap_elements(&INET, base::pods(family))?;
             if pods.iter().any(|(_, chain)| *chain == own) {
                 return Ok(true);
             }
@@ -146,7 +146,7 @@ impl Sync<'_> {
 
     /// A record that can't be read: only what else is there tells whether the pod is.
     fn unreadable(&mut self, id: &AttachmentId, error: &StateError) -> Result<(), Error> {
-        let chain = self.nft.chain(Table::Netdev, &veth_chain(id.as_str()))?;
+        let chain = self.nft.chain(&NETDEV, &veth_chain(id.as_str()))?;
         let links = self.options.state.links()?;
         let noted = links.into_iter().find(|(_, found)| found.contains(id));
         let device = noted.map(|(name, _)| name);
@@ -227,12 +227,7 @@ impl Sync<'_> {
             }
             return Ok(());
         };
-        if noted.is_none()
-            && self
-                .nft
-                .chain(Table::Inet, &record.plan.pod_chain())?
-                .is_none()
-        {
+        if noted.is_none() && self.nft.chain(&INET, &record.plan.pod_chain())?.is_none() {
             let id = id.clone();
             self.pending.push(Pending { id, what, why });
             return Ok(());

@@ -7,8 +7,8 @@ use super::attachments::DEL_ENDS;
 use super::{Error, Sync};
 use crate::attachment::Record;
 use crate::plan::attachment::{pod_chain, veth_chain};
+use crate::plan::{INET, NETDEV};
 use crate::store::{AttachmentId, PolicyKey, StateDir, remove_file};
-use nft::Table;
 
 impl Sync<'_> {
     /// Files that were never finished.
@@ -58,7 +58,7 @@ impl Sync<'_> {
         for (id, key) in state.policy_users()? {
             let chain = pod_chain(id.as_str());
             let is_gone = match Record::read_alone(state, &id) {
-                Ok(None) => self.nft.chain(Table::Inet, &chain)?.is_none(),
+                Ok(None) => self.nft.chain(&INET, &chain)?.is_none(),
                 Ok(Some(record)) => record.policy_key().is_some_and(|own| *own != key),
                 Err(_) => false, // whose rules these are can't be told
             };
@@ -84,7 +84,7 @@ impl Sync<'_> {
             }
             for id in ids {
                 let chain = veth_chain(id.as_str());
-                if has_record(state, &id) || self.nft.chain(Table::Netdev, &chain)?.is_some() {
+                if has_record(state, &id) || self.nft.chain(&NETDEV, &chain)?.is_some() {
                     continue;
                 }
                 let why = format!("attachment {id} has no record");

@@ -9,10 +9,10 @@ use crate::attachment::{Record, Rules};
 use crate::enforce::Remove;
 use crate::plan::attachment::{nd_chain, pod_chain, veth_chain};
 use crate::plan::bridge::{BRIDGE, port_chain_prefix};
-use crate::plan::{Base, base};
+use crate::plan::{Base, INET, NETDEV, base};
 use crate::store::AttachmentId;
 use netlink::link;
-use nft::{Family, Op, Table};
+use nft::{Chain, Elements, Family, SetName, Table, Transaction};
 
 /// How the names of all chains and sets of a policy begin.
 const POLICY: &str = "pol-";
@@ -40,7 +40,7 @@ impl Sync<'_> {
             .collect())
     }
 
-    fn chains(&mut self, table: Table) -> Result<Vec<String>, Error> {
+    fn chains(&mut self, table: &Table) -> Result<Vec<String>, Error> {
         let chains = self.nft.chains(table)?;
         Ok(chains.into_iter().map(|chain| chain.name).collect())
     }
@@ -48,8 +48,8 @@ impl Sync<'_> {
     /// The state directory may have been emptied by somebody while pods run: what still guards an
     /// interface that is there stays.
     fn orphaned_attachments(&mut self) -> Result<(), Error> {
-        let mut names = self.chains(Table::Inet)?;
-        names.extend(self.chains(Table::Netdev)?);
+        let mut names = self.chains(&INET)?;
+        names.extend(self.chains(&NETDEV)?);
         let prefixes = [pod_chain(""), veth_chain(""), nd_chain("")];
         let id = |name: &String| {
             let rest = prefixes.iter().find_map(|p| name.strip_prefix(p.as_str()));
@@ -78,10 +78,10 @@ impl Sync<'_> {
 
     /// Why the chains of an attachment without a record may still be needed.
     fn guarded(&mut self, id: &AttachmentId) -> Result<Option<String>, Error> {
-        let chain = self.nft.chain(Table::Netdev, &veth_chain(id.as_str()))?;
+        let chain = self.nft.chain(&NETDEV, &veth_chain(id.as_str()))?;
         let Some(device) = chain.and_then(|chain| chain.device) else {
             // Before Linux 6.16 a chain goes with its device, and its neighbour discovery stays.
-            let nd = self.nft.chain(Table::Netdev, &nd_chain(id.as_str()))?;
+            let nd = self.nft.chain(&NETDEV, &nd_chain(id.as_str()))?;
             let needed = nd.is_none() && self.is_judged(id)?;
             return Ok(needed.then(|| {
                 "it has no record, and what it guards can't be told: if no pod needs it, delete it"
@@ -100,10 +100,10 @@ impl Sync<'_> {
     }
 
     fn orphaned_policies(&mut self, records: &[Record<Rules>]) -> Result<(), Error> {
-        let chains = self.chains(Table::Inet)?;
+        let chains = self.chains(&INET)?;
         let mut used: BTreeSet<String> = records.iter().map(|r| r.plan.policy.clone()).collect();
         for pod in chains.iter().filter(|c| c.starts_with(&pod_chain(""))) {
-            used.extend(self.nft.targets(Table::Inet, pod)?);
+            used.extend(self.nft.targets(&INET, pod)?);
         }
         let is_garbage = |name: &String| {
             let is_part = |policy: &String| {
@@ -113,7 +113,7 @@ impl Sync<'_> {
             name.starts_with(POLICY) && !used.iter().any(is_part)
         };
         let chains: Vec<String> = chains.into_iter().filter(is_garbage).collect();
-        let sets: Vec<String> = self.nft.sets(Table::Inet)?;
+        let sets: Vec<String> = self.nft.sets(&INET)?;
         let sets: Vec<String> = sets.into_iter().filter(is_garbage).collect();
         if chains.is_empty() && sets.is_empty() {
             return Ok(());
@@ -122,28 +122,29 @@ impl Sync<'_> {
             "policy objects {}",
             [&chains[..], &sets[..]].concat().join(", ")
         );
-        let mut ops = Vec::new();
+        let mut ops = Transaction::new();
         // They refer to one another: all rules go first.
-        ops.extend(
-            chains
-                .iter()
-                .cloned()
-                .map(|c| Op::FlushChain(Table::Inet, c)),
-        );
+        for chain in &chains {
+            ops.flush(&INET, Chain::new(chain));
+        }
         // A map's elements lead to chains: it goes before them.
-        ops.extend(sets.into_iter().map(|s| Op::DeleteSet(Table::Inet, s)));
-        ops.extend(chains.into_iter().map(|c| Op::DeleteChain(Table::Inet, c)));
+        for set in sets {
+            ops.delete(&INET, SetName(set));
+        }
+        for chain in chains {
+            ops.delete(&INET, Chain::new(chain));
+        }
         self.remove(what, "no pod has this policy", |nft, _| nft.commit(&ops));
         Ok(())
     }
 
     fn orphaned_bridges(&mut self, records: &[Record<Rules>]) -> Result<(), Error> {
-        let chains = self.nft.chains(Table::Netdev)?;
+        let chains = self.nft.chains(&NETDEV)?;
         let bridges = records.iter().filter_map(|r| r.plan.bridge.as_ref());
         let mut used: BTreeSet<String> = bridges.map(|bridge| bridge.chain()).collect();
         let mut garbage = Vec::new();
         for chain in chains.iter().filter(|c| c.name.starts_with(BRIDGE)) {
-            if chain.uses > self.nft.rule_count(Table::Netdev, &chain.name)? {
+            if chain.uses > self.nft.rule_count(&NETDEV, &chain.name)? {
                 used.insert(chain.name.clone());
             } else if !used.contains(&chain.name) {
                 garbage.push((chain.name.clone(), "no pod is on this bridge"));
@@ -161,7 +162,8 @@ impl Sync<'_> {
         }
         for (chain, why) in garbage {
             self.remove(format!("chain {chain}"), why, |nft, _| {
-                nft.commit(&[Op::DeleteChain(Table::Netdev, chain.clone())])
+                let mut ops = Transaction::new();
+                nft.commit(ops.delete(&NETDEV, Chain::new(chain)))
             });
         }
         Ok(())
@@ -170,30 +172,31 @@ impl Sync<'_> {
     fn orphaned_elements(&mut self, records: &[Record<Rules>]) -> Result<(), Error> {
         for family in [Family::V4, Family::V6] {
             // An address that leads to a pod's chain is some attachment's, be its record damaged.
-            let judged = self.nft.addresses(Table::Inet, base::pods(family))?;
+            let judged = self.nft.addresses(&INET, base::pods(family))?;
             let pods = records.iter().flat_map(|r| &r.plan.addresses);
             let pods: BTreeSet<IpAddr> = pods.copied().chain(judged).collect();
             let mut egress: BTreeSet<IpAddr> =
                 records.iter().flat_map(|r| r.plan.egress.clone()).collect();
             egress.extend(self.options.state.list_egress()?);
-            for address in self.nft.addresses(Table::Inet, base::snat(family))? {
+            for address in self.nft.addresses(&INET, base::snat(family))? {
                 if pods.contains(&address) {
-                    egress.extend(self.nft.mapped(base::snat(family), address)?);
+                    egress.extend(self.nft.mapped(&INET, base::snat(family), address)?);
                 }
             }
             let sets = [
-                (Table::Inet, base::denied(family), &pods),
-                (Table::Inet, base::snat(family), &pods),
-                (Table::Inet, base::snatted(family), &pods),
-                (Table::Netdev, base::bridged(family), &pods),
-                (Table::Inet, base::egress(family), &egress),
+                (&INET, base::denied(family), &pods),
+                (&INET, base::snat(family), &pods),
+                (&INET, base::snatted(family), &pods),
+                (&NETDEV, base::bridged(family), &pods),
+                (&INET, base::egress(family), &egress),
             ];
             for (table, set, used) in sets {
                 let mut garbage = self.nft.addresses(table, set)?;
                 garbage.retain(|address| !used.contains(address));
                 for address in garbage {
                     let what = format!("element {address} of {set}");
-                    let ops = [Op::DeleteElements(table, set.to_owned(), vec![address])];
+                    let mut ops = Transaction::new();
+                    ops.delete(table, Elements::address(set, address));
                     self.remove(what, "no pod has this address", |nft, _| nft.commit(&ops));
                 }
             }
@@ -212,7 +215,7 @@ impl Sync<'_> {
             BRIDGE.to_owned(),
             PORT.to_owned(),
         ];
-        for table in [Table::Inet, Table::Netdev] {
+        for table in [&INET, &NETDEV] {
             for chain in self.chains(table)? {
                 let is_ours = prefixes.iter().any(|prefix| chain.starts_with(prefix))
                     || base_chains.iter().any(|base| base.name == chain);

@@ -1,9 +1,10 @@
-//! The chains of [`Table::Inet`]: who meets a packet on its way, and what becomes of it.
+//! The chains of [`INET`]: who meets a packet on its way, and what becomes of it.
 
 use nft::{
-    ChainKind, CtState, Family, Field, Hook, HookPoint, Rule, Statement, Table, Test, Value,
-    Verdict,
+    ChainKind, CtState, Family, Field, Hook, HookPoint, Rule, Statement, Test, Value, Verdict,
 };
+
+use crate::plan::INET;
 
 use super::{BaseChain, DENY, LEAK_STOP, REJECT, denied, egress, last_denied, pods, snat, snatted};
 
@@ -19,7 +20,7 @@ pub(super) fn chains(inside: &[String; 2]) -> Vec<BaseChain> {
     use HookPoint::{Input, Postrouting, Prerouting};
     let [inside4, inside6] = inside;
     let chain = |name, hook, rules| BaseChain {
-        table: Table::Inet,
+        table: &INET,
         name,
         hook,
         rules,

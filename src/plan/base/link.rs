@@ -1,4 +1,4 @@
-//! The chains of [`Table::Netdev`] to which all pods' [`nd_rules`] lead: what does not depend on the
+//! The chains of [`NETDEV`] to which all pods' [`nd_rules`] lead: what does not depend on the
 //! pod. What they do not accept goes back to the pod's own chain, which drops it and counts it there.
 //!
 //! [`nd_rules`]: crate::plan::AttachmentPlan::nd_rules
@@ -7,9 +7,10 @@ use std::net::Ipv6Addr;
 
 use ipnet::{IpNet, Ipv6Net};
 
-use nft::{Field, Rule, Table, Test, Value, Verdict};
+use nft::{Field, Rule, Test, Value, Verdict};
 
 use super::BaseChain;
+use crate::plan::NETDEV;
 
 /// What a pod says to its link from a source that is known to be its own or unspecified.
 pub(in crate::plan) const LINK_SCOPE: &str = "link-scope";
@@ -30,7 +31,7 @@ const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 
 pub(super) fn chains() -> [BaseChain; 2] {
     [(LINK_SCOPE, link_scope()), (OWN_TARGET, own_target())].map(|(name, rules)| BaseChain {
-        table: Table::Netdev,
+        table: &NETDEV,
         name,
         hook: None,
         rules,

@@ -11,12 +11,18 @@
 mod judge;
 mod link;
 
+use std::time::Duration;
+
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
-use nft::{DataType, Element, Family, Hook, KeyType, Op, Rule, Set, Table, text};
+use nft::{
+    Chain, DataType, Element, Elements, Family, Hook, KeyType, Object, Rule, Set, SetName, Table,
+    Transaction,
+};
 
 use super::ranges::{self, Ranges};
+use super::{INET, NETDEV};
 
 pub(super) use link::{LINK_SCOPE, OWN_TARGET};
 
@@ -87,7 +93,9 @@ pub const fn bridged(family: Family) -> &'static str {
 }
 
 /// How long it is known when something of a pod was denied last.
-pub const REMEMBERED_DAYS: u16 = 30;
+pub const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Of how many addresses that is known.
+const REMEMBERED_ADDRESSES: u32 = 65535;
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
@@ -111,7 +119,7 @@ impl Base {
             inside: INSIDE.map(str::to_owned),
             elements: elements.clone(),
         };
-        let digest = Sha256::digest(text(&draft.add(&[])).as_bytes());
+        let digest = Sha256::digest(draft.add(&[]).to_string());
         let hash = crate::hex::hex(&digest[..8]);
         Self {
             inside: INSIDE.map(|prefix| format!("{prefix}{hash}")),
@@ -124,7 +132,7 @@ impl Base {
         &self.inside[0]
     }
 
-    /// The sets of [`Table::Inet`] that only this base has, each with its elements.
+    /// The sets of [`INET`] that only this base has, each with its elements.
     pub fn sets(&self) -> impl Iterator<Item = (&str, &[Element])> {
         let elements = self.elements.iter().map(Vec::as_slice);
         self.inside.iter().map(String::as_str).zip(elements)
@@ -141,37 +149,35 @@ impl Base {
 
     /// Puts the base into the kernel, over one that may be there: the chains change in one step,
     /// the pods' elements stay.
-    pub fn add(&self, outdated: &[&str]) -> Vec<Op> {
-        let mut ops = vec![Op::AddTable(Table::Inet), Op::AddTable(Table::Netdev)];
+    pub fn add(&self, outdated: &[&str]) -> Transaction {
+        let mut ops = Transaction::new();
+        ops.add(&INET, Object::Table).add(&NETDEV, Object::Table);
         for (n, family) in FAMILIES.into_iter().enumerate() {
-            ops.extend(shared_sets(family).map(|set| Op::AddSet(Table::Inet, set)));
-            ops.push(Op::AddSet(Table::Netdev, plain(bridged(family), family)));
-            let set = interval(&self.inside[n], family);
-            ops.push(Op::AddSet(Table::Inet, set));
-            ops.push(Op::AddElements(
-                Table::Inet,
-                self.inside[n].clone(),
-                self.elements[n].clone(),
-            ));
+            for set in shared_sets(family) {
+                ops.add(&INET, set);
+            }
+            ops.add(&NETDEV, plain(bridged(family), family));
+            let name = &self.inside[n];
+            ops.add(&INET, interval(name, family));
+            ops.add(&INET, Elements::new(name, self.elements[n].clone()));
         }
         let chains = self.chains();
         for chain in &chains {
-            let name = || chain.name.to_owned();
-            ops.push(Op::AddChain(chain.table, name(), chain.hook.clone()));
-            ops.push(Op::FlushChain(chain.table, name()));
+            let (name, hook) = (chain.name.to_owned(), chain.hook.clone());
+            ops.add(chain.table, Chain { name, hook });
+            ops.flush(chain.table, Chain::new(chain.name));
         }
         for BaseChain {
             table, name, rules, ..
         } in chains
         {
-            let rules = rules.into_iter();
-            ops.extend(rules.map(|rule| Op::AddRule(table, name.to_owned(), rule)));
+            for rule in rules {
+                ops.add(table, rule.in_chain(name));
+            }
         }
-        ops.extend(
-            outdated
-                .iter()
-                .map(|set| Op::DeleteSet(Table::Inet, (*set).to_owned())),
-        );
+        for set in outdated {
+            ops.delete(&INET, SetName((*set).to_owned()));
+        }
         ops
     }
 
@@ -187,7 +193,7 @@ impl Base {
 #[derive(Debug, Clone)]
 pub struct BaseChain {
     /// In which table.
-    pub table: Table,
+    pub table: &'static Table,
     /// Its name.
     pub name: &'static str,
     /// Where it sees packets; none if other chains lead to it.
@@ -206,7 +212,9 @@ fn shared_sets(family: Family) -> impl Iterator<Item = Set> {
         set(pods(family), Some(DataType::Verdict), true),
         set(denied(family), None, true),
         Set {
-            days: Some(REMEMBERED_DAYS),
+            dynamic: true,
+            timeout: Some(REMEMBERED),
+            size: Some(REMEMBERED_ADDRESSES),
             ..plain(last_denied(family), family)
         },
         set(snat(family), Some(DataType::Address), false),
@@ -224,20 +232,13 @@ const fn key_type(family: Family) -> KeyType {
 }
 
 fn plain(name: &str, family: Family) -> Set {
-    Set {
-        interval: false,
-        ..interval(name, family)
-    }
+    Set::new(name, key_type(family))
 }
 
 fn interval(name: &str, family: Family) -> Set {
     Set {
-        name: name.to_owned(),
-        key: key_type(family),
-        data: None,
         interval: true,
-        counter: false,
-        days: None,
+        ..plain(name, family)
     }
 }
 

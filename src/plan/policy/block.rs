@@ -303,12 +303,10 @@ impl Compiler {
         }
         let name = format!("{}-{name}", self.name);
         let set = Set {
-            name: name.clone(),
-            key,
             data: map.then_some(DataType::Verdict),
             interval: true,
             counter,
-            days: None,
+            ..Set::new(&name, key)
         };
         self.sets.push((set, elements));
         name

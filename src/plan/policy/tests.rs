@@ -18,7 +18,7 @@ use nix::sys::socket::{
 use super::*;
 use crate::plan::base::{self, Base};
 use netlink::test_support::{in_fresh_netns, ip, new_netns, veth};
-use nft::{Element, Family, Nft};
+use nft::{Element, Elements, Family, Nft};
 use rules::effective::{DefaultAction, Facts, Tier, TierRules};
 
 const LISTS: u64 = 25;
@@ -233,17 +233,20 @@ fn counted(nft: &mut Nft, compiled: &Compiled, sources: [&str; 2]) -> BTreeMap<S
         }
     };
     for (chain, _) in &compiled.chains {
-        for rule in nft.rule_counters(Table::Inet, chain).expect("told") {
+        for rule in nft.rule_counters(&INET, chain).expect("told") {
             add(rule.comment, rule.counter.packets);
         }
     }
     for (set, _) in &compiled.sets {
-        for cell in nft.cell_counters(&set.name).expect("told") {
+        for cell in nft.cell_counters(&INET, &set.name).expect("told") {
             add(cell.comment, cell.counter.packets);
         }
     }
     for family in [Family::V4, Family::V6] {
-        for denied in nft.element_counters(base::denied(family)).expect("told") {
+        for denied in nft
+            .element_counters(&INET, base::denied(family))
+            .expect("told")
+        {
             if sources.contains(&denied.address.to_string().as_str()) {
                 add(Some("denied".to_owned()), denied.counter.packets);
             }
@@ -292,15 +295,12 @@ fn lookups_do_what_plain_rules_do() {
             let hand = hand.expect("a namespace");
             let mut ops = Base::new(&[]).add(&[]);
             for (compiled, sources) in &forms {
-                ops.extend(compiled.add());
+                ops.append(compiled.add());
                 for source in sources.map(|source| source.parse::<IpAddr>().expect("an address")) {
                     let family = Family::of(&source);
                     let goto = Element::Goto(source, compiled.name.clone());
-                    let of = |set: &str, element| {
-                        Op::AddElements(Table::Inet, set.to_owned(), vec![element])
-                    };
-                    ops.push(of(base::pods(family), goto));
-                    ops.push(of(base::denied(family), Element::Address(source)));
+                    ops.add(&INET, Elements::new(base::pods(family), vec![goto]));
+                    ops.add(&INET, Elements::address(base::denied(family), source));
                 }
             }
             let mut nft = Nft::open().expect("a socket");

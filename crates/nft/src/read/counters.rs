@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::object::Table;
-use super::read::{address, attrs, verdict_chain};
-use super::socket::{Error, Nft};
-use super::uapi::*;
-use super::wire::Attrs;
+use super::attrs;
+use super::elements::{address, verdict_chain};
+use crate::error::Error;
+use crate::socket::Nft;
+use crate::table::Table;
+use crate::uapi::*;
+use crate::wire::Attrs;
 
 /// Packets and their bytes, from the IP header on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -40,7 +42,7 @@ impl std::iter::Sum for Counter {
 /// A rule that counts, or an element that does so for a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleCounter {
-    /// Its comment, which of a policy's rules is tier and label: `pod:3`.
+    /// Its comment.
     pub comment: Option<String>,
     /// What it counted.
     pub counter: Counter,
@@ -62,8 +64,8 @@ impl Nft {
     ///
     /// # Errors
     /// The kernel does not tell.
-    pub fn rule_counters(&mut self, table: Table, chain: &str) -> Result<Vec<RuleCounter>, Error> {
-        let rules = self.rules(table, chain)?;
+    pub fn rule_counters(&mut self, table: &Table, chain: &str) -> Result<Vec<RuleCounter>, Error> {
+        let rules = self.dump_rules(table, chain)?;
         Ok(rules
             .iter()
             .filter_map(|b| rule_counter(attrs(b)))
@@ -75,31 +77,39 @@ impl Nft {
     ///
     /// # Errors
     /// The kernel does not tell.
-    pub fn element_counters(&mut self, set: &str) -> Result<Vec<ElementCounter>, Error> {
-        self.elements(Table::Inet, set, element_counter)
+    pub fn element_counters(
+        &mut self,
+        table: &Table,
+        set: &str,
+    ) -> Result<Vec<ElementCounter>, Error> {
+        self.elements(table, set, element_counter)
     }
 
     /// What a set's elements that count for rules have counted; none if there is no such set.
     ///
     /// # Errors
     /// The kernel does not tell.
-    pub fn cell_counters(&mut self, set: &str) -> Result<Vec<RuleCounter>, Error> {
-        self.elements(Table::Inet, set, cell_counter)
+    pub fn cell_counters(&mut self, table: &Table, set: &str) -> Result<Vec<RuleCounter>, Error> {
+        self.elements(table, set, cell_counter)
     }
 }
 
 impl Nft {
-    /// How long ago a packet brought each element of a set that packets fill, and in which they live so
-    /// many days; none if there is no such set. Exact to a tick of the kernel's, at most 10 ms.
+    /// How long ago a packet brought each element of a set that rules fill, and in which elements
+    /// live so long; none if there is no such set. Exact to a tick of the kernel's, at most 10 ms.
     ///
     /// # Errors
     /// The kernel does not tell.
-    pub fn element_ages(&mut self, set: &str, days: u16) -> Result<Vec<(IpAddr, Duration)>, Error> {
-        let whole = Duration::from_secs(u64::from(days) * 24 * 3600);
-        self.elements(Table::Inet, set, |element| {
+    pub fn element_ages(
+        &mut self,
+        table: &Table,
+        set: &str,
+        timeout: Duration,
+    ) -> Result<Vec<(IpAddr, Duration)>, Error> {
+        self.elements(table, set, |element| {
             let key = element.nest(NFTA_SET_ELEM_KEY)?.get(NFTA_DATA_VALUE)?;
             let left = Duration::from_millis(element.be64(NFTA_SET_ELEM_EXPIRATION)?);
-            Some((address(key)?, whole.saturating_sub(left)))
+            Some((address(key)?, timeout.saturating_sub(left)))
         })
     }
 }
@@ -148,7 +158,7 @@ fn counter(expression: Attrs<'_>) -> Option<Counter> {
 }
 
 /// libnftnl's type, length, value; the value has a NUL at its end.
-fn comment(mut userdata: &[u8]) -> Option<String> {
+pub(super) fn comment(mut userdata: &[u8]) -> Option<String> {
     while let [kind, length, rest @ ..] = userdata {
         let (value, rest) = rest.split_at_checked(usize::from(*length))?;
         if *kind == UDATA_COMMENT {
@@ -165,7 +175,11 @@ mod tests {
     use std::net::UdpSocket;
 
     use super::*;
+    use crate::table::TableFamily;
     use crate::test_support::{in_fresh_netns, run};
+
+    const FILTER: Table = Table::new(TableFamily::Inet, "filter");
+    const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
 
     #[test]
     fn comments_are_found_behind_other_data() {
@@ -182,24 +196,24 @@ mod tests {
         in_fresh_netns(|| {
             run(
                 "nft",
-                &["add table inet egressway
-                   add chain inet egressway pod-1
-                   add map inet egressway pod4 { type ipv4_addr : verdict; counter; }
-                   add set inet egressway denied6 { type ipv6_addr; counter; }
-                   add rule inet egressway pod-1 udp dport 7 counter packets 5 bytes 600 accept comment \"pod:3\"
-                   add rule inet egressway pod-1 udp dport 8 accept comment \"pod:4\"
-                   add rule inet egressway pod-1 counter drop
-                   add element inet egressway pod4 { 10.0.0.2 counter packets 4294967296 bytes 7 : goto pod-1 }
-                   add element inet egressway denied6 { fd00::2 counter packets 1 bytes 2 }"],
+                &["add table inet filter
+                   add chain inet filter pod-1
+                   add map inet filter pod4 { type ipv4_addr : verdict; counter; }
+                   add set inet filter denied6 { type ipv6_addr; counter; }
+                   add rule inet filter pod-1 udp dport 7 counter packets 5 bytes 600 accept comment \"pod:3\"
+                   add rule inet filter pod-1 udp dport 8 accept comment \"pod:4\"
+                   add rule inet filter pod-1 counter drop
+                   add element inet filter pod4 { 10.0.0.2 counter packets 4294967296 bytes 7 : goto pod-1 }
+                   add element inet filter denied6 { fd00::2 counter packets 1 bytes 2 }"],
             );
             let mut nft = Nft::open().expect("a socket");
-            let rules = nft.rule_counters(Table::Inet, "pod-1").expect("rules");
+            let rules = nft.rule_counters(&FILTER, "pod-1").expect("rules");
             let seen: Vec<_> = rules
                 .iter()
                 .map(|r| (r.comment.as_deref(), r.counter))
                 .collect();
             assert_eq!(seen, [(Some("pod:3"), count(5, 600)), (None, count(0, 0))]);
-            let judged = nft.element_counters("pod4").expect("elements");
+            let judged = nft.element_counters(&FILTER, "pod4").expect("elements");
             assert_eq!(
                 judged,
                 [ElementCounter {
@@ -208,19 +222,19 @@ mod tests {
                     counter: count(4_294_967_296, 7),
                 }]
             );
-            let denied = nft.element_counters("denied6").expect("elements");
+            let denied = nft.element_counters(&FILTER, "denied6").expect("elements");
             assert_eq!(denied[0].address.to_string(), "fd00::2");
             assert_eq!(
                 (denied[0].chain.clone(), denied[0].counter),
                 (None, count(1, 2))
             );
             for missing in ["pod6", "no-such-set"] {
-                assert_eq!(nft.element_counters(missing).expect("no error"), []);
+                assert_eq!(
+                    nft.element_counters(&FILTER, missing).expect("no error"),
+                    []
+                );
             }
-            assert_eq!(
-                nft.rule_counters(Table::Inet, "pod-2").expect("no error"),
-                []
-            );
+            assert_eq!(nft.rule_counters(&FILTER, "pod-2").expect("no error"), []);
         });
     }
 
@@ -229,16 +243,16 @@ mod tests {
         in_fresh_netns(|| {
             run(
                 "nft",
-                &["add table inet egressway
-                   add set inet egressway last4 { type ipv4_addr; size 9; flags dynamic,timeout; timeout 30d; }
-                   add element inet egressway last4 { 127.0.0.2 timeout 30d expires 29d23h }
-                   add chain inet egressway c { type filter hook output priority 0; }
-                   add rule inet egressway c update @last4 { ip daddr }"],
+                &["add table inet filter
+                   add set inet filter last4 { type ipv4_addr; size 9; flags dynamic,timeout; timeout 30d; }
+                   add element inet filter last4 { 127.0.0.2 timeout 30d expires 29d23h }
+                   add chain inet filter c { type filter hook output priority 0; }
+                   add rule inet filter c update @last4 { ip daddr }"],
             );
             let mut nft = Nft::open().expect("a socket");
             let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
             socket.send_to(b"x", "127.0.0.1:9").expect("send");
-            let mut ages = nft.element_ages("last4", 30).expect("elements");
+            let mut ages = nft.element_ages(&FILTER, "last4", MONTH).expect("elements");
             ages.sort();
             let minutes: Vec<_> = ages
                 .iter()
@@ -246,7 +260,11 @@ mod tests {
                 .collect();
             let wanted = [("127.0.0.1".to_owned(), 0), ("127.0.0.2".to_owned(), 6)];
             assert_eq!(minutes, wanted);
-            assert_eq!(nft.element_ages("no-such-set", 30).expect("no error"), []);
+            assert_eq!(
+                nft.element_ages(&FILTER, "no-such-set", MONTH)
+                    .expect("no error"),
+                []
+            );
         });
     }
 }

@@ -1,9 +1,10 @@
 //! Flowtables of others. A connection in one is forwarded at the ingress of its devices, ahead of every
-//! prerouting chain: its packets are judged no more.
+//! prerouting chain, which sees its packets no more.
 
-use super::read::attrs;
-use super::socket::{Error, Nft};
-use super::uapi::*;
+use super::attrs;
+use crate::error::Error;
+use crate::socket::Nft;
+use crate::uapi::*;
 
 impl Nft {
     /// A flowtable that takes what comes in by one of these devices: its table and its name, and
@@ -15,8 +16,14 @@ impl Nft {
         &mut self,
         devices: impl IntoIterator<Item = &'a str>,
     ) -> Result<Option<(String, String)>, Error> {
-        let family = libc::AF_UNSPEC as u8; // of all families
-        let answer = self.query_family("flowtables", NFT_MSG_GETFLOWTABLE, family, true, |_| {})?;
+        let family = 0; // of all
+        let answer = self.query(
+            format_args!("flowtables"),
+            NFT_MSG_GETFLOWTABLE,
+            family,
+            true,
+            |_| {},
+        )?;
         Ok(devices.into_iter().find_map(|device| {
             let flowtable = answer.iter().find_map(|body| taking(body, device))?;
             Some((flowtable, device.to_owned()))
@@ -44,8 +51,8 @@ fn taking(body: &[u8], device: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::wire::{Writer, messages};
     use super::*;
+    use crate::wire::{Writer, messages};
 
     /// A message as the kernel dumps it.
     fn flowtable(devices: &[(u16, &str)]) -> Vec<u8> {
