@@ -6,7 +6,7 @@
 #   tests/run.sh STEP...      only these: format clippy deny unit demo vagrant benches kernel; and
 #                             advisories, which is for releases: it asks the network for what is known
 #
-# The first run on a machine builds a kube-apiserver (tests/kubernetes/build.sh) beside the first steps.
+# The first run on a machine builds a kube-apiserver (tests/apiserver/build.sh) beside the first steps.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 . install/prepare.sh
@@ -108,7 +108,7 @@ bill_of_materials() {
 
 # The API server that the tests ask is built while other steps are at work.
 start_api_server() {
-  setsid tests/kubernetes/build.sh >"$output.api-server" 2>&1 &
+  setsid tests/apiserver/build.sh >"$output.api-server" 2>&1 &
   api_server=$!
 }
 

@@ -1,5 +1,5 @@
 //! The encoding where it is easy to get wrong: ends of the address space, masks, long lists. What
-//! the kernel makes of it all is compared with the real `nft` in `tests/differential`.
+//! the kernel makes of it all is compared with the real `nft` in `tests/library/differential`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -175,7 +175,7 @@ impl Drop for ApiServer {
     }
 }
 
-/// Where kube-apiserver and etcd are: see tests/kubernetes/build.sh, which makes the last of these places.
+/// Where kube-apiserver and etcd are: see tests/apiserver/build.sh, which makes the last of these places.
 fn binaries() -> PathBuf {
     let cache = env::var_os("APISERVER_CACHE").map(PathBuf::from);
     let default = env::var_os("XDG_CACHE_HOME")
@@ -191,7 +191,7 @@ fn binaries() -> PathBuf {
         .into_iter()
         .flatten()
         .find(|dir| dir.join("kube-apiserver").exists() && dir.join("etcd").exists())
-        .expect("a kube-apiserver and an etcd: run tests/kubernetes/build.sh once")
+        .expect("a kube-apiserver and an etcd: run tests/apiserver/build.sh once")
 }
 
 /// Starts a server that writes its output to `DIR/NAME.log`.

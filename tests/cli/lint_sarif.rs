@@ -1,7 +1,5 @@
 //! `egressway lint -o sarif`: what SARIF 2.1.0 requires, and what code hosts read of it.
 
-#![allow(clippy::unwrap_used)] // in tests
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,5 @@
 //! The built binary as a runtime starts it: whatever comes in, one JSON document comes out, or nothing.
 
-#![allow(clippy::unwrap_used)] // in tests
-
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::OsStringExt;

@@ -1,7 +1,5 @@
 //! `egressway explain` with files whose rules name what only the cluster knows: Services, the API server.
 
-#![allow(clippy::unwrap_used)] // in tests
-
 use std::path::Path;
 use std::process::Command;
 

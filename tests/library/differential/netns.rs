@@ -41,8 +41,8 @@ impl Held {
     pub fn now() -> Self {
         Self {
             list: list(),
-            json: crate::normal::json(&nft(&["-j", "list", "ruleset"], "")),
-            expressions: crate::normal::expressions(&nft(
+            json: super::normal::json(&nft(&["-j", "list", "ruleset"], "")),
+            expressions: super::normal::expressions(&nft(
                 &["--debug=netlink", "list", "ruleset"],
                 "",
             )),

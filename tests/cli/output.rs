@@ -1,8 +1,6 @@
 //! What every subcommand's output is like: examples in each help, no colour where none belongs, a closed
 //! pipe, a narrow terminal.
 
-#![allow(clippy::unwrap_used)] // in tests
-
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 

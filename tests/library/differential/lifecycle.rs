@@ -4,8 +4,8 @@ use egressway::enforce::{Install, Remove, verify};
 use egressway::plan::{AttachmentPlan, Compiled, INET, compile};
 use nft::{Chain, Nft};
 
-use crate::cases::{LOG_GROUP, attachments, base, deepest, fixed_policies, with_policy};
-use crate::netns::{commit, in_new_namespace, list};
+use super::cases::{LOG_GROUP, attachments, base, deepest, fixed_policies, with_policy};
+use super::netns::{commit, in_new_namespace, list};
 
 fn install(nft: &mut Nft, policy: &Compiled, attachment: &AttachmentPlan) {
     let install = Install {

@@ -2,13 +2,11 @@
 //!
 //! The browser is Debian's `chromium`, in the path.
 
-#![allow(clippy::unwrap_used)] // in tests
-
-mod tool;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+
+use crate::tool;
 
 /// A denied packet's line.
 fn line(pod: &str, destination: &str) -> String {

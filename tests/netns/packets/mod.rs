@@ -8,15 +8,12 @@
 //! EGRESSWAY_CASES=N  how many cases, 45
 //!
 //! A case that fails is made small, printed, and written to a file: put that into
-//! tests/packets/cases, where it is tried each time.
+//! tests/netns/packets/cases, where it is tried each time.
 
 mod bytes;
 mod case;
 mod expected;
 mod eye;
-#[allow(unused_imports)] // the namespace tests use more of it
-#[path = "../netns/harness/mod.rs"]
-mod harness;
 mod random;
 mod sightings;
 mod smaller;
@@ -26,8 +23,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::harness::{Node, NodeOptions};
 use case::Case;
-use harness::{Node, NodeOptions};
 use world::World;
 
 /// Packets of each case.
@@ -74,7 +71,7 @@ fn the_kernel_does_as_the_evaluator_says() {
 fn what_was_wrong_once_is_right() {
     let node = Node::new(NodeOptions::default());
     let mut world = World::new(&node);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/packets/cases");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/netns/packets/cases");
     let mut files: Vec<_> = fs::read_dir(folder)
         .expect("cases")
         .map(|entry| entry.expect("an entry").path())

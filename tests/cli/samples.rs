@@ -1,8 +1,6 @@
 //! The samples in conf/ work: each conflist is one that this version takes, each policy is valid,
 //! and every key that exists is shown in some sample.
 
-#![allow(clippy::unwrap_used)] // in tests
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -13,9 +13,9 @@ use super::bytes;
 use super::case::{CLUSTER, Case, DNS, Sent, Under};
 use super::expected::{Expected, Fate};
 use super::eye::{Eye, Hand};
-use super::harness::cni::binary;
-use super::harness::{Netns, Node, Pod, PodSpec, Policy, Primary, exec};
 use super::sightings::{Disagreement, Sightings};
+use crate::harness::cni::binary;
+use crate::harness::{Netns, Node, Pod, PodSpec, Policy, Primary, exec};
 
 /// The node's own addresses, as far as packets are sent there.
 pub const LOCAL: [&str; 4] = ["172.30.0.11", "10.244.1.1", "fd30::11", "fd44:1::1"];

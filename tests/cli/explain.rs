@@ -1,7 +1,5 @@
 //! `egressway explain` as it is called: answers, exit statuses, JSON, and what can go wrong.
 
-#![allow(clippy::unwrap_used)] // in tests
-
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 

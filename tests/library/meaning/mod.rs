@@ -8,7 +8,7 @@ mod expected;
 mod kernel;
 mod named;
 mod packets;
-mod policies;
+pub mod policies;
 
 use std::fmt::Write;
 
@@ -32,7 +32,7 @@ proptest! {
         cases: 2 * ProptestConfig::default().cases,
         max_shrink_iters: 20_000,
         failure_persistence: Some(Box::new(
-            proptest::test_runner::FileFailurePersistence::Direct("tests/meaning/regressions.txt"),
+            proptest::test_runner::FileFailurePersistence::Direct("tests/library/meaning/regressions.txt"),
         )),
         ..ProptestConfig::default()
     })]
@@ -51,7 +51,7 @@ proptest! {
         cases: ProptestConfig::default().cases / 4,
         max_shrink_iters: 2_000,
         failure_persistence: Some(Box::new(
-            proptest::test_runner::FileFailurePersistence::Direct("tests/meaning/regressions.txt"),
+            proptest::test_runner::FileFailurePersistence::Direct("tests/library/meaning/regressions.txt"),
         )),
         ..ProptestConfig::default()
     })]

@@ -9,7 +9,7 @@ use nix::sys::socket::{
 };
 
 use super::bytes::{self, Seen};
-use super::harness::Netns;
+use crate::harness::Netns;
 
 /// Room for a whole case, so that nothing is lost while nobody reads.
 const ROOM: usize = 8 << 20;

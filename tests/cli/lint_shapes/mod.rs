@@ -1,13 +1,11 @@
 //! `egressway lint` finds a fault where it stands, in whatever way YAML writes a text: manifests in the
 //! shapes of real projects, each with faults planted between « and ».
 
-#![allow(clippy::unwrap_used)] // in tests
-
 mod generated;
-#[path = "../tool/mod.rs"]
-mod tool;
 
 use serde_json::Value;
+
+use crate::tool;
 
 const BOM: &str = "\u{feff}";
 

@@ -2,8 +2,6 @@
 //!
 //! With `UPDATE_GOLDEN=1` in the environment, the golden outputs are written anew.
 
-#![allow(clippy::unwrap_used)] // in tests
-
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@
 # works on Ubuntu too.
 set -euo pipefail
 
-die() { printf 'tests/kubernetes/build.sh: %s\n' "$*" >&2; exit 1; }
+die() { printf 'tests/apiserver/build.sh: %s\n' "$*" >&2; exit 1; }
 say() { printf '==> %s\n' "$*" >&2; }
 
 cache=$(realpath -m "${APISERVER_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/egressway-apiserver}")

@@ -44,7 +44,7 @@ fn effective() -> Effective {
 
 fn check(file: &str, ops: &Transaction) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
+        .join("tests/library/golden")
         .join(file);
     // The name of a policy changes with every version: what is shared must be one version's.
     let now = without_hash(ops.to_string());

@@ -10,14 +10,13 @@ mod cases;
 mod lifecycle;
 mod netns;
 mod normal;
-#[path = "../meaning/policies.rs"]
-mod policies;
 
 use egressway::plan::{INET, NETDEV, compile};
 use nft::{Chain, Element, Elements, KeyType, Object, Set, SetName, Transaction};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
+use super::meaning::policies;
 use cases::{LOG_GROUP, attachments, base, fixed_policies};
 use netns::{committed, loaded};
 

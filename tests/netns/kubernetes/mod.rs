@@ -1,0 +1,10 @@
+//! Tests against a real kube-apiserver and etcd, which `tests/apiserver/build.sh` provides.
+//!
+//! Others here need a real containerd. All need openssl, too.
+
+mod containerd;
+mod install;
+mod leases;
+mod manifests;
+mod policy;
+mod server;
