@@ -1,34 +1,43 @@
 #!/bin/bash
-# run.sh COMMAND...: runs COMMAND as root under the distribution's own kernel (Debian 12: 6.1), which
-# is older than many: in qemu, without KVM. Its output and its exit status are the command's.
+# run.sh COMMAND...: runs COMMAND as root under the kernel of a Debian release, which is older than many or newer:
+# in qemu, without KVM. Its output and its exit status are the command's.
 #
 # In there: the machine's root directory, read-only, by 9p; a fresh /run with TMPDIR in it; one
 # processor; no network. Emulated, so slow: what it tells about time means nothing.
 #
-# VM_KERNEL   Debian package of the kernel; else what linux-image-amd64 stands for
-# VM_MEMORY   MiB, 2048
-# VM_SECONDS  time limit, 900
-# VM_CACHE    where the unpacked kernel is kept; not below /run
+# VM_SUITE       whose kernel: bullseye (5.10, the oldest that is supported), bookworm (6.1) or trixie (6.12); bullseye
+# VM_MEMORY      MiB, 2048
+# VM_SECONDS     time limit, 900
+# VM_CACHE       where unpacked kernels are kept; not below /run
+# DEBIAN_MIRROR  where they come from; else the mirror of this machine's apt
 set -euo pipefail
 
+. "$(dirname "$0")/../debian.sh"
 die() { printf 'tests/vm/run.sh: %s\n' "$*" >&2; exit 125; }
 [ $# -gt 0 ] || die "which command?"
-for tool in qemu-system-x86_64 busybox cpio modprobe depmod dpkg-deb; do
-  command -v $tool >/dev/null || die "$tool is missing (packages: qemu-system-x86 busybox-static cpio kmod dpkg)"
+for tool in qemu-system-x86_64 busybox cpio modprobe depmod dpkg-deb xz; do
+  command -v $tool >/dev/null || die "$tool is missing (packages: qemu-system-x86 busybox-static cpio kmod dpkg xz-utils)"
 done
 
-cache=$(realpath -m "${VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/egressway-vm}")
+suite=${VM_SUITE:-bullseye}
+cache=$(realpath -m "${VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/egressway-vm}")/$suite
 
 # Downloads and unpacks the kernel, once.
 fetch_kernel() {
-  local package
-  package=${VM_KERNEL:-$(apt-cache depends linux-image-amd64 2>/dev/null | awk '/Depends: linux-image/ {print $2; exit}')}
-  [ -n "$package" ] || die "apt knows no linux-image-amd64: name a kernel's package in VM_KERNEL"
-  printf '==> downloading %s for the virtual machine\n' "$package" >&2
-  rm -rf "$cache" && mkdir -p "$cache/new"
-  (cd "$cache" && apt-get -qq -o APT::Sandbox::User=root download "$package" && dpkg-deb -x ./*.deb new && rm ./*.deb)
-  depmod -b "$cache/new" "$(ls "$cache/new/lib/modules")"
-  mv "$cache/new" "$cache/kernel"
+  local package new=$cache.new
+  printf '==> downloading the kernel of Debian %s for the virtual machine\n' "$suite" >&2
+  rm -rf "$new" && mkdir -p "$new/kernel"
+  debian_lists "$new" "$suite" deb || return
+  # What depends on the kernel that is current is called so, and has nothing itself.
+  package=$(debian apt-cache depends linux-image-amd64 | awk '/Depends: linux-image/ {print $2; exit}')
+  [ -n "$package" ] || die "Debian $suite has no linux-image-amd64"
+  (cd "$new" && debian apt-get download "$package" && dpkg-deb -x ./*.deb kernel)
+  # Newer ones are below /usr.
+  [ -d "$new/kernel/lib/modules" ] || ln -s usr/lib "$new/kernel/lib"
+  depmod -b "$new/kernel" "$(ls "$new/kernel/lib/modules")"
+  mkdir -p "$cache"
+  mv "$new/kernel" "$cache/kernel"
+  rm -rf "$new"
 }
 [ -d "$cache/kernel" ] || fetch_kernel
 release=$(ls "$cache/kernel/lib/modules")
@@ -43,8 +52,11 @@ cp "$(command -v busybox)" "$root/bin/busybox"
 for module in virtio_pci 9pnet_virtio 9p; do
   modprobe -d "$cache/kernel" -S "$release" --show-depends $module | awk '$1 == "insmod" {print $2}'
 done | awk '!seen[$0]++' | while read -r file; do
-  cp "$file" "$root/modules/"
-  basename "$file" >>"$root/modules/order"
+  case $file in # busybox knows no compressed modules
+    *.xz) xz -dc "$file" >"$root/modules/$(basename "$file" .xz)" ;;
+    *) cp "$file" "$root/modules/" ;;
+  esac
+  basename "$file" .xz >>"$root/modules/order"
 done
 {
   printf 'cd %q\n' "$PWD"

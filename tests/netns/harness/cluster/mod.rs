@@ -175,23 +175,19 @@ impl Drop for ApiServer {
     }
 }
 
-/// Where kube-apiserver and etcd are: see tests/apiserver/build.sh, which makes the last of these places.
-fn binaries() -> PathBuf {
-    let cache = env::var_os("APISERVER_CACHE").map(PathBuf::from);
-    let default = env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
-        .map(|cache| cache.join("egressway-apiserver"));
-    let places = [
-        env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from),
-        Some(PathBuf::from("/usr/local/kubebuilder/bin")),
-        cache.or(default),
-    ];
-    places
-        .into_iter()
-        .flatten()
-        .find(|dir| dir.join("kube-apiserver").exists() && dir.join("etcd").exists())
-        .expect("a kube-apiserver and an etcd: run tests/apiserver/build.sh once")
+/// Where kube-apiserver and etcd are. tests/apiserver/build.sh knows, and builds them if they are nowhere.
+fn binaries() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/apiserver/build.sh");
+        let output = Command::new(script)
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap_or_else(|e| panic!("{script}: {e}"));
+        assert!(output.status.success(), "{script}: {}", output.status);
+        PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end())
+    })
 }
 
 /// Starts a server that writes its output to `DIR/NAME.log`.
