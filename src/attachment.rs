@@ -129,7 +129,7 @@ pub fn inspect(
     })?;
     let veth = host_side(rtnl, netns, netnsid, ifname, &pod)?;
     let name = veth.name.clone();
-    match tc::detour(rtnl, veth.index)? {
+    match tc::detour(rtnl, veth.index, |_| false)? {
         Some(Detour::Bpf(program)) => {
             return Err(Unenforceable::Bpf {
                 veth: name,

@@ -27,6 +27,7 @@ pub mod cni;
 pub mod conf;
 pub mod egress;
 pub mod enforce;
+pub mod guard;
 pub(crate) mod hex;
 pub mod json;
 pub mod lifecycle;

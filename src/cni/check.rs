@@ -40,7 +40,7 @@ pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), Cn
     // A plugin behind this one in the chain may have led the packets elsewhere.
     let failed = |e| net_failure("look at the pod's veth", e);
     let mut rtnl = Rtnl::open(deadline).map_err(failed)?;
-    if let Some(detour) = tc::detour(&mut rtnl, record.veth_index).map_err(failed)? {
+    if let Some(detour) = tc::detour(&mut rtnl, record.veth_index, |_| false).map_err(failed)? {
         return Err(CniError::unenforceable(format!(
             "traffic control at {} takes packets past netfilter's ingress hook ({detour:?}): put this plugin last in the conflist",
             record.plan.veth

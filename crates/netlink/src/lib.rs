@@ -6,6 +6,7 @@
 
 pub mod address;
 mod arp;
+pub mod bpf;
 pub mod conntrack;
 mod error;
 pub mod link;
@@ -14,6 +15,7 @@ pub mod neighbour;
 mod netlink;
 mod netns;
 pub mod nflog;
+pub mod offload;
 mod packet_socket;
 pub mod route;
 mod rtnl;

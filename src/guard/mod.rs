@@ -1,0 +1,4 @@
+//! guard
+pub mod asm;
+pub mod btf;
+pub mod program;
