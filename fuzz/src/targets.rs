@@ -10,6 +10,8 @@ use egressway::attachment::Record;
 use egressway::attachment::result::PodResult;
 use egressway::cni::env::Invocation;
 use egressway::conf::{Command, Conf, RawConf};
+use egressway::guard::btf::Btf;
+use egressway::guard::program::{Layout, assemble};
 use egressway::source::PolicyFile;
 use nft::wire::{self, Attrs};
 use rules::grammar;
@@ -113,4 +115,16 @@ pub fn netlink(data: &[u8]) {
         walk(message.attrs(), 0);
     }
     assert!(length <= data.len());
+}
+
+/// What the kernel says of its own types: whatever is made of it is a program of sensible length, which
+/// the kernel's verifier would then look at.
+pub fn btf(data: &[u8]) {
+    let Ok(layout) = Btf::new(data).and_then(|btf| Layout::read(&btf)) else {
+        return;
+    };
+    for reading in layout.readings() {
+        let length = assemble(&layout, reading).len();
+        assert!((50..200).contains(&length), "{length}");
+    }
 }

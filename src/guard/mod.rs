@@ -1,4 +1,156 @@
-//! guard
-pub mod asm;
+//! Against packets that are written after they were judged.
+//!
+//! A pod with a packet socket, or a guest behind a tap, may leave a packet's checksum to the kernel and
+//! say himself which two bytes that is: a port, an address, the protocol. The kernel writes them behind
+//! every hook of netfilter ([`program`] says when). No rule can see it, so it is stopped ahead of all
+//! rules, at the host's side of the veth:
+//!
+//! ```text
+//! btf ── program::Layout ── program::assemble ── asm     pure
+//!               │
+//!            kernel::program   bpf(2); its number is kept in the state directory
+//!               │
+//!            Guard::put        clsact and a classifier at the veth (drop),
+//!                              or no checksum offload at the pod's end (resolve)
+//! ```
+
+mod asm;
 pub mod btf;
+mod filter;
+mod kernel;
 pub mod program;
+mod resolve;
+pub mod trial;
+
+use std::path::PathBuf;
+
+use netlink::link::Link;
+use netlink::{Netns, Rtnl};
+use serde::{Deserialize, Serialize};
+
+use crate::store::StateDir;
+
+pub use filter::is_own;
+pub use kernel::Unavailable;
+
+/// What the conflist's `forgedChecksums` asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Packets that nothing but an attempt explains are dropped; where the kernel can't, as
+    /// [`Mode::Resolve`].
+    #[default]
+    Drop,
+    /// The pod's kernel writes all checksums before anybody looks at the packet, and nobody later. Large
+    /// TCP packets are cut there, too, which costs more than half of the throughput.
+    Resolve,
+    /// Nothing is done: for nodes whose pods have no NET_RAW and no guests.
+    Ignore,
+}
+
+/// What is done for an attachment, as its record has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "action")]
+pub enum Guard {
+    /// [`Mode::Drop`]
+    Drop {
+        /// Which program it is, in hex.
+        tag: String,
+    },
+    /// [`Mode::Resolve`]
+    #[serde(rename_all = "camelCase")]
+    Resolve {
+        /// Where the pod's end is.
+        netns: PathBuf,
+        /// Whether joining of packets was switched on at the host's side, to regain some throughput.
+        joining: bool,
+        /// Why it is not [`Mode::Drop`], which was asked for.
+        reason: Option<String>,
+    },
+    /// [`Mode::Ignore`]
+    Ignore,
+}
+
+/// Why the guard can't be put, looked at or taken away.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each message says what it is about
+pub enum Error {
+    #[error(
+        "a filter of kind {kind} at the ingress of {veth} has preference 1: the one that drops packets with forged checksums could not be the first"
+    )]
+    NotFirst { veth: String, kind: String },
+    #[error("{netns} is not the network namespace of the pod at {veth} any more")]
+    NotThere { netns: String, veth: String },
+    #[error(transparent)]
+    Net(#[from] netlink::Error),
+}
+
+/// The veth of a pod, and its other end.
+pub struct Place<'a> {
+    /// The host's side, in the calling thread's namespace.
+    pub veth: &'a Link,
+    /// Where the pod's end is.
+    pub netns: &'a Netns,
+}
+
+impl Guard {
+    /// Puts the guard at a veth, whatever guard is there by now. `before` is what the attachment's last
+    /// ADD has put.
+    ///
+    /// # Errors
+    /// Then nothing new is left.
+    pub fn put(
+        mode: Mode,
+        state: &StateDir,
+        rtnl: &mut Rtnl,
+        place: &Place<'_>,
+        before: Option<&Guard>,
+    ) -> Result<Guard, Error> {
+        let guard = match mode {
+            Mode::Drop => match filter::put(state, rtnl, place.veth)? {
+                Ok(tag) => Guard::Drop {
+                    tag: tag.to_string(),
+                },
+                Err(why) => resolve::put(rtnl, place, Some(why.to_string()), before)?,
+            },
+            Mode::Resolve => resolve::put(rtnl, place, None, before)?,
+            Mode::Ignore => Guard::Ignore,
+        };
+        // What an earlier ADD has put for another setting.
+        if !matches!(guard, Guard::Drop { .. }) {
+            filter::remove(rtnl, place.veth.index)?;
+        }
+        if let Some(Guard::Resolve { joining, .. }) = before
+            && !matches!(guard, Guard::Resolve { .. })
+        {
+            resolve::remove(rtnl, place, *joining)?;
+        }
+        Ok(guard)
+    }
+
+    /// What of it is missing at the veth of that index, in words.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn verify(&self, rtnl: &mut Rtnl, veth: u32) -> Result<Result<(), String>, Error> {
+        match self {
+            Guard::Drop { tag } => filter::verify(rtnl, veth, tag),
+            Guard::Resolve { netns, .. } => resolve::verify(rtnl, veth, netns),
+            Guard::Ignore => Ok(Ok(())),
+        }
+    }
+
+    /// Leaves the veth as it was before.
+    ///
+    /// # Errors
+    /// The kernel refuses. A link that is gone is none.
+    pub fn remove(&self, rtnl: &mut Rtnl, veth: u32) -> Result<(), Error> {
+        match self {
+            Guard::Drop { .. } => Ok(filter::remove(rtnl, veth)?),
+            Guard::Resolve { netns, joining, .. } => resolve::undo(rtnl, veth, netns, *joining),
+            Guard::Ignore => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -155,7 +155,7 @@ fn unknown(name: &str) -> btf::Error {
 }
 
 fn half(member: Member) -> Option<u16> {
-    (member.bits == 16 && member.at % 8 == 0).then(|| place(member.at / 8))?
+    (member.bits == 16 && member.at.is_multiple_of(8)).then(|| place(member.at / 8))?
 }
 
 /// Whatever is further away than this is no member of a `struct sk_buff`, and would not fit on the stack.

@@ -126,6 +126,16 @@ fn netlink() {
     try_all("netlink", targets::netlink);
 }
 
+#[test]
+fn btf() {
+    use egressway::guard::{btf::Btf, program::Layout};
+    for seed in corpus("btf") {
+        let layout = Btf::new(&seed).and_then(|btf| Layout::read(&btf));
+        layout.expect("no seed is a kernel's types any more");
+    }
+    try_all("btf", targets::btf);
+}
+
 /// What this thread has used of a processor.
 fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)

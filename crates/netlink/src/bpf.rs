@@ -6,6 +6,7 @@ use std::{
     fmt, io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr,
+    str::FromStr,
 };
 
 use super::Error;
@@ -32,6 +33,17 @@ impl fmt::Display for Tag {
     /// As `tc` and `bpftool` print it: 16 hex digits.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Tag {
+    type Err = ();
+
+    /// What [`fmt::Display`] printed.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let number = (text.len() == 16).then(|| u64::from_str_radix(text, 16));
+        let number = number.and_then(Result::ok).ok_or(())?;
+        Ok(Tag(number.to_be_bytes()))
     }
 }
 
@@ -309,6 +321,22 @@ pub(super) mod tests {
         crate::test_support::until("the program goes", || {
             Program::by_id(id).unwrap().is_none().then_some(())
         });
+    }
+
+    #[test]
+    fn a_tag_is_read_as_it_is_printed() {
+        let tag = Tag([0, 1, 2, 0xfc, 0xfd, 0xfe, 0xff, 9]);
+        assert_eq!(tag.to_string(), "000102fcfdfeff09");
+        assert_eq!(tag.to_string().parse(), Ok(tag));
+        for not in [
+            "",
+            "000102fcfdfeff0",
+            "000102fcfdfeff0x",
+            "+00102fcfdfeff09",
+        ] {
+            let parsed: Result<Tag, ()> = not.parse();
+            assert!(parsed.is_err(), "{not}");
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod tc;
 #[cfg(any(test, feature = "test-support"))]
 #[allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 pub mod test_support;
+pub mod unfinished;
 mod wait;
 
 pub use error::Error;

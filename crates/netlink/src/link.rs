@@ -104,6 +104,15 @@ pub fn set_down(rtnl: &mut Rtnl, index: u32) -> Result<(), Error> {
     rtnl.change(&operation, RouteNetlinkMessage::SetLink(message), 0)
 }
 
+/// Sets a link up.
+pub fn set_up(rtnl: &mut Rtnl, index: u32) -> Result<(), Error> {
+    let mut message = with_index(index);
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    let operation = format!("set link {index} up");
+    rtnl.change(&operation, RouteNetlinkMessage::SetLink(message), 0)
+}
+
 /// Sets a link's MAC.
 ///
 /// On a bridge it pins the MAC, also when it is the one that the bridge has: from then on
@@ -243,10 +252,12 @@ mod tests {
     }
 
     #[test]
-    fn sets_down() {
+    fn sets_up_and_down() {
         in_fresh_netns(|| {
-            ip("link set lo up");
+            ip("link set lo down");
             let mut rtnl = rtnl();
+            set_up(&mut rtnl, link("lo").index).unwrap();
+            assert!(link("lo").up);
             set_down(&mut rtnl, link("lo").index).unwrap();
             assert!(!link("lo").up);
             set_down(&mut rtnl, link("lo").index).unwrap();

@@ -112,7 +112,12 @@ impl PacketSocket {
         Ok(())
     }
 
-    fn set_option<T>(&self, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+    pub(super) fn set_option<T>(
+        &self,
+        level: libc::c_int,
+        name: libc::c_int,
+        value: &T,
+    ) -> io::Result<()> {
         // SAFETY: the pointer is to a whole T, whose size is passed, and which outlives the
         // call. What a sock_fprog points to is borrowed by `attach` for as long.
         let result = unsafe {

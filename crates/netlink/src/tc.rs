@@ -28,6 +28,11 @@ const INGRESS: TcHandle = TcHandle {
     major: 0xffff,
     minor: TcHandle::MIN_INGRESS,
 };
+/// Where filters of a clsact's egress hang (TC_H_MIN_EGRESS).
+const EGRESS: TcHandle = TcHandle {
+    minor: TcHandle::MIN_EGRESS,
+    ..INGRESS
+};
 /// linux/pkt_cls.h
 const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_TAG: u16 = 10;
@@ -67,9 +72,18 @@ impl Filter {
 /// The filters at the ingress of a link, in the order in which packets meet them; none if there is no
 /// such link.
 pub fn filters(rtnl: &mut Rtnl, link: u32) -> Result<Vec<Filter>, Error> {
-    let operation = format!("list the ingress filters of link {link}");
+    list(rtnl, link, INGRESS, "ingress")
+}
+
+/// The same of what leaves by the link, which hangs in the same qdisc if that is a clsact.
+pub fn egress_filters(rtnl: &mut Rtnl, link: u32) -> Result<Vec<Filter>, Error> {
+    list(rtnl, link, EGRESS, "egress")
+}
+
+fn list(rtnl: &mut Rtnl, link: u32, parent: TcHandle, side: &str) -> Result<Vec<Filter>, Error> {
+    let operation = format!("list the {side} filters of link {link}");
     let mut message = TcMessage::with_index(link.cast_signed());
-    message.header.parent = INGRESS;
+    message.header.parent = parent;
     let message = RouteNetlinkMessage::GetTrafficFilter(message);
     rtnl.dump(&operation, message, |payload| {
         let Some(header) = payload.first_chunk::<HEADER_LENGTH>() else {

@@ -65,6 +65,8 @@ fn finds_filters_of_both_kinds_of_ingress() {
         assert_eq!(found("v0"), None);
         assert_eq!(found("v1"), None);
         tc("filter add dev v0 egress", &BYTECODE);
+        let leaving = |name| egress_filters(&mut rtnl(), link(name).index).unwrap();
+        assert_eq!((leaving("v0").len(), leaving("v1").len()), (1, 0));
         tc(
             "filter add dev v0 ingress u32 match u32 0 0 flowid 1:1",
             &[],

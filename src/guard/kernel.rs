@@ -1,0 +1,221 @@
+//! The guard's program in this kernel: made once a boot, and then found by its number.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{fs, io};
+
+use netlink::bpf::{Program, Tag};
+use serde::{Deserialize, Serialize};
+
+use super::asm::Instruction;
+use super::btf::{self, Btf};
+use super::program::{LICENSE, Layout, NAME, Reading, assemble};
+use crate::store::StateDir;
+
+/// The kernel's own types.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+/// A number that the kernel makes at each start.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// [`Known`] in the state directory: folder and name.
+const KNOWN: (&str, &str) = ("guard", "program");
+/// The version of what [`Known`] means.
+const VERSION: u32 = 1;
+
+/// Why this kernel can't have the program.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each message says what it is about
+pub enum Unavailable {
+    #[error("this machine's byte order is one for which it was never tried")]
+    BigEndian,
+    #[error(
+        "this kernel says nothing of its own types ({BTF}: {0}); CONFIG_DEBUG_INFO_BTF is needed"
+    )]
+    NoTypes(#[source] io::Error),
+    #[error(transparent)]
+    Types(#[from] btf::Error),
+    #[error("{0}")]
+    Refused(#[source] netlink::Error),
+    #[error("{what} is needed: {source}")]
+    NoClassifier {
+        what: &'static str,
+        #[source]
+        source: netlink::Error,
+    },
+}
+
+/// What is kept for as long as the machine runs.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Known {
+    version: u32,
+    /// [`BOOT_ID`]: another kernel, or the same one anew, has no such program.
+    boot: String,
+    layout: Layout,
+    reading: Reading,
+    /// Of which instructions it consists, as [`fingerprint`] has it.
+    code: u64,
+    id: u32,
+    tag: String,
+}
+
+/// The program, taken by its number if it is still there, made if not.
+///
+/// # Errors
+/// Why this kernel can't have it.
+pub fn program(state: &StateDir) -> Result<Program, Unavailable> {
+    let boot = fs::read_to_string(BOOT_ID).unwrap_or_default();
+    let known = known(state, &boot);
+    if let Some(program) = known.as_ref().and_then(loaded) {
+        return Ok(program);
+    }
+    let layout = match &known {
+        Some(known) => known.layout,
+        None => layout()?,
+    };
+    let (program, reading, code) = load(&layout)?;
+    let known = Known {
+        version: VERSION,
+        boot,
+        layout,
+        reading,
+        code,
+        id: program.id,
+        tag: program.tag.to_string(),
+    };
+    // Without it, the next call makes the program again.
+    let written = state.write_snapshot(KNOWN.0, KNOWN.1, &known);
+    written.unwrap_or_else(|e| tracing::warn!("{e}"));
+    Ok(program)
+}
+
+/// The program, made anew, for who has no state directory.
+///
+/// # Errors
+/// As [`program`].
+pub fn fresh_program() -> Result<(Program, Reading), Unavailable> {
+    let (program, reading, _) = load(&layout()?)?;
+    Ok((program, reading))
+}
+
+fn known(state: &StateDir, boot: &str) -> Option<Known> {
+    let read = state.read_snapshot::<Known>(KNOWN.0, KNOWN.1);
+    let known = read.unwrap_or_else(|e| {
+        tracing::debug!("{e}; the guard's program is made anew");
+        None
+    });
+    known.filter(|known| known.version == VERSION && known.boot == boot && !boot.is_empty())
+}
+
+/// The one that is known, if the kernel has it and it is what this version would make.
+fn loaded(known: &Known) -> Option<Program> {
+    if fingerprint(&assemble(&known.layout, known.reading)) != known.code {
+        return None;
+    }
+    let found = Program::by_id(known.id).unwrap_or_else(|e| {
+        tracing::debug!("{e}");
+        None
+    });
+    let tag: Option<Tag> = known.tag.parse().ok();
+    found.filter(|program| Some(program.tag) == tag)
+}
+
+fn layout() -> Result<Layout, Unavailable> {
+    if cfg!(target_endian = "big") {
+        return Err(Unavailable::BigEndian);
+    }
+    let bytes = fs::read(BTF).map_err(Unavailable::NoTypes)?;
+    Ok(Layout::read(&Btf::new(&bytes)?)?)
+}
+
+fn load(layout: &Layout) -> Result<(Program, Reading, u64), Unavailable> {
+    let mut refused = None;
+    for reading in layout.readings() {
+        let code = assemble(layout, reading);
+        match Program::load(NAME, LICENSE, &code) {
+            Ok(program) => return Ok((program, reading, fingerprint(&code))),
+            Err(e) => {
+                tracing::debug!(?reading, "{e}");
+                refused = Some(e);
+            }
+        }
+    }
+    let nothing = || Unavailable::Types(btf::Error::Missing("way to read a packet".to_owned()));
+    Err(refused.map_or_else(nothing, Unavailable::Refused))
+}
+
+fn fingerprint(code: &[Instruction]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    code.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state() -> (tempfile::TempDir, StateDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::new(dir.path());
+        (dir, state)
+    }
+
+    fn kept(state: &StateDir) -> Known {
+        state.read_snapshot(KNOWN.0, KNOWN.1).unwrap().unwrap()
+    }
+
+    #[test]
+    fn the_program_is_made_once_while_somebody_has_it() {
+        let (_dir, state) = state();
+        let first = program(&state).unwrap();
+        assert_eq!(program(&state).unwrap().id, first.id);
+        assert_eq!(kept(&state).tag, first.tag.to_string());
+        // Nobody has it any more: made anew, without looking at the types.
+        let (id, tag) = (first.id, first.tag);
+        drop(first);
+        let gone = || Program::by_id(id).unwrap().is_none();
+        while !gone() {
+            std::thread::yield_now();
+        }
+        let second = program(&state).unwrap();
+        assert_ne!(second.id, id);
+        assert_eq!(second.tag, tag);
+        assert_eq!(kept(&state).id, second.id);
+    }
+
+    /// Another program by that number, another boot, another version of this one, a damaged file.
+    #[test]
+    fn what_is_not_the_programs_own_is_not_taken() {
+        let (dir, state) = state();
+        let own = program(&state).unwrap();
+        let exit = [[0xb7, 0, 0, 0, 0, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+        let other = Program::load("other", c"GPL", &exit).unwrap();
+        type Change = fn(&mut Known);
+        let changes: [Change; 4] = [
+            |known| known.boot = "another".to_owned(),
+            |known| known.code ^= 1,
+            |known| known.tag = "0123456789abcdef".to_owned(),
+            |known| known.version += 1,
+        ];
+        for change in changes {
+            let mut known = kept(&state);
+            known.id = own.id;
+            known.tag = own.tag.to_string();
+            change(&mut known);
+            state.write_snapshot(KNOWN.0, KNOWN.1, &known).unwrap();
+            let made = program(&state).unwrap();
+            assert_ne!(made.id, own.id);
+            assert_eq!(made.tag, own.tag);
+        }
+        let mut known = kept(&state);
+        known.id = other.id;
+        state.write_snapshot(KNOWN.0, KNOWN.1, &known).unwrap();
+        assert_ne!(program(&state).unwrap().id, other.id);
+        fs::write(dir.path().join("guard/program.json"), "{").unwrap();
+        assert_eq!(program(&state).unwrap().tag, own.tag);
+    }
+
+    #[test]
+    fn a_state_directory_that_takes_nothing_is_no_reason_to_fail() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(program(&StateDir::new(file.path())).is_ok());
+    }
+}
