@@ -1,6 +1,6 @@
 //! ADD's transaction.
 
-use crate::plan::attachment::{nd_chain, veth_chain};
+use crate::plan::names::{nd_chain, veth_chain};
 use crate::plan::{AttachmentPlan, Base, Bridge, Compiled, INET, NETDEV};
 use crate::store::AttachmentId;
 use nft::{self, Chain, Nft, SetName, Transaction};

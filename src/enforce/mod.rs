@@ -7,6 +7,7 @@
 //! made anew.
 
 mod install;
+mod orphans;
 mod remove;
 mod verify;
 mod whole;
@@ -17,6 +18,7 @@ use crate::plan::{INET, NETDEV, base};
 use nft::{self, Elements, Family, Nft, Table, Transaction};
 
 pub use install::Install;
+pub use orphans::{remove_all, remove_bridge_chain, remove_element, remove_policies};
 pub use remove::Remove;
 pub use verify::{leads_somewhere, verify};
 pub use whole::Whole;
@@ -40,6 +42,14 @@ fn commit(
             outcome => return outcome.map(|()| !ops.is_empty()),
         }
     }
+}
+
+/// Commits operations as they are, to see what this kernel takes: in a namespace that goes afterwards.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn attempt(nft: &mut Nft, ops: &Transaction) -> Result<(), nft::Error> {
+    nft.commit(ops)
 }
 
 /// The chain to which an address leads, if it is a pod's.

@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::plan::attachment::{nd_chain, pod_chain, veth_chain};
-use crate::plan::bridge::{self, Bridge};
-use crate::plan::{INET, NETDEV, base};
+use crate::plan::names::{Purpose, is_part_of, is_port_of, nd_chain, pod_chain, veth_chain};
+use crate::plan::{Bridge, INET, NETDEV, base};
 use nft::{self, Chain, Family, Nft, SetName, Transaction};
 
 use super::{commit, delete_element, delete_elements, owner_of};
@@ -61,7 +60,7 @@ impl Remove<'_> {
                 ops.delete(&NETDEV, Chain::new(chain));
             }
         }
-        let is_bridge = |chain: &&String| chain.starts_with(bridge::BRIDGE);
+        let is_bridge = |chain: &&String| Purpose::of(chain) == Some(Purpose::Bridge);
         let bridge = self.bridge.map(Bridge::chain);
         if let Some(bridge) = bridge.or_else(|| targets.iter().find(is_bridge).cloned()) {
             let leaving = targets.iter().filter(|target| **target == bridge).count();
@@ -108,26 +107,28 @@ pub(super) fn delete_unused_policy(
     if chain.uses > nft.rule_count(&INET, name)? + 1 {
         return Ok(());
     }
-    let parts = format!("{name}-");
-    let chains = nft.chains(&INET)?;
-    let chains = chains
-        .iter()
-        .map(|c| &c.name)
-        .filter(|c| **c == name || c.starts_with(&parts));
-    // The parts refer to one another: all rules go first.
-    let chains: Vec<_> = chains.cloned().collect();
+    let of_policy = |part: &String| is_part_of(name, part);
+    let chains = nft.chains(&INET)?.into_iter().map(|chain| chain.name);
+    let chains: Vec<String> = chains.filter(of_policy).collect();
+    let sets = nft.sets(&INET)?;
+    let sets: Vec<String> = sets.into_iter().filter(of_policy).collect();
+    delete_policies(chains, sets, ops);
+    Ok(())
+}
+
+/// Whole policies, in the order in which the kernel lets them go.
+pub(super) fn delete_policies(chains: Vec<String>, sets: Vec<String>, ops: &mut Transaction) {
+    // Their parts refer to one another: all rules go first.
     for chain in &chains {
         ops.flush(&INET, Chain::new(chain));
     }
     // A map's elements lead to chains: it goes before them.
-    let sets = nft.sets(&INET)?;
-    for set in sets.into_iter().filter(|set| set.starts_with(&parts)) {
+    for set in sets {
         ops.delete(&INET, SetName(set));
     }
     for chain in chains {
         ops.delete(&INET, Chain::new(chain));
     }
-    Ok(())
 }
 
 /// A bridge to which nobody refers but the `if-` chain that goes in this transaction.
@@ -143,9 +144,9 @@ fn delete_unused_bridge(
     if chain.uses > nft.rule_count(&NETDEV, bridge)? + leaving {
         return Ok(());
     }
-    let prefix = bridge::port_chain_prefix(bridge);
     let ports = nft.chains(&NETDEV)?;
-    for port in ports.into_iter().filter(|c| c.name.starts_with(&prefix)) {
+    let ports = ports.into_iter().filter(|c| is_port_of(bridge, &c.name));
+    for port in ports {
         ops.delete(&NETDEV, Chain::new(port.name));
     }
     ops.delete(&NETDEV, Chain::new(bridge));

@@ -10,6 +10,7 @@ use nft::{Chain, Element, Elements, Family, Hook, Rule, Table, Transaction, Verd
 
 use super::base;
 use super::bridge::Bridge;
+use super::names::{nd_chain, pod_chain, veth_chain};
 use super::veth::ingress;
 use super::{INET, NETDEV};
 
@@ -137,19 +138,4 @@ impl AttachmentPlan {
     pub fn pod_rules(&self) -> Vec<Rule> {
         vec![Rule::new().then(Verdict::Goto(self.policy.clone()))]
     }
-}
-
-/// The chain that a pod's address leads to.
-pub fn pod_chain(id: &str) -> String {
-    format!("pod-{id}")
-}
-
-/// The ingress chain of a veth.
-pub fn veth_chain(id: &str) -> String {
-    format!("if-{id}")
-}
-
-/// The neighbour discovery of a veth.
-pub fn nd_chain(id: &str) -> String {
-    format!("nd-{id}")
 }

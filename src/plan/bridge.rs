@@ -7,6 +7,7 @@ use nft::{Chain, Family, Field, Rule, Statement, Test, Transaction, Value, Verdi
 
 use super::NETDEV;
 use super::base;
+use super::names;
 use super::veth::ingress;
 
 /// A bridge that is its pods' gateway.
@@ -21,27 +22,17 @@ pub struct Bridge {
     pub mac: [u8; 6],
 }
 
-/// How the names of a bridge's [`Bridge::port_chain`]s begin, by the name of its
-/// [`Bridge::chain`].
-pub fn port_chain_prefix(bridge_chain: &str) -> String {
-    let hash = bridge_chain.strip_prefix(BRIDGE).unwrap_or(bridge_chain);
-    format!("port-{hash}-")
-}
-
-/// How the names of all [`Bridge::chain`]s begin.
-pub const BRIDGE: &str = "bridge-";
-
 impl Bridge {
     /// The chain that sends a pod's IP packets to the bridge itself, whatever neighbour they were
     /// for: then even those to a pod on the same bridge are routed, and judged.
     pub fn chain(&self) -> String {
-        format!("{BRIDGE}{}", self.hash())
+        names::bridge(&self.hash())
     }
 
     /// The chain of a port that is not ours (see [`cover_port`]).
     pub fn port_chain(&self, port: &str) -> String {
         let digest = Sha256::digest(port.as_bytes());
-        format!("port-{}-{}", self.hash(), crate::hex::hex(&digest[..4]))
+        names::port(&self.chain(), &crate::hex::hex(&digest[..4]))
     }
 
     fn hash(&self) -> String {

@@ -7,6 +7,7 @@ pub mod base;
 pub mod bridge;
 mod condition;
 mod lookup;
+pub mod names;
 pub mod policy;
 pub(crate) mod ranges;
 mod reach;

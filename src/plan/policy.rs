@@ -33,6 +33,7 @@ use super::INET;
 use super::action::Action;
 use super::condition::{self, Condition};
 use super::lookup::{self, Entry, Part};
+use super::names;
 
 /// The version of what the same policy is compiled to. What another version made is not shared.
 const LAYOUT: u32 = 4;
@@ -85,7 +86,7 @@ pub fn name(policy: &Effective, log_group: u16) -> String {
         digest.update(head);
         digest.update(&tier.text);
     }
-    format!("pol-{}", crate::hex::hex(&digest.finalize()[..8]))
+    names::policy(&crate::hex::hex(&digest.finalize()[..8]))
 }
 
 /// Who compiles: the same policy may become something else with another one.
@@ -214,7 +215,8 @@ impl Compiler {
 
     /// A new chain; its place in the list.
     fn add_chain(&mut self, suffix: String, rules: Vec<KernelRule>) -> usize {
-        self.chains.push((format!("{}-{suffix}", self.name), rules));
+        self.chains
+            .push((names::policy_part(&self.name, &suffix), rules));
         self.chains.len() - 1
     }
 
@@ -309,7 +311,7 @@ impl Compiler {
         if let Some(name) = self.set_names.get(&elements) {
             return name.clone();
         }
-        let name = format!("{}-s{}", self.name, self.sets.len() + 1);
+        let name = names::policy_part(&self.name, &format!("s{}", self.sets.len() + 1));
         let set = Set {
             interval: true,
             ..Set::new(&name, key)

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use crate::enforce;
 use crate::plan::{self, AttachmentPlan, Base, Bridge, Compiled};
 use netlink::{self, Netns, conntrack};
 use nft::{self, Nft, Transaction};
@@ -133,7 +134,7 @@ fn try_all(policy: &Compiled) -> Result<(), Error> {
     let missing = |feature| move |source| Error::Missing { feature, source };
     let mut nft = Nft::open().map_err(missing("nf_tables"))?;
     for (feature, ops) in stages(policy) {
-        nft.commit(&ops).map_err(missing(feature))?;
+        enforce::attempt(&mut nft, &ops).map_err(missing(feature))?;
     }
     let deadline = Instant::now() + Duration::from_secs(10);
     let nobody = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))];

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::config::Config;
 use super::{files, policy};
 use crate::egress;
-use crate::plan::{INET, NETDEV};
+use crate::enforce;
 use crate::store::StateDir;
-use nft::{Nft, Object, Transaction};
+use nft::Nft;
 
 /// How long the kernel and other calls of the plugin may keep us.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -46,14 +46,8 @@ pub fn uninstall(config: &Config) -> Vec<String> {
     failures
 }
 
-/// Both tables go in one step, with all that is in them.
 fn delete_tables() -> Result<(), String> {
-    let mut ops = Transaction::new();
-    // Added first, so that nothing is an error of which there is none.
-    for table in [&INET, &NETDEV] {
-        ops.add(table, Object::Table).delete(table, Object::Table);
-    }
     Nft::open()
-        .and_then(|mut nft| nft.commit(&ops))
+        .and_then(|mut nft| enforce::remove_all(&mut nft))
         .map_err(|e| format!("the tables could not be removed: {e}"))
 }

@@ -12,7 +12,7 @@ use crate::attachment::{LAYOUT, Record, Rules};
 use crate::enforce;
 use crate::lifecycle::detach;
 use crate::lifecycle::install::{Installation, Shared};
-use crate::plan::attachment::{pod_chain, veth_chain};
+use crate::plan::names::{Purpose, pod_chain, veth_chain};
 use crate::plan::{self, Base, Compiled, INET, NETDEV, base};
 use crate::source::PolicyFile;
 use crate::store::{AttachmentId, StateError};
@@ -270,7 +270,8 @@ impl Sync<'_> {
             let Some(chain) = enforce::owner_of(&mut self.nft, *address)? else {
                 continue;
             };
-            let other = chain.strip_prefix(&pod_chain("")).unwrap_or_default();
+            let other = Purpose::of(&chain).and_then(Purpose::attachment);
+            let other = other.unwrap_or_default();
             if chain != own
                 && other
                     .parse()

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::attachments::DEL_ENDS;
 use super::{Error, Sync};
 use crate::attachment::Record;
-use crate::plan::attachment::{pod_chain, veth_chain};
+use crate::plan::names::{pod_chain, veth_chain};
 use crate::plan::{INET, NETDEV};
 use crate::store::{AttachmentId, PolicyKey, StateDir, remove_file};
 

@@ -6,18 +6,12 @@ use std::net::IpAddr;
 use super::files::has_record;
 use super::{Did, Error, Sync};
 use crate::attachment::{Record, Rules};
-use crate::enforce::Remove;
-use crate::plan::attachment::{nd_chain, pod_chain, veth_chain};
-use crate::plan::bridge::{BRIDGE, port_chain_prefix};
+use crate::enforce::{self, Remove};
+use crate::plan::names::{self, Purpose, nd_chain, veth_chain};
 use crate::plan::{Base, INET, NETDEV, base};
 use crate::store::AttachmentId;
 use netlink::link;
-use nft::{Chain, Elements, Family, SetName, Table, Transaction};
-
-/// How the names of all chains and sets of a policy begin.
-const POLICY: &str = "pol-";
-/// How the names of all ports' chains begin.
-const PORT: &str = "port-";
+use nft::{ChainState, Family, Table};
 
 impl Sync<'_> {
     /// Attachments, policies, bridges and elements that nobody has.
@@ -50,11 +44,7 @@ impl Sync<'_> {
     fn orphaned_attachments(&mut self) -> Result<(), Error> {
         let mut names = self.chains(&INET)?;
         names.extend(self.chains(&NETDEV)?);
-        let prefixes = [pod_chain(""), veth_chain(""), nd_chain("")];
-        let id = |name: &String| {
-            let rest = prefixes.iter().find_map(|p| name.strip_prefix(p.as_str()));
-            rest?.parse::<AttachmentId>().ok()
-        };
+        let id = |name: &String| Purpose::of(name)?.attachment()?.parse().ok();
         let ids: BTreeSet<AttachmentId> = names.iter().filter_map(id).collect();
         for id in ids {
             if has_record(self.options.state, &id) {
@@ -102,15 +92,11 @@ impl Sync<'_> {
     fn orphaned_policies(&mut self, records: &[Record<Rules>]) -> Result<(), Error> {
         let chains = self.chains(&INET)?;
         let mut used: BTreeSet<String> = records.iter().map(|r| r.plan.policy.clone()).collect();
-        for pod in chains.iter().filter(|c| c.starts_with(&pod_chain(""))) {
+        for pod in chains.iter().filter(|c| is_pods(c)) {
             used.extend(self.nft.targets(&INET, pod)?);
         }
         let is_garbage = |name: &String| {
-            let is_part = |policy: &String| {
-                name.strip_prefix(policy.as_str())
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-            };
-            name.starts_with(POLICY) && !used.iter().any(is_part)
+            names::is_policys(name) && !used.iter().any(|policy| names::is_part_of(policy, name))
         };
         let chains: Vec<String> = chains.into_iter().filter(is_garbage).collect();
         let sets: Vec<String> = self.nft.sets(&INET)?;
@@ -122,19 +108,9 @@ impl Sync<'_> {
             "policy objects {}",
             [&chains[..], &sets[..]].concat().join(", ")
         );
-        let mut ops = Transaction::new();
-        // They refer to one another: all rules go first.
-        for chain in &chains {
-            ops.flush(&INET, Chain::new(chain));
-        }
-        // A map's elements lead to chains: it goes before them.
-        for set in sets {
-            ops.delete(&INET, SetName(set));
-        }
-        for chain in chains {
-            ops.delete(&INET, Chain::new(chain));
-        }
-        self.remove(what, "no pod has this policy", |nft, _| nft.commit(&ops));
+        self.remove(what, "no pod has this policy", |nft, _| {
+            enforce::remove_policies(nft, chains, sets)
+        });
         Ok(())
     }
 
@@ -143,7 +119,8 @@ impl Sync<'_> {
         let bridges = records.iter().filter_map(|r| r.plan.bridge.as_ref());
         let mut used: BTreeSet<String> = bridges.map(|bridge| bridge.chain()).collect();
         let mut garbage = Vec::new();
-        for chain in chains.iter().filter(|c| c.name.starts_with(BRIDGE)) {
+        let of_kind = |kind| move |c: &&ChainState| Purpose::of(&c.name) == Some(kind);
+        for chain in chains.iter().filter(of_kind(Purpose::Bridge)) {
             if chain.uses > self.nft.rule_count(&NETDEV, &chain.name)? {
                 used.insert(chain.name.clone());
             } else if !used.contains(&chain.name) {
@@ -151,8 +128,8 @@ impl Sync<'_> {
             }
         }
         let links = link::all(&mut self.rtnl()?)?;
-        for chain in chains.iter().filter(|c| c.name.starts_with(PORT)) {
-            let of = |bridge: &String| chain.name.starts_with(&port_chain_prefix(bridge));
+        for chain in chains.iter().filter(of_kind(Purpose::Port)) {
+            let of = |bridge: &String| names::is_port_of(bridge, &chain.name);
             let device = chain.device.as_deref();
             if !used.iter().any(of) {
                 garbage.push((chain.name.clone(), "no pod is on this bridge"));
@@ -162,8 +139,7 @@ impl Sync<'_> {
         }
         for (chain, why) in garbage {
             self.remove(format!("chain {chain}"), why, |nft, _| {
-                let mut ops = Transaction::new();
-                nft.commit(ops.delete(&NETDEV, Chain::new(chain)))
+                enforce::remove_bridge_chain(nft, &chain)
             });
         }
         Ok(())
@@ -195,9 +171,9 @@ impl Sync<'_> {
                 garbage.retain(|address| !used.contains(address));
                 for address in garbage {
                     let what = format!("element {address} of {set}");
-                    let mut ops = Transaction::new();
-                    ops.delete(table, Elements::address(set, address));
-                    self.remove(what, "no pod has this address", |nft, _| nft.commit(&ops));
+                    self.remove(what, "no pod has this address", |nft, _| {
+                        enforce::remove_element(nft, table, set, address)
+                    });
                 }
             }
         }
@@ -207,17 +183,9 @@ impl Sync<'_> {
     /// What others have put into our tables, or another version: it may be there for a reason.
     fn strangers(&mut self) -> Result<(), Error> {
         let base_chains = Base::new(&[]).chains();
-        let prefixes = [
-            pod_chain(""),
-            veth_chain(""),
-            nd_chain(""),
-            POLICY.to_owned(),
-            BRIDGE.to_owned(),
-            PORT.to_owned(),
-        ];
         for table in [&INET, &NETDEV] {
             for chain in self.chains(table)? {
-                let is_ours = prefixes.iter().any(|prefix| chain.starts_with(prefix))
+                let is_ours = Purpose::of(&chain).is_some()
                     || base_chains.iter().any(|base| base.name == chain);
                 if !is_ours {
                     let why = "this version of egressway knows no such chain: somebody else's, or another version's";
@@ -228,4 +196,8 @@ impl Sync<'_> {
         }
         Ok(())
     }
+}
+
+fn is_pods(chain: &str) -> bool {
+    matches!(Purpose::of(chain), Some(Purpose::Pod(_)))
 }

@@ -22,6 +22,7 @@ use smallvec::SmallVec;
 
 use crate::plan::action::{Action, Outcome};
 use crate::plan::lookup::{Area, Key};
+use crate::plan::names;
 use crate::plan::ranges;
 use nft::{
     Cell, Concat, DataType, Element, Family, Field, KeyType, Rule as KernelRule, Set, Statement,
@@ -301,7 +302,7 @@ impl Compiler {
         if let Some((known, _)) = self.sets.iter().find(same) {
             return known.name.clone();
         }
-        let name = format!("{}-{name}", self.name);
+        let name = names::policy_part(&self.name, &name);
         let set = Set {
             data: map.then_some(DataType::Verdict),
             interval: true,

@@ -1,0 +1,138 @@
+//! How our chains and sets are called, and whose a name is that was read from the kernel. What the base
+//! has, [`super::base`] names.
+
+/// How the names of pods' chains begin, and so on.
+const POD: &str = "pod-";
+const VETH: &str = "if-";
+const ND: &str = "nd-";
+const POLICY: &str = "pol-";
+const BRIDGE: &str = "bridge-";
+const PORT: &str = "port-";
+
+/// The chain that a pod's address leads to.
+pub fn pod_chain(id: &str) -> String {
+    format!("{POD}{id}")
+}
+
+/// The ingress chain of a veth.
+pub fn veth_chain(id: &str) -> String {
+    format!("{VETH}{id}")
+}
+
+/// The neighbour discovery of a veth.
+pub fn nd_chain(id: &str) -> String {
+    format!("{ND}{id}")
+}
+
+/// The first chain of a policy.
+pub(super) fn policy(hash: &str) -> String {
+    format!("{POLICY}{hash}")
+}
+
+/// Another chain, or a set, of a policy.
+pub(super) fn policy_part(policy: &str, part: &str) -> String {
+    format!("{policy}-{part}")
+}
+
+/// The chain of a bridge.
+pub(super) fn bridge(hash: &str) -> String {
+    format!("{BRIDGE}{hash}")
+}
+
+/// The chain of a port of the bridge with this chain.
+pub(super) fn port(bridge: &str, port_hash: &str) -> String {
+    let hash = bridge.strip_prefix(BRIDGE).unwrap_or(bridge);
+    format!("{PORT}{hash}-{port_hash}")
+}
+
+/// What a chain of ours is for, as its name says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose<'a> {
+    /// What a pod's address leads to; the attachment's id.
+    Pod(&'a str),
+    /// A veth's ingress; the attachment's id.
+    Veth(&'a str),
+    /// A veth's neighbour discovery; the attachment's id.
+    Nd(&'a str),
+    /// A policy, or a part of one.
+    Policy,
+    /// A bridge.
+    Bridge,
+    /// A port of a bridge.
+    Port,
+}
+
+impl<'a> Purpose<'a> {
+    /// None: it is one of the base's, or none of ours.
+    pub fn of(name: &'a str) -> Option<Self> {
+        let id = |prefix| name.strip_prefix(prefix);
+        let is = |prefix, kind| name.starts_with(prefix).then_some(kind);
+        (id(POD).map(Purpose::Pod))
+            .or_else(|| id(VETH).map(Purpose::Veth))
+            .or_else(|| id(ND).map(Purpose::Nd))
+            .or_else(|| is(POLICY, Purpose::Policy))
+            .or_else(|| is(BRIDGE, Purpose::Bridge))
+            .or_else(|| is(PORT, Purpose::Port))
+    }
+
+    /// The id of the attachment whose chain it is.
+    pub const fn attachment(self) -> Option<&'a str> {
+        match self {
+            Purpose::Pod(id) | Purpose::Veth(id) | Purpose::Nd(id) => Some(id),
+            Purpose::Policy | Purpose::Bridge | Purpose::Port => None,
+        }
+    }
+}
+
+/// Whether a chain or set is part of some policy.
+pub fn is_policys(name: &str) -> bool {
+    Purpose::of(name) == Some(Purpose::Policy)
+}
+
+/// Whether a chain or set is this policy's: its first chain, or a part.
+pub fn is_part_of(policy: &str, name: &str) -> bool {
+    let rest = name.strip_prefix(policy);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+/// Whether a chain is that of a port of the bridge with this chain.
+pub fn is_port_of(bridge: &str, name: &str) -> bool {
+    name.starts_with(&port(bridge, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef";
+
+    #[test]
+    fn every_name_is_recognised_as_what_it_is() {
+        for (name, chain) in [
+            (pod_chain(ID), Purpose::Pod(ID)),
+            (veth_chain(ID), Purpose::Veth(ID)),
+            (nd_chain(ID), Purpose::Nd(ID)),
+            (policy(ID), Purpose::Policy),
+            (policy_part(&policy(ID), "t1"), Purpose::Policy),
+            (bridge("01234567"), Purpose::Bridge),
+            (port(&bridge("01234567"), "89abcdef"), Purpose::Port),
+        ] {
+            assert_eq!(Purpose::of(&name), Some(chain), "{name}");
+        }
+        for name in [
+            "", "pod", "pod4", "policy", "enforce", "do-deny", "bridged4",
+        ] {
+            assert_eq!(Purpose::of(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_begin_alike_are_told_apart() {
+        let own = policy("00");
+        assert!(is_part_of(&own, &own) && is_part_of(&own, &policy_part(&own, "s1")));
+        assert!(!is_part_of(&own, &policy("001")) && !is_part_of(&own, "00"));
+        let own = bridge("00");
+        assert!(is_port_of(&own, &port(&own, "1")));
+        assert!(!is_port_of(&own, &port(&bridge("001"), "1")) && !is_port_of(&own, &own));
+    }
+}
