@@ -4,14 +4,15 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use nft::{Element, Family, Field, KeyType, Match, Test, Value};
+use nft::{Element, Field, KeyType, Match, Test, Value};
 use rules::class::DNS_PORT;
 use rules::effective::Facts;
 use rules::rule::{Ports, Rule, Transport};
+use rules::set::{Addresses, Family, as_net};
 
 use super::lookup::{Lookup, PortRanges, What};
-use super::ranges::{self, Ranges};
 use super::reach::{self, Reach};
+use super::{kernel_family, values};
 
 /// A conjunction of tests: one kernel rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,8 +88,8 @@ pub fn of_rule(rule: &Rule, facts: &Facts) -> Vec<Condition> {
 /// The conditions under which a packet goes to clusterDNS, over UDP or TCP.
 pub fn of_dns(facts: &Facts) -> Vec<Condition> {
     let everywhere = Reach {
-        v4: Ranges::all(Family::V4),
-        v6: Ranges::all(Family::V6),
+        v4: Addresses::all(Family::V4),
+        v6: Addresses::all(Family::V6),
         local: None,
         dns: Some(true),
         asked: None,
@@ -126,21 +127,24 @@ impl Condition {
     }
 
     /// The destination is one of these, of this family.
-    fn destination(&mut self, family: Family, ranges: &Ranges) {
+    fn destination(&mut self, family: Family, ranges: &Addresses) {
         if ranges.is_all() {
-            self.push(Field::Nfproto, Test::Is(Value::Nfproto(family)));
+            self.push(
+                Field::Nfproto,
+                Test::Is(Value::Nfproto(kernel_family(family))),
+            );
         }
         self.addresses(daddr(family), ranges);
     }
 
     /// The destination is one of these; nothing if it may be any.
-    fn addresses(&mut self, field: Field, ranges: &Ranges) {
+    fn addresses(&mut self, field: Field, ranges: &Addresses) {
         if ranges.is_all() {
             return;
         }
         match ranges.single() {
             Some((a, b)) if a == b => self.push(field, Test::Is(a.into())),
-            Some((a, b)) => match ranges::as_net(a, b) {
+            Some((a, b)) => match as_net(a, b) {
                 Some(net) => self.push(field, Test::Within(net)),
                 None => self.push(field, Test::Between(a.into(), b.into())),
             },
@@ -149,7 +153,7 @@ impl Condition {
                     Field::IpDaddr | Field::CtOriginalDaddr => KeyType::Ipv4,
                     _ => KeyType::Ipv6,
                 };
-                let ends = ranges.iter().map(ranges::values).collect();
+                let ends = ranges.iter().map(values).collect();
                 self.tests.push(Check::Ranges(field, key, ends));
             }
         }
@@ -311,7 +315,7 @@ fn lookup(piece: &Reach, family: Option<Family>, port: &PortTest) -> Option<Look
         PortTest::Icmp(Some(_), Some(_)) | PortTest::Icmpv6(Some(_), Some(_)) => return None,
     };
     let of = |wanted| match family {
-        Some(only) if only != wanted => Ranges::none(wanted),
+        Some(only) if only != wanted => Addresses::none(wanted),
         _ => piece.ranges(wanted).clone(),
     };
     Some(Lookup {
@@ -404,7 +408,7 @@ fn dns_transports(ports: &[Ports]) -> Vec<Transport> {
 /// original destination). NodeLocal DNS is not tracked, so the first must do for it.
 fn dns(piece: &Reach, facts: &Facts, transports: &[Transport], conditions: &mut Vec<Condition>) {
     for family in [Family::V4, Family::V6] {
-        let servers = Ranges::of_addresses(family, &facts.dns);
+        let servers = Addresses::of_addresses(family, &facts.dns);
         let ranges = piece.ranges(family);
         if servers.is_none() || ranges.is_none() {
             continue;
@@ -435,7 +439,7 @@ fn dns(piece: &Reach, facts: &Facts, transports: &[Transport], conditions: &mut 
 /// To a Service: where the pod sent the packet, and to which port, by conntrack's original direction.
 fn asked(piece: &Reach, services: &[IpAddr], port: &PortTest, conditions: &mut Vec<Condition>) {
     for family in [Family::V4, Family::V6] {
-        let services = Ranges::of_addresses(family, services);
+        let services = Addresses::of_addresses(family, services);
         let ranges = piece.ranges(family);
         let other_family = port.family().is_some_and(|only| only != family);
         if services.is_none() || ranges.is_none() || other_family {

@@ -9,11 +9,13 @@ mod condition;
 mod lookup;
 pub mod names;
 pub mod policy;
-pub(crate) mod ranges;
 mod reach;
 mod veth;
 
-use nft::{Table, TableFamily};
+use std::net::IpAddr;
+
+use nft::{Table, TableFamily, Value};
+use rules::set::Family;
 
 pub use attachment::AttachmentPlan;
 pub use base::Base;
@@ -24,6 +26,19 @@ pub use policy::{Compiled, compile};
 pub static INET: Table = Table::new(TableFamily::Inet, "egressway");
 /// `netdev egressway`: anti-spoofing at the veth.
 pub static NETDEV: Table = Table::new(TableFamily::Netdev, "egressway");
+
+/// The kernel's word for an IP version.
+const fn kernel_family(family: Family) -> nft::Family {
+    match family {
+        Family::V4 => nft::Family::V4,
+        Family::V6 => nft::Family::V6,
+    }
+}
+
+/// Both ends of a range as values to compare with.
+fn values((first, last): (IpAddr, IpAddr)) -> (Value, Value) {
+    (first.into(), last.into())
+}
 
 /// A MAC address in JSON: `06:8f:f8:62:38:a5`.
 mod mac {

@@ -3,18 +3,16 @@
 
 use std::net::IpAddr;
 
-use nft::Family;
 use rules::class;
 use rules::effective::Facts;
 use rules::rule::{Rule, Target};
-
-use super::ranges::Ranges;
+use rules::set::{Addresses, Family};
 
 /// A conjunction: all that is given must hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reach {
-    pub v4: Ranges,
-    pub v6: Ranges,
+    pub v4: Addresses,
+    pub v6: Addresses,
     /// Whether the destination is an address of this node; `None`: does not matter.
     pub local: Option<bool>,
     /// Whether the packet goes to clusterDNS on port 53, as asked or as translated.
@@ -27,15 +25,15 @@ pub struct Reach {
 impl Reach {
     fn everywhere() -> Self {
         Self {
-            v4: Ranges::all(Family::V4),
-            v6: Ranges::all(Family::V6),
+            v4: Addresses::all(Family::V4),
+            v6: Addresses::all(Family::V6),
             local: None,
             dns: None,
             asked: None,
         }
     }
 
-    fn addresses(of: impl Fn(Family) -> Ranges) -> Self {
+    fn addresses(of: impl Fn(Family) -> Addresses) -> Self {
         Self {
             v4: of(Family::V4),
             v6: of(Family::V6),
@@ -53,7 +51,7 @@ impl Reach {
     }
 
     /// The addresses of one family.
-    pub const fn ranges(&self, family: Family) -> &Ranges {
+    pub const fn ranges(&self, family: Family) -> &Addresses {
         match family {
             Family::V4 => &self.v4,
             Family::V6 => &self.v6,
@@ -127,8 +125,8 @@ fn join(targets: &[Target], facts: &Facts) -> Vec<Reach> {
         }
     }
     let joined = kinds.into_iter().map(|kind| Reach {
-        v4: Ranges::union_of(Family::V4, kind.iter().map(|piece| &piece.v4)),
-        v6: Ranges::union_of(Family::V6, kind.iter().map(|piece| &piece.v6)),
+        v4: Addresses::union_of(Family::V4, kind.iter().map(|piece| &piece.v4)),
+        v6: Addresses::union_of(Family::V6, kind.iter().map(|piece| &piece.v6)),
         ..kind[0].clone()
     });
     nonempty(joined.collect())
@@ -137,10 +135,10 @@ fn join(targets: &[Target], facts: &Facts) -> Vec<Reach> {
 fn of_target(target: &Target, facts: &Facts) -> Reach {
     match target {
         Target::Any => Reach::everywhere(),
-        Target::Net(net) => Reach::addresses(|family| Ranges::of(family, [net])),
-        Target::Range(a, b) => Reach::addresses(|family| Ranges::between(family, *a, *b)),
-        Target::Cluster => Reach::addresses(|family| Ranges::of(family, &facts.cluster)),
-        Target::Metadata => Reach::addresses(|family| Ranges::of(family, &class::METADATA)),
+        Target::Net(net) => Reach::addresses(|family| Addresses::of(family, [net])),
+        Target::Range(a, b) => Reach::addresses(|family| Addresses::between(family, *a, *b)),
+        Target::Cluster => Reach::addresses(|family| Addresses::of(family, &facts.cluster)),
+        Target::Metadata => Reach::addresses(|family| Addresses::of(family, &class::METADATA)),
         Target::Node => Reach {
             local: Some(true),
             ..Reach::everywhere()
@@ -150,7 +148,7 @@ fn of_target(target: &Target, facts: &Facts) -> Reach {
             ..Reach::everywhere()
         },
         Target::ApiServer => {
-            Reach::addresses(|family| Ranges::of_addresses(family, &facts.api_server))
+            Reach::addresses(|family| Addresses::of_addresses(family, &facts.api_server))
         }
         Target::Service(service) => Reach {
             asked: Some(facts.service(service).to_vec()),
@@ -159,19 +157,19 @@ fn of_target(target: &Target, facts: &Facts) -> Reach {
         Target::Private => Reach {
             local: Some(false),
             ..Reach::addresses(|family| {
-                Ranges::of(family, &class::PRIVATE)
-                    .minus(&Ranges::of(family, &facts.cluster))
-                    .minus(&Ranges::of(family, &class::METADATA))
+                Addresses::of(family, &class::PRIVATE)
+                    .minus(&Addresses::of(family, &facts.cluster))
+                    .minus(&Addresses::of(family, &class::METADATA))
             })
         },
         Target::Internet => Reach {
             local: Some(false),
             ..Reach::addresses(|family| {
-                Ranges::all(family)
-                    .minus(&Ranges::of(family, &class::NOT_UNICAST))
-                    .minus(&Ranges::of(family, &class::PRIVATE))
-                    .minus(&Ranges::of(family, &class::METADATA))
-                    .minus(&Ranges::of(family, &facts.cluster))
+                Addresses::all(family)
+                    .minus(&Addresses::of(family, &class::NOT_UNICAST))
+                    .minus(&Addresses::of(family, &class::PRIVATE))
+                    .minus(&Addresses::of(family, &class::METADATA))
+                    .minus(&Addresses::of(family, &facts.cluster))
             })
         },
     }
@@ -220,14 +218,14 @@ mod tests {
     fn reach() -> impl Strategy<Value = Reach> {
         let ranges = |family| {
             let some = prop::collection::vec((0u8..32, 0u8..32), 0..4).prop_map(move |pairs| {
-                let ranges: Vec<Ranges> = pairs
+                let ranges: Vec<Addresses> = pairs
                     .iter()
                     .map(|(a, b)| (ip(family, *a.min(b)), ip(family, *a.max(b))))
-                    .map(|(first, last)| Ranges::between(family, first, last))
+                    .map(|(first, last)| Addresses::between(family, first, last))
                     .collect();
-                Ranges::union_of(family, ranges.iter())
+                Addresses::union_of(family, ranges.iter())
             });
-            prop_oneof![3 => some, 1 => Just(Ranges::all(family))]
+            prop_oneof![3 => some, 1 => Just(Addresses::all(family))]
         };
         let maybe = || any::<Option<bool>>();
         (ranges(Family::V4), ranges(Family::V6), maybe(), maybe()).prop_map(

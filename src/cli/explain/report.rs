@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use rules::class;
 use rules::effective::{Effective, TierRules};
 use rules::evaluate::{Packet, Step, Trace};
+use rules::inside::is_inside;
 use rules::rule::{Ports, Rule, Verb};
 use rules::verdict::{self, Verdict};
 
@@ -16,16 +16,6 @@ use super::outcome::{Outcome, outcomes};
 use super::subject::Subject;
 use super::traffic::{self, Sample, Traffic};
 use super::ways::ELSEWHERE;
-
-/// Where a pod keeps its own address whatever egress IP it has, beside the cluster and the node:
-/// link-local, loopback, multicast and reserved.
-fn keeps_source(address: IpAddr) -> bool {
-    class::contains(&class::NOT_UNICAST, address)
-        || match address {
-            IpAddr::V4(address) => address.is_link_local(),
-            IpAddr::V6(address) => address.is_unicast_link_local(),
-        }
-}
 
 /// What is asked, apart from whose packet it is.
 #[derive(Debug)]
@@ -290,8 +280,7 @@ fn answer(
 /// Out of which the outside sees one address.
 fn egress(subject: &Subject, packet: &Packet) -> Vec<String> {
     let to = packet.destination;
-    let inside = class::contains(&subject.policy.facts.cluster, to) || keeps_source(to);
-    if inside || packet.local {
+    if packet.local || is_inside(&subject.policy.facts.cluster, to) {
         return Vec::new();
     }
     let of_family = |net: &&IpNet| net.addr().is_ipv4() == to.is_ipv4();

@@ -4,9 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, IpSubnets, Ipv4Subnets, Ipv6Subnets};
 
-use crate::plan::ranges::Ranges;
-use nft::Family;
 use rules::rule::Target;
+use rules::set::{Addresses, Family};
 
 /// What `--generalise` makes is never wider than this: two addresses that have nothing to do with
 /// each other would open half the Internet. /16 and /32 are what a large site and a provider have.
@@ -28,7 +27,7 @@ pub(super) fn targets(addresses: &[IpAddr], generalise: Option<usize>) -> Vec<Ta
         if let Some(least) = generalise {
             nets = generalised(&nets, least);
         }
-        for (first, last) in Ranges::of(family, &nets).iter() {
+        for (first, last) in Addresses::of(family, &nets).iter() {
             all.extend(shortest(first, last));
         }
     }

@@ -21,8 +21,9 @@ use nft::{
     Transaction,
 };
 
-use super::ranges::{self, Ranges};
-use super::{INET, NETDEV};
+use rules::set::Addresses;
+
+use super::{INET, NETDEV, values};
 
 pub(super) use link::{LINK_SCOPE, OWN_TARGET};
 
@@ -114,7 +115,7 @@ const INSIDE: [&str; 2] = ["inside4-", "inside6-"];
 impl Base {
     /// The base for these `clusterCIDRs`.
     pub fn new(cluster: &[IpNet]) -> Self {
-        let elements = FAMILIES.map(|family| inside(family, cluster));
+        let elements = rules::set::Family::ALL.map(|family| inside(family, cluster));
         let draft = Self {
             inside: INSIDE.map(str::to_owned),
             elements: elements.clone(),
@@ -242,20 +243,11 @@ fn interval(name: &str, family: Family) -> Set {
     }
 }
 
-/// Where a pod keeps its source address: the cluster, link-local, multicast and loopback.
-fn inside(family: Family, cluster: &[IpNet]) -> Vec<Element> {
-    const ALWAYS: [&str; 6] = [
-        "169.254.0.0/16",
-        "127.0.0.0/8",
-        "224.0.0.0/3",
-        "fe80::/10",
-        "::1/128",
-        "ff00::/8",
-    ];
-    let always: Vec<IpNet> = ALWAYS.iter().filter_map(|net| net.parse().ok()).collect();
-    Ranges::of(family, cluster.iter().chain(&always))
+/// Where a pod keeps its source address: in the cluster, and where [`INSIDE`](rules::inside::INSIDE) says.
+fn inside(family: rules::set::Family, cluster: &[IpNet]) -> Vec<Element> {
+    Addresses::of(family, cluster.iter().chain(&rules::inside::INSIDE))
         .iter()
-        .map(ranges::values)
+        .map(values)
         .map(|(low, high)| Element::Range(low, high))
         .collect()
 }

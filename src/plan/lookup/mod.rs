@@ -22,9 +22,7 @@ use std::ops::RangeInclusive;
 
 use smallvec::SmallVec;
 
-use nft::Family;
-
-use super::ranges::Ranges;
+use rules::set::{Addresses, Family};
 
 pub use pieces::Key;
 pub use sweep::Area;
@@ -32,8 +30,8 @@ pub use sweep::Area;
 /// What a rule matches, if that is all that it asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lookup {
-    pub v4: Ranges,
-    pub v6: Ranges,
+    pub v4: Addresses,
+    pub v6: Addresses,
     pub what: What,
 }
 
@@ -53,7 +51,7 @@ pub enum What {
 }
 
 impl Lookup {
-    pub const fn ranges(&self, family: Family) -> &Ranges {
+    pub const fn ranges(&self, family: Family) -> &Addresses {
         match family {
             Family::V4 => &self.v4,
             Family::V6 => &self.v6,

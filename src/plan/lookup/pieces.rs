@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use smallvec::SmallVec;
 
-use nft::Family;
+use rules::set::Family;
 
 use super::What;
 

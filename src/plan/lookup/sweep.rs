@@ -5,11 +5,10 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use nft::Family;
+use rules::set::Family;
 
 use super::pieces::{Key, pieces};
 use super::{Candidate, What};
-use crate::plan::ranges;
 
 /// Where one rule decides about one key.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,9 +51,7 @@ pub fn sweep(list: &[Candidate<'_>], family: Family, limit: usize) -> Option<Vec
                 _ => {}
             }
         }
-        let to = rest
-            .peek()
-            .map_or(ranges::last(family), |border| border.0 - 1);
+        let to = rest.peek().map_or(family.last(), |border| border.0 - 1);
         let end = active.iter().position(|number| takes_all[*number as usize]);
         let applying = &active[..end.map_or(active.len(), |place| place + 1)];
         if applying.is_empty() {
@@ -125,7 +122,7 @@ fn borders(list: &[Candidate<'_>], family: Family) -> Vec<(u128, bool, u32)> {
     for (number, candidate) in (0..).zip(list) {
         for (first, end) in candidate.lookup.ranges(family).numbers() {
             borders.push((*first, true, number));
-            if *end < ranges::last(family) {
+            if *end < family.last() {
                 borders.push((end + 1, false, number));
             }
         }

@@ -1,7 +1,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::plan::ranges;
 
 /// A packet of a small world: an address, a protocol, and its port or ICMP type unless cut off.
 #[derive(Debug, Clone, Copy)]
@@ -87,22 +86,22 @@ fn found(parts: &[Part], list: &[Lookup], packet: Packet) -> Option<usize> {
 /// Both ends of the address space are met, since a border there has no neighbour.
 const SPAN: u128 = 48;
 
-fn ranges(family: Family) -> impl Strategy<Value = Ranges> {
-    let last = ranges::last(family);
+fn ranges(family: Family) -> impl Strategy<Value = Addresses> {
+    let last = family.last();
     let ends = prop::collection::vec((0..SPAN, 0..SPAN, any::<bool>()), 0..3);
     let some = ends.prop_map(move |ends| {
-        let all: Vec<Ranges> = ends
+        let all: Vec<Addresses> = ends
             .into_iter()
             .map(|(a, b, high)| {
                 let number = |n: u128| if high { last - n } else { n };
                 let (a, b) = (number(a).min(number(b)), number(a).max(number(b)));
-                let address = |n| ranges::address(family, n);
-                Ranges::between(family, address(a), address(b))
+                let address = |n| family.address(n);
+                Addresses::between(family, address(a), address(b))
             })
             .collect();
-        Ranges::union_of(family, all.iter())
+        Addresses::union_of(family, all.iter())
     });
-    prop_oneof![6 => some, 1 => Just(Ranges::all(family)), 1 => Just(Ranges::none(family))]
+    prop_oneof![6 => some, 1 => Just(Addresses::all(family)), 1 => Just(Addresses::none(family))]
 }
 
 fn lookup() -> impl Strategy<Value = Lookup> {
@@ -134,7 +133,7 @@ fn packet() -> impl Strategy<Value = Packet> {
     (family, 0..=SPAN, any::<bool>(), protocol, port).prop_map(
         |(family, n, high, protocol, port)| Packet {
             family,
-            address: if high { ranges::last(family) - n } else { n },
+            address: if high { family.last() - n } else { n },
             protocol,
             port,
         },
@@ -171,8 +170,8 @@ proptest! {
 fn net(text: &str, what: What) -> Lookup {
     let net = text.parse().expect("a network");
     Lookup {
-        v4: Ranges::of(Family::V4, [&net]),
-        v6: Ranges::of(Family::V6, [&net]),
+        v4: Addresses::of(Family::V4, [&net]),
+        v6: Addresses::of(Family::V6, [&net]),
         what,
     }
 }

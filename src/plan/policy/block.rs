@@ -21,13 +21,14 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::plan::action::{Action, Outcome};
+use crate::plan::kernel_family;
 use crate::plan::lookup::{Area, Key};
 use crate::plan::names;
-use crate::plan::ranges;
 use nft::{
-    Cell, Concat, DataType, Element, Family, Field, KeyType, Rule as KernelRule, Set, Statement,
-    Value, Verdict,
+    Cell, Concat, DataType, Element, Field, KeyType, Rule as KernelRule, Set, Statement, Value,
+    Verdict,
 };
+use rules::set::Family;
 
 use super::services::{self, Protocol};
 use super::{Compiler, Planned};
@@ -118,13 +119,13 @@ impl Compiler {
                 lookups.extend(self.together(&block, rules, family, &ports));
             }
             let icmp = of_family(|key| matches!(key, Key::IcmpType(_)));
-            let place_of_icmp = together("icmp", Concat::IcmpTypes(family));
+            let place_of_icmp = together("icmp", Concat::IcmpTypes(kernel_family(family)));
             lookups.extend(self.lookups(rules, &place_of_icmp, &icmp));
 
             let whole = of_family(|key| matches!(key, Key::Protocol(_)));
             let by_protocol = by_protocol(&whole);
             if by_protocol.len() > FEW_PROTOCOLS {
-                let place = together("proto", Concat::Protocols(family));
+                let place = together("proto", Concat::Protocols(kernel_family(family)));
                 lookups.extend(self.lookups(rules, &place, &whole));
             } else {
                 for (number, areas) in by_protocol {
@@ -364,7 +365,7 @@ fn cells(rules: &[Planned], areas: &[&Area], key: LookedUp, goto: Option<Arc<str
     }
     places.sort_unstable_by_key(|(ends, area)| (*ends, area.key));
     let cell = |((first, last), area): ((u128, u128), &Area)| {
-        let address = |number| ranges::address(area.family, number).into();
+        let address = |number| area.family.address(number).into();
         let mut fields = SmallVec::new();
         fields.push((address(first), address(last)));
         if let LookedUp::Together(_) = key {

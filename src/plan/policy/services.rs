@@ -130,7 +130,7 @@ fn services<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nft::Family;
+    use rules::set::Family;
 
     fn area(protocol: u8, from: u16, to: u16, addresses: u128) -> Area {
         Area {

@@ -16,9 +16,10 @@ use std::collections::BTreeMap;
 
 use super::block::{LookedUp, Place, destination, digit};
 use super::{Compiler, Planned};
+use crate::plan::kernel_family;
 use crate::plan::lookup::{Area, Key};
-use crate::plan::ranges;
-use nft::{Concat, Element, Family, Field, KeyType, Rule as KernelRule, Statement, Value, Verdict};
+use nft::{Concat, Element, Field, KeyType, Rule as KernelRule, Statement, Value, Verdict};
+use rules::set::Family;
 
 /// Fewer elements are looked up at once.
 pub const MANY: usize = 1024;
@@ -39,7 +40,7 @@ impl Compiler {
         areas: &[&Area],
     ) -> Vec<KernelRule> {
         let digit = digit(family);
-        let looked_up = LookedUp::Together(Concat::Ports(family));
+        let looked_up = LookedUp::Together(Concat::Ports(kernel_family(family)));
         let size: usize = areas.iter().map(|area| area.addresses.len()).sum();
         // `pass` leaves the chain that it stands in: that must be the block's.
         let passes = areas.iter().any(|area| rules[area.rule].passes);
@@ -66,7 +67,7 @@ impl Compiler {
             [(_, only)] => *only,
             several => {
                 let jump = |((first, last), chain): &(Range, usize)| {
-                    let address = |number| ranges::address(family, number).into();
+                    let address = |number| family.address(number).into();
                     let chain = self.chains[*chain].0.as_str().into();
                     Element::Jump(address(*first), address(*last), chain)
                 };
@@ -88,7 +89,7 @@ impl Compiler {
     }
 
     fn gate_set(&mut self, block: &str, family: Family, gate: &[Range]) -> String {
-        let address = |number| Value::from(ranges::address(family, number));
+        let address = |number| Value::from(family.address(number));
         let elements = gate
             .iter()
             .map(|(first, last)| Element::Range(address(*first), address(*last)));
@@ -137,7 +138,7 @@ fn borders(areas: &[&Area], size: usize, most: usize, family: Family) -> Vec<Ran
     begins.insert(0, 0);
     begins.dedup();
     let ends = begins[1..].iter().map(|begin| begin - 1);
-    let ends: Vec<u128> = ends.chain([ranges::last(family)]).collect();
+    let ends: Vec<u128> = ends.chain([family.last()]).collect();
     begins.into_iter().zip(ends).collect()
 }
 
