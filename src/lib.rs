@@ -25,6 +25,7 @@ pub mod cli;
 pub mod cluster;
 pub mod cni;
 pub mod conf;
+pub mod defaults;
 pub mod egress;
 pub mod enforce;
 pub mod guard;

@@ -14,6 +14,7 @@ use pcap_file::PcapError;
 use super::records::{self, Records, title};
 use super::stream::{self, Losses, Woken, Written};
 use crate::attachment::Record;
+use crate::defaults;
 use crate::verdicts;
 use crate::verdicts::packet::{self, Packet};
 use netlink::nflog::{self, Logged, Nflog};
@@ -65,7 +66,7 @@ pub(super) struct Args {
     #[arg(long)]
     group: Option<u16>,
     /// The conflist's stateDir, which knows the pods
-    #[arg(long, value_name = "DIR", default_value = "/run/egressway")]
+    #[arg(long, value_name = "DIR", default_value = defaults::STATE_DIR)]
     state_dir: PathBuf,
 }
 

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 
 use super::output::{self, Format};
+use crate::defaults;
 
 mod destination;
 mod manifest;
@@ -100,7 +101,7 @@ pub(super) struct Args {
     #[arg(long)]
     all: bool,
     /// The conflist's stateDir, which knows the attached pods
-    #[arg(long, value_name = "DIR", default_value = "/run/egressway")]
+    #[arg(long, value_name = "DIR", default_value = defaults::STATE_DIR)]
     state_dir: PathBuf,
     /// What to print
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tracing::Level;
 
 use super::output::{self, Tone};
+use crate::defaults;
 use crate::setup::check::{self, Status};
 use crate::setup::config::{Config, Keys};
 use crate::setup::configmap::{Cluster, ObjectName};
@@ -88,19 +89,19 @@ struct Paths {
     cni_bin_dir: Vec<PathBuf>,
 
     /// Where the runtime finds its conflist
-    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
+    #[arg(long, value_name = "DIR", default_value = defaults::CONF_DIR)]
     cni_conf_dir: PathBuf,
 
     /// The policy file
     #[arg(
         long,
         value_name = "FILE",
-        default_value = "/etc/egressway/policy.yaml"
+        default_value = defaults::POLICY_FILE
     )]
     policy_file: PathBuf,
 
     /// Where it is written who is attached
-    #[arg(long, value_name = "DIR", default_value = "/run/egressway")]
+    #[arg(long, value_name = "DIR", default_value = defaults::STATE_DIR)]
     state_dir: PathBuf,
 
     /// This node's name in the cluster
@@ -140,7 +141,7 @@ impl Paths {
     fn config(&self, keys: Keys, lease_duration: u64) -> Config {
         let account = ServiceAccount::find(&self.service_account_dir, self.api_server.as_deref());
         let cluster = account.as_ref().map(|account| Cluster {
-            kubeconfig: self.cni_conf_dir.join("egressway.d/kubeconfig"),
+            kubeconfig: defaults::kubeconfig_in(&self.cni_conf_dir),
             node: self.node_name.clone().unwrap_or_else(cluster::hostname),
             configmap: self.policy_configmap.clone(),
             daemonset: self.daemonset.clone(),

@@ -11,6 +11,7 @@ use rules::verdict::Verdict;
 
 use super::output::Format;
 use super::stream::{self, Error, Losses, Woken, Written};
+use crate::defaults;
 use crate::verdicts::{Line, Received, Stream};
 
 #[cfg(test)]
@@ -50,10 +51,10 @@ pub(super) struct Args {
     #[arg(short, long)]
     follow: bool,
     /// NFLOG group, the conflist's logGroup
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = defaults::LOG_GROUP)]
     group: u16,
     /// The conflist's stateDir, which knows the pods
-    #[arg(long, value_name = "DIR", default_value = "/run/egressway")]
+    #[arg(long, value_name = "DIR", default_value = defaults::STATE_DIR)]
     state_dir: PathBuf,
     /// Only pods of this namespace
     #[arg(long, value_name = "NAME")]

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::output::{self, Format};
 use super::records::{Records, title};
 use crate::attachment::Record;
+use crate::defaults;
 use crate::plan;
 use nft::{self, Nft};
 use rules::fault::Faults;
@@ -88,7 +89,7 @@ pub(super) struct Args {
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     output: Format,
     /// The conflist's stateDir, which knows the pods
-    #[arg(long, value_name = "DIR", default_value = "/run/egressway")]
+    #[arg(long, value_name = "DIR", default_value = defaults::STATE_DIR)]
     state_dir: PathBuf,
 }
 

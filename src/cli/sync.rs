@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::output::{self, Format, Table, Tone, toned};
+use crate::defaults;
 use crate::lifecycle::reconcile::{self, Change, Did, Options, Report};
 use crate::store::StateDir;
 
@@ -36,7 +37,7 @@ pub(super) struct Args {
     #[arg(
         long,
         value_name = "FILE",
-        default_value = "/etc/egressway/policy.yaml"
+        default_value = defaults::POLICY_FILE
     )]
     policy_file: PathBuf,
 }
@@ -65,7 +66,7 @@ struct Common {
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     output: Format,
     /// The conflist's stateDir, which knows the pods
-    #[arg(long, value_name = "DIR", default_value = "/run/egressway")]
+    #[arg(long, value_name = "DIR", default_value = defaults::STATE_DIR)]
     state_dir: PathBuf,
 }
 

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::{DEADLINE, keys, path};
 use crate::cluster::hostname;
+use crate::defaults;
 use crate::json::{self, Object};
 use crate::refusal::{CniError, quoted};
 
 /// How to reach the Kubernetes API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kubernetes {
-    /// Absolute. Default `/etc/cni/net.d/egressway.d/kubeconfig`.
+    /// Absolute. Default [`defaults::kubeconfig`].
     pub kubeconfig: PathBuf,
     /// For all that one call asks of the API. Default 5 s.
     pub timeout: Duration,
@@ -57,7 +58,7 @@ pub(super) fn read(entry: &Object<'_>) -> Result<Option<Kubernetes>, CniError> {
     }
     Ok(Some(Kubernetes {
         kubeconfig: path(&object, "kubeconfig", "kubernetes.kubeconfig")?
-            .unwrap_or_else(|| "/etc/cni/net.d/egressway.d/kubeconfig".into()),
+            .unwrap_or_else(defaults::kubeconfig),
         timeout,
         when_unreachable: when_unreachable(&object)?,
         snapshot_max_age: duration(&object, "snapshotMaxAge", "\"1h\"")?

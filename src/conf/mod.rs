@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tracing::Level;
 
+use crate::defaults;
 use crate::json::{self, Object};
 use crate::refusal::version::{self, CniVersion};
 use crate::refusal::{CniError, quoted};
@@ -38,15 +39,15 @@ pub struct Conf {
     pub name: String,
     /// The version in which runtime and plugin talk.
     pub cni_version: CniVersion,
-    /// Absolute. Default `/etc/egressway/policy.yaml`.
+    /// Absolute. Default [`defaults::POLICY_FILE`].
     pub policy_file: PathBuf,
     /// None: no API is asked.
     pub kubernetes: Option<Kubernetes>,
-    /// Absolute. Default `/run/egressway`.
+    /// Absolute. Default [`defaults::STATE_DIR`].
     pub state_dir: PathBuf,
     /// None: the device of the default route.
     pub uplink: Option<String>,
-    /// The NFLOG group of logged packets. Default 100.
+    /// The NFLOG group of logged packets. Default [`defaults::LOG_GROUP`].
     pub log_group: u16,
     /// How much the plugin says about itself. Default info.
     pub log_level: Level,
@@ -184,11 +185,11 @@ impl Conf {
             cni_version,
             policy_file: check
                 .optional(path(entry, "policyFile", "policyFile"))?
-                .unwrap_or_else(|| "/etc/egressway/policy.yaml".into()),
+                .unwrap_or_else(|| defaults::POLICY_FILE.into()),
             kubernetes: check.optional(kubernetes::read(entry))?,
             // DEL needs it: another directory than ADD's has no trace of the attachment.
             state_dir: path(entry, "stateDir", "stateDir")?
-                .unwrap_or_else(|| "/run/egressway".into()),
+                .unwrap_or_else(|| defaults::STATE_DIR.into()),
             uplink: check.optional(uplink(entry))?,
             log_group: check
                 .optional(json::value(
@@ -197,7 +198,7 @@ impl Conf {
                     "logGroup",
                     "a number from 0 to 65535",
                 ))?
-                .unwrap_or(100),
+                .unwrap_or(defaults::LOG_GROUP),
             log_level: check.optional(log_level(entry))?.unwrap_or(Level::INFO),
             log_file: check.optional(path(entry, "logFile", "logFile"))?,
             unenforceable: check.optional(unenforceable(entry))?.unwrap_or_default(),

@@ -6,6 +6,8 @@ use sha2::{Digest, Sha256};
 use nft::{Chain, Family, Field, Rule, Statement, Test, Transaction, Value, Verdict};
 
 use super::NETDEV;
+use rules::protocol::ICMPV6;
+
 use super::base;
 use super::names;
 use super::veth::ingress;
@@ -76,7 +78,7 @@ impl Bridge {
             // Neighbour discovery is for one link: forwarded, it is void (RFC 4861, 7.1).
             Rule::new()
                 .is(Field::EtherType, Value::EtherType(0x86dd))
-                .is(Field::Ip6Nexthdr, Value::Protocol(58))
+                .is(Field::Ip6Nexthdr, Value::Protocol(ICMPV6))
                 .test(
                     Field::Icmpv6Type,
                     Test::Between(Value::U8(133), Value::U8(137)),

@@ -8,6 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use rules::protocol;
+
 use nft::{ChainKind, Family, Field, Hook, HookPoint, Rule, Test, Value, Verdict};
 
 use super::attachment::AttachmentPlan;
@@ -175,8 +177,8 @@ impl AttachmentPlan {
 
 const fn icmp(family: Family) -> Value {
     Value::Protocol(match family {
-        Family::V4 => 1,
-        Family::V6 => 58,
+        Family::V4 => protocol::ICMP,
+        Family::V6 => protocol::ICMPV6,
     })
 }
 

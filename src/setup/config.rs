@@ -9,6 +9,7 @@ use super::configmap::Cluster;
 use super::conflist::{self, Entry};
 use super::credentials::ServiceAccount;
 use crate::conf::{self, Command, Conf, RawConf};
+use crate::defaults;
 use crate::refusal::CniError;
 
 /// Where things are on the node, and who this is.
@@ -94,12 +95,12 @@ impl Config {
 
     /// What is ours beside the conflists: `CONF_DIR/egressway.d`. No runtime looks into it.
     pub fn own_dir(&self) -> PathBuf {
-        self.conf_dir.join("egressway.d")
+        self.conf_dir.join(defaults::OWN_DIR)
     }
 
     /// The plugin's way to the API.
     pub fn kubeconfig(&self) -> PathBuf {
-        self.own_dir().join("kubeconfig")
+        defaults::kubeconfig_in(&self.conf_dir)
     }
 
     /// Our entry of the conflist.

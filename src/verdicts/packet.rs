@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use rules::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP};
+
 /// A packet's ends, as far as its bytes tell them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Packet {
@@ -38,13 +40,6 @@ pub enum Transport {
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
-
-// IANA's protocol numbers.
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ICMPV6: u8 = 58;
-const SCTP: u8 = 132;
 
 // IANA's IPv6 extension headers that lead on to another one. ESP hides what follows.
 const HOP_BY_HOP: u8 = 0;

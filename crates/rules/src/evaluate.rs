@@ -8,13 +8,10 @@ use jiff::Timestamp;
 
 use super::class::{self, DNS_PORT, METADATA, NOT_UNICAST, PRIVATE};
 use super::effective::{DefaultAction, Effective, Facts, TierRules};
+use super::protocol::{ICMP, ICMPV6};
 use super::rule::{Ports, Rule, Target, Transport};
 
 pub use super::verdict::Verdict;
-
-/// IP protocol numbers (IANA).
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
 
 /// A packet that a pod originates, as far as rules can tell packets apart.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,7 @@ pub mod fault;
 pub mod grammar;
 pub mod inside;
 pub mod nearest;
+pub mod protocol;
 pub mod rule;
 pub mod set;
 pub mod stored;

@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use super::protocol;
+
 /// What a rule does with a packet that it matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verb {
@@ -57,9 +59,9 @@ impl Transport {
     /// The one with this IP protocol number (IANA).
     pub const fn of(protocol: u8) -> Option<Transport> {
         match protocol {
-            6 => Some(Transport::Tcp),
-            17 => Some(Transport::Udp),
-            132 => Some(Transport::Sctp),
+            protocol::TCP => Some(Transport::Tcp),
+            protocol::UDP => Some(Transport::Udp),
+            protocol::SCTP => Some(Transport::Sctp),
             _ => None,
         }
     }
@@ -67,9 +69,9 @@ impl Transport {
     /// The IP protocol number (IANA).
     pub const fn protocol(self) -> u8 {
         match self {
-            Transport::Tcp => 6,
-            Transport::Udp => 17,
-            Transport::Sctp => 132,
+            Transport::Tcp => protocol::TCP,
+            Transport::Udp => protocol::UDP,
+            Transport::Sctp => protocol::SCTP,
         }
     }
 }

@@ -9,11 +9,8 @@ use std::ops::RangeInclusive;
 use rules::class::DNS_PORT;
 use rules::effective::Effective;
 use rules::evaluate::Packet;
+use rules::protocol::{ICMP, ICMPV6};
 use rules::rule::{Ports, Transport};
-
-/// IP protocol numbers (IANA).
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
 
 /// Where rules about `dns` begin and end.
 const DNS: [u16; 2] = [DNS_PORT, DNS_PORT + 1];

@@ -12,11 +12,8 @@ use ipnet::IpNet;
 use super::intervals::Intervals;
 use rules::class::{DNS_PORT, METADATA, NOT_UNICAST, PRIVATE};
 use rules::effective::Facts;
+use rules::protocol::{ICMP, ICMPV6};
 use rules::rule::{Ports, Rule, Target, Transport};
-
-/// IP protocol numbers (IANA).
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
 
 /// Questions about a packet, as indexes of [`Region::answers`].
 const LOCAL: usize = 0;

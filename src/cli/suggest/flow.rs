@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::verdicts::Line;
 use crate::verdicts::packet::protocol_number;
+use rules::protocol::{ICMP, ICMPV6};
 use rules::rule::{Ports, Transport};
 
 /// What a packet asks for at its destination. In the order in which rules list their ports.
@@ -23,10 +24,6 @@ pub(super) struct Flow {
     pub service: Service,
     pub destination: IpAddr,
 }
-
-/// IANA's protocol numbers.
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
 
 impl Flow {
     /// None: the line tells too little to allow just this. It has no protocol or port, as in a

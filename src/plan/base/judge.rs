@@ -6,6 +6,8 @@ use nft::{
 
 use crate::plan::INET;
 
+use rules::protocol::{ICMP, ICMPV6, TCP};
+
 use super::{BaseChain, DENY, LEAK_STOP, REJECT, denied, egress, last_denied, pods, snat, snatted};
 
 const ENFORCE: &str = "enforce";
@@ -94,7 +96,7 @@ fn reject() -> Vec<Rule> {
         v4,
         v6,
         rule()
-            .test(Field::L4proto, protocol(6))
+            .test(Field::L4proto, protocol(TCP))
             .then(Statement::RejectWithReset),
         rule().then(Statement::RejectProhibited),
     ]
@@ -137,7 +139,7 @@ fn sent_to_egress(addressed: Field, family: Family) -> Rule {
 
 /// Errors about a known flow pass; any other flow that conntrack relates to one is judged.
 fn related() -> Vec<Rule> {
-    [1, 58]
+    [ICMP, ICMPV6]
         .map(|number| {
             rule()
                 .test(Field::L4proto, protocol(number))

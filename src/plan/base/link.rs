@@ -9,6 +9,8 @@ use ipnet::{IpNet, Ipv6Net};
 
 use nft::{Field, Rule, Test, Value, Verdict};
 
+use rules::protocol::ICMPV6;
+
 use super::BaseChain;
 use crate::plan::NETDEV;
 
@@ -44,7 +46,7 @@ pub(super) fn chains() -> [BaseChain; 2] {
 /// something.)
 fn honest(kind: u8) -> Rule {
     Rule::new()
-        .is(Field::Ip6Nexthdr, Value::Protocol(58))
+        .is(Field::Ip6Nexthdr, Value::Protocol(ICMPV6))
         .is(Field::Icmpv6Type, Value::U8(kind))
         .test(Field::Ip6Hoplimit, Test::Above(Value::U8(254)))
         .test(Field::Ip6Length, Test::Below(Value::U16(33)))
