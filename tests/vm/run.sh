@@ -104,7 +104,7 @@ timeout "${VM_SECONDS:-900}" qemu-system-x86_64 \
   -kernel "$(echo "$cache"/kernel/boot/vmlinuz-*)" -initrd "$scratch/initrd" \
   -append "console=ttyS0 quiet loglevel=0 panic=-1 tsc=reliable" \
   -virtfs local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap \
-  </dev/null | tr -d '\r\0' || status=$?
+  </dev/null | sed -u 's/[\r\d000]//g' || status=$?
 answer=$(tr -dc 0-9 <"$scratch/status" 2>/dev/null || true)
 [ -n "$answer" ] || die "the command did not end (qemu: $status); the limit is ${VM_SECONDS:-900} s"
 exit "$answer"
