@@ -5,7 +5,6 @@ use crate::harness::*;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// What is said about each call; an empty word matches anything.
 #[test]
@@ -334,11 +333,7 @@ fn status_is_quick() {
     let node = Node::new(NodeOptions::default());
     let run = node.run(&node.call("STATUS", "1.1.0", &[]));
     assert_eq!(run.ok(), "");
-    assert!(
-        run.output.took < Duration::from_secs(1),
-        "{:?}",
-        run.output.took
-    );
+    assert!(run.output.took < exec::seconds(1), "{:?}", run.output.took);
 }
 
 /// A result that names addresses of everybody: only the pod's own lead to its rules.

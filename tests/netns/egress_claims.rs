@@ -8,9 +8,6 @@ use serde_json::json;
 use std::fs;
 use std::net::IpAddr;
 use std::thread;
-use std::time::Duration;
-
-const SOON: Duration = Duration::from_secs(4);
 
 #[test]
 fn the_last_pod_gives_the_address_back() {
@@ -116,7 +113,7 @@ fn the_address_is_announced() {
     let mac: Vec<u8> = mac_bytes(&node.netns.mac("eth0"));
     let _pod = node.pod(PodSpec::new("a", Primary::Bridge));
     let octets = [172, 30, 0, 50];
-    let gratuitous = capture.wait_for(SOON, |frame| {
+    let gratuitous = capture.wait_for(soon(), |frame| {
         frame.len() >= 42
             && frame[12..14] == [0x08, 0x06]
             && frame[22..28] == mac[..]
@@ -127,7 +124,7 @@ fn the_address_is_announced() {
     let IpAddr::V6(target) = ip(EGRESS[1]) else {
         unreachable!("an IPv6 address")
     };
-    let unsolicited = capture.wait_for(SOON, |frame| {
+    let unsolicited = capture.wait_for(soon(), |frame| {
         // Ethernet, IPv6 with ICMPv6 next, Neighbor Advertisement, its target.
         frame.len() >= 78
             && frame[12..14] == [0x86, 0xdd]

@@ -5,9 +5,6 @@ use crate::harness::node::{EXT, FAR, NODE, ip};
 use crate::harness::*;
 use serde_json::json;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
-
-const SOON: Duration = Duration::from_secs(4);
 
 /// The pod shows its egress address outside, and its own where the cluster is meant.
 fn seen_as_egress(node: &Node, pod: &Pod<'_>, peer: &Pod<'_>) {
@@ -225,8 +222,7 @@ fn what_an_address_had_open_ends_with_it() {
             "delete element inet egressway {set} {{ {} }}",
             EGRESS[family]
         ));
-        let cut = open.exchange(Duration::from_secs(2));
-        assert!(cut.is_err(), "an open connection to {far} goes on");
+        assert_eq!(open.is_cut(&node), Outcome::Silence, "to {far}");
         check(
             &node,
             &[Probe::tcp(&pod.netns, far.ip(), 80, Want::Silence)],
@@ -259,7 +255,7 @@ send(IPv6(dst='2001:db8:99::100') / UDP(dport=9) / m('end6'))
             ),
         );
         for family in [4, 6] {
-            assert!(outside.wait_for_marker(&format!("{tag}-end{family}-"), SOON));
+            assert!(outside.wait_for_marker(&format!("{tag}-end{family}-"), soon()));
         }
     };
     send(&bare, "bare");
@@ -355,12 +351,12 @@ fn a_readd_keeps_open_connections() {
     let mut pod = node.pod(PodSpec::new("a", Primary::Bridge));
     let _server = node.serve_ext(&[80]);
     let open = |far: &str| {
-        Conn::open(&pod.netns, SocketAddr::new(ip(far), 80), SOON).expect("a connection")
+        Conn::open(&pod.netns, SocketAddr::new(ip(far), 80), soon()).expect("a connection")
     };
     let mut conns: Vec<Conn> = FAR.iter().map(|far| open(far)).collect();
     pod.readd("allow 80/tcp");
     for conn in &mut conns {
-        assert_eq!(conn.exchange(SOON), Ok(()), "{}", node.describe());
+        assert_eq!(conn.exchange(soon()), Ok(()), "{}", node.describe());
     }
     assert_eq!(has_egress_addresses(&node), [true, true]);
 }

@@ -329,11 +329,7 @@ fn clocks_that_jump() {
     let started = Instant::now();
     let probe = Probe::tcp(&pod.netns, ip(FAR[0]), 81, Want::Reached);
     while !matches!(probe.run(), Outcome::Reached(_)) {
-        assert!(
-            started.elapsed() < Duration::from_secs(15),
-            "{}",
-            node.describe()
-        );
+        assert!(started.elapsed() < exec::seconds(15), "{}", node.describe());
         thread::sleep(Duration::from_millis(100));
     }
     assert!(enforced(&pod, "a rule that has ended"));

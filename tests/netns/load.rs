@@ -158,7 +158,7 @@ fn a_full_node_churns() {
                 .netns
                 .run(|| UdpSocket::bind((steady.v4, 0)).expect("a socket"));
             socket
-                .set_read_timeout(Some(Duration::from_secs(5)))
+                .set_read_timeout(Some(exec::seconds(5)))
                 .expect("a timeout");
             let mut answer = [0; 64];
             while !over.load(Ordering::Relaxed) {
@@ -322,11 +322,7 @@ fn a_log_storm() {
     };
     while denied() < 100_000 || started.elapsed() < Duration::from_secs(3) {
         storming();
-        assert!(
-            started.elapsed() < Duration::from_secs(60),
-            "{} denied",
-            denied()
-        );
+        assert!(started.elapsed() < exec::seconds(60), "{} denied", denied());
     }
     let others = node.pod(PodSpec::new("b", Primary::Ptp).rules("deny 81/tcp"));
     assert_eq!(others.ours("CHECK").ok(), "");

@@ -4,9 +4,7 @@ use crate::harness::node::{EXT, FAR, ip};
 use crate::harness::*;
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
-use std::time::{Duration, Instant};
-
-const SOON: Duration = Duration::from_secs(2);
+use std::time::Instant;
 
 #[test]
 fn every_logged_verdict_has_its_line() {
@@ -44,7 +42,7 @@ fn every_logged_verdict_has_its_line() {
         "egressway pod:erp deny",
     ] {
         for address in pod.addresses() {
-            let line = log.wait_for(SOON, |l| {
+            let line = log.wait_for(soon(), |l| {
                 l.prefix.trim_end() == prefix && l.source() == address
             });
             assert!(
@@ -79,7 +77,7 @@ fn log_lines_are_limited() {
         }
     });
     let last = |log: &mut Nflog| {
-        log.wait_for(SOON, |l| l.prefix.trim_end() == "egressway pod:2 deny")
+        log.wait_for(soon(), |l| l.prefix.trim_end() == "egressway pod:2 deny")
             .is_some()
     };
     assert!(last(&mut log), "{}", node.describe());
@@ -110,13 +108,13 @@ fn only_the_first_packet_of_an_allowed_flow_is_logged() {
     let _servers = node.serve_ext(&[80]);
     let mut log = Nflog::start(&node.netns, 100);
     for ext in EXT.map(ip) {
-        let mut conn = Conn::open(&pod.netns, (ext, 80).into(), SOON).expect("a connection");
+        let mut conn = Conn::open(&pod.netns, (ext, 80).into(), soon()).expect("a connection");
         for _ in 0..5 {
-            assert_eq!(conn.exchange(SOON), Ok(()));
+            assert_eq!(conn.exchange(soon()), Ok(()));
         }
     }
     assert!(
-        log.wait_for(SOON, |l| l.source() == pod.v6).is_some(),
+        log.wait_for(soon(), |l| l.source() == pod.v6).is_some(),
         "{}",
         node.describe()
     );
@@ -144,7 +142,7 @@ fn the_log_group_can_be_chosen() {
         &[Probe::udp(&pod.netns, ip(EXT[0]), 7001, Want::Silence)],
     );
     assert!(
-        chosen.wait_for(SOON, |l| l.source() == pod.v4).is_some(),
+        chosen.wait_for(soon(), |l| l.source() == pod.v4).is_some(),
         "{}",
         node.describe()
     );

@@ -3,7 +3,6 @@
 use crate::harness::node::{EXT, FAR, ip};
 use crate::harness::*;
 use serde_json::json;
-use std::time::Duration;
 
 /// Every row is one port that the tiers disagree about.
 #[test]
@@ -103,7 +102,7 @@ fn cluster_audit_lets_go_and_says_so() {
         "egressway pod:1 would-reject",
     ] {
         for address in pod.addresses() {
-            let found = log.wait_for(Duration::from_secs(2), |l| {
+            let found = log.wait_for(soon(), |l| {
                 l.prefix.trim_end() == prefix && l.source() == address
             });
             assert!(
@@ -167,6 +166,6 @@ fn exempt_namespaces_may_do_everything_but_lie() {
 send(IP(dst='172.30.0.100')/UDP(dport=9)/Raw(b'honest'))"
         ),
     );
-    assert!(capture.wait_for_marker("honest", Duration::from_secs(4)));
+    assert!(capture.wait_for_marker("honest", soon()));
     assert!(!capture.saw("forged"));
 }

@@ -57,7 +57,7 @@ fn a_reused_veth_name_belongs_to_the_newer_pod() {
     let started = Instant::now();
     while node.netns.try_exec(&format!("ip link show {name}")).code == Some(0) {
         assert!(
-            started.elapsed() < Duration::from_secs(10),
+            started.elapsed() < exec::seconds(10),
             "{name} outlives its pod"
         );
         std::thread::sleep(Duration::from_millis(10));
@@ -94,7 +94,7 @@ fn a_reused_veth_name_belongs_to_the_newer_pod() {
             "send(IP(src='10.244.3.250', dst='172.30.0.100')/UDP(dport=9)/Raw(b'forged'))
 send(IP(dst='172.30.0.100')/UDP(dport=9)/Raw(b'honest'))",
         );
-        assert!(capture.wait_for_marker("honest", Duration::from_secs(4)));
+        assert!(capture.wait_for_marker("honest", soon()));
         assert!(!capture.saw("forged"), "{}", node.describe());
     };
     seconds_rules_hold();

@@ -3,7 +3,6 @@
 use crate::harness::node::{DNS_VIP, EXT, FAR, METADATA, NODE, ip};
 use crate::harness::*;
 use crate::primaries::under_every_primary;
-use std::time::Duration;
 
 under_every_primary!(verbs_and_ports, other_protocols, targets, cluster_dns);
 
@@ -96,7 +95,7 @@ def send_all(tag):
         for place in ["ext", "far"] {
             let marker = format!("bare-{name}-{place}-");
             assert!(
-                capture.wait_for_marker(&marker, Duration::from_secs(4)),
+                capture.wait_for_marker(&marker, soon()),
                 "{marker} does not even arrive unhindered"
             );
         }
@@ -124,7 +123,7 @@ def send_all(tag):
     ] {
         let marker = format!("ruled-{marker}-");
         assert!(
-            capture.wait_for_marker(&marker, Duration::from_secs(4)),
+            capture.wait_for_marker(&marker, soon()),
             "{marker} is missing\n{}",
             node.describe()
         );

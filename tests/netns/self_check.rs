@@ -2,7 +2,9 @@
 
 use crate::harness::cni::Call;
 use crate::harness::node::{EXT, FAR, METADATA, NODE, ip};
+use crate::harness::probe::run_all;
 use crate::harness::*;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 fn everything_reaches(primary: Primary, bridge_nf: bool) {
     let node = Node::new(NodeOptions {
@@ -80,11 +82,9 @@ fn captures_and_logs_see_packets() {
             EXT[0], EXT[0]
         ),
     );
-    assert!(capture.wait_for_marker("second", std::time::Duration::from_secs(4)));
+    assert!(capture.wait_for_marker("second", soon()));
     assert!(!capture.saw("first"));
-    let logged = log
-        .wait_for(std::time::Duration::from_secs(4), |_| true)
-        .expect("a logged packet");
+    let logged = log.wait_for(soon(), |_| true).expect("a logged packet");
     assert_eq!(
         (logged.prefix.as_str(), logged.source()),
         ("hello world", pod.v4)
@@ -98,6 +98,75 @@ fn captures_and_logs_see_packets() {
             Probe::udp(&pod.netns, ip(EXT[1]), 4244, Want::Silence),
         ],
     );
+}
+
+/// Where silence is wanted, what arrives is seen, although nothing ever comes back: each time, on every way through a node.
+#[test]
+fn an_arrival_without_an_answer_is_no_silence() {
+    let node = Node::new(NodeOptions::default());
+    let a = node.pod(PodSpec::new("a", Primary::Bridge).uncovered());
+    let b = node.pod(PodSpec::new("b", Primary::Ptp).uncovered());
+    let c = node.pod(PodSpec::new("c", Primary::Calico).uncovered());
+    let mute = "table inet t {
+        chain c {
+            type filter hook output priority 0
+            ip daddr 10.244.0.0/16 ip saddr != 10.244.0.0/16 drop
+            ip6 daddr fd44::/16 ip6 saddr != fd44::/16 drop
+        }
+    }";
+    node.ext.nft(mute);
+    // Only the answers to pods: the node's markers come back.
+    c.netns.nft(
+        "table inet t {
+            chain c {
+                type filter hook output priority 0
+                tcp sport 80 drop
+                udp sport 80 drop
+            }
+        }",
+    );
+    let _servers = [node.serve_ext(&[80]), c.serve(&[80])];
+    for round in 0..20 {
+        let (mut probes, mut wanted) = (Vec::new(), Vec::new());
+        for family in 0..2 {
+            for pod in [&a, &b] {
+                let far = ip(FAR[family]);
+                probes.extend([
+                    Probe::tcp(&pod.netns, far, 80, Want::Silence),
+                    Probe::udp(&pod.netns, far, 80, Want::Silence),
+                    Probe::ping(&pod.netns, far, Want::Silence),
+                ]);
+                wanted.extend([(); 3].map(|()| Outcome::Arrived(node.ext.name().to_owned())));
+                let to = c.addresses()[family];
+                probes.extend([
+                    Probe::tcp(&pod.netns, to, 80, Want::Silence),
+                    Probe::udp(&pod.netns, to, 80, Want::Silence),
+                ]);
+                wanted.extend([(); 2].map(|()| Outcome::Arrived(c.netns.name().to_owned())));
+            }
+        }
+        assert_eq!(run_all(&node, &probes), wanted, "round {round}");
+    }
+}
+
+/// Without its markers, nothing is called silence.
+#[test]
+fn a_marker_that_does_not_come_back_fails_the_test() {
+    let node = Node::new(NodeOptions::default());
+    let pod = node.pod(PodSpec::new("a", Primary::Bridge).uncovered());
+    node.netns.nft(
+        "table inet t {
+            chain c {
+                type filter hook prerouting priority 0
+                icmp type echo-reply drop
+                udp dport 80 drop
+            }
+        }",
+    );
+    let probes = [Probe::udp(&pod.netns, ip(EXT[0]), 80, Want::Silence)];
+    let checked = catch_unwind(AssertUnwindSafe(|| check(&node, &probes)));
+    let message = *checked.unwrap_err().downcast::<String>().expect("a text");
+    assert!(message.contains("no marker from"), "{message}");
 }
 
 #[test]

@@ -4,11 +4,8 @@
 use crate::harness::node::{EXT, ip};
 use crate::harness::*;
 use crate::primaries::under_every_primary;
-use std::time::Duration;
 
 under_every_primary!(poisoned_neighbours, the_nodes_view_of_the_victim);
-
-const SOON: Duration = Duration::from_secs(4);
 
 /// An attacker and a victim on one node, neither covered yet.
 struct Scene<'n> {
@@ -110,7 +107,7 @@ tx(Ether(src=mac, dst=victim_mac) / IP(src=me4, dst=victim4) / udp() / m('end'))
     let capture = Capture::start(victim);
     learn();
     scene.attack("bare", poison);
-    assert!(capture.wait_for_marker("bare-end-", SOON));
+    assert!(capture.wait_for_marker("bare-end-", soon()));
     assert_eq!(
         gateway_of("10.244.1.1"),
         scene.attacker.mac,
@@ -124,7 +121,7 @@ tx(Ether(src=mac, dst=victim_mac) / IP(src=me4, dst=victim4) / udp() / m('end'))
     scene.cover();
     learn();
     scene.attack("covered", poison);
-    assert!(capture.wait_for_marker("covered-end-", SOON));
+    assert!(capture.wait_for_marker("covered-end-", soon()));
     assert_eq!(
         gateway_of("10.244.1.1"),
         scene.gateway,
@@ -175,7 +172,7 @@ tx(Ether(src=mac, dst=gw) / IP(src=me4, dst=ext4) / udp() / m('end'))
     let capture = Capture::start(&node.ext);
     learn();
     scene.attack("bare", &poison);
-    assert!(capture.wait_for_marker("bare-end-", SOON));
+    assert!(capture.wait_for_marker("bare-end-", soon()));
     assert_eq!(
         node_knows(claimed),
         "02:66:66:66:66:66",
@@ -184,7 +181,7 @@ tx(Ether(src=mac, dst=gw) / IP(src=me4, dst=ext4) / udp() / m('end'))
     scene.cover();
     learn();
     scene.attack("covered", &poison);
-    assert!(capture.wait_for_marker("covered-end-", SOON));
+    assert!(capture.wait_for_marker("covered-end-", soon()));
     assert_eq!(
         node_knows(claimed),
         "02:00:00:00:00:01",
@@ -263,7 +260,7 @@ tx(Ether(src=mac, dst=gw) / IP(src=me4, dst=ext4) / udp() / m('end'))
 "
             ),
         );
-        assert!(capture.wait_for_marker(&format!("{tag}-end-"), SOON));
+        assert!(capture.wait_for_marker(&format!("{tag}-end-"), soon()));
     };
     for (name, wrapping) in wrappings {
         learn();

@@ -50,7 +50,7 @@ fn vanish(pod: Pod<'_>) {
     drop(pod);
     let started = Instant::now();
     while node.netns.try_exec(&format!("ip link show {veth}")).code == Some(0) {
-        assert!(started.elapsed() < Duration::from_secs(10), "{veth} stays");
+        assert!(started.elapsed() < exec::seconds(10), "{veth} stays");
         thread::sleep(Duration::from_millis(10));
     }
 }

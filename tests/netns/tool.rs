@@ -235,11 +235,7 @@ fn a_capture_goes_through_a_pipe_until_interrupted() {
     // tcpdump has enough after one packet, and the pipe's end ends the first capture.
     let started = Instant::now();
     while fs::metadata(&file).map_or(0, |data| data.len()) <= 24 {
-        assert!(
-            started.elapsed() < Duration::from_secs(10),
-            "{}",
-            node.describe()
-        );
+        assert!(started.elapsed() < exec::seconds(10), "{}", node.describe());
         let _ = try_udp(
             &web.netns,
             (ip(EXT[0]), 9001).into(),

@@ -58,7 +58,7 @@ impl<'n> Slot<'n> {
         let sockets = pod.addresses().map(|address| {
             let socket = pod.netns.run(|| UdpSocket::bind((address, 0)));
             let socket = socket.expect("a socket");
-            let patience = Some(Duration::from_secs(2));
+            let patience = Some(soon());
             socket.set_read_timeout(patience).expect("a timeout");
             socket
         });

@@ -2,15 +2,24 @@
 
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything that is run may take. `EGRESSWAY_PATIENCE` multiplies it, for emulated machines.
+/// As many seconds; `EGRESSWAY_PATIENCE` multiplies them, for emulated machines. Every wait of a test is of these.
+pub fn seconds(number: u64) -> Duration {
+    static PATIENCE: OnceLock<u32> = OnceLock::new();
+    let patience = PATIENCE.get_or_init(|| {
+        std::env::var("EGRESSWAY_PATIENCE").map_or(1, |text| {
+            text.parse().expect("EGRESSWAY_PATIENCE: a number")
+        })
+    });
+    Duration::from_secs(number) * *patience
+}
+
+/// How long anything that is run may take.
 pub fn limit() -> Duration {
-    let patience = std::env::var("EGRESSWAY_PATIENCE")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    Duration::from_secs(15) * patience.unwrap_or(1)
+    seconds(15)
 }
 
 /// What a finished command left.

@@ -209,7 +209,7 @@ fn connection(stream: TcpStream, shared: &Shared, config: Option<Arc<ServerConfi
     stream.set_nonblocking(false).expect("a blocking stream");
     // Nobody is asked for longer than a call lasts.
     stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
+        .set_read_timeout(Some(super::exec::seconds(20)))
         .expect("a limit");
     match config {
         None => converse(stream, shared),

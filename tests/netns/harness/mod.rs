@@ -5,6 +5,7 @@
 
 #![allow(dead_code)]
 
+pub mod attempt;
 pub mod bystander;
 pub mod capture;
 pub mod cluster;
@@ -21,6 +22,7 @@ pub mod primary;
 pub mod probe;
 pub mod ruleset;
 pub mod servers;
+pub mod silence;
 pub mod strace;
 pub mod tool;
 
@@ -34,5 +36,6 @@ pub use node::{Node, NodeOptions};
 pub use pod::{Pod, PodSpec};
 pub use policy::Policy;
 pub use primary::Primary;
-pub use probe::{Conn, Outcome, Probe, Want, check};
+pub use probe::{Conn, Outcome, Probe, Want, check, soon};
 pub use servers::Echo;
+pub use silence::silently;

@@ -58,6 +58,15 @@ impl Netns {
         }
     }
 
+    /// The same namespace for another user; it goes when its maker's is dropped.
+    pub fn again(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            handle: self.handle.try_clone().expect("a second handle"),
+            ours: false,
+        }
+    }
+
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -13,6 +13,7 @@ use super::{Echo, Netns, Policy};
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{fs, net};
 use tempfile::TempDir;
@@ -50,6 +51,8 @@ pub struct Node {
     pub ours: Map<String, Value>,
     pub dir: TempDir,
     serial: AtomicU32,
+    /// Where the namespaces of its pods are. Not held open: a namespace has to end with its pod.
+    pods: Mutex<Vec<PathBuf>>,
 }
 
 impl Node {
@@ -106,6 +109,7 @@ impl Node {
             ours,
             dir,
             serial: AtomicU32::new(1),
+            pods: Mutex::default(),
         };
         node.set_policy(&Policy::default());
         node
@@ -119,6 +123,26 @@ impl Node {
 
     pub fn state_dir(&self) -> PathBuf {
         self.dir.path().join("state")
+    }
+
+    /// A pod's namespace, which [`Node::hosts`] has from now on.
+    pub fn joined_by(&self, pod: &Netns) {
+        self.pods
+            .lock()
+            .expect("the pods")
+            .push(PathBuf::from(pod.path()));
+    }
+
+    /// All namespaces that packets can come to: the node, ext and the pods that there are.
+    pub fn hosts(&self) -> Vec<Netns> {
+        let mut hosts = vec![self.netns.again(), self.ext.again()];
+        let pods = self.pods.lock().expect("the pods");
+        hosts.extend(
+            pods.iter()
+                .filter(|path| path.exists())
+                .map(|path| Netns::of_another(path)),
+        );
+        hosts
     }
 
     /// A number not given before on this node.

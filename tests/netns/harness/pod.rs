@@ -154,6 +154,10 @@ impl Node {
         if !spec.covered {
             prev_result = result.unwrap_or_default();
         }
+        // The node itself does not reach a pod on macvlan.
+        if spec.primary != Primary::Macvlan {
+            self.joined_by(&netns);
+        }
         let mut pod = Pod {
             node: self,
             v4: IpAddr::from([0; 4]),

@@ -335,8 +335,7 @@ fn what_a_lost_address_had_open_is_cut() {
     other["spec"] = json!({"holderIdentity": "other", "renewTime": "2100-01-01T00:00:00.000000Z"});
     api.merge(&other);
     assert_eq!(a.round(&mut a.renewer()).len(), 1);
-    let cut = open.exchange(Duration::from_secs(2));
-    assert!(cut.is_err(), "an open connection goes on");
+    assert_eq!(open.is_cut(&a.node), Outcome::Silence);
     check(&a.node, &[probe(Want::Silence)]);
     pod.delete();
     a.node.assert_nothing_left();

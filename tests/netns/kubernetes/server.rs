@@ -6,7 +6,6 @@ use kube::core::Request;
 use serde_json::json;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 /// The HTTP status that a question gets from `node`, or why there is none.
 fn ask(node: &Node, kubeconfig: &Path, path: &str) -> Result<u16, String> {
@@ -16,7 +15,7 @@ fn ask(node: &Node, kubeconfig: &Path, path: &str) -> Result<u16, String> {
     let request = request.expect("a request");
     with_kubeconfig(&node.netns, &text, async |client| {
         let answer = client.request_text(request);
-        match tokio::time::timeout(Duration::from_secs(2), answer).await {
+        match tokio::time::timeout(crate::harness::exec::seconds(2), answer).await {
             Err(_) => Err("silence".to_owned()),
             Ok(Ok(_)) => Ok(200),
             Ok(Err(kube::Error::Api(status))) => Ok(status.code),

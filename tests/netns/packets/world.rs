@@ -101,7 +101,7 @@ impl<'n> World<'n> {
         });
         let nflog = |group| {
             node.netns
-                .run(|| Nflog::bind(group, Instant::now() + Duration::from_secs(5)))
+                .run(|| Nflog::bind(group, Instant::now() + exec::seconds(5)))
                 .expect("a log group")
         };
         Self {

@@ -4,7 +4,6 @@
 use prost::Message;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
@@ -103,7 +102,7 @@ impl Runtime {
         runtime.block_on(async {
             let endpoint = Endpoint::from_shared(self.socket.clone()).map_err(|e| e.to_string())?;
             let channel: Channel = endpoint
-                .timeout(Duration::from_secs(120))
+                .timeout(crate::harness::exec::seconds(120))
                 .connect()
                 .await
                 .map_err(|e| format!("{e:?}"))?;
