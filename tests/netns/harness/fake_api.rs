@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -54,7 +54,6 @@ struct Shared {
 pub struct FakeApi {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
-    address: SocketAddr,
     dir: TempDir,
 }
 
@@ -76,7 +75,6 @@ impl FakeApi {
         let api = Self {
             shared,
             thread: Some(thread),
-            address,
             dir: tempfile::tempdir().expect("a directory"),
         };
         api.write("ca.pem", &authority);

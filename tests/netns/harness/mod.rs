@@ -3,8 +3,6 @@
 //!
 //! Helpers panic with a reason when the harness itself fails; what the plugin does is returned, for the test to judge.
 
-#![allow(dead_code)]
-
 pub mod attempt;
 pub mod bystander;
 pub mod capture;

@@ -12,8 +12,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, recvfrom, setsockopt, socket,
-    sockopt,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt,
 };
 use nix::sys::stat::fstat;
 use nix::unistd::Pid;
@@ -29,7 +28,6 @@ const ROOM: usize = 8 << 20;
 #[derive(Debug, Clone)]
 pub struct Arrival {
     pub host: String,
-    pub source: IpAddr,
     pub protocol: SockProtocol,
     /// From the TCP, UDP or ICMP header on.
     pub bytes: Vec<u8>,
@@ -116,7 +114,7 @@ fn addresses(host: &Netns) -> Vec<IpAddr> {
 struct Witness {
     host: String,
     netns: Netns,
-    sockets: Vec<(SockProtocol, OwnedFd)>,
+    sockets: Vec<(AddressFamily, SockProtocol, OwnedFd)>,
 }
 
 impl Witness {
@@ -134,7 +132,7 @@ impl Witness {
                 let raw = socket(family, SockType::Raw, SockFlag::SOCK_NONBLOCK, protocol)
                     .expect("a raw socket");
                 setsockopt(&raw, sockopt::RcvBufForce, &ROOM).expect("a large buffer");
-                (protocol, raw)
+                (family, protocol, raw)
             })
         });
         Self {
@@ -147,18 +145,14 @@ impl Witness {
     fn tell(self) -> Vec<Arrival> {
         let mut arrivals = Vec::new();
         let mut buffer = vec![0; 65536];
-        for (protocol, socket) in &self.sockets {
-            while let Ok((length, from)) =
-                recvfrom::<SockaddrStorage>(socket.as_raw_fd(), &mut buffer)
-            {
-                let from = from.expect("a source");
-                let v4 = from.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
-                let v6 = from.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip()));
-                // Of IPv4 there is a header before.
-                let header = v4.map_or(0, |_| usize::from(buffer[0] & 0xf) * 4);
+        for (family, protocol, socket) in &self.sockets {
+            while let Ok(length) = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                let header = match family {
+                    AddressFamily::Inet => usize::from(buffer[0] & 0xf) * 4,
+                    _ => 0, // not given
+                };
                 arrivals.push(Arrival {
                     host: self.host.clone(),
-                    source: v4.or(v6).expect("an address"),
                     protocol: *protocol,
                     bytes: buffer[header.min(length)..length].to_vec(),
                 });
@@ -176,7 +170,7 @@ impl Witness {
                 .map(|text| text.expect("the raw sockets"))
                 .concat()
         });
-        for (protocol, socket) in &self.sockets {
+        for (_, protocol, socket) in &self.sockets {
             // sl local remote st queues tr tm->when retrnsmt uid timeout inode ref pointer drops
             let inode = fstat(socket).expect("a socket").st_ino.to_string();
             let line = tables

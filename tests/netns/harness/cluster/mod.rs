@@ -6,9 +6,6 @@
 //! RBAC is on, and what `install/` has is applied, so that a token of its service account may do what it
 //! may in a cluster. There are no controllers: no Pod ever runs, no Namespace goes when it is deleted.
 
-// Each test crate has the harness, and uses its own part of it.
-#![allow(unused_imports)]
-
 mod audit;
 mod link;
 pub mod manifests;
@@ -26,7 +23,6 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 use tempfile::TempDir;
 
-pub use audit::ApiCall;
 pub use link::Link;
 pub use objects::with_kubeconfig;
 
@@ -161,11 +157,6 @@ impl ApiServer {
         let log = log.unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
-    }
-
-    /// The server's network namespace.
-    pub fn netns(&self) -> &Netns {
-        &self.netns
     }
 }
 
