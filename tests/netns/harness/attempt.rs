@@ -1,7 +1,8 @@
 //! A packet that must not arrive, sent without a wait for what comes of it.
 
 use super::probe::{
-    Conn, Outcome, Proto, any_address, is_timeout, outcome_of, parse_seen, ping_socket, soon,
+    Conn, Outcome, Proto, QUESTION, any_address, is_timeout, outcome_of, parse_seen, ping_socket,
+    soon,
 };
 use super::silence::Arrival;
 use nix::errno::Errno;
@@ -45,7 +46,7 @@ impl Attempt {
         let text = format!("attempt {}", port);
         let (kind, mark) = match proto {
             Proto::Tcp => (tcp(port, to), Mark::Port(port)),
-            Proto::Udp => (udp(port, to, &text), Mark::Port(port)),
+            Proto::Udp => (udp(port, to), Mark::Port(port)),
             Proto::Ping => (echo_request(to, &text), Mark::Text(text)),
         };
         Self {
@@ -96,10 +97,10 @@ fn tcp(port: u16, to: SocketAddr) -> io::Result<Kind> {
     }
 }
 
-fn udp(port: u16, to: SocketAddr, text: &str) -> io::Result<Kind> {
+fn udp(port: u16, to: SocketAddr) -> io::Result<Kind> {
     let socket = UdpSocket::bind(any_address(to.ip(), port))?;
     socket.connect(to)?;
-    socket.send(text.as_bytes())?;
+    socket.send(QUESTION)?;
     Ok(Kind::Datagram(socket, to))
 }
 

@@ -14,6 +14,9 @@ pub fn soon() -> Duration {
     exec::seconds(4)
 }
 
+/// What servers are asked, who answer whom they see.
+pub(super) const QUESTION: &[u8] = b"who am I";
+
 /// What a client met.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -183,7 +186,7 @@ pub fn try_udp(from: &Netns, to: SocketAddr, patience: Duration) -> Outcome {
         let ask = || -> io::Result<IpAddr> {
             let socket = UdpSocket::bind(any_address(to.ip(), 0))?;
             socket.connect(to)?;
-            parse_seen(&ask_until_answered(&socket, b"who am I", patience)?)
+            parse_seen(&ask_until_answered(&socket, QUESTION, patience)?)
         };
         ask().map_or_else(|e| outcome_of(&e), Outcome::Reached)
     })
