@@ -20,6 +20,7 @@
 //!
 //! `policy` and `plan` do no I/O. Everything is validated before the first write.
 
+pub mod agent;
 pub mod attachment;
 pub mod cli;
 pub mod cluster;

@@ -13,5 +13,5 @@ fn main() -> ExitCode {
         let _ = io::stderr().write_all(egressway::cni::about().as_bytes());
         return ExitCode::SUCCESS;
     }
-    egressway::cli::main()
+    egressway::cli::main(egressway::agent::main)
 }

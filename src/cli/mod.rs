@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::setup::options::AgentArgs;
 use output::ColourWhen;
 
 mod capture;
@@ -63,16 +64,18 @@ enum Command {
     Suggest(suggest::Args),
     Report(report::Args),
     Capture(capture::Args),
-    Install(install::Install),
-    Uninstall(install::Uninstall),
+    Agent(AgentArgs),
+    Install(install::InstallArgs),
+    Uninstall(install::UninstallArgs),
     Sync(sync::Args),
     Gc(sync::GcArgs),
     Completions(manual::Completions),
     Man(manual::Man),
 }
 
-/// Reads the command line and carries it out.
-pub fn main() -> ExitCode {
+/// Reads the command line and carries it out. `agent` is what `agent` does: it stays, and knows nothing of
+/// the other commands, nor they of it.
+pub fn main(agent: impl FnOnce(&AgentArgs) -> ExitCode) -> ExitCode {
     let cli = Cli::parse();
     output::choose_colour(cli.color);
     let outcome: Result<ExitCode, Box<dyn Error>> = match cli.command {
@@ -85,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Capture(args) => return capture::main(&args),
         Command::Install(args) => return install::install(&args),
         Command::Uninstall(args) => return install::uninstall(&args),
+        Command::Agent(args) => return agent(&args),
         Command::Sync(args) => return sync::main(&args),
         Command::Gc(args) => return sync::gc(&args),
         Command::Completions(args) => done(manual::completions(&args)),

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::output::{self, Format, Table, Tone, toned};
 use crate::defaults;
+use crate::lifecycle::ByLeases;
 use crate::lifecycle::reconcile::{self, Change, Did, Options, Report};
 use crate::store::StateDir;
 
@@ -85,6 +86,7 @@ fn run(args: &Common, policy_file: Option<PathBuf>) -> ExitCode {
     output::run(|out| {
         let report = reconcile::run(&Options {
             state: &StateDir::new(&args.state_dir),
+            registry: &ByLeases,
             repair: policy_file.is_some(),
             policy_file: policy_file.as_deref(),
             dry_run: args.dry_run,

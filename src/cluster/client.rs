@@ -1,10 +1,12 @@
 //! One API server, asked by one identity, with a limit of time.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::answer;
+use super::connect::{self, Keep};
 use super::error::Error;
 use super::kubeconfig;
 use super::request::Request;
@@ -61,12 +63,24 @@ impl Client {
     /// # Errors
     /// What is wrong with the kubeconfig or a file that it names.
     pub fn from_kubeconfig(path: &Path, limit: Limit) -> Result<Client, Error> {
-        let config = kubeconfig::load(path)?;
-        let unusable = |e: kube::Error| Error::Kubeconfig {
+        Client::open(path, limit, Keep::Briefly)
+    }
+
+    /// The same for a process that stays: everything goes through one connection, which is kept. It
+    /// knows the token and the certificates of now.
+    ///
+    /// # Errors
+    /// As [`Client::from_kubeconfig`].
+    pub fn that_stays(path: &Path, limit: Limit) -> Result<Client, Error> {
+        Client::open(path, limit, Keep::Open)
+    }
+
+    fn open(path: &Path, limit: Limit, keep: Keep) -> Result<Client, Error> {
+        let (config, addresses) = kubeconfig::load(path)?;
+        Client::new(&config, addresses, limit, keep).map_err(|e| Error::Kubeconfig {
             path: path.to_owned(),
             reason: kubeconfig::reason(&e),
-        };
-        Client::new(config, limit).map_err(unusable)
+        })
     }
 
     /// By the service account of the pod in which this process runs. The token is read anew when it
@@ -77,15 +91,19 @@ impl Client {
     pub fn in_cluster(limit: Limit) -> Result<Client, Error> {
         let not_a_pod = |reason: String| Error::NotInCluster { reason };
         let config = kube::Config::incluster().map_err(|e| not_a_pod(e.to_string()))?;
-        Client::new(config, limit).map_err(|e| not_a_pod(e.to_string()))
+        Client::new(&config, Vec::new(), limit, Keep::Briefly).map_err(|e| not_a_pod(e.to_string()))
     }
 
-    fn new(mut config: kube::Config, limit: Limit) -> Result<Client, kube::Error> {
-        // Whoever calls tries again, and says meanwhile what the server answered.
-        config.default_retry = false;
+    // Nothing is tried again here: whoever calls does, and says meanwhile what the server answered.
+    fn new(
+        config: &kube::Config,
+        addresses: Vec<SocketAddr>,
+        limit: Limit,
+        keep: Keep,
+    ) -> Result<Client, kube::Error> {
         let server = config.cluster_url.to_string();
         Ok(Client {
-            kube: kube::Client::try_from(config)?,
+            kube: connect::client(config, addresses, keep)?,
             server: server.trim_end_matches('/').to_owned(),
             limit,
         })
@@ -99,6 +117,16 @@ impl Client {
     /// For messages: `https://10.0.0.1:6443`.
     pub fn server(&self) -> &str {
         &self.server
+    }
+
+    /// How long one answer may take.
+    pub fn patience(&self) -> Duration {
+        self.limit.now().1
+    }
+
+    /// What a failure of the library means, when `request` was asked.
+    pub fn failure(&self, request: &Request, error: kube::Error) -> Error {
+        answer::failure(&self.server, request, error)
     }
 
     /// An answer that came, and is none.
@@ -121,7 +149,7 @@ impl Client {
     ) -> Result<T, Error> {
         let (deadline, limit) = self.limit.now();
         match tokio::time::timeout_at(deadline.into(), question).await {
-            Ok(answer) => answer.map_err(|e| answer::failure(&self.server, &request, e)),
+            Ok(answer) => answer.map_err(|e| self.failure(&request, e)),
             Err(_) => Err(Error::Timeout {
                 server: self.server.clone(),
                 request: request.to_string(),

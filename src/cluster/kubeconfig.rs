@@ -2,9 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use kube::config::{Config, Kubeconfig, KubeconfigError, LoadDataError};
+use serde::Deserialize;
 
 use super::error::Error;
 
@@ -24,9 +26,16 @@ pub fn check(path: &Path) -> Result<(), Error> {
     })
 }
 
+/// The extension of a cluster that lists the API server's own addresses, which are tried before `server`:
+/// `{"name": "egressway.dev/addresses", "extension": {"addresses": ["192.0.2.1:6443"]}}`. The server's
+/// certificate must be for `server`'s host.
+pub const ADDRESSES: &str = "egressway.dev/addresses";
+
+/// How to reach the server, and its own addresses.
+///
 /// # Errors
 /// A file is missing, cannot be read, or does not say how to reach a server.
-pub(super) fn load(path: &Path) -> Result<Config, Error> {
+pub(super) fn load(path: &Path) -> Result<(Config, Vec<SocketAddr>), Error> {
     let text = read(path).map_err(|problem| match problem {
         Problem::Missing => Error::KubeconfigMissing {
             path: path.to_owned(),
@@ -49,7 +58,9 @@ pub(super) fn load(path: &Path) -> Result<Config, Error> {
         absolute(path, &mut user.client_key);
         absolute(path, &mut user.token_file);
     }
-    let mut config = config_of(kubeconfig).map_err(|e| unusable(path, of_kubeconfig(&e)))?;
+    take_only_context(&mut kubeconfig);
+    let addresses = addresses(&kubeconfig).map_err(|reason| unusable(path, reason))?;
+    let mut config = Config::try_from(kubeconfig).map_err(|e| unusable(path, of_kubeconfig(&e)))?;
     let user = &mut config.auth_info;
     if user.exec.is_some() || user.auth_provider.is_some() {
         let reason = "its user has `exec` or `auth-provider`, and egressway runs no other program: give it `tokenFile`, `token` or a client certificate";
@@ -75,16 +86,42 @@ pub(super) fn load(path: &Path) -> Result<Config, Error> {
             path.display()
         );
     }
-    Ok(config)
+    Ok((config, addresses))
 }
 
-/// The one context that counts, and the certificates that it names.
-fn config_of(mut kubeconfig: Kubeconfig) -> Result<Config, KubeconfigError> {
-    // kubectl takes the only context, too, when none is current.
+/// kubectl takes the only context, too, when none is current.
+fn take_only_context(kubeconfig: &mut Kubeconfig) {
     if let (None, [only]) = (&kubeconfig.current_context, &kubeconfig.contexts[..]) {
         kubeconfig.current_context = Some(only.name.clone());
     }
-    Config::try_from(kubeconfig)
+}
+
+/// What [`ADDRESSES`] of the current context's cluster says.
+fn addresses(kubeconfig: &Kubeconfig) -> Result<Vec<SocketAddr>, String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Extension {
+        addresses: Vec<SocketAddr>,
+    }
+    let current = kubeconfig.contexts.iter();
+    let extension = current
+        .filter(|named| Some(&named.name) == kubeconfig.current_context.as_ref())
+        .filter_map(|named| named.context.as_ref())
+        .flat_map(|context| {
+            let clusters = kubeconfig.clusters.iter();
+            clusters.filter(|named| named.name == context.cluster)
+        })
+        .filter_map(|named| named.cluster.as_ref()?.extensions.as_ref())
+        .flatten()
+        .find(|extension| extension.name == ADDRESSES);
+    let Some(extension) = extension else {
+        return Ok(Vec::new());
+    };
+    Extension::deserialize(&extension.extension)
+        .map(|found| found.addresses)
+        .map_err(|e| {
+            format!("the extension {ADDRESSES} of its cluster is not a list of `addresses` such as 192.0.2.1:6443: {e}")
+        })
 }
 
 /// Paths in a kubeconfig are meant from where it stands.
@@ -316,6 +353,13 @@ mod tests {
             (
                 kubeconfig("{server: 'https://h', proxy-url: 'http://p'}", "{}"),
                 "`proxy-url` is set, and egressway speaks to no proxy: take it out",
+            ),
+            (
+                kubeconfig(
+                    "{server: 'https://h', extensions: [{name: egressway.dev/addresses, extension: {addresses: [192.0.2.1]}}]}",
+                    "{}",
+                ),
+                "the extension egressway.dev/addresses of its cluster is not a list of `addresses` such as 192.0.2.1:6443: ",
             ),
             (
                 kubeconfig(SERVER, "{exec: {apiVersion: v1, command: touch}}"),

@@ -5,16 +5,24 @@
 
 mod answer;
 mod client;
+mod connect;
 mod error;
+pub mod events;
 mod kubeconfig;
+pub mod leases;
+mod object;
 mod request;
+pub mod token;
+mod watch;
 
 use std::future::Future;
 
 pub use client::{Client, Limit};
 pub use error::Error;
-pub use kubeconfig::check;
+pub use kubeconfig::{ADDRESSES, check};
+pub use object::ObjectName;
 pub use request::Request;
+pub use watch::{Backoff, Heard, Watch};
 
 /// Does `work` to its end in this thread. The runtime exists only for that long, so that a call
 /// that asks nothing starts none.
@@ -24,14 +32,22 @@ pub use request::Request;
 /// # Errors
 /// What `work` returns, or [`Error::Runtime`].
 pub fn run<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|cause| Error::Runtime { cause })?;
+    let runtime = runtime()?;
     let done = runtime.block_on(work);
     // Not by dropping it: that would wait for a name to be resolved, which has a time limit of its own.
     runtime.shutdown_background();
     done
+}
+
+/// A runtime for one thread, which is to be shut down in the background.
+///
+/// # Errors
+/// [`Error::Runtime`]
+pub fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|cause| Error::Runtime { cause })
 }
 
 /// The name under which this node is known to Kubernetes, unless it is given: the kernel's hostname

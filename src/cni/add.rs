@@ -6,7 +6,8 @@ use super::Invocation;
 use crate::attachment::result::PodResult;
 use crate::cluster::Limit;
 use crate::conf::{Conf, PodAnnotations, WhenUnenforceable, WhenUnreachable};
-use crate::egress;
+use crate::egress::Member;
+use crate::lifecycle::ByLeases;
 use crate::lifecycle::attach::{Attach, Error};
 use crate::lifecycle::policy::{self, Sources};
 use crate::refusal::CniError;
@@ -29,10 +30,11 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
         may_be_own_netns: call.netns_override,
         result: &PodResult::parse(prev_result, &call.ifname, &call.netns)?,
         uplink: conf.uplink.as_deref(),
-        leases: conf.kubernetes.as_ref().map(|api| egress::lease::Access {
+        member: conf.kubernetes.as_ref().map(|api| Member {
             kubeconfig: api.kubeconfig.clone(),
             node: api.node_name(),
         }),
+        registry: &ByLeases,
         log_group: conf.log_group,
         deadline,
     };

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::attachment::Record;
+use crate::lifecycle::ByLeases;
 use crate::lifecycle::detach;
 use crate::lifecycle::reconcile::{self, Did};
 use crate::store::{self, AttachmentId, StateDir};
@@ -29,7 +30,7 @@ pub fn gc(_: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniError
             Ok(false) => {}
             Ok(true) => {
                 tracing::info!(%id, "removing an attachment that nobody has");
-                if let Err(e) = detach::remove(&state, &id, deadline) {
+                if let Err(e) = detach::remove(&state, &ByLeases, &id, deadline) {
                     failures.push(format!("{id}: {}", e.msg));
                 }
             }
@@ -37,7 +38,7 @@ pub fn gc(_: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniError
         }
     }
     // What has no record is nobody's, whatever the network.
-    match reconcile::remove_orphans(&state) {
+    match reconcile::remove_orphans(&state, &ByLeases) {
         Ok(report) => {
             let failed = report.changes.into_iter().filter(|c| c.did == Did::Failed);
             failures.extend(failed.map(|c| format!("{}: {}", c.what, c.why)));

@@ -3,14 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use nft::Family;
 use sha2::{Digest, Sha256};
 
 /// The addresses of one family, beginning at a place that follows from the node's name: nodes that
 /// start at the same time seldom try the same one.
-pub fn order(list: &[IpNet], ipv4: bool, node: &str) -> impl Iterator<Item = IpAddr> {
+pub fn order(list: &[IpNet], family: Family, node: &str) -> impl Iterator<Item = IpAddr> {
     let nets: Vec<IpNet> = list
         .iter()
-        .filter(|net| net.addr().is_ipv4() == ipv4)
+        .filter(|net| Family::of(&net.addr()) == family)
         .map(IpNet::trunc)
         .collect();
     let total = nets
@@ -63,21 +64,25 @@ mod tests {
     #[test]
     fn every_address_of_the_family_once_from_a_place_of_the_nodes_own() {
         let list = nets(&["203.0.113.8/29", "2001:db8::/126", "198.51.100.1/32"]);
-        let all = |node: &str| order(&list, true, node).collect::<Vec<_>>();
+        let all = |node: &str| order(&list, Family::V4, node).collect::<Vec<_>>();
         for node in ["node-1", "node-2", ""] {
             let (addresses, set) = (all(node), BTreeSet::from_iter(all(node)));
             assert_eq!((addresses.len(), set.len()), (9, 9), "{addresses:?}");
             assert!(set.iter().all(|a| list.iter().any(|net| net.contains(a))));
         }
         assert_eq!(all("node-1"), all("node-1"));
-        assert_eq!(order(&list, false, "node-1").count(), 4);
-        assert_eq!(order(&[], true, "node-1").count(), 0);
+        assert_eq!(order(&list, Family::V6, "node-1").count(), 4);
+        assert_eq!(order(&[], Family::V4, "node-1").count(), 0);
     }
 
     #[test]
     fn nodes_are_spread() {
         let list = nets(&["203.0.113.0/24"]);
-        let first = |n: u32| order(&list, true, &format!("node-{n}")).next().unwrap();
+        let first = |n: u32| {
+            order(&list, Family::V4, &format!("node-{n}"))
+                .next()
+                .unwrap()
+        };
         let firsts: BTreeSet<_> = (0..50).map(first).collect();
         assert!(firsts.len() > 35, "{} different of 50", firsts.len());
     }
@@ -85,7 +90,7 @@ mod tests {
     #[test]
     fn huge_networks_are_no_work() {
         let list = nets(&["::/0", "2001:db8::/32", "0.0.0.0/0"]);
-        assert_eq!(order(&list, false, "node-1").take(1000).count(), 1000);
-        assert_eq!(order(&list, true, "node-1").take(1000).count(), 1000);
+        assert_eq!(order(&list, Family::V6, "node-1").take(1000).count(), 1000);
+        assert_eq!(order(&list, Family::V4, "node-1").take(1000).count(), 1000);
     }
 }

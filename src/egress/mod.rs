@@ -5,11 +5,14 @@
 //! under the address's own lock: taking one waits for answers from the network, and other pods
 //! must not wait with it.
 //!
-//! In a cluster, a node may use an address while it holds its [`lease`]. The rules in the kernel name
-//! an address only while it is on the uplink, and it is on the uplink only while the Lease is held.
+//! In a cluster, a node may use an address while it [owns](Ownership) it. The rules in the kernel name
+//! an address only while it is on the uplink, and it is on the uplink only while the node owns it. How
+//! that is agreed upon is not known here: an address is chosen by what the registry says, and then
+//! probed, added and announced, one step after the other, in the caller's thread.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,15 +20,20 @@ use crate::refusal::CniError;
 use crate::store::{AttachmentId, Lock, StateDir};
 
 mod choose;
-pub mod lease;
+pub mod held;
 mod leased;
+mod ownership;
 mod release;
 pub(crate) mod remains;
-pub mod renew;
 mod take;
 
+pub use ownership::{Member, Ownership, Registry, Standing};
 pub use release::{Release, give_back, give_back_all, release};
-pub use take::Request;
+pub use take::Claimant;
+
+/// How long this node's word counts that it has an address, without asking: as long as a Lease that nobody
+/// renews may last.
+const FRESH: Duration = Duration::from_secs(60);
 
 /// What is known of an egress address that this node has, or is about to have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,11 +76,11 @@ impl Held {
     fn is_fresh(&self, now: i64) -> bool {
         let age = now.checked_sub(self.renewed);
         let age = age.and_then(|age| u64::try_from(age).ok());
-        !self.lost && age.is_some_and(|age| age <= lease::DURATION.as_secs())
+        !self.lost && age.is_some_and(|age| age <= FRESH.as_secs())
     }
 
-    fn access(&self) -> lease::Access {
-        lease::Access {
+    fn member(&self) -> Member {
+        Member {
             kubeconfig: self.kubeconfig.clone(),
             node: self.node.clone(),
         }
@@ -86,7 +94,7 @@ pub struct Claim {
     pub addresses: Vec<IpAddr>,
     /// The uplink's index.
     pub uplink: Option<u32>,
-    _locks: Vec<Lock>,
+    locks: Vec<Lock>,
 }
 
 pub(crate) fn lock_name(address: IpAddr) -> String {

@@ -3,9 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::lease::{self, Leases};
-use super::{Owner, has_record, lock_name};
-use crate::cluster::{self, Limit};
+use super::{Owner, Registry, has_record, lock_name};
 use crate::store::{AttachmentId, Lock, StateDir};
 use netlink::{Rtnl, address};
 
@@ -62,7 +60,7 @@ impl Release {
     /// Takes the addresses from the uplink, and writes down who is left. Does what it can. The
     /// addresses stay locked until what is returned goes: before, the attachment's record has to,
     /// or `sync` would find a user of which the file says nothing.
-    pub fn finish(self, state: &StateDir, deadline: Instant) -> Vec<Lock> {
+    pub fn finish(self, state: &StateDir, registry: &dyn Registry, deadline: Instant) -> Vec<Lock> {
         let note = |outcome: Result<(), String>| {
             if let Err(e) = outcome {
                 tracing::warn!("{e}");
@@ -82,7 +80,7 @@ impl Release {
                     .map_err(|e| e.to_string()),
             );
         }
-        note(give_leases_back(state, &owed, deadline));
+        note(give_leases_back(state, registry, &owed, deadline));
         self.locks
     }
 }
@@ -112,6 +110,7 @@ fn take_down(
 
 fn give_leases_back(
     state: &StateDir,
+    registry: &dyn Registry,
     owed: &[(IpAddr, Owner)],
     deadline: Instant,
 ) -> Result<(), String> {
@@ -119,29 +118,27 @@ fn give_leases_back(
     let Some(held) = owed.iter().find_map(|(_, owner)| owner.lease.as_ref()) else {
         return Ok(());
     };
-    let (access, limit) = (held.access(), Limit::overall(API, deadline));
-    let given_back = cluster::run(async {
-        let leases = Leases::open(&access, limit, lease::DURATION)?;
-        for (address, _) in owed {
-            leases.give_back(*address).await?;
-            if let Err(e) = state.remove_egress(*address) {
-                tracing::warn!("{e}");
-            }
+    let limit = API.min(deadline.saturating_duration_since(Instant::now()));
+    let mut ownership = registry.open(&held.member(), limit);
+    for (address, _) in owed {
+        ownership.give_back(*address).map_err(|e| {
+            format!("the egress IP's Lease is given back later, or ends by itself: {e}")
+        })?;
+        if let Err(e) = state.remove_egress(*address) {
+            tracing::warn!("{e}");
         }
-        Ok(())
-    });
-    given_back
-        .map_err(|e| format!("the egress IP's Lease is given back later, or ends by itself: {e}"))
+    }
+    Ok(())
 }
 
 /// Gives back what an ADD had taken before it failed: no rule names it yet.
-pub fn give_back(state: &StateDir, id: &AttachmentId, deadline: Instant) {
-    drop(release(state, id, deadline).finish(state, deadline));
+pub fn give_back(state: &StateDir, registry: &dyn Registry, id: &AttachmentId, deadline: Instant) {
+    drop(release(state, id, deadline).finish(state, registry, deadline));
 }
 
 /// Gives back every address that this node has, whoever uses it. Its rules must be gone. Returns what
 /// could not be done.
-pub fn give_back_all(state: &StateDir, deadline: Instant) -> Vec<String> {
+pub fn give_back_all(state: &StateDir, registry: &dyn Registry, deadline: Instant) -> Vec<String> {
     let addresses = match state.list_egress() {
         Ok(addresses) => addresses,
         Err(e) => return vec![e.to_string()],
@@ -161,7 +158,7 @@ pub fn give_back_all(state: &StateDir, deadline: Instant) -> Vec<String> {
             Err(e) => failures.push(e),
         }
     }
-    if let Err(e) = give_leases_back(state, &owed, deadline) {
+    if let Err(e) = give_leases_back(state, registry, &owed, deadline) {
         tracing::warn!("{e}");
     }
     failures

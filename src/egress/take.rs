@@ -5,17 +5,16 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 
-use super::lease::Access;
 use super::remains::Remains;
-use super::{Claim, Owner, give_back, has_record, lock_name, net_error};
+use super::{Claim, Member, Owner, Registry, give_back, has_record, lock_name, net_error};
 use crate::refusal::CniError;
-use crate::store::{AttachmentId, StateDir};
+use crate::store::{AttachmentId, StateDir, StateError};
 use netlink::link::{self, Link};
 use netlink::{Rtnl, address, neighbour, route};
-use nft::Value;
+use nft::{Family, Value};
 
 /// Who wants an egress address.
-pub struct Request<'a> {
+pub struct Claimant<'a> {
     /// Where it is written who uses an address.
     pub state: &'a StateDir,
     /// The attachment that wants one.
@@ -24,10 +23,37 @@ pub struct Request<'a> {
     pub namespace: &'a str,
     /// The conflist's `uplink`.
     pub uplink: Option<&'a str>,
-    /// Where the cluster's nodes agree on who has which address; none: this node takes the first.
-    pub leases: Option<Access>,
+    /// In a cluster: this node, as its nodes agree on who has which address. None: it takes the first.
+    pub member: Option<&'a Member>,
+    /// Where they agree on that.
+    pub registry: &'a dyn Registry,
     /// When to give up.
     pub deadline: Instant,
+}
+
+/// Why an address was not taken.
+pub(super) enum Miss {
+    /// This one can't be had; another one may be.
+    This(CniError),
+    /// No other one could be, either.
+    All(CniError),
+}
+
+impl From<Miss> for CniError {
+    fn from(miss: Miss) -> Self {
+        match miss {
+            Miss::This(e) | Miss::All(e) => e,
+        }
+    }
+}
+
+impl From<StateError> for Miss {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::Locked { .. } => Miss::This(error.into()),
+            _ => Miss::All(error.into()),
+        }
+    }
 }
 
 /// What was found out about an address before anything was changed.
@@ -39,31 +65,31 @@ pub(super) struct Prepared {
     pub(super) here: bool,
 }
 
-impl Request<'_> {
-    /// Takes one address of each family in which the pod has one: makes sure that nobody else
-    /// answers for it or holds its Lease, adds it to the uplink and announces it.
+impl Claimant<'_> {
+    /// Takes one address of each of these families, as far as the list has any: makes sure that nobody
+    /// else answers for it or owns it, adds it to the uplink and announces it.
     ///
     /// # Errors
     /// Code 102: the address can't be had; 11: somebody else has it, or the API does not answer. What
     /// had been taken for this attachment is given back.
-    pub fn take(&self, list: &[IpNet], ipv4: bool, ipv6: bool) -> Result<Claim, CniError> {
+    pub fn take(&self, list: &[IpNet], families: &[Family]) -> Result<Claim, CniError> {
+        let lists = |family: &Family| list.iter().any(|net| Family::of(&net.addr()) == *family);
         // All lock in this order.
-        let families: Vec<bool> = [(true, ipv4), (false, ipv6)]
-            .into_iter()
-            .filter(|(v4, wanted)| *wanted && list.iter().any(|net| net.addr().is_ipv4() == *v4))
-            .map(|(v4, _)| v4)
+        let wanted = [Family::V4, Family::V6].into_iter();
+        let families: Vec<Family> = wanted
+            .filter(|family| families.contains(family) && lists(family))
             .collect();
         let mut claim = Claim::default();
-        let taken = match &self.leases {
+        let taken = match self.member {
             _ if families.is_empty() => Ok(()),
             None => self.take_first(list, &families, &mut claim),
-            Some(access) => self.take_leased(access, list, &families, &mut claim),
+            Some(member) => self.take_leased(member, list, &families, &mut claim),
         };
         match taken {
             Ok(()) => Ok(claim),
             Err(e) => {
                 drop(claim);
-                give_back(self.state, self.id, self.deadline);
+                give_back(self.state, self.registry, self.id, self.deadline);
                 Err(e)
             }
         }
@@ -73,14 +99,14 @@ impl Request<'_> {
     fn take_first(
         &self,
         list: &[IpNet],
-        families: &[bool],
+        families: &[Family],
         claim: &mut Claim,
     ) -> Result<(), CniError> {
-        for v4 in families {
+        for family in families {
             let nets = list.iter().map(IpNet::network);
-            for address in nets.filter(|a| a.is_ipv4() == *v4).take(1) {
+            for address in nets.filter(|a| Family::of(a) == *family).take(1) {
                 let lock = self.state.lock_named(&lock_name(address), self.deadline)?;
-                claim._locks.push(lock);
+                claim.locks.push(lock);
                 claim.uplink = Some(self.take_one(address)?);
                 claim.addresses.push(address);
             }
@@ -102,15 +128,15 @@ impl Request<'_> {
 
     /// Looks where the address is and who has it. This attachment becomes one of its users. `leased`:
     /// this node's Lease says that it is the namespace's.
-    pub(super) fn prepare(&self, address: IpAddr, leased: bool) -> Result<Prepared, CniError> {
-        let mut rtnl = Rtnl::open(self.deadline).map_err(net_error)?;
+    pub(super) fn prepare(&self, address: IpAddr, leased: bool) -> Result<Prepared, Miss> {
+        let mut rtnl = Rtnl::open(self.deadline).map_err(unreached)?;
         let uplink = self.uplink(&mut rtnl, address)?;
         let known: Option<Owner> = self.state.read_egress(address).unwrap_or_else(|e| {
             tracing::warn!("{e}; it is written anew");
             None
         });
         let here = address::all(&mut rtnl)
-            .map_err(net_error)?
+            .map_err(unreached)?
             .into_iter()
             .find(|a| a.address == address)
             .map(|a| a.link);
@@ -131,10 +157,10 @@ impl Request<'_> {
     }
 
     /// Adds an address that nobody else has to the uplink, and announces it.
-    pub(super) fn add(&self, prepared: &mut Prepared, address: IpAddr) -> Result<(), CniError> {
+    pub(super) fn add(&self, prepared: &mut Prepared, address: IpAddr) -> Result<(), Miss> {
         let uplink = &prepared.uplink;
         self.state.write_egress(address, &prepared.owner)?;
-        address::add(&mut prepared.rtnl, uplink.index, address).map_err(net_error)?;
+        address::add(&mut prepared.rtnl, uplink.index, address).map_err(unreached)?;
         if let Err(e) = neighbour::announce(uplink, &[address]) {
             // Neighbours that never heard of the address will ask; those that did are rare.
             tracing::warn!("cannot announce {address}: {e}");
@@ -151,16 +177,17 @@ impl Request<'_> {
         here: Option<u32>,
         uplink: &Link,
         leased: bool,
-    ) -> Result<Option<Owner>, CniError> {
-        let remains = match Remains::find(self.state, address, here.is_some())? {
+    ) -> Result<Option<Owner>, Miss> {
+        let found = Remains::find(self.state, address, here.is_some());
+        let remains = match found.map_err(Miss::All)? {
             Some(remains) if here.is_none_or(|device| device == uplink.index) => remains,
             _ => return Ok(None),
         };
         if !leased && !remains.strangers.is_empty() {
-            return Err(CniError::egress_ip(format!(
+            return Err(Miss::This(CniError::egress_ip(format!(
                 "egress IP {address}: pods of which no record is left use it ({}), and whose they are is not known: delete them",
                 remains.name_strangers()
-            )));
+            ))));
         }
         let namespace = remains
             .namespace
@@ -179,27 +206,27 @@ impl Request<'_> {
         known: Option<Owner>,
         here: Option<u32>,
         uplink: &Link,
-    ) -> Result<Owner, CniError> {
+    ) -> Result<Owner, Miss> {
         match (known, here) {
             (Some(owner), _) if owner.namespace != self.namespace => {
                 let users: Vec<_> = owner.users.iter().filter(|id| self.is_alive(id)).collect();
                 if users.is_empty() {
                     return Ok(self.new_owner(uplink));
                 }
-                Err(CniError::egress_ip(format!(
+                Err(Miss::This(CniError::egress_ip(format!(
                     "egress IP {address}: namespace {} on this node uses it ({} pods)",
                     owner.namespace,
                     users.len()
-                )))
+                ))))
             }
             (Some(mut owner), Some(device)) if device == uplink.index && !owner.is_lost() => {
                 owner.users.retain(|id| self.is_alive(id));
                 Ok(owner)
             }
-            (_, Some(device)) => Err(CniError::egress_ip(format!(
+            (_, Some(device)) => Err(Miss::This(CniError::egress_ip(format!(
                 "egress IP {address} is already an address of this node (on device {device}): list another one in egressway.dev/egress-ip of namespace {}",
                 self.namespace
-            ))),
+            )))),
             // Somebody took it from the uplink, or this node had lost it: its pods get it back.
             (Some(owner), None) if owner.namespace == self.namespace => {
                 let mut users = owner.users;
@@ -228,9 +255,9 @@ impl Request<'_> {
         id == self.id || has_record(self.state, id)
     }
 
-    fn uplink(&self, rtnl: &mut Rtnl, address: IpAddr) -> Result<Link, CniError> {
+    fn uplink(&self, rtnl: &mut Rtnl, address: IpAddr) -> Result<Link, Miss> {
         let link = match self.uplink {
-            Some(name) => link::get_by_name(rtnl, name).map_err(net_error)?,
+            Some(name) => link::get_by_name(rtnl, name).map_err(unreached)?,
             None => {
                 let families = match address {
                     IpAddr::V4(_) => [route::Family::V4, route::Family::V6],
@@ -239,44 +266,49 @@ impl Request<'_> {
                 let mut found = None;
                 for family in families {
                     found = match found {
-                        None => route::default_route_device(rtnl, family).map_err(net_error)?,
+                        None => route::default_route_device(rtnl, family).map_err(unreached)?,
                         found => found,
                     };
                 }
                 match found {
-                    Some(index) => link::get_by_index(rtnl, index).map_err(net_error)?,
+                    Some(index) => link::get_by_index(rtnl, index).map_err(unreached)?,
                     None => None,
                 }
             }
         };
+        // As wrong for every other address.
         link.ok_or_else(|| {
-            CniError::egress_ip(match self.uplink {
+            Miss::All(CniError::egress_ip(match self.uplink {
                 Some(name) => format!(
                     "egress IP {address}: the conflist's `uplink` {name:?} does not exist on this node"
                 ),
                 None => format!(
                     "egress IP {address}: this node has no default route; name the device in `uplink` of the conflist"
                 ),
-            })
+            }))
         })
     }
 
-    pub(super) fn probe(&self, uplink: &Link, address: IpAddr) -> Result<(), CniError> {
+    pub(super) fn probe(&self, uplink: &Link, address: IpAddr) -> Result<(), Miss> {
         let conflicts = neighbour::probe(
             uplink,
             &[address],
             neighbour::Timing::default(),
             self.deadline,
         )
-        .map_err(net_error)?;
+        .map_err(unreached)?;
         match conflicts.first() {
             None => Ok(()),
-            Some(conflict) => Err(CniError::try_again(format!(
+            Some(conflict) => Err(Miss::This(CniError::try_again(format!(
                 "egress IP {address} of namespace {}: {} on {} answers for it; free it there, or list another address",
                 self.namespace,
                 Value::Mac(conflict.mac),
                 uplink.name
-            ))),
+            )))),
         }
     }
+}
+
+fn unreached(error: netlink::Error) -> Miss {
+    Miss::This(net_error(error))
 }

@@ -8,13 +8,12 @@ use super::install::{Installation, Shared};
 use super::policy::{Head, Policy};
 use crate::attachment::result::PodResult;
 use crate::attachment::{self, Attachment, LAYOUT, Record, Rules, Unenforceable, Who};
-use crate::egress::lease::Access;
-use crate::egress::{self, Claim};
+use crate::egress::{self, Claim, Claimant, Member, Registry};
 use crate::plan::{self, AttachmentPlan, Base};
 use crate::refusal::{CniError, net_failure, nft_failure};
 use crate::store::{AttachmentId, StateDir, StateError};
 use netlink::{Netns, Rtnl, link};
-use nft::Nft;
+use nft::{Family, Nft};
 use rules::stored::StoredPolicy;
 
 /// An interface of a pod, to be enforced from now on.
@@ -31,8 +30,10 @@ pub struct Attach<'a> {
     pub result: &'a PodResult,
     /// The conflist's `uplink`.
     pub uplink: Option<&'a str>,
-    /// Where the cluster's nodes agree on who has which egress address; none: this node takes the first.
-    pub leases: Option<Access>,
+    /// In a cluster: this node, as its nodes agree on who has which egress address.
+    pub member: Option<Member>,
+    /// Where they agree on that.
+    pub registry: &'a dyn Registry,
     /// The NFLOG group of its log rules.
     pub log_group: u16,
     /// When to give up.
@@ -87,7 +88,7 @@ impl Attach<'_> {
         let installed = self.install(&mut nft, &id, &record, before.as_ref(), policy);
         if installed.is_err() && before.is_none() {
             drop(claim); // it holds the locks that giving back needs
-            egress::give_back(self.state, &id, self.deadline);
+            egress::give_back(self.state, self.registry, &id, self.deadline);
         }
         Ok(installed?)
     }
@@ -175,19 +176,22 @@ impl Attach<'_> {
         policy: &Head,
         attachment: &Attachment,
     ) -> Result<Claim, CniError> {
-        let request = egress::Request {
+        let claimant = Claimant {
             state: self.state,
             id,
             namespace: self.who.namespace.unwrap_or_default(),
             uplink: self.uplink,
-            leases: self.leases.clone(),
+            member: self.member.as_ref(),
+            registry: self.registry,
             deadline: self.deadline,
         };
-        request.take(
-            &policy.egress,
-            attachment.has_family(true),
-            attachment.has_family(false),
-        )
+        let families = [(Family::V4, true), (Family::V6, false)];
+        let families: Vec<Family> = families
+            .into_iter()
+            .filter(|(_, v4)| attachment.has_family(*v4))
+            .map(|(family, _)| family)
+            .collect();
+        claimant.take(&policy.egress, &families)
     }
 
     fn record(

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::attachment::{Record, Rules};
-use crate::egress;
+use crate::egress::{self, Registry};
 use crate::enforce::{self, Remove, Whole};
 use crate::plan::INET;
 use crate::store::{AttachmentId, StateDir, StateError};
@@ -20,8 +20,13 @@ use crate::refusal::nft_failure;
 /// # Errors
 /// Code 11: the kernel's tables kept changing. Anything else is logged, and left to GC: an error
 /// would keep the primary plugin from giving the pod's address back.
-pub fn remove(state: &StateDir, id: &AttachmentId, deadline: Instant) -> Result<(), CniError> {
-    remove_as(state, id, None, deadline)
+pub fn remove(
+    state: &StateDir,
+    registry: &dyn Registry,
+    id: &AttachmentId,
+    deadline: Instant,
+) -> Result<(), CniError> {
+    remove_as(state, registry, id, None, deadline)
 }
 
 /// Removes an attachment that was found to be nobody's, unless it has been added anew meanwhile.
@@ -30,16 +35,18 @@ pub fn remove(state: &StateDir, id: &AttachmentId, deadline: Instant) -> Result<
 /// As [`remove`].
 pub(crate) fn remove_stale(
     state: &StateDir,
+    registry: &dyn Registry,
     id: &AttachmentId,
     found: &Record<Rules>,
     deadline: Instant,
 ) -> Result<(), CniError> {
-    remove_as(state, id, Some(found.veth_index), deadline)
+    remove_as(state, registry, id, Some(found.veth_index), deadline)
 }
 
 /// `only_of`: the index of the veth that it must still have.
 fn remove_as(
     state: &StateDir,
+    registry: &dyn Registry,
     id: &AttachmentId,
     only_of: Option<u32>,
     deadline: Instant,
@@ -113,7 +120,7 @@ fn remove_as(
         "forget the pod's connections",
         conntrack::delete_of(&owned, deadline),
     );
-    let _locks = release.finish(state, deadline);
+    let _locks = release.finish(state, registry, deadline);
     // Nobody waits for sync: the same attachment may have been added anew while there was no lock.
     let _lock = only_of.and_then(|_| note("lock the state directory", state.lock(deadline)));
     if is_another(read()) {

@@ -2,7 +2,10 @@
 //! go through here.
 
 pub mod attach;
+mod by_leases;
 pub mod detach;
 mod install;
 pub mod policy;
 pub mod reconcile;
+
+pub use by_leases::ByLeases;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use nft::{Element, Field, KeyType, Match, Test, Time, Value};
+use nft::{Element, Field, KeyType, Match, Test, Value};
 use rules::class::DNS_PORT;
 use rules::effective::Facts;
 use rules::rule::{Ports, Rule, Transport};
@@ -39,7 +39,7 @@ impl Check {
         match self {
             Check::Plain(m) => m.clone(),
             Check::Ranges(field, key, ranges) => {
-                let elements = ranges.iter().map(|(a, b)| Element::range(*a, *b));
+                let elements = ranges.iter().map(|(a, b)| Element::Range(*a, *b));
                 Match {
                     field: *field,
                     test: Test::In(set(*key, elements.collect())),
@@ -79,10 +79,7 @@ pub fn of_rule(rule: &Rule, facts: &Facts) -> Vec<Condition> {
                 .unsigned_abs();
             condition.tests = condition.tests().into_owned();
             condition.lookup = None;
-            condition.push(
-                Field::Time,
-                Test::Below(Value::Time(Time::from_seconds(seconds))),
-            );
+            condition.push(Field::Time, Test::Below(Value::Seconds(seconds)));
         }
     }
     conditions

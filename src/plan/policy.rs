@@ -221,7 +221,7 @@ impl Compiler {
     }
 
     fn goto(&self, chain: usize) -> KernelRule {
-        KernelRule::new().then(Verdict::goto(&*self.chains[chain].0))
+        KernelRule::new().then(Verdict::Goto(self.chains[chain].0.clone()))
     }
 
     /// All tiers and the default action. `dns`: what is known of packets that come to `chain`.
@@ -247,7 +247,7 @@ impl Compiler {
                 self.place(chain, rules, &list);
                 list.clear();
                 let target = self.add_chain(format!("t{}", self.chains.len()), Vec::new());
-                let jump = Verdict::jump(&*self.chains[target].0);
+                let jump = Verdict::Jump(self.chains[target].0.clone());
                 self.chains[chain].1.push(KernelRule::new().then(jump));
                 self.place(target, rules, &kept);
             } else {
@@ -282,7 +282,7 @@ impl Compiler {
     /// one limit, wherever it matches.
     fn act(&mut self, rule: &mut Planned) -> KernelRule {
         match self.own_chain(rule) {
-            Some(chain) => KernelRule::new().then(Verdict::goto(chain)),
+            Some(chain) => KernelRule::new().then(Verdict::Goto(chain.to_string())),
             None => rule.action.count(),
         }
     }

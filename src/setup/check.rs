@@ -6,8 +6,9 @@ use std::path::Path;
 use nix::unistd::{AccessFlags, access};
 
 use super::config::Config;
-use super::configmap::{POLICY_KEY, Policy};
-use super::{coverage, files, kernel};
+use super::policy::{self, POLICY_KEY, Policy};
+use super::program::{Found, Program};
+use super::{coverage, kernel};
 use crate::source::PolicyFile;
 use crate::store::StateDir;
 
@@ -93,37 +94,29 @@ fn kernel_item() -> Item {
 }
 
 fn program_item(config: &Config) -> Item {
-    let path = config.program();
-    let own = files::read(Path::new("/proc/self/exe"));
-    match (files::read(&path), own) {
-        (Ok(None), _) => item(
-            "program",
+    let mut program = Program::at(config.program());
+    let looked = program.look();
+    let path = program.path().display();
+    let (status, seen) = match looked {
+        Ok(Found::Nothing) => (Status::Change, format!("{path} would be written")),
+        Ok(Found::Same) => {
+            let version = env!("CARGO_PKG_VERSION");
+            (Status::Good, format!("{path} is this version, {version}"))
+        }
+        Ok(Found::Other) => (
             Status::Change,
-            format!("{} would be written", path.display()),
+            format!("{path} is another build and would be replaced"),
         ),
-        (Ok(there), Ok(own)) if there == own => item(
-            "program",
-            Status::Good,
-            format!(
-                "{} is this version, {}",
-                path.display(),
-                env!("CARGO_PKG_VERSION")
-            ),
-        ),
-        (Ok(_), Ok(_)) => item(
-            "program",
-            Status::Change,
-            format!("{} is another build and would be replaced", path.display()),
-        ),
-        (Err(e), _) | (_, Err(e)) => item("program", Status::Bad, e.to_string()),
-    }
+        Err(e) => (Status::Bad, e.to_string()),
+    };
+    item("program", status, seen)
 }
 
 fn policy_item(config: &Config) -> Item {
     let path = config.policy_file.display();
     match PolicyFile::load(&config.policy_file) {
         Ok(_) => item("policy", Status::Good, format!("{path} is valid")),
-        Err(e) if config.account.is_some() && !config.policy_file.exists() => {
+        Err(e) if config.cluster.is_some() && !config.policy_file.exists() => {
             let _ = e;
             item(
                 "policy",
@@ -136,7 +129,7 @@ fn policy_item(config: &Config) -> Item {
 }
 
 fn api_item(config: &Config) -> Item {
-    let (Some(account), Some(cluster)) = (&config.account, &config.cluster) else {
+    let Some(cluster) = &config.cluster else {
         return item(
             "API",
             Status::Note,
@@ -144,14 +137,14 @@ fn api_item(config: &Config) -> Item {
         );
     };
     let name = &cluster.configmap;
-    match cluster.policy() {
+    match policy::fetch(config, cluster) {
         Ok(Policy::Text(text)) => match PolicyFile::parse(&format!("ConfigMap {name}"), &text) {
             Ok(_) => item(
                 "API",
                 Status::Good,
                 format!(
                     "{} answers; the policy of ConfigMap {name} is valid",
-                    account.server
+                    cluster.account.server
                 ),
             ),
             Err(e) => item("API", Status::Bad, e.to_string()),
@@ -190,7 +183,7 @@ fn conflist_items(config: &Config) -> Vec<Item> {
                 config.conf_dir.display()
             ),
         ),
-        Some(found) if confs.lacks(&entry, &look) => item(
+        Some(found) if confs.lack(&entry, &look).is_some() => item(
             "conflist",
             Status::Change,
             format!(

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use super::conflist::{self, Entry, Fault, List};
+use super::conflist::{self, Fault, Lack, List, PluginEntry};
 use super::files::{self, FileError};
 
 /// The configurations of a node.
@@ -146,19 +146,18 @@ impl ConfDir {
         !name.contains('/') && self.bin_dirs.iter().any(is_program)
     }
 
-    /// Whether there is a list to which [`ConfDir::ensure`] would put our entry.
-    pub fn lacks(&self, entry: &Entry, look: &Look) -> bool {
-        look.found.as_ref().is_some_and(|found| {
-            let with = List::parse(&found.list).and_then(|list| list.with(entry));
-            matches!(with, Ok(Some(_)))
-        })
+    /// What [`ConfDir::ensure`] would correct; none also if there is no list.
+    pub fn lack(&self, entry: &PluginEntry, look: &Look) -> Option<Lack> {
+        let found = look.found.as_ref()?;
+        let list = List::parse(&found.list).ok()?;
+        list.lack(entry).ok()?
     }
 
     /// Makes our `entry` the last plugin of the list that a runtime would use.
     ///
     /// # Errors
     /// A file can't be read or written. It is untouched then.
-    pub fn ensure(&self, entry: &Entry, look: &Look) -> Result<Ensured, FileError> {
+    pub fn ensure(&self, entry: &PluginEntry, look: &Look) -> Result<Ensured, FileError> {
         let Some(found) = &look.found else {
             return Ok(Ensured::Nothing);
         };

@@ -1,13 +1,14 @@
 //! What an installation is told: where things are on the node, and what our conflist entry says.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::confdir::ConfDir;
-use super::configmap::Cluster;
-use super::conflist::{self, Entry};
+use super::conflist::{self, PluginEntry};
 use super::credentials::ServiceAccount;
+use crate::cluster::{self, ObjectName};
 use crate::conf::{self, Command, Conf, RawConf};
 use crate::defaults;
 use crate::refusal::CniError;
@@ -23,14 +24,36 @@ pub struct Config {
     pub policy_file: PathBuf,
     /// Who is attached.
     pub state_dir: PathBuf,
-    /// The node's name in the cluster.
-    pub node_name: Option<String>,
     /// Who this process is in the cluster; none outside of one.
-    pub account: Option<ServiceAccount>,
-    /// What is asked of the cluster; there if `account` is.
     pub cluster: Option<Cluster>,
     /// Further keys of our entry.
     pub keys: Keys,
+}
+
+/// Who this process is in the cluster, and which of its objects it has to do with.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// By which the API is asked.
+    pub account: ServiceAccount,
+    /// This node's name, if it was given.
+    pub node_name: Option<String>,
+    /// Where the policy is.
+    pub configmap: ObjectName,
+    /// Whose pod this process runs in.
+    pub daemonset: ObjectName,
+    /// Whose token the plugin has.
+    pub account_name: ObjectName,
+    /// The pod in which this process runs, and its UID, if that was given.
+    pub pod: Option<(ObjectName, String)>,
+    /// How long a Lease of this node holds without being renewed.
+    pub lease_duration: Duration,
+}
+
+impl Cluster {
+    /// This node's name.
+    pub fn node(&self) -> String {
+        self.node_name.clone().unwrap_or_else(cluster::hostname)
+    }
 }
 
 /// Keys of our conflist entry that are only there if they were given.
@@ -76,7 +99,7 @@ struct Kubernetes<'a> {
 }
 
 impl Config {
-    /// Our program among the plugins.
+    /// Our place among the plugins.
     pub fn program(&self) -> PathBuf {
         let dir = self
             .bin_dirs
@@ -107,26 +130,26 @@ impl Config {
     ///
     /// # Errors
     /// The plugin would refuse it.
-    pub fn entry(&self) -> Result<Entry, CniError> {
+    pub fn entry(&self) -> Result<PluginEntry, CniError> {
         let ours = Ours {
             r#type: conflist::TYPE,
             capabilities: serde_json::json!({ conf::POD_ANNOTATIONS: true }),
             policy_file: &self.policy_file,
-            kubernetes: self.account.as_ref().map(|_| Kubernetes {
+            kubernetes: self.cluster.as_ref().map(|cluster| Kubernetes {
                 kubeconfig: self.kubeconfig(),
-                node_name: self.node_name.as_deref(),
+                node_name: cluster.node_name.as_deref(),
             }),
             state_dir: &self.state_dir,
             keys: &self.keys,
         };
         let unwritable = |e: serde_json::Error| CniError::invalid_config(e.to_string());
-        let entry = Entry::new(&ours).map_err(unwritable)?;
+        let entry = PluginEntry::new(&ours).map_err(unwritable)?;
         self.try_entry(&entry)?;
         Ok(entry)
     }
 
     /// Reads the entry as the plugin will.
-    fn try_entry(&self, entry: &Entry) -> Result<(), CniError> {
+    fn try_entry(&self, entry: &PluginEntry) -> Result<(), CniError> {
         let stdin = entry.as_stdin("check", crate::refusal::version::CniVersion::CURRENT);
         Conf::new(&RawConf::decode(stdin.as_bytes())?, Command::Status).map(drop)
     }
@@ -142,8 +165,6 @@ mod tests {
             conf_dir: "/etc/cni/net.d".into(),
             policy_file: "/etc/egressway/policy.yaml".into(),
             state_dir: "/run/egressway".into(),
-            node_name: Some("node-1".into()),
-            account: None,
             cluster: None,
             keys: Keys::default(),
         }
@@ -157,9 +178,17 @@ mod tests {
             text(&config),
             r#"{"type":"egressway","capabilities":{"io.kubernetes.cri.pod-annotations":true},"policyFile":"/etc/egressway/policy.yaml","stateDir":"/run/egressway"}"#
         );
-        config.account = Some(ServiceAccount {
-            dir: "/sa".into(),
-            server: "https://10.96.0.1:443".into(),
+        config.cluster = Some(Cluster {
+            account: ServiceAccount {
+                dir: "/sa".into(),
+                server: "https://10.96.0.1:443".into(),
+            },
+            node_name: Some("node-1".into()),
+            configmap: "egressway-system/egressway-policy".parse().unwrap(),
+            daemonset: "egressway-system/egressway".parse().unwrap(),
+            account_name: "egressway-system/egressway".parse().unwrap(),
+            pod: None,
+            lease_duration: Duration::from_secs(60),
         });
         config.keys.uplink = Some("eth1".into());
         let with_api = text(&config);

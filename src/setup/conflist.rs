@@ -15,19 +15,19 @@ pub const TYPE: &str = "egressway";
 
 /// Our entry of a list, as a value and as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct PluginEntry {
     value: Value,
     lines: String,
     line: String,
 }
 
-impl Entry {
+impl PluginEntry {
     /// Keys stand in the order in which `entry` writes them.
     ///
     /// # Errors
     /// It can't be written as JSON.
-    pub fn new(entry: &impl Serialize) -> Result<Entry, serde_json::Error> {
-        Ok(Entry {
+    pub fn new(entry: &impl Serialize) -> Result<PluginEntry, serde_json::Error> {
+        Ok(PluginEntry {
             value: serde_json::to_value(entry)?,
             lines: serde_json::to_string_pretty(entry)?,
             line: serde_json::to_string(entry)?,
@@ -46,6 +46,19 @@ impl Entry {
         value["cniVersion"] = version.as_str().into();
         value.to_string()
     }
+}
+
+/// What is wrong with our entry in a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// It is not there.
+    Missing,
+    /// It is there more than once.
+    Twice,
+    /// A plugin stands behind it.
+    NotLast,
+    /// It says something else.
+    Different,
 }
 
 /// Why a file can't be used; the runtime could not use it either.
@@ -122,22 +135,35 @@ impl<'a> List<'a> {
     ///
     /// # Errors
     /// [`Fault::OnlyOurs`]: nobody would give pods an interface.
-    pub fn with(&self, entry: &Entry) -> Result<Option<String>, Fault> {
-        let ours = self.plugins.iter().filter(|p| p.kind == TYPE).count();
-        if let (1, Some(last)) = (ours, self.plugins.last())
-            && last.kind == TYPE
-            && self.plugins.len() > 1
-            && serde_json::from_str::<Value>(&self.text[last.at.clone()])
-                .ok()
-                .as_ref()
-                == Some(&entry.value)
-        {
+    pub fn with(&self, entry: &PluginEntry) -> Result<Option<String>, Fault> {
+        if self.lack(entry)?.is_none() {
             return Ok(None);
         }
         match self.without()? {
             Some(text) => List::parse(&text)?.append(entry).map(Some),
             None => self.append(entry).map(Some),
         }
+    }
+
+    /// What keeps [`List::with`] from being the list as it is.
+    ///
+    /// # Errors
+    /// [`Fault::OnlyOurs`]: nobody would give pods an interface.
+    pub fn lack(&self, entry: &PluginEntry) -> Result<Option<Lack>, Fault> {
+        let mut ours = self.plugins.iter().filter(|p| p.kind == TYPE);
+        let count = ours.clone().count();
+        if count > 0 && count == self.plugins.len() {
+            return Err(Fault::OnlyOurs);
+        }
+        let last = self.plugins.last().is_some_and(|p| p.kind == TYPE);
+        let says = |plugin: &Plugin| serde_json::from_str(&self.text[plugin.at.clone()]).ok();
+        Ok(match (ours.next(), count) {
+            (None, _) => Some(Lack::Missing),
+            (Some(_), 2..) => Some(Lack::Twice),
+            (Some(_), _) if !last => Some(Lack::NotLast),
+            (Some(plugin), _) if says(plugin) != Some(entry.value.clone()) => Some(Lack::Different),
+            (Some(_), _) => None,
+        })
     }
 
     /// The text without any entry of ours; none if there was none.
@@ -159,14 +185,14 @@ impl<'a> List<'a> {
         Ok(Some(list.without()?.unwrap_or(text)))
     }
 
-    fn append(&self, entry: &Entry) -> Result<String, Fault> {
+    fn append(&self, entry: &PluginEntry) -> Result<String, Fault> {
         let last = self.plugins.last().ok_or(Fault::NoPlugins)?;
         let (before, behind) = self.text.split_at(last.at.end);
         Ok(format!("{before},{}{behind}", self.formatted(entry, last)))
     }
 
     /// The entry laid out like its neighbour.
-    fn formatted(&self, entry: &Entry, neighbour: &Plugin) -> String {
+    fn formatted(&self, entry: &PluginEntry, neighbour: &Plugin) -> String {
         let before = &self.text[..neighbour.at.start];
         let line = before.rfind('\n').map(|end| &before[end + 1..]);
         match line.filter(|line| line.trim().is_empty()) {
@@ -250,12 +276,12 @@ mod tests {
         policy_file: &'static str,
     }
 
-    fn entry() -> Entry {
+    fn entry() -> PluginEntry {
         let ours = Ours {
             r#type: TYPE,
             policy_file: "/p",
         };
-        Entry::new(&ours).unwrap()
+        PluginEntry::new(&ours).unwrap()
     }
 
     fn with(text: &str) -> String {
@@ -299,12 +325,24 @@ mod tests {
 
     #[test]
     fn an_entry_that_is_old_double_or_not_last_is_replaced() {
-        for plugins in [
-            r#"{"type":"ptp"},{"type":"egressway"}"#,
-            r#"{"type":"egressway","policyFile":"/p"},{"type":"ptp"}"#,
-            r#"{"type":"egressway"},{"type":"egressway"},{"type":"ptp"},{"type":"egressway","policyFile":"/p"}"#,
+        for (plugins, lack) in [
+            (r#"{"type":"ptp"},{"type":"egressway"}"#, Lack::Different),
+            (
+                r#"{"type":"egressway","policyFile":"/p"},{"type":"ptp"}"#,
+                Lack::NotLast,
+            ),
+            (
+                r#"{"type":"egressway"},{"type":"egressway"},{"type":"ptp"},{"type":"egressway","policyFile":"/p"}"#,
+                Lack::Twice,
+            ),
         ] {
-            let after = with(&format!(r#"{{"name":"n","plugins":[{plugins}]}}"#));
+            let before = format!(r#"{{"name":"n","plugins":[{plugins}]}}"#);
+            assert_eq!(
+                List::parse(&before).unwrap().lack(&entry()),
+                Ok(Some(lack)),
+                "{before}"
+            );
+            let after = with(&before);
             let value: Value = serde_json::from_str(&after).unwrap();
             assert_eq!(
                 value["plugins"],

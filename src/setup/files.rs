@@ -141,29 +141,9 @@ fn sync_dir(dir: &Path) -> Result<(), FileError> {
         .map_err(failed("sync", dir))
 }
 
-/// Puts this very program at `path`, executable. True if it was not there yet: the same bytes are left
-/// alone. Which version that is, older or newer, is for whoever started us to decide.
-///
-/// # Errors
-/// The system refuses.
-pub fn put_program(path: &Path) -> Result<bool, FileError> {
-    let own = Path::new("/proc/self/exe");
-    let program = fs::read(own).map_err(failed("read", own))?;
-    let mode = fs::metadata(path).map(|m| m.permissions().mode() & 0o7777);
-    if mode.is_ok_and(|mode| mode == 0o755) && read(path)?.as_ref() == Some(&program) {
-        return Ok(false);
-    }
-    if let Some(dir) = path.parent() {
-        create_dir(dir)?;
-    }
-    replace(path, &program, 0o755)?;
-    Ok(true)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::{Command, Stdio};
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -182,33 +162,5 @@ mod tests {
         assert!(read(&dir.path().join("none")).unwrap().is_none());
         let error = replace(&dir.path().join("no/such/dir"), b"", 0o644).unwrap_err();
         assert!(error.to_string().contains("cannot write"), "{error}");
-    }
-
-    #[test]
-    fn a_running_program_is_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("egressway");
-        fs::copy("/bin/sleep", &path).unwrap();
-        let mut running = Command::new(&path)
-            .arg("60")
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        assert!(
-            OpenOptions::new().write(true).open(&path).is_err(),
-            "text file busy"
-        );
-        assert!(put_program(&path).unwrap());
-        assert_eq!(mode(&path), 0o755);
-        assert!(
-            !put_program(&path).unwrap(),
-            "the same bytes are left alone"
-        );
-        assert!(
-            running.try_wait().unwrap().is_none(),
-            "the old one still runs"
-        );
-        running.kill().unwrap();
-        running.wait().unwrap();
     }
 }

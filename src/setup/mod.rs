@@ -1,4 +1,4 @@
-//! What is put on a node, kept there, and taken off it again.
+//! What is put on a node, and taken off it again.
 //!
 //! ```text
 //! kernel can do it ── program ── kubeconfig ── policy file ── conflist     in this order
@@ -9,54 +9,15 @@
 //! plugin needs is there.
 
 pub mod check;
+pub mod confdir;
 pub mod config;
-pub mod configmap;
+pub mod conflist;
+pub mod coverage;
 pub mod credentials;
-pub mod resident;
+pub mod files;
+pub mod install;
+pub mod kernel;
+pub mod options;
+pub mod policy;
+pub mod program;
 pub mod uninstall;
-
-mod confdir;
-mod conflist;
-mod coverage;
-mod files;
-mod follow;
-mod keeper;
-mod kernel;
-mod policy;
-mod watch;
-
-use crate::cluster;
-use crate::refusal::CniError;
-use crate::source::SourceError;
-
-/// Why an installation stopped.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)] // each message says what it is about
-pub enum Error {
-    #[error("this node's kernel cannot enforce egress rules: {0}")]
-    Kernel(#[from] kernel::Error),
-    #[error(transparent)]
-    File(#[from] files::FileError),
-    #[error("the conflist entry would be refused: {0}")]
-    Entry(CniError),
-    #[error(transparent)]
-    Policy(#[from] SourceError),
-    #[error("the policy of {configmap} cannot be used: {why}")]
-    ConfigMap { configmap: String, why: String },
-    #[error(transparent)]
-    Api(#[from] cluster::Error),
-    #[error(transparent)]
-    Keep(#[from] keeper::Error),
-    #[error("cannot watch {dir}: {source}")]
-    Watch {
-        dir: String,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("cannot start: {0}")]
-    Start(#[source] std::io::Error),
-    #[error(
-        "{0} has no configuration that a runtime could use; install the primary CNI plugin first"
-    )]
-    NoConflist(String),
-}

@@ -1,17 +1,84 @@
-//! The policy file on the node: written from a text that was read before, and known again later.
+//! The policy file on the node: written from the cluster's ConfigMap, and known again later.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
 use sha2::{Digest, Sha256};
 
-use super::config::Config;
+use super::config::{Cluster, Config};
 use super::files::{self, FileError};
+use crate::cluster::{self, Client, Limit, ObjectName, Request};
 use crate::source::{PolicyFile, SourceError};
+
+/// The key of the ConfigMap that has the policy.
+pub const POLICY_KEY: &str = "policy.yaml";
+
+/// How long the API may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// What the cluster says of the policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Policy {
+    /// There is no ConfigMap.
+    Missing,
+    /// There is one, without [`POLICY_KEY`].
+    NoKey,
+    /// Its text.
+    Text(String),
+}
+
+impl Policy {
+    /// What a ConfigMap says, or that there is none.
+    pub fn of(configmap: Option<&ConfigMap>) -> Policy {
+        let Some(configmap) = configmap else {
+            return Policy::Missing;
+        };
+        let data = configmap.data.as_ref();
+        let text = data.and_then(|data| data.get(POLICY_KEY));
+        text.map_or(Policy::NoKey, |text| Policy::Text(text.clone()))
+    }
+}
+
+/// Asks what the ConfigMap says now.
+///
+/// # Errors
+/// The API does not answer, or refuses.
+pub fn fetch(config: &Config, cluster: &Cluster) -> Result<Policy, cluster::Error> {
+    let ObjectName { namespace, name } = &cluster.configmap;
+    cluster::run(async {
+        let limit = Limit::Each(ANSWER);
+        let client = match config.kubeconfig().exists() {
+            true => Client::from_kubeconfig(&config.kubeconfig(), limit)?,
+            false => Client::in_cluster(limit)?, // whoever only looks writes no kubeconfig
+        };
+        let api: Api<ConfigMap> = Api::namespaced(client.kube(), namespace);
+        let request = Request::new("get", "configmaps")
+            .within(namespace)
+            .named(name);
+        let found = client.ask(request, api.get_opt(name)).await?;
+        Ok(Policy::of(found.as_ref()))
+    })
+}
+
+/// Writes what the ConfigMap says as the node's policy file. True if the file has changed.
+///
+/// # Errors
+/// Why it can't be used. The last good policy stays.
+pub fn apply(config: &Config, configmap: &ObjectName, policy: &Policy) -> Result<bool, String> {
+    let source = format!("ConfigMap {configmap} {POLICY_KEY}");
+    match policy {
+        Policy::Missing => Err("it does not exist".to_owned()),
+        Policy::NoKey => Err(format!("it has no key {POLICY_KEY}")),
+        Policy::Text(text) => write(config, &source, text).map_err(|e| e.to_string()),
+    }
+}
 
 /// Why the policy file was not replaced.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each message says what it is about
-pub enum Error {
+enum Error {
     #[error("{0}")]
     Text(#[from] SourceError),
     #[error(transparent)]
@@ -23,7 +90,7 @@ pub enum Error {
 ///
 /// # Errors
 /// The text has a fault, or the disk refuses: the last good one stays.
-pub fn write(config: &Config, source: &str, text: &str) -> Result<bool, Error> {
+fn write(config: &Config, source: &str, text: &str) -> Result<bool, Error> {
     PolicyFile::parse(source, text)?;
     let path = &config.policy_file;
     // Noted first: a file that nobody remembers having written would stay for ever.
@@ -79,8 +146,6 @@ mod tests {
             conf_dir: dir.join("net.d"),
             policy_file: dir.join("etc/policy.yaml"),
             state_dir: dir.join("run"),
-            node_name: None,
-            account: None,
             cluster: None,
             keys: Keys::default(),
         }

@@ -4,9 +4,11 @@
 use std::time::{Duration, Instant};
 
 use super::config::Config;
+use super::program::Program;
 use super::{files, policy};
 use crate::egress;
 use crate::enforce;
+use crate::lifecycle::ByLeases;
 use crate::store::StateDir;
 use nft::Nft;
 
@@ -33,14 +35,14 @@ pub fn uninstall(config: &Config) -> Vec<String> {
         note(delete_tables());
         drop(lock);
     }
-    for failure in egress::give_back_all(&state, deadline) {
+    for failure in egress::give_back_all(&state, &ByLeases, deadline) {
         note(Err(failure));
     }
     note(files::remove_tree(&config.state_dir).map_err(|e| e.to_string()));
     note(policy::remove_ours(config).map_err(|e| e.to_string()));
     note(files::remove_tree(&config.own_dir()).map_err(|e| e.to_string()));
     if !config.program().exists() {
-        let put = files::put_program(&config.program());
+        let put = Program::at(config.program()).put();
         note(put.map(drop).map_err(|e| e.to_string()));
     }
     failures

@@ -1,4 +1,5 @@
-//! `egressway install` and `uninstall` on a node: a network namespace, and temporary directories as its paths.
+//! `egressway install`, `agent` and `uninstall` on a node without a cluster: a network namespace, and temporary
+//! directories as its paths.
 
 use crate::harness::cni::binary;
 use crate::harness::egress::{EGRESS, has_egress_addresses, shop_node};
@@ -8,6 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Map, Value, json};
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -81,38 +84,77 @@ impl<'a> Paths<'a> {
         self.node.netns.exec_with(command.args(arguments), b"")
     }
 
-    pub fn start(&self) -> Resident {
-        Resident(Some(self.node.netns.spawn(&mut self.command("install"))))
+    pub fn start(&self) -> Agent<'_> {
+        let child = self.node.netns.spawn(&mut self.command("agent"));
+        Agent {
+            node: self.node,
+            child: Some(child),
+        }
     }
 }
 
-/// An `install` that stays. It ends with the test.
-pub struct Resident(Option<Child>);
+/// A running agent. It ends with the test.
+pub struct Agent<'a> {
+    node: &'a Node,
+    child: Option<Child>,
+}
 
-impl Resident {
+impl Agent<'_> {
     pub fn child(&self) -> &Child {
-        self.0.as_ref().expect("it was started")
+        self.child.as_ref().expect("it was started")
+    }
+
+    /// Whether it is ready, and what it says about that.
+    pub fn readiness(&self) -> (bool, String) {
+        let (status, text) = get(&self.node.netns, "/readyz");
+        (status == 200, text)
+    }
+
+    /// Waits until it is not ready, for this reason.
+    fn until_not_ready(&self, why: &str) {
+        until(why, || {
+            let (ready, said) = self.readiness();
+            !ready && said.contains(why)
+        });
+    }
+
+    fn until_ready(&self) {
+        until("it is ready", || self.readiness().0);
     }
 
     fn terminate(mut self) -> exec::Output {
-        let child = self.0.take().expect("it was started");
+        let child = self.child.take().expect("it was started");
         let pid = Pid::from_raw(child.id().try_into().expect("a process id"));
         kill(pid, Signal::SIGTERM).expect("send SIGTERM");
-        exec::finish(child, b"", "install")
-    }
-
-    /// Its end, without being asked.
-    fn end(mut self) -> exec::Output {
-        exec::finish(self.0.take().expect("it was started"), b"", "install")
+        exec::finish(child, b"", "agent")
     }
 }
 
-impl Drop for Resident {
+impl Drop for Agent<'_> {
     fn drop(&mut self) {
-        if let Some(mut child) = self.0.take() {
+        if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// Asks the agent of a node: the HTTP status, 0 if nobody answers, and the text.
+pub fn get(netns: &Netns, path: &str) -> (u16, String) {
+    let address = SocketAddr::new(ip("127.0.0.1"), 9471);
+    let stream = netns.run(|| TcpStream::connect_timeout(&address, exec::limit()));
+    let Ok(mut stream) = stream else {
+        return (0, String::new());
+    };
+    let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+    let mut answer = String::new();
+    let asked = stream
+        .write_all(request.as_bytes())
+        .and_then(|()| stream.read_to_string(&mut answer));
+    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+    match (asked, status, answer.split_once("\r\n\r\n")) {
+        (Ok(_), Some(status), Some((_, text))) => (status, text.to_owned()),
+        _ => (0, answer),
     }
 }
 
@@ -156,7 +198,7 @@ fn an_installed_plugin_enforces_and_an_uninstalled_one_answers_del() {
     let entry = {
         let paths = Paths::new(&node);
         let before = node.pod(PodSpec::new("before", Primary::Bridge).uncovered());
-        let output = paths.run("install", &["--once"]);
+        let output = paths.run("install", &[]);
         succeeded(&output);
         assert!(
             output
@@ -245,17 +287,17 @@ fn check_only_looks() {
 fn the_entry_comes_back_when_the_primary_writes_its_file_anew() {
     let node = Node::new(NodeOptions::default());
     let paths = Paths::new(&node);
-    let resident = paths.start();
+    let agent = paths.start();
     until("the entry is put in", || paths.entry().is_some());
     for _ in 0..3 {
         paths.write_conflist();
         until("the entry is put in again", || paths.entry().is_some());
     }
     let after = tree(&paths.path("net.d"));
-    let output = resident.terminate();
+    let output = agent.terminate();
     succeeded(&output);
     assert!(
-        output.stderr.contains("again: something had taken it out"),
+        output.stderr.contains("again: something had removed it"),
         "{}",
         output.stderr
     );
@@ -267,29 +309,92 @@ fn the_entry_comes_back_when_the_primary_writes_its_file_anew() {
     assert!(paths.path("bin/egressway").exists());
 }
 
+/// Two agents that write one file: this one goes on for ever, and says so where people look.
 #[test]
-fn who_keeps_undoing_it_wins_with_a_clear_word() {
+fn who_keeps_undoing_it_never_wins_and_is_told_of() {
     let node = Node::new(NodeOptions::default());
     let paths = Paths::new(&node);
-    let mut resident = paths.start();
-    let child = resident.0.as_mut().expect("it was started");
-    until("it gives up", || {
+    let agent = paths.start();
+    agent.until_ready();
+    let undone = std::cell::Cell::new(0);
+    let undo = || {
         if paths.entry().is_some() {
             paths.write_conflist();
+            undone.set(undone.get() + 1);
         }
-        child.try_wait().expect("wait for a child").is_some()
+    };
+    until("it complains", || {
+        undo();
+        agent.readiness().1.contains("cni.exclusive=false")
     });
-    let output = resident.end();
-    assert_eq!(output.code, Some(1));
+    until("it goes on", || {
+        undo();
+        undone.get() > 8
+    });
+    until("the entry is put in again", || paths.entry().is_some());
+    let output = agent.terminate();
+    succeeded(&output);
     assert!(
-        output.stderr.contains("cni.exclusive=false"),
+        output.stderr.contains("two agents must not write one file"),
         "{}",
         output.stderr
     );
-    assert_eq!(
-        fs::read_to_string(paths.conflist()).expect("the conflist"),
-        CONFLIST
+}
+
+/// Another plugin that comes later is no thief.
+#[test]
+fn an_entry_behind_which_a_plugin_is_put_moves_to_the_end() {
+    let node = Node::new(NodeOptions::default());
+    let paths = Paths::new(&node);
+    let agent = paths.start();
+    agent.until_ready();
+    let text = fs::read_to_string(paths.conflist()).expect("the conflist");
+    let mut list: Value = serde_json::from_str(&text).expect("JSON");
+    let plugins = list["plugins"].as_array_mut().expect("plugins");
+    plugins.push(json!({"type": "bridge", "x": 1}));
+    fs::write(paths.conflist(), list.to_string()).expect("write the conflist");
+    until("the entry is the last one", || paths.entry().is_some());
+    let said = agent.terminate().stderr;
+    assert!(said.contains("moved egressway to the end of"), "{said}");
+    assert!(!said.contains("something had removed it"), "{said}");
+}
+
+#[test]
+fn the_program_comes_back_when_somebody_removes_or_replaces_it() {
+    let node = Node::new(NodeOptions::default());
+    let paths = Paths::new(&node);
+    let program = paths.path("bin/egressway");
+    let agent = paths.start();
+    agent.until_ready();
+    let own = fs::read(&program).expect("the program");
+    let is_back = || fs::read(&program).is_ok_and(|there| there == own);
+    fs::remove_file(&program).expect("remove the program");
+    until("it is back", is_back);
+    fs::write(&program, "#!/bin/sh\n").expect("replace the program");
+    until("it is back", is_back);
+    agent.until_ready();
+    let said = agent.terminate().stderr;
+    for word in ["something had removed it", "something had replaced it"] {
+        assert!(said.contains(word), "{said}");
+    }
+}
+
+/// It has our name, and another meaning.
+#[test]
+fn a_strangers_program_is_never_touched() {
+    let node = Node::new(NodeOptions::default());
+    let paths = Paths::new(&node);
+    let program = paths.path("bin/egressway");
+    fs::write(&program, "#!/bin/sh\n").expect("write a program");
+    let before = tree(node.dir.path());
+    let output = paths.run("install", &[]);
+    assert_eq!(output.code, Some(1));
+    assert!(
+        output.stderr.contains("another program of that name"),
+        "{}",
+        output.stderr
     );
+    assert_eq!(tree(node.dir.path()), before);
 }
 
 #[test]
@@ -309,13 +414,15 @@ fn a_primary_that_comes_later_is_waited_for() {
     let left = fs::read_to_string(paths.conflist()).expect("the conflist");
     assert_eq!(left, half);
 
-    let resident = paths.start();
+    let agent = paths.start();
+    agent.until_not_ready("waiting for the primary CNI plugin");
     let other = r#"{"name":"other","plugins":[{"type":"not-there"}]}"#;
     let other_path = paths.path("net.d/05-other.conflist");
     fs::write(&other_path, other).expect("write another file");
     paths.write_conflist();
     until("the entry is put in", || paths.entry().is_some());
-    let said = resident.terminate().stderr;
+    agent.until_ready();
+    let said = agent.terminate().stderr;
     assert!(said.contains("names the plugin \"not-there\""), "{said}");
     assert_eq!(fs::read_to_string(&other_path).expect("read"), other);
 }
@@ -331,4 +438,33 @@ fn without_a_good_policy_the_conflist_is_not_touched() {
         assert!(output.stderr.contains("policy.yaml"), "{}", output.stderr);
         assert_eq!(paths.entry(), None);
     }
+    let agent = paths.start();
+    agent.until_not_ready("policy.yaml");
+    assert!(
+        agent
+            .readiness()
+            .1
+            .contains("not in the conflist, since there is no policy")
+    );
+    assert_eq!(paths.entry(), None);
+    node.set_policy(&Policy::default());
+    until("the entry is put in", || paths.entry().is_some());
+    agent.until_ready();
+}
+
+/// Pods that run must not be cut off by an upgrade that hangs.
+#[test]
+fn it_ends_within_a_second() {
+    let node = Node::new(NodeOptions::default());
+    let paths = Paths::new(&node);
+    let agent = paths.start();
+    agent.until_ready();
+    let told = Instant::now();
+    succeeded(&agent.terminate());
+    assert!(
+        told.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        told.elapsed()
+    );
+    assert_eq!(get(&node.netns, "/healthz").0, 0);
 }

@@ -1,4 +1,4 @@
-//! What stays for months must not grow: `install`, and `logs`.
+//! What stays for months must not grow: `agent`, and `logs`.
 
 use crate::harness::exec::limit;
 use crate::harness::node::EXT;
@@ -44,14 +44,14 @@ fn assert_flat(child: &Child, mut round: impl FnMut(usize)) {
 
 /// A primary that writes its conflist again and again, and keeps our entry.
 #[test]
-fn install_does_not_grow_with_what_it_reads() {
+fn the_agent_does_not_grow_with_what_it_reads() {
     let node = Node::new(NodeOptions::default());
     let paths = Paths::new(&node);
-    let resident = paths.start();
+    let agent = paths.start();
     until("our entry is in the conflist", || paths.entry().is_some());
     let text = fs::read_to_string(paths.conflist()).expect("the conflist");
     let list: Value = serde_json::from_str(&text).expect("JSON");
-    let child = resident.child();
+    let child = agent.child();
     assert_flat(child, |round| {
         let mut list = list.clone();
         list["plugins"][0]["padding"] = json!(format!("{round:0LOAD$}"));

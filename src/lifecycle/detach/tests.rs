@@ -3,6 +3,7 @@ use std::thread;
 use serde_json::json;
 
 use super::*;
+use crate::lifecycle::ByLeases;
 use netlink::Netns;
 use netlink::test_support::{in_fresh_netns, link, new_netns, soon, until, veth};
 
@@ -33,11 +34,11 @@ fn what_was_added_anew_is_not_stale() {
         state.write_attachment(&id, &record(index)).expect("write");
         state.set_link("host0", &id).expect("write");
 
-        remove_stale(&state, &id, &record(index + 1), soon()).expect("nothing to do");
+        remove_stale(&state, &ByLeases, &id, &record(index + 1), soon()).expect("nothing to do");
         assert!(link("host0").up);
         assert!(Record::read_alone(&state, &id).expect("read").is_some());
 
-        remove_stale(&state, &id, &record(index), soon()).expect("removed");
+        remove_stale(&state, &ByLeases, &id, &record(index), soon()).expect("removed");
         assert!(Record::read_alone(&state, &id).expect("read").is_none());
         assert_eq!(state.link("host0").expect("read"), None);
     });
@@ -55,7 +56,8 @@ fn what_is_added_anew_meanwhile_keeps_its_record() {
             state.write_attachment(id, &old).expect("write");
             state.set_link("host0", id).expect("write");
             thread::scope(|scope| {
-                let removal = scope.spawn(|| node.run(|| remove_stale(state, id, &old, soon())));
+                let removal =
+                    scope.spawn(|| node.run(|| remove_stale(state, &ByLeases, id, &old, soon())));
                 until("the link's note is gone", || {
                     state.link("host0").expect("read").is_none().then_some(())
                 });
@@ -83,10 +85,10 @@ fn only_the_veth_that_is_meant_goes_down() {
         state
             .write_attachment(&id, &record(index + 1))
             .expect("write");
-        remove(&state, &id, soon()).expect("removed");
+        remove(&state, &ByLeases, &id, soon()).expect("removed");
         assert!(link("host0").up);
         state.write_attachment(&id, &record(index)).expect("write");
-        remove(&state, &id, soon()).expect("removed");
+        remove(&state, &ByLeases, &id, soon()).expect("removed");
         assert!(!link("host0").up);
     });
 }

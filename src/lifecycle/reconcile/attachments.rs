@@ -101,9 +101,9 @@ impl Sync<'_> {
             self.report.note(Did::Left, what, why);
         } else if let Some(why) = self.nobodys(id, &record)? {
             drop(lock); // removing takes it
-            let deadline = self.deadline();
+            let (registry, deadline) = (self.options.registry, self.deadline());
             self.remove(what, &why, |_, state| {
-                detach::remove_stale(state, id, &record, deadline)
+                detach::remove_stale(state, registry, id, &record, deadline)
             });
         } else if self.options.repair {
             self.compare(id, record, base, policies)?;
@@ -163,9 +163,11 @@ impl Sync<'_> {
             let why = format!("{error}; what the kernel has of it stays: start the pod again");
             self.report.note(Did::Left, what, why);
         } else {
-            let deadline = self.deadline();
+            let (registry, deadline) = (self.options.registry, self.deadline());
             let why = format!("{error}; it has no interface any more");
-            self.remove(what, &why, |_, state| detach::remove(state, id, deadline));
+            self.remove(what, &why, |_, state| {
+                detach::remove(state, registry, id, deadline)
+            });
         }
         Ok(())
     }

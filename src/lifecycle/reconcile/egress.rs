@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{Did, Error, Report};
 use crate::attachment::Record;
 use crate::egress::remains::{self, Remains, records};
-use crate::egress::{Owner, Release, Request, lock_name, net_error};
+use crate::egress::{Claimant, Owner, Registry, Release, lock_name, net_error};
 use crate::enforce::Remove;
 use crate::refusal::CniError;
 use crate::store::{AttachmentId, Lock, StateDir, StateError};
@@ -30,6 +30,8 @@ pub fn known(state: &StateDir, nft: &mut Nft) -> Result<BTreeSet<IpAddr>, Error>
 pub struct Reconcile<'a> {
     /// The state directory.
     pub state: &'a StateDir,
+    /// Where addresses are given back.
+    pub registry: &'a dyn Registry,
     /// The address.
     pub address: IpAddr,
     /// Puts it back where it is missing.
@@ -208,7 +210,7 @@ impl Reconcile<'_> {
                 .commit(nft)
                 .map_err(|e| CniError::kernel(e.to_string()))?;
         }
-        let _locks = release.finish(self.state, self.deadline);
+        let _locks = release.finish(self.state, self.registry, self.deadline);
         match self.state.read_egress::<Owner>(self.address)? {
             None => Ok(()),
             Some(_) => Err(CniError::kernel("it could not be given back; see the log")),
@@ -234,12 +236,13 @@ impl Reconcile<'_> {
             None => Vec::new(),
         };
         let there = there.iter().any(|a| a.address == self.address);
-        let request = Request {
+        let claimant = Claimant {
             state: self.state,
             id,
             namespace: record.namespace.as_deref().unwrap_or_default(),
             uplink: uplink.as_ref().map(|link| link.name.as_str()),
-            leases: None, // whether it still is this node's, the process that stays finds out
+            member: None, // whether it still is this node's, the agent finds out
+            registry: self.registry,
             deadline: self.deadline,
         };
         let lease = owner.and_then(|owner| owner.lease);
@@ -247,9 +250,9 @@ impl Reconcile<'_> {
             // With a file the address is known to be ours; without one it would look like the node's.
             Some(link) if there => self
                 .state
-                .write_egress(self.address, &request.new_owner(link))?,
+                .write_egress(self.address, &claimant.new_owner(link))?,
             _ => {
-                request.take_one(self.address)?;
+                claimant.take_one(self.address)?;
             }
         }
         let owner: Option<Owner> = self.state.read_egress(self.address)?;

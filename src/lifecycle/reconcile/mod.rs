@@ -19,6 +19,7 @@ mod report;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::egress::Registry;
 use crate::store::{Lock, StateDir, StateError};
 use netlink::{self, Rtnl};
 use nft::{self, Nft};
@@ -34,6 +35,8 @@ const STEP: Duration = Duration::from_secs(10);
 pub struct Options<'a> {
     /// The state directory.
     pub state: &'a StateDir,
+    /// Where egress addresses are given back.
+    pub registry: &'a dyn Registry,
     /// The policy file, which knows the cluster's networks when no record does.
     pub policy_file: Option<&'a Path>,
     /// Puts back what is missing. Without it, what is nobody's is removed, and that is all.
@@ -77,9 +80,10 @@ pub fn run(options: &Options<'_>) -> Result<Report, Error> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn remove_orphans(state: &StateDir) -> Result<Report, Error> {
+pub fn remove_orphans(state: &StateDir, registry: &dyn Registry) -> Result<Report, Error> {
     let mut sync = Sync::new(&Options {
         state,
+        registry,
         policy_file: None,
         repair: false,
         dry_run: false,
@@ -164,6 +168,7 @@ impl<'a> Sync<'a> {
         for address in addresses {
             let request = egress::Reconcile {
                 state: self.options.state,
+                registry: self.options.registry,
                 address,
                 repair: self.options.repair,
                 dry_run: self.options.dry_run,

@@ -69,8 +69,8 @@ impl Node {
     }
 }
 
-fn entry() -> Entry {
-    Entry::new(&json!({"type": "egressway"})).unwrap()
+fn entry() -> PluginEntry {
+    PluginEntry::new(&json!({"type": "egressway"})).unwrap()
 }
 
 #[test]

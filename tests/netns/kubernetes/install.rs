@@ -1,4 +1,4 @@
-//! `egressway install` as the DaemonSet runs it: its policy from a ConfigMap, its token from the API.
+//! `egressway agent` as the DaemonSet runs it: its policy from a ConfigMap, its token from the API.
 
 use crate::harness::cluster::{ACCOUNT, ADDRESS, ApiServer, PORT, SYSTEM};
 use crate::harness::cni::binary;
@@ -51,9 +51,9 @@ impl<'a> Pod<'a> {
         self.node.dir.path().join(name)
     }
 
-    fn command(&self) -> Command {
+    fn command(&self, verb: &str) -> Command {
         let mut command = Command::new(binary("egressway"));
-        command.arg("install").env_clear();
+        command.arg(verb).env_clear();
         for (flag, path) in [
             ("--cni-bin-dir", "bin"),
             ("--cni-conf-dir", "net.d"),
@@ -72,7 +72,7 @@ impl<'a> Pod<'a> {
     }
 
     fn start(&mut self) {
-        self.child = Some(self.node.netns.spawn(&mut self.command()));
+        self.child = Some(self.node.netns.spawn(&mut self.command("agent")));
     }
 
     fn set_policy(&self, data: &Value) {
@@ -97,7 +97,7 @@ impl<'a> Pod<'a> {
         let child = self.child.take().expect("it was started");
         let pid = Pid::from_raw(child.id().try_into().expect("a process id"));
         kill(pid, Signal::SIGTERM).expect("send SIGTERM");
-        let output = exec::finish(child, b"", "install");
+        let output = exec::finish(child, b"", "agent");
         assert_eq!(output.code, Some(0), "{}", output.stderr);
         output.stderr
     }
@@ -143,7 +143,7 @@ fn from_the_configmap_to_the_end_of_the_daemonset() {
         pod.path("net.d/egressway.d/kubeconfig").exists()
     });
     until("a missing ConfigMap is an Event", || {
-        !events(&api, "InvalidPolicy").is_empty()
+        !events(&api, "PolicyInvalid").is_empty()
     });
     assert_eq!(pod.entry(), None, "without a policy no pod could start");
 
@@ -166,7 +166,7 @@ fn from_the_configmap_to_the_end_of_the_daemonset() {
     until("the change is followed", || pod.policy() == stricter);
     pod.set_policy(&json!({"policy.yaml": format!("{POLICY}enforced: |\n  deny 1/tpc\n")}));
     let said = |word: &str| {
-        let events = events(&api, "InvalidPolicy");
+        let events = events(&api, "PolicyInvalid");
         events.iter().any(|message| message.contains(word))
     };
     until("the fault is an Event", || said("tpc") && said("^^^"));
@@ -192,7 +192,7 @@ fn from_the_configmap_to_the_end_of_the_daemonset() {
         "metadata": {"name": "egressway", "namespace": SYSTEM},
     }));
     let said = pod.terminate();
-    assert!(said.contains("the DaemonSet is being removed"), "{said}");
+    assert!(said.contains("the DaemonSet is being deleted"), "{said}");
     assert_eq!(pod.entry(), None);
     for gone in ["policy.yaml", "net.d/egressway.d", "state"] {
         assert!(!pod.path(gone).exists(), "{gone}");
@@ -207,11 +207,17 @@ fn from_the_configmap_to_the_end_of_the_daemonset() {
 fn once_takes_the_policy_that_is_there() {
     let api = ApiServer::shared();
     let pod = Pod::new(api, "egressway-policy");
-    let output = pod.node.netns.exec_with(pod.command().arg("--once"), b"");
+    let output = pod
+        .node
+        .netns
+        .exec_with(pod.command("install").arg("--once"), b"");
     assert_eq!(output.code, Some(0), "{}", output.stderr);
     assert!(pod.policy().contains("ClusterEgressPolicy"));
     assert!(pod.entry().is_some());
-    let output = pod.node.netns.exec_with(pod.command().arg("--check"), b"");
+    let output = pod
+        .node
+        .netns
+        .exec_with(pod.command("install").arg("--check"), b"");
     let text = output.stdout_text();
     assert_eq!(output.code, Some(0), "{text} {}", output.stderr);
     assert!(text.contains("ok      API"), "{text}");

@@ -4,11 +4,15 @@ use crate::harness::cluster::{ACCOUNT, ApiServer, Link, SYSTEM};
 use crate::harness::egress::uplink;
 use crate::harness::node::{FAR, ip};
 use crate::harness::*;
-use egressway::egress::lease::{self, Access};
-use egressway::egress::renew::{News, Renewer};
-use egressway::egress::{self, Claim, Request};
+use egressway::agent::leases::{Lost, Renewer};
+use egressway::agent::worker::Worker;
+use egressway::cluster::leases::{self, Leases};
+use egressway::cluster::{self, Client, Limit};
+use egressway::egress::{self, Claim, Claimant, Member as OfCluster};
+use egressway::lifecycle::ByLeases;
 use egressway::refusal::CniError;
 use egressway::store::{AttachmentId, StateDir, attachment_id};
+use nft::Family;
 use serde_json::{Value, json};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +23,7 @@ use std::time::{Duration, Instant};
 struct Member<'a> {
     node: Node,
     link: Link<'a>,
-    access: Access,
+    member: OfCluster,
     state: StateDir,
 }
 
@@ -31,7 +35,7 @@ impl<'a> Member<'a> {
         });
         let link = api.connect(&node.netns);
         let token = api.token(SYSTEM, ACCOUNT);
-        let access = Access {
+        let member = OfCluster {
             kubeconfig: api.kubeconfig(&node.dir.path().join("kube"), &token),
             node: name.to_owned(),
         };
@@ -39,7 +43,7 @@ impl<'a> Member<'a> {
         Self {
             node,
             link,
-            access,
+            member,
             state,
         }
     }
@@ -52,15 +56,16 @@ impl<'a> Member<'a> {
             .map(|net| net.parse().expect("a network"))
             .collect();
         let claim: Claim = self.node.netns.run(|| {
-            let request = Request {
+            let claimant = Claimant {
                 state: &self.state,
                 id: &id,
                 namespace,
                 uplink: Some("eth0"),
-                leases: Some(self.access.clone()),
+                member: Some(&self.member),
+                registry: &ByLeases,
                 deadline: deadline(),
             };
-            request.take(&list, true, true)
+            claimant.take(&list, &[Family::V4, Family::V6])
         })?;
         let record = self.state.write_attachment(&id, &json!({}));
         record.expect("write a record");
@@ -72,7 +77,7 @@ impl<'a> Member<'a> {
         let id = id(pod);
         self.node.netns.run(|| {
             let release = egress::release(&self.state, &id, deadline());
-            release.finish(&self.state, deadline());
+            release.finish(&self.state, &ByLeases, deadline());
         });
         self.state
             .remove_attachment(&id)
@@ -80,12 +85,24 @@ impl<'a> Member<'a> {
     }
 
     fn renewer(&self) -> Renewer {
-        Renewer::new(self.state.clone(), self.access.clone(), lease::DURATION)
+        let worker = self.node.netns.run(Worker::start);
+        Renewer::new(self.state.clone(), worker.expect("a thread"))
     }
 
-    fn round(&self, renewer: &mut Renewer) -> Vec<News> {
-        let news = self.node.netns.run(|| renewer.round());
-        news.unwrap_or_else(|e| panic!("{e}"))
+    /// One round of the agent's, which may fail.
+    fn try_round(&self, renewer: &mut Renewer) -> Result<Vec<Lost>, cluster::Error> {
+        self.node.netns.run(|| {
+            cluster::run(async {
+                let limit = Limit::Each(Duration::from_secs(5));
+                let client = Client::that_stays(&self.member.kubeconfig, limit)?;
+                let leases = Leases::of(client, &self.member.node, Duration::from_secs(60));
+                renewer.round(&leases).await
+            })
+        })
+    }
+
+    fn round(&self, renewer: &mut Renewer) -> Vec<Lost> {
+        self.try_round(renewer).unwrap_or_else(|e| panic!("{e}"))
     }
 
     fn has(&self, address: IpAddr) -> bool {
@@ -105,7 +122,7 @@ fn deadline() -> Instant {
 fn object(address: IpAddr) -> Value {
     json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-        "metadata": {"name": lease::name(address), "namespace": SYSTEM},
+        "metadata": {"name": leases::name(address), "namespace": SYSTEM},
     })
 }
 
@@ -288,7 +305,7 @@ fn renewing_keeps_it_and_a_node_that_lost_it_stops() {
     let mut other = object(first);
     other["spec"] = json!({"holderIdentity": "other", "renewTime": "2100-01-01T00:00:00.000000Z"});
     api.merge(&other);
-    let news = News::Lost {
+    let news = Lost {
         address: first,
         namespace: "lost".to_owned(),
         holder: "other".to_owned(),
@@ -317,7 +334,7 @@ fn what_a_lost_address_had_open_is_cut() {
     let api = ApiServer::shared();
     let mut a = Member::new(api, "cut-a");
     api.namespace("cut", &json!({"egressway.dev/egress-ip": "172.30.0.52"}));
-    let kubernetes = json!({"kubeconfig": a.access.kubeconfig, "nodeName": "cut-a"});
+    let kubernetes = json!({"kubeconfig": a.member.kubeconfig, "nodeName": "cut-a"});
     a.node.ours.insert("kubernetes".to_owned(), kubernetes);
     let _server = a.node.serve_ext(&[80]);
     let address: IpAddr = "172.30.0.52".parse().expect("an address");
@@ -359,7 +376,7 @@ fn an_api_that_is_down_keeps_no_pod_from_ending() {
     let error = a.take("more", "down", &["172.30.0.110/32"]).unwrap_err();
     assert_eq!(error.code, 11, "{error}");
     let mut renewer = a.renewer();
-    assert!(a.node.netns.run(|| renewer.round()).is_err());
+    assert!(a.try_round(&mut renewer).is_err());
     a.link.mend();
     assert_eq!(a.round(&mut renewer), []);
     assert_eq!(holder(api, address), None);

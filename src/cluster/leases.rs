@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,7 +13,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams, Preconditions};
 
-use crate::cluster::{Client, Error, Limit, Request};
+use super::{Client, Error, Request};
 
 /// Where the Leases are.
 pub const NAMESPACE: &str = "egressway-system";
@@ -23,23 +22,15 @@ pub const ADDRESS: &str = "egressway.dev/address";
 /// For which namespace's pods the node has it.
 pub const FOR: &str = "egressway.dev/namespace";
 
-/// How long a Lease holds without being renewed.
-pub const DURATION: Duration = Duration::from_secs(60);
+/// Who writes Leases, for their `managedFields`: an admission policy tells the time by what this one wrote
+/// last.
+const MANAGER: &str = "egressway";
 
 /// By how much nodes' clocks may differ before an address could be taken too early: this part of the
 /// duration. Even then, the probe finds an address that is still in use.
-const SKEW: i32 = 4;
+const SKEW: u32 = 4;
 
 const RESOURCE: &str = "leases.coordination.k8s.io";
-
-/// How to reach the Leases, and as whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Access {
-    /// The way to the API.
-    pub kubeconfig: PathBuf,
-    /// This node's name, the holder.
-    pub node: String,
-}
 
 /// What came of renewing a Lease.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,9 +42,12 @@ pub enum Renewal {
         /// That node.
         holder: String,
     },
+    /// It is not there any more: given back, or removed by somebody.
+    Gone,
 }
 
 /// The Leases of the cluster, as one node uses them.
+#[derive(Clone)]
 pub struct Leases {
     client: Client,
     api: kube::Api<Lease>,
@@ -69,18 +63,22 @@ pub fn name(address: IpAddr) -> String {
 }
 
 impl Leases {
-    /// To be called inside [`kubernetes::run`](crate::cluster::run).
-    ///
-    /// # Errors
-    /// The kubeconfig can't be used.
-    pub fn open(access: &Access, limit: Limit, duration: Duration) -> Result<Leases, Error> {
-        let client = Client::from_kubeconfig(&access.kubeconfig, limit)?;
-        Ok(Leases {
+    /// As `node` uses them. What it takes and renews lasts for `duration`.
+    pub fn of(client: Client, node: &str, duration: Duration) -> Leases {
+        Leases {
             api: kube::Api::namespaced(client.kube(), NAMESPACE),
             client,
-            node: access.node.clone(),
+            node: node.to_owned(),
             duration,
-        })
+        }
+    }
+
+    /// The same, for other durations.
+    pub fn lasting(&self, duration: Duration) -> Leases {
+        Leases {
+            duration,
+            ..self.clone()
+        }
     }
 
     /// All Leases by their names, in one question.
@@ -100,18 +98,13 @@ impl Leases {
             .collect())
     }
 
-    /// Whether this node may try to take the address, as the Lease was when it was `seen`.
-    pub fn is_free(&self, seen: Option<&Lease>) -> bool {
-        seen.is_none_or(|lease| self.is_own(lease) || is_free(lease, Timestamp::now()))
-    }
-
     /// Whether this node holds it.
     pub fn is_own(&self, lease: &Lease) -> bool {
         holder(lease) == Some(&self.node)
     }
 
-    /// Takes an address that [`is_free`](Self::is_free), or that is this node's own already. False:
-    /// another node was faster.
+    /// Takes an address that is free, or this node's own already, as the Lease was when it was `seen`. False: another
+    /// node was faster.
     ///
     /// # Errors
     /// The API does not answer, or refuses.
@@ -123,10 +116,10 @@ impl Leases {
     ) -> Result<bool, Error> {
         let name = name(address);
         let lease = self.lease(&name, address, namespace, seen);
-        let params = PostParams::default();
         match seen {
             None => {
                 let request = Request::new("create", RESOURCE).within(NAMESPACE);
+                let params = written_by_us();
                 let made = self.api.create(&params, &lease);
                 let made = async { or_conflict(made.await) };
                 self.client.ask(request.named(&name), made).await
@@ -153,17 +146,15 @@ impl Leases {
                 let found = self.api.get_opt(&name);
                 *seen = self.client.ask(request.named(&name), found).await?;
             }
-            let lease = self.lease(&name, address, namespace, seen.as_ref());
-            match seen.take() {
-                Some(found) if !self.is_own(&found) => {
-                    let holder = holder(&found).unwrap_or("nobody").to_owned();
-                    return Ok(Renewal::Lost { holder });
-                }
-                Some(_) => *seen = self.replace(&name, &lease).await?,
-                // Somebody has removed it; the address is still in use here.
-                None if self.take(address, namespace, None).await? => return Ok(Renewal::Held),
-                None => continue,
+            let Some(found) = seen.take() else {
+                return Ok(Renewal::Gone);
+            };
+            if !self.is_own(&found) {
+                let holder = holder(&found).unwrap_or("nobody").to_owned();
+                return Ok(Renewal::Lost { holder });
             }
+            let lease = self.lease(&name, address, namespace, Some(&found));
+            *seen = self.replace(&name, &lease).await?;
             if seen.is_some() {
                 return Ok(Renewal::Held);
             }
@@ -177,21 +168,25 @@ impl Leases {
     pub async fn give_back(&self, address: IpAddr) -> Result<(), Error> {
         let name = name(address);
         let request = |verb| Request::new(verb, RESOURCE).within(NAMESPACE).named(&name);
-        let found = self
-            .client
-            .ask(request("get"), self.api.get_opt(&name))
-            .await?;
-        let Some(found) = found.filter(|lease| self.is_own(lease)) else {
-            return Ok(());
-        };
-        let exactly_it = DeleteParams::default().preconditions(Preconditions {
-            resource_version: found.metadata.resource_version,
-            uid: found.metadata.uid,
-        });
-        let deleted = self.api.delete(&name, &exactly_it);
-        // What another node has changed or removed by now is not this node's any more.
-        let deleted = async { or_conflict(deleted.await) };
-        self.client.ask(request("delete"), deleted).await.map(drop)
+        loop {
+            let found = self
+                .client
+                .ask(request("get"), self.api.get_opt(&name))
+                .await?;
+            let Some(found) = found.filter(|lease| self.is_own(lease)) else {
+                return Ok(());
+            };
+            let exactly_it = DeleteParams::default().preconditions(Preconditions {
+                resource_version: found.metadata.resource_version,
+                uid: found.metadata.uid,
+            });
+            let deleted = self.api.delete(&name, &exactly_it);
+            let deleted = async { or_conflict(deleted.await) };
+            // It was renewed at this very moment, or is another node's by now.
+            if self.client.ask(request("delete"), deleted).await?.is_some() {
+                return Ok(());
+            }
+        }
     }
 
     /// None: it is not as it was when it was seen.
@@ -199,7 +194,7 @@ impl Leases {
         let request = Request::new("update", RESOURCE)
             .within(NAMESPACE)
             .named(name);
-        let params = PostParams::default();
+        let params = written_by_us();
         let replaced = self.api.replace(name, &params, lease);
         let replaced = async { or_conflict(replaced.await) };
         self.client.ask(request, replaced).await
@@ -239,6 +234,13 @@ impl Leases {
     }
 }
 
+fn written_by_us() -> PostParams {
+    PostParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PostParams::default()
+    }
+}
+
 /// Who holds it.
 pub fn holder(lease: &Lease) -> Option<&str> {
     let holder = lease.spec.as_ref()?.holder_identity.as_deref();
@@ -251,22 +253,23 @@ pub fn annotation<'a>(lease: &'a Lease, key: &str) -> Option<&'a str> {
     annotations.get(key).map(String::as_str)
 }
 
-/// Nobody holds it, or its holder has not renewed it in time. One without a time never ends: somebody
-/// keeps the address for something else.
-fn is_free(lease: &Lease, now: Timestamp) -> bool {
+/// The address that a Lease is about.
+pub fn address(lease: &Lease) -> Option<IpAddr> {
+    annotation(lease, ADDRESS)?.parse().ok()
+}
+
+/// How long from `now` on it may not be taken: nothing if nobody holds it, or its holder has not renewed it
+/// in time. None: for ever. One without a time never ends: somebody keeps the address for something else.
+pub fn held_for(lease: &Lease, now: Timestamp) -> Option<Duration> {
     if holder(lease).is_none() {
-        return true;
+        return Some(Duration::ZERO);
     }
-    let spec = lease.spec.as_ref();
-    let renewed = spec.and_then(|s| s.renew_time.as_ref().or(s.acquire_time.as_ref()));
-    let duration = spec.and_then(|s| s.lease_duration_seconds);
-    match (renewed, duration) {
-        (Some(MicroTime(renewed)), Some(duration)) => {
-            let longest = i64::from(duration) + i64::from(duration / SKEW);
-            now.as_second() - renewed.as_second() > longest
-        }
-        _ => false,
-    }
+    let spec = lease.spec.as_ref()?;
+    let MicroTime(renewed) = spec.renew_time.as_ref().or(spec.acquire_time.as_ref())?;
+    let duration = u64::try_from(spec.lease_duration_seconds?).ok()?;
+    let longest = Duration::from_secs(duration);
+    let until = *renewed + (longest + longest / SKEW);
+    Some(Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO))
 }
 
 /// The object, or none if it was there already (409 AlreadyExists), has changed (409 Conflict) or is
@@ -314,21 +317,25 @@ mod tests {
     #[test]
     fn when_an_address_is_free() {
         let now = Timestamp::from_second(10_000).unwrap();
-        let free = |holder, renewed, seconds| is_free(&lease(holder, renewed, seconds), now);
+        let free = |holder, renewed, seconds| {
+            held_for(&lease(holder, renewed, seconds), now) == Some(Duration::ZERO)
+        };
         assert!(free(None, Some(10_000), Some(60)));
         assert!(free(Some(""), Some(10_000), Some(60)));
         assert!(!free(Some("a"), Some(10_000 - 60), Some(60)));
         assert!(
-            !free(Some("a"), Some(10_000 - 75), Some(60)),
+            !free(Some("a"), Some(10_000 - 74), Some(60)),
             "clocks differ"
         );
-        assert!(free(Some("a"), Some(10_000 - 76), Some(60)));
+        assert!(free(Some("a"), Some(10_000 - 75), Some(60)));
+        let left = held_for(&lease(Some("a"), Some(10_000), Some(8)), now);
+        assert_eq!(left, Some(Duration::from_secs(10)));
         assert!(
             !free(Some("a"), Some(20_000), Some(60)),
             "a clock that is ahead"
         );
         assert!(!free(Some("a"), None, Some(60)), "kept by hand");
         assert!(!free(Some("a"), Some(0), None), "kept by hand");
-        assert!(is_free(&Lease::default(), now));
+        assert_eq!(held_for(&Lease::default(), now), Some(Duration::ZERO));
     }
 }

@@ -1,0 +1,198 @@
+//! The program, the kubeconfig and our entry in the conflist: put in place, and put back.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::dirs::{Dirs, TICK};
+use super::keeper::{Keeper, Step};
+use super::readiness::Status;
+use super::{Context, Error};
+use crate::setup::confdir::ConfDir;
+use crate::setup::config::Config;
+use crate::setup::conflist::{Lack, PluginEntry};
+use crate::setup::coverage;
+use crate::setup::files::FileError;
+use crate::setup::program::{self, Found, Program};
+use crate::store::StateDir;
+
+/// Keeps them for ever. The entry is put in when there is a policy, and not before.
+pub(super) async fn keep(context: Context, entry: PluginEntry) -> Error {
+    let (program, conflist) = (
+        context.readiness.part("program"),
+        context.readiness.part("conflist"),
+    );
+    let mut policy = context.policy.subscribe();
+    let config = Arc::clone(&context.config);
+    let dirs = config.program().parent().map(Path::to_owned);
+    let mut dirs = Dirs::new(dirs.into_iter().chain([config.conf_dir.clone()]));
+    let mut keeping = Keeping::new(config, entry);
+    loop {
+        let has_policy = *policy.borrow_and_update();
+        let looked = context.worker.run(move || {
+            let outcome = keeping.look(has_policy);
+            (keeping, outcome)
+        });
+        let outcome = match looked.await {
+            Ok((back, outcome)) => {
+                keeping = back;
+                outcome
+            }
+            Err(e) => return e,
+        };
+        match outcome.program {
+            Ok(()) => program.ready(),
+            Err(e) => program.failed(e),
+        }
+        conflist.set(outcome.conflist);
+        tokio::select! {
+            () = dirs.changed(outcome.wait) => {}
+            _ = policy.changed(), if !has_policy => {}
+        }
+    }
+}
+
+/// How everything stands after one look.
+struct Outcome {
+    program: Result<(), String>,
+    conflist: Status,
+    /// When to look again at the latest.
+    wait: Duration,
+}
+
+struct Keeping {
+    config: Arc<Config>,
+    program: Program,
+    confs: ConfDir,
+    entry: PluginEntry,
+    keeper: Keeper,
+    /// What was said last about files passed over, so that it is said once.
+    said: Vec<String>,
+}
+
+impl Keeping {
+    fn new(config: Arc<Config>, entry: PluginEntry) -> Self {
+        Keeping {
+            program: Program::at(config.program()),
+            confs: config.confs(),
+            config,
+            entry,
+            keeper: Keeper::default(),
+            said: Vec::new(),
+        }
+    }
+
+    /// Looks once, does what is due, and says what is new.
+    fn look(&mut self, has_policy: bool) -> Outcome {
+        let program = self.put_program().map_err(|e| e.to_string());
+        let mut wait = TICK;
+        let conflist = match self
+            .account()
+            .and_then(|()| self.step(has_policy, &mut wait))
+        {
+            Ok(status) => status,
+            // A full disk, say, may have room again later.
+            Err(e) => Status::Failed(e.to_string()),
+        };
+        Outcome {
+            program,
+            conflist,
+            wait,
+        }
+    }
+
+    fn put_program(&mut self) -> Result<(), program::Error> {
+        let path = self.program.path().display().to_string();
+        match self.program.put()? {
+            Found::Same => {}
+            Found::Nothing => tracing::warn!("put {path} back: something had removed it"),
+            Found::Other => tracing::warn!("put {path} back: something had replaced it"),
+        }
+        Ok(())
+    }
+
+    /// The certificates may have changed.
+    fn account(&self) -> Result<(), FileError> {
+        match &self.config.cluster {
+            Some(cluster) => cluster.account.copy_to(&self.config.own_dir()).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn step(&mut self, has_policy: bool, wait: &mut Duration) -> Result<Status, FileError> {
+        let look = self.confs.look()?;
+        if !has_policy {
+            return Ok(match (&look.found, self.confs.lack(&self.entry, &look)) {
+                (Some(found), None) => Status::Behind(format!(
+                    "egressway is in {}, but there is no policy",
+                    found.path.display()
+                )),
+                _ => Status::Failed(
+                    "egressway is not in the conflist, since there is no policy".to_owned(),
+                ),
+            });
+        }
+        let now = Instant::now();
+        let step = self.keeper.step(&self.confs, &self.entry, &look, now)?;
+        let mut news: Vec<String> = look.skipped.iter().map(ToString::to_string).collect();
+        let nothing = format!(
+            "waiting for the primary CNI plugin: {} has no configuration that a runtime could use",
+            self.confs.dir.display()
+        );
+        if step == Step::Nothing {
+            news.push(nothing.clone());
+        }
+        if news != self.said {
+            news.iter().for_each(|line| tracing::warn!("{line}"));
+            self.said = news;
+        }
+        Ok(match step {
+            Step::Nothing => Status::Failed(nothing),
+            Step::Wait(until) => {
+                *wait = until.saturating_duration_since(now);
+                let path = look.found.map(|found| found.path).unwrap_or_default();
+                Status::Failed(self.keeper.complaint(&path).unwrap_or_default())
+            }
+            Step::Fine(path) => self.stands(&path),
+            Step::Put { path, lack, again } => {
+                say(&path, lack, again);
+                self.tell_uncovered();
+                self.stands(&path)
+            }
+        })
+    }
+
+    /// The entry is there; whether it stays, the last minute tells.
+    fn stands(&self, path: &Path) -> Status {
+        match self.keeper.complaint(path) {
+            None => Status::Ready,
+            Some(complaint) => Status::Failed(complaint),
+        }
+    }
+
+    fn tell_uncovered(&self) {
+        match coverage::uncovered(&StateDir::new(&self.config.state_dir)) {
+            Ok(names) => {
+                if let Some(sentence) = coverage::sentence(&names) {
+                    tracing::warn!("{sentence}");
+                }
+            }
+            Err(error) => tracing::warn!("cannot tell which pods are not covered: {error}"),
+        }
+    }
+}
+
+fn say(path: &Path, lack: Lack, again: bool) {
+    let path = path.display();
+    match (lack, again) {
+        (Lack::Missing, false) => tracing::info!("put egressway into {path}"),
+        (Lack::Missing, true) => {
+            tracing::warn!("put egressway into {path} again: something had removed it");
+        }
+        (Lack::NotLast, _) => tracing::warn!(
+            "moved egressway to the end of {path}: a plugin behind it could change what it has enforced"
+        ),
+        (Lack::Twice, _) => tracing::warn!("removed the second entry of egressway from {path}"),
+        (Lack::Different, _) => tracing::info!("updated egressway's entry in {path}"),
+    }
+}

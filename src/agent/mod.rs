@@ -1,0 +1,235 @@
+//! `egressway agent`: the process that stays on a node, and keeps there what others change.
+//!
+//! ```text
+//!                    ┌ health     answers probes with readiness
+//!  one runtime,      ├ tell       readiness and Events, to the log and to the API
+//!  one thread        ├ conflist   program, kubeconfig, our entry ──────────────┐
+//!                    ├ policy     follows the ConfigMap ───────────────────────┤
+//!                    ├ token      asks for the plugin's ───────────────────────┼─> worker: one thread for all
+//!                    ├ leases     renews those of egress IPs ──────────────────┤   that touches the node
+//!                    ├ removal    follows the DaemonSet and its namespace      │
+//!                    └ on SIGTERM: nothing; or, if it is deleted, uninstall ───┘
+//! ```
+//!
+//! What pods may do never depends on this process: if it ends, everything stays as it is.
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::Level;
+
+use crate::logging;
+use crate::refusal::CniError;
+use crate::setup::config::Config;
+use crate::setup::conflist::PluginEntry;
+use crate::setup::install;
+use crate::setup::options::{AgentArgs, Listen};
+use crate::setup::uninstall::uninstall;
+
+use api::Api;
+use readiness::Readiness;
+use removal::Removal;
+use tell::Teller;
+use worker::Worker;
+
+mod api;
+mod conflist;
+mod dirs;
+mod health;
+mod keeper;
+pub mod leases;
+mod policy;
+mod readiness;
+mod removal;
+mod tell;
+mod token;
+pub mod worker;
+
+/// How long the tasks may take to end.
+const DRAIN: Duration = Duration::from_millis(600);
+
+/// Where the kubelet finds why a container has ended.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// Why the agent ended by itself.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)] // each message says what it is about
+pub enum Error {
+    #[error(transparent)]
+    Install(#[from] install::Error),
+    #[error("the conflist entry would be refused: {0}")]
+    Entry(CniError),
+    #[error("cannot start: {0}")]
+    Start(#[source] io::Error),
+    #[error("a step of the agent has failed in a way that it must not: see the log")]
+    Worker,
+    #[error("a task of the agent has failed: {0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// What every task has.
+#[derive(Clone)]
+struct Context {
+    config: Arc<Config>,
+    worker: Worker,
+    readiness: Readiness,
+    teller: Teller,
+    /// There is a policy file that the plugin can use.
+    policy: watch::Sender<bool>,
+    cancel: CancellationToken,
+}
+
+impl Context {
+    fn has_policy(&self) {
+        self.policy
+            .send_if_modified(|has| !std::mem::replace(has, true));
+    }
+}
+
+/// The tasks. Each ends only with what has failed, or when all are to end.
+type Tasks = JoinSet<Result<(), Error>>;
+
+/// Runs until a signal ends it.
+pub fn main(args: &AgentArgs) -> ExitCode {
+    logging::init(Level::INFO, None);
+    match run(args.config(), args.listen()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            let _ = writeln!(io::stderr(), "egressway: {e}");
+            // Only where the kubelet has put such a file.
+            let file = std::fs::OpenOptions::new()
+                .append(true)
+                .open(TERMINATION_LOG);
+            let _ = file.and_then(|mut file| writeln!(file, "{e}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config, listen: Listen) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Start)?;
+    let ended = runtime.block_on(stay(config, listen));
+    // Not by dropping it: that would wait for a name to be resolved, which has a time limit of its own.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn stay(config: Config, listen: Listen) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Start)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Start)?;
+    let config = Arc::new(config);
+    let entry = config.entry().map_err(Error::Entry)?;
+    let (teller, notes) = Teller::new();
+    let context = Context {
+        config: Arc::clone(&config),
+        worker: Worker::start().map_err(Error::Start)?,
+        readiness: Readiness::default(),
+        teller,
+        policy: watch::Sender::new(false),
+        cancel: CancellationToken::new(),
+    };
+    let mut tasks = Tasks::new();
+    let kernel = context.readiness.part("kernel");
+    let readiness = context.readiness.clone();
+    spawn(&context, &mut tasks, async move {
+        match health::serve(listen, readiness).await {}
+    });
+    // Before anything is put anywhere.
+    let preparing = context.worker.run(move || install::prepare(&config));
+    tokio::select! {
+        prepared = preparing => prepared??,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    }
+    kernel.ready();
+    let removal = start(&context, &mut tasks, entry, notes);
+    let failed = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        Some(ended) = tasks.join_next() => match ended {
+            Ok(ended) => ended.err(),
+            Err(e) => Some(e.into()),
+        },
+    };
+    if let Some(e) = failed {
+        tasks.shutdown().await;
+        return Err(e);
+    }
+    end(&context, tasks, removal).await
+}
+
+/// Runs `task` until all are to end.
+fn spawn(context: &Context, tasks: &mut Tasks, task: impl Future<Output = Error> + Send + 'static) {
+    let cancel = context.cancel.clone();
+    tasks.spawn(async move {
+        let failed = cancel.run_until_cancelled(task).await;
+        failed.map_or(Ok(()), Err)
+    });
+}
+
+/// Starts what the node and the cluster need.
+fn start(
+    context: &Context,
+    tasks: &mut Tasks,
+    entry: PluginEntry,
+    notes: tell::Notes,
+) -> Option<Removal> {
+    let config = &context.config;
+    let api = config.cluster.as_ref().map(|cluster| {
+        let (cluster, worker) = (cluster.clone(), context.worker.clone());
+        let part = context.readiness.part("api");
+        Api::new(config.kubeconfig(), cluster, worker, part)
+    });
+    spawn(context, tasks, conflist::keep(context.clone(), entry));
+    spawn(
+        context,
+        tasks,
+        tell::tell(context.clone(), api.clone(), notes),
+    );
+    let Some(api) = api else {
+        spawn(context, tasks, policy::look(context.clone()));
+        return None;
+    };
+    spawn(context, tasks, policy::follow(context.clone(), api.clone()));
+    spawn(context, tasks, token::renew(context.clone(), api.clone()));
+    tasks.spawn(leases::tend(context.clone(), api.clone()));
+    Some(Removal::follow(context, &api))
+}
+
+/// Ends everything, and takes everything out if the DaemonSet is being deleted.
+async fn end(context: &Context, mut tasks: Tasks, removal: Option<Removal>) -> Result<(), Error> {
+    let removed = async {
+        match removal {
+            Some(removal) => removal.decide().await,
+            None => false,
+        }
+    };
+    let ended = async {
+        context.cancel.cancel();
+        let all = async { while tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(DRAIN, all).await;
+    };
+    let (removed, ()) = tokio::join!(removed, ended);
+    tasks.shutdown().await;
+    if !removed {
+        tracing::info!("ending; everything stays in place");
+        // What has begun ends first.
+        return context.worker.run(|| ()).await;
+    }
+    tracing::info!("the DaemonSet is being deleted: removing everything from this node");
+    let config = Arc::clone(&context.config);
+    for failure in context.worker.run(move || uninstall(&config)).await? {
+        tracing::error!("{failure}");
+    }
+    Ok(())
+}

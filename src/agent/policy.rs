@@ -1,0 +1,166 @@
+//! The policy file: written when the ConfigMap changes, or only looked at where there is no cluster.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::ResourceExt;
+
+use super::api::Api;
+use super::dirs::{Dirs, TICK};
+use super::readiness::Part;
+use super::{Context, Error, tell};
+use crate::cluster::events::{Note, Tone};
+use crate::cluster::{Backoff, Heard, ObjectName, Watch};
+use crate::setup::policy::{self, Policy};
+use crate::source::PolicyFile;
+
+/// Without a cluster: looks for ever whether there is a policy that the plugin can use.
+pub(super) async fn look(context: Context) -> Error {
+    let part = context.readiness.part("policy");
+    let path = context.config.policy_file.clone();
+    let mut dirs = Dirs::new(path.parent().map(ToOwned::to_owned));
+    loop {
+        let file = path.clone();
+        match context.worker.run(move || PolicyFile::load(&file)).await {
+            Err(e) => return e,
+            Ok(Ok(_)) => {
+                part.ready();
+                context.has_policy();
+            }
+            Ok(Err(e)) => part.failed(e),
+        }
+        dirs.changed(TICK).await;
+    }
+}
+
+/// Follows the ConfigMap for ever.
+pub(super) async fn follow(context: Context, api: Api) -> Error {
+    let part = context.readiness.part("policy");
+    let mut following = Following {
+        part,
+        in_force: false,
+        faulty: false,
+        context: &context,
+        api: &api,
+    };
+    // One of an earlier life does while the API does not answer.
+    let file = context.config.policy_file.clone();
+    match context.worker.run(move || PolicyFile::load(&file)).await {
+        Err(e) => return e,
+        Ok(Ok(_)) => following.is_in_force(),
+        Ok(Err(_)) => {}
+    }
+    following.unsure("the ConfigMap has not been read yet");
+    let ObjectName { namespace, name } = &api.cluster().configmap;
+    let mut watch = Watch::<ConfigMap>::one("configmaps", Some(namespace), name);
+    let mut backoff = Backoff::default();
+    loop {
+        let heard = api.ask(|client| {
+            let objects = kube::Api::namespaced(client.kube(), namespace);
+            let watch = &mut watch;
+            async move { watch.next(&client, &objects).await }
+        });
+        match heard.await {
+            Ok(heard) => {
+                backoff.reset();
+                let found = match &heard {
+                    Heard::All(all) => all.first(),
+                    Heard::Now(configmap) => Some(configmap),
+                    Heard::Gone(_) => None,
+                };
+                if let Err(e) = following.apply(found).await {
+                    return e;
+                }
+            }
+            Err(e) => {
+                if !(e.is_outage() && following.in_force) {
+                    following.unsure(&e.to_string());
+                }
+                tokio::time::sleep(backoff.wait()).await;
+            }
+        }
+    }
+}
+
+struct Following<'a> {
+    part: Part,
+    /// There is a policy that the plugin can use.
+    in_force: bool,
+    /// What was last heard can't be used.
+    faulty: bool,
+    context: &'a Context,
+    api: &'a Api,
+}
+
+impl Following<'_> {
+    fn is_in_force(&mut self) {
+        self.in_force = true;
+        self.context.has_policy();
+    }
+
+    /// Whether there is something newer is not known.
+    fn unsure(&self, why: &str) {
+        match self.in_force {
+            true => self
+                .part
+                .behind(format!("the last good one stays in force: {why}")),
+            false => self.part.failed(format!("there is none yet: {why}")),
+        }
+    }
+
+    async fn apply(&mut self, found: Option<&ConfigMap>) -> Result<(), Error> {
+        let configmap = self.api.cluster().configmap.clone();
+        let regarding = match found {
+            Some(found) => configmap.reference::<ConfigMap>(found.uid()),
+            // What is not there has no Events: whoever looks for it finds the DaemonSet's.
+            None => tell::own_daemonset(self.api).await,
+        };
+        let policy = Policy::of(found);
+        let (config, name) = (Arc::clone(&self.context.config), configmap.clone());
+        let written = move || policy::apply(&config, &name, &policy);
+        match self.context.worker.run(written).await? {
+            Ok(changed) => {
+                if changed {
+                    let file = self.context.config.policy_file.display();
+                    tracing::info!(
+                        "wrote {file} from ConfigMap {configmap}; pods that start now have it"
+                    );
+                }
+                self.part.ready();
+                self.is_in_force();
+                if self.faulty {
+                    self.mended(regarding);
+                }
+                self.faulty = false;
+            }
+            Err(why) => {
+                self.faulty = true;
+                let stays = match self.in_force {
+                    true => "the last good policy stays in force",
+                    false => "no policy is in force yet, and pods that start are not enforced",
+                };
+                let why = format!("ConfigMap {configmap} cannot be used, {stays}: {why}");
+                tracing::error!("{why}");
+                match self.in_force {
+                    true => self.part.behind(&why),
+                    false => self.part.failed(&why),
+                }
+                self.context
+                    .teller
+                    .warn(regarding, "PolicyInvalid", "WritePolicy", why);
+            }
+        }
+        Ok(())
+    }
+
+    fn mended(&self, regarding: ObjectReference) {
+        self.context.teller.tell(Note {
+            regarding,
+            tone: Tone::Normal,
+            reason: "PolicyValid",
+            action: "WritePolicy",
+            note: "the policy is valid again, pods that start now have it".to_owned(),
+        });
+    }
+}
