@@ -28,15 +28,12 @@ use ::rules::fault::Complaint;
 use ::rules::grammar::targets;
 
 mod annotations;
-mod coverage;
 mod finding;
 mod input;
-mod intervals;
 mod kind;
 mod objects;
 mod policy;
 mod print;
-mod region;
 mod rules;
 mod services;
 #[cfg(test)]
@@ -155,7 +152,7 @@ impl Context {
             facts: policy.as_ref().map(|policy| policy.facts.clone()),
             policy,
             namespaces,
-            dns_allowance: coverage::dns_allowance(),
+            dns_allowance: ::rules::lint::dns_allowance(),
             service_cidrs,
             services: Services::default(),
             now,

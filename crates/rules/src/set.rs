@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use smallvec::{SmallVec, smallvec};
 
+use super::protocol::{ICMP, ICMPV6};
+
 /// An IP version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
@@ -30,8 +32,8 @@ impl Family {
     /// The IP protocol number of its ICMP (IANA): rules about `icmp` are about IPv4, those about `icmpv6` about IPv6.
     pub const fn icmp(self) -> u8 {
         match self {
-            Family::V4 => 1,
-            Family::V6 => 58,
+            Family::V4 => ICMP,
+            Family::V6 => ICMPV6,
         }
     }
 

@@ -1,42 +1,15 @@
 //! The kinds of findings. Their names are stable: scripts, SARIF and `--ignore` use them.
 
-use serde::Serialize;
-
-/// Whether a finding makes the command fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Severity {
-    Error,
-    Warning,
-}
-
-impl Severity {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        }
-    }
-}
-
-/// One kind of finding. docs/lint.md has an example of each.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Kind {
-    pub id: &'static str,
-    pub severity: Severity,
-    /// One sentence, without its full stop.
-    pub meaning: &'static str,
-}
+use rules::lint::{self, Check};
+pub(super) use rules::lint::{Check as Kind, Severity};
 
 macro_rules! kinds {
     ($($name:ident $severity:ident $id:literal $meaning:literal)*) => {
-        $(pub(super) const $name: Kind = Kind {
+        $(pub(super) const $name: Check = Check {
             id: $id,
             severity: Severity::$severity,
             meaning: $meaning,
         };)*
-        /// All kinds.
-        pub(super) const ALL: &[&Kind] = &[$(&$name),*];
     };
 }
 
@@ -56,20 +29,43 @@ kinds! {
     HOST_NETWORK Error "host-network" "Rules on a pod in the host's network, where no plugin sees it"
     NO_GUARANTEE Warning "no-guarantee" "Rules on a pod that has the privileges to leave them"
     EXEMPT_NAMESPACE Warning "exempt-namespace" "Rules in a namespace that the policy file exempts"
-    AFTER_UNCONDITIONAL Error "after-unconditional" "Rules after one that matches everything"
-    UNREACHABLE_RULE Error "unreachable-rule" "A rule that never matches, since earlier ones that decide otherwise cover it"
-    DUPLICATE_RULE Warning "duplicate-rule" "A rule that repeats another"
-    REDUNDANT_RULE Warning "redundant-rule" "A rule that never matches, since earlier ones that decide the same cover it"
-    OVERRIDDEN_RULE Warning "overridden-rule" "A rule that never matches, since a tier above decides all of it"
-    CUT_OFF Warning "cut-off" "A deny of everything with no allow before it"
     SERVICE_ADDRESS Warning "service-address" "An address of the Service range, which rules never see"
     UNKNOWN_SERVICE Warning "unknown-service" "A Service that is not among the files, though one of nearly the same name is"
     SERVICE_PORT Warning "service-port" "A port that the Service does not have"
     NO_SERVICE_ADDRESS Error "no-service-address" "A Service without an address of its own"
-    EXPIRED_RULE Warning "expired-rule" "A rule whose `until` is over"
 }
 
+/// All kinds, in the order in which they are listed.
+pub(super) const ALL: &[&Check] = &[
+    &YAML_SYNTAX,
+    &TEMPLATE,
+    &RULE_SYNTAX,
+    &POLICY_FILE,
+    &ANNOTATION_VALUE,
+    &UNKNOWN_KEYWORD,
+    &EGRESS_IP_REFUSED,
+    &UNKNOWN_ANNOTATION,
+    &DUPLICATE_ANNOTATION,
+    &WRONG_OBJECT,
+    &NOT_ON_POD,
+    &LABEL,
+    &HOST_NETWORK,
+    &NO_GUARANTEE,
+    &EXEMPT_NAMESPACE,
+    &lint::AFTER_UNCONDITIONAL,
+    &lint::UNREACHABLE_RULE,
+    &lint::DUPLICATE_RULE,
+    &lint::REDUNDANT_RULE,
+    &lint::OVERRIDDEN_RULE,
+    &lint::CUT_OFF,
+    &SERVICE_ADDRESS,
+    &UNKNOWN_SERVICE,
+    &SERVICE_PORT,
+    &NO_SERVICE_ADDRESS,
+    &lint::EXPIRED_RULE,
+];
+
 /// The kind of this name.
-pub(super) fn by_id(id: &str) -> Option<&'static Kind> {
+pub(super) fn by_id(id: &str) -> Option<&'static Check> {
     ALL.iter().find(|kind| kind.id == id).copied()
 }

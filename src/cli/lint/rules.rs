@@ -1,11 +1,8 @@
 //! What can be wrong with a text of rules, each of which is right by itself.
 
-use std::collections::{HashMap, VecDeque};
-
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::coverage::{self, Above, Reason};
 use super::finding::Report;
 use super::kind;
 use super::services::Services;
@@ -13,8 +10,9 @@ use super::text::Text;
 use rules::effective::{Api, Facts, Tier, TierRules, note_unknown_names};
 use rules::fault::{Collector, Complaint, quoted};
 use rules::grammar::lexer::{self, Place};
-use rules::grammar::targets;
-use rules::rule::{Rule, Target, Verb};
+use rules::grammar::{self, targets};
+use rules::lint;
+use rules::rule::{Rule, Target};
 
 /// What is known around a text.
 pub(super) struct Surroundings<'a> {
@@ -49,7 +47,7 @@ pub(super) fn check(
             report.add_faults(&kind::UNKNOWN_KEYWORD, text, &faults);
         }
     }
-    let places = places(&text.content, &rules.rules);
+    let places = grammar::places(&text.content, &rules.rules);
     let mut checker = Checker {
         report,
         text,
@@ -57,9 +55,7 @@ pub(super) fn check(
         places,
         around,
     };
-    checker.never_matching();
-    checker.unconditional();
-    checker.expired();
+    checker.rules();
     checker.service_addresses();
     checker.services();
     Some(rules)
@@ -75,131 +71,17 @@ struct Checker<'r, 'f, 't> {
 }
 
 impl Checker<'_, '_, '_> {
-    fn add(&mut self, kind: &'static kind::Kind, index: usize, complaint: Complaint) {
-        let place = self.places[index];
-        self.report.add_in(kind, self.text, place.into(), complaint);
-    }
-
-    fn never_matching(&mut self) {
-        let above = Above {
-            tiers: self.around.above.clone(),
+    /// What is wrong with rules that are right by themselves.
+    fn rules(&mut self) {
+        let around = lint::Around {
+            above: self.around.above.clone(),
             facts: self.around.facts,
             now: self.around.now,
         };
-        let rules = self.rules;
-        let reasons = coverage::judge(&rules.rules, &above);
-        for (index, reason) in reasons.into_iter().enumerate() {
-            let rule = &rules.rules[index];
-            match reason {
-                // Told once, at the rule that takes everything.
-                None | Some(Reason::AfterUnconditional) => {}
-                Some(Reason::Repeats(other)) => {
-                    let message = format!("this rule repeats {}", self.called(other));
-                    let complaint = Complaint::new(message).help("remove one of them");
-                    self.add(&kind::DUPLICATE_RULE, index, complaint);
-                }
-                Some(Reason::Covered(others)) => self.covered(index, rule, &others),
-                Some(Reason::Overridden(others)) => {
-                    let names: Vec<String> =
-                        others.iter().map(|(t, r)| above_called(t, r)).collect();
-                    let message = format!(
-                        "this rule can never match: {} decide{} before",
-                        listed(&names),
-                        if names.len() == 1 { "s" } else { "" }
-                    );
-                    let complaint = Complaint::new(message).help(if others[0].0.tier == Tier::Dns {
-                        "only an enforced rule can say something else of clusterDNS; remove this one"
-                    } else {
-                        "remove it, or ask those who enforce the other for an exception"
-                    });
-                    self.add(&kind::OVERRIDDEN_RULE, index, complaint);
-                }
-            }
-        }
-    }
-
-    fn covered(&mut self, index: usize, rule: &Rule, others: &[&Rule]) {
-        let names: Vec<String> = others.iter().map(|other| self.called(other)).collect();
-        let take = if names.len() == 1 { "takes" } else { "take" };
-        let message = format!(
-            "this rule can never match: {} {take} all of its packets",
-            listed(&names)
-        );
-        if others.iter().all(|other| other.verb == rule.verb) {
-            let complaint = Complaint::new(message).help("remove it: it changes nothing");
-            self.add(&kind::REDUNDANT_RULE, index, complaint);
-        } else {
-            let help = match names.first() {
-                Some(first) => {
-                    format!("the first rule that matches decides: move it before {first}")
-                }
-                None => "the first rule that matches decides".to_owned(),
-            };
-            self.add(
-                &kind::UNREACHABLE_RULE,
-                index,
-                Complaint::new(message).help(help),
-            );
-        }
-    }
-
-    fn unconditional(&mut self) {
-        let rules = &self.rules.rules;
-        let live = |rule: &&Rule| !coverage::is_over(rule, self.around.now);
-        let Some(index) = rules
-            .iter()
-            .position(|rule| coverage::is_unconditional(rule, self.around.facts))
-        else {
-            return;
-        };
-        let rule = &rules[index];
-        let after: Vec<&Rule> = rules[index + 1..].iter().filter(live).collect();
-        if let Some(next) = after.first() {
-            let behind = match after.len() {
-                1 => format!("{} comes after it and never matches", self.called(next)),
-                n => format!(
-                    "{n} rules come after it and never match, first {}",
-                    self.called(next)
-                ),
-            };
-            let message = format!("this `{}` takes every packet: {behind}", rule.verb);
-            let complaint = Complaint::new(message)
-                .help("the first rule that matches decides: move this one to the end");
-            self.add(&kind::AFTER_UNCONDITIONAL, index, complaint);
-            return;
-        }
-        let lets_out = |rule: &Rule| matches!(rule.verb, Verb::Allow | Verb::Pass);
-        let only_denies = matches!(rule.verb, Verb::Deny | Verb::Reject)
-            && !rules[..index].iter().filter(live).any(lets_out);
-        let who = match self.rules.tier {
-            Tier::Pod => "the pod is cut off",
-            Tier::NamespaceEnforced => "every pod of the namespace is cut off",
-            Tier::ClusterEnforced => "every pod is cut off",
-            // What no other rule decided may well be denied.
-            Tier::Dns | Tier::NamespaceDefaults | Tier::ClusterDefaults => return,
-        };
-        if only_denies {
-            let message = format!("{who}: nothing is allowed before this `{}`", rule.verb);
-            let except = match self.rules.tier {
-                Tier::ClusterEnforced => "not even DNS is left",
-                Tier::NamespaceEnforced => "only what the cluster's enforced rules allow is left",
-                _ => "only DNS and what enforced rules allow is left",
-            };
-            let help = format!("{except}; if more is needed, write `allow` rules before it");
-            self.add(&kind::CUT_OFF, index, Complaint::new(message).help(help));
-        }
-    }
-
-    fn expired(&mut self) {
-        for (index, rule) in self.rules.rules.iter().enumerate() {
-            if let Some(until) = rule
-                .until
-                .filter(|_| coverage::is_over(rule, self.around.now))
-            {
-                let message = format!("this rule ended at {until}: it is as if it were not there");
-                let complaint = Complaint::new(message).help("remove it, or set a later `until`");
-                self.add(&kind::EXPIRED_RULE, index, complaint);
-            }
+        for finding in lint::check(self.rules, &around) {
+            let complaint = finding.complaint(|rule| self.line_of(rule));
+            self.report
+                .add_in(finding.check(), self.text, finding.place.into(), complaint);
         }
     }
 
@@ -260,35 +142,12 @@ impl Checker<'_, '_, '_> {
         }
     }
 
-    /// A rule of this text as messages call it.
-    fn called(&self, rule: &Rule) -> String {
+    /// The file's line in which a rule of this text stands.
+    fn line_of(&self, rule: &Rule) -> usize {
         let position = self.rules.rules.iter().position(|r| std::ptr::eq(r, rule));
-        let file_line = position.map(|index| {
-            let place = self.places[index];
-            self.report.line_of(self.text, place.into())
-        });
-        match file_line {
-            Some(line) => format!("{} in line {line}", quoted(&rule.text)),
-            None => quoted(&rule.text),
-        }
-    }
-}
-
-/// A rule of another tier as messages call it.
-fn above_called(tier: &TierRules, rule: &Rule) -> String {
-    match tier.tier {
-        Tier::Dns => "the built-in allowance of DNS".to_owned(),
-        _ => format!("{} ({}:{})", quoted(&rule.text), tier.source, rule.line),
-    }
-}
-
-/// `a`, `a and b`, `a, b and 3 more`.
-fn listed(names: &[String]) -> String {
-    match names {
-        [] => String::new(),
-        [one] => one.clone(),
-        [one, two] => format!("{one} and {two}"),
-        [one, two, rest @ ..] => format!("{one}, {two} and {} more", rest.len()),
+        position.map_or(rule.line, |index| {
+            self.report.line_of(self.text, self.places[index].into())
+        })
     }
 }
 
@@ -298,31 +157,4 @@ fn inside(target: &Target, cidr: &IpNet) -> bool {
         Target::Range(first, last) => cidr.contains(first) && cidr.contains(last),
         _ => false,
     }
-}
-
-/// Where each rule of a valid text stands. The rules are sorted; those of one priority are as written.
-fn places<'t>(text: &'t str, rules: &[Rule]) -> Vec<Place<'t>> {
-    let mut written: HashMap<(usize, String), VecDeque<Place<'t>>> = HashMap::new();
-    for statement in lexer::statements(text) {
-        let first = statement.first();
-        let whole = Place {
-            width: statement.text().chars().count(),
-            end: statement.last().end,
-            ..first
-        };
-        let key = (first.line, statement.text().to_owned());
-        written.entry(key).or_default().push_back(whole);
-    }
-    let mut place = |rule: &Rule| {
-        let places = written.get_mut(&(rule.line, rule.text.clone()))?;
-        places.pop_front()
-    };
-    let line = |rule: &Rule| {
-        let (number, line) = lexer::lines(text).nth(rule.line - 1).unwrap_or((1, ""));
-        lexer::whole_line(number, line)
-    };
-    rules
-        .iter()
-        .map(|rule| place(rule).unwrap_or_else(|| line(rule)))
-        .collect()
 }

@@ -16,8 +16,7 @@ pub mod ports;
 mod statement;
 pub mod targets;
 
-use std::collections::HashMap;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use lexer::Place;
 
@@ -44,6 +43,34 @@ pub fn parse(source: &str, text: &str) -> Result<Vec<Rule>, Faults> {
     }
     rules.sort_by_key(|rule| rule.priority);
     faults.finish(rules)
+}
+
+/// Where each rule of a valid text stands, from its verb to its last word. `rules` are what [`parse`] made of it; they are
+/// sorted by priority, then as written.
+pub fn places<'t>(text: &'t str, rules: &[Rule]) -> Vec<Place<'t>> {
+    let mut written: HashMap<(usize, String), VecDeque<Place<'t>>> = HashMap::new();
+    for statement in lexer::statements(text) {
+        let first = statement.first();
+        let whole = Place {
+            width: statement.text().chars().count(),
+            end: statement.last().end,
+            ..first
+        };
+        let key = (first.line, statement.text().to_owned());
+        written.entry(key).or_default().push_back(whole);
+    }
+    let mut place = |rule: &Rule| {
+        let places = written.get_mut(&(rule.line, rule.text.clone()))?;
+        places.pop_front()
+    };
+    let line = |rule: &Rule| {
+        let (number, line) = lexer::lines(text).nth(rule.line - 1).unwrap_or((1, ""));
+        lexer::whole_line(number, line)
+    };
+    rules
+        .iter()
+        .map(|rule| place(rule).unwrap_or_else(|| line(rule)))
+        .collect()
 }
 
 /// What is wrong, and where.

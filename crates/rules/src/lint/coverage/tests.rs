@@ -3,8 +3,8 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 
 use super::*;
-use rules::effective::{DefaultAction, Effective};
-use rules::evaluate::{Original, Packet};
+use crate::effective::{DefaultAction, Effective};
+use crate::evaluate::{Original, Packet};
 
 fn tier(tier: Tier, text: &str) -> TierRules {
     TierRules::parse(tier, "test", text, false).unwrap_or_else(|e| panic!("{e}"))
@@ -28,8 +28,8 @@ fn now() -> Timestamp {
 /// `-` for a rule that may match, else a letter for the reason, in the order of evaluation.
 fn judged(above: &[&TierRules], text: &str, facts: Option<&Facts>) -> String {
     let own = tier(Tier::Pod, text);
-    let above = Above {
-        tiers: above.to_vec(),
+    let above = Around {
+        above: above.to_vec(),
         facts,
         now: now(),
     };
@@ -244,8 +244,8 @@ fn a_long_text_is_judged_in_time() {
         })
         .collect();
     let own = tier(Tier::Pod, &lines.join("\n"));
-    let above = Above {
-        tiers: Vec::new(),
+    let above = Around {
+        above: Vec::new(),
         facts: None,
         now: now(),
     };
@@ -304,7 +304,7 @@ fn rule() -> impl Strategy<Value = String> {
 
 /// Several rules, of which those that cannot match by themselves are left out.
 fn rules() -> impl Strategy<Value = String> {
-    let valid = |text: &String| rules::grammar::parse("test", text).is_ok();
+    let valid = |text: &String| crate::grammar::parse("test", text).is_ok();
     prop::collection::vec(rule(), 1..7).prop_map(move |rules| {
         rules
             .into_iter()
@@ -377,8 +377,8 @@ proptest! {
         let facts = facts();
         let enforced = tier(Tier::ClusterEnforced, &enforced);
         let own = tier(Tier::Pod, &own);
-        let above = Above {
-            tiers: vec![&enforced],
+        let above = Around {
+            above: vec![&enforced],
             facts: known.then_some(&facts),
             now: now(),
         };

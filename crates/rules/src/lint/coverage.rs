@@ -5,9 +5,11 @@ use std::rc::Rc;
 
 use jiff::Timestamp;
 
-use super::region::{self, Region};
-use rules::effective::{Facts, Tier, TierRules};
-use rules::rule::{Rule, Verb};
+use crate::effective::{Facts, Tier, TierRules};
+use crate::region::{self, Region};
+use crate::rule::{Rule, Verb};
+
+use super::Around;
 
 /// Pieces that a set may fall into. Beyond, a rule counts as one that may match: rather no finding
 /// than a slow or a false one.
@@ -18,7 +20,7 @@ const STEPS: usize = 20_000_000;
 
 /// Why a rule never matches.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Reason<'a> {
+pub enum Reason<'a> {
     /// Another rule says the same.
     Repeats(&'a Rule),
     /// These rules of the same text take all of its packets.
@@ -29,19 +31,10 @@ pub(super) enum Reason<'a> {
     AfterUnconditional,
 }
 
-/// What is known around a text.
-pub(super) struct Above<'a> {
-    /// The tiers that are asked before, in order.
-    pub tiers: Vec<&'a TierRules>,
-    /// What the keywords stand for, if a policy is given.
-    pub facts: Option<&'a Facts>,
-    pub now: Timestamp,
-}
-
 /// For each of a tier's rules, in their order, why it never matches.
-pub(super) fn judge<'a>(rules: &'a [Rule], above: &Above<'a>) -> Vec<Option<Reason<'a>>> {
+pub fn judge<'a>(rules: &'a [Rule], around: &Around<'a>) -> Vec<Option<Reason<'a>>> {
     let mut judge = Judge {
-        above,
+        around,
         regions: HashMap::new(),
         steps: STEPS,
     };
@@ -49,7 +42,7 @@ pub(super) fn judge<'a>(rules: &'a [Rule], above: &Above<'a>) -> Vec<Option<Reas
     let mut same: HashMap<String, &Rule> = HashMap::new();
     let mut after_unconditional = false;
     for (index, rule) in rules.iter().enumerate() {
-        if is_over(rule, above.now) {
+        if is_over(rule, around.now) {
             reasons.push(None);
             continue;
         }
@@ -63,19 +56,19 @@ pub(super) fn judge<'a>(rules: &'a [Rule], above: &Above<'a>) -> Vec<Option<Reas
             None => judge.reason(&rules[..index], rule),
         });
         same.entry(meaning(rule)).or_insert(rule);
-        after_unconditional = is_unconditional(rule, above.facts);
+        after_unconditional = is_unconditional(rule, around.facts);
     }
     reasons
 }
 
 /// Whether the rule takes every packet, now and for ever.
-pub(super) fn is_unconditional(rule: &Rule, facts: Option<&Facts>) -> bool {
+pub fn is_unconditional(rule: &Rule, facts: Option<&Facts>) -> bool {
     rule.until.is_none()
         && region::minus(region::everything(), &region::of_rule(rule, facts)).is_empty()
 }
 
-/// Whether the rule is as if it were not there.
-pub(super) fn is_over(rule: &Rule, now: Timestamp) -> bool {
+/// Whether the rule is as if it were not there: its `until` is over.
+pub fn is_over(rule: &Rule, now: Timestamp) -> bool {
     rule.until.is_some_and(|until| until <= now)
 }
 
@@ -106,7 +99,7 @@ fn meaning(rule: &Rule) -> String {
 }
 
 struct Judge<'a, 'b> {
-    above: &'b Above<'a>,
+    around: &'b Around<'a>,
     /// By the rule's address: each rule is asked often.
     regions: HashMap<*const Rule, Rc<[Region]>>,
     steps: usize,
@@ -147,7 +140,7 @@ impl<'a> Judge<'a, '_> {
         covering: &mut Vec<&'a Rule>,
     ) -> Result<Vec<Region>, TooMuch> {
         for other in earlier {
-            if is_over(other, self.above.now) || !outlasts(other, rule) {
+            if is_over(other, self.around.now) || !outlasts(other, rule) {
                 continue;
             }
             if self.take(&mut left, other)? {
@@ -167,9 +160,9 @@ impl<'a> Judge<'a, '_> {
         rule: &Rule,
         overriding: &mut Vec<(&'a TierRules, &'a Rule)>,
     ) -> Result<Vec<Region>, TooMuch> {
-        for tier in self.above.tiers.clone() {
+        for tier in self.around.above.clone() {
             let mut passed = Vec::new();
-            for other in tier.rules.iter().filter(|r| !is_over(r, self.above.now)) {
+            for other in tier.rules.iter().filter(|r| !is_over(r, self.around.now)) {
                 if other.verb == Verb::Pass {
                     let theirs = self.regions(other);
                     self.spend(left.len() * theirs.len())?;
@@ -211,7 +204,7 @@ impl<'a> Judge<'a, '_> {
     }
 
     fn regions(&mut self, rule: &Rule) -> Rc<[Region]> {
-        let facts = self.above.facts;
+        let facts = self.around.facts;
         self.regions
             .entry(std::ptr::from_ref(rule))
             .or_insert_with(|| region::of_rule(rule, facts).into())
@@ -220,7 +213,7 @@ impl<'a> Judge<'a, '_> {
 }
 
 /// The tier that lets every pod ask clusterDNS. It is there whenever `dns` stands for anything.
-pub(super) fn dns_allowance() -> Option<TierRules> {
+pub fn dns_allowance() -> Option<TierRules> {
     TierRules::parse(Tier::Dns, "built-in", "allow to dns", false).ok()
 }
 

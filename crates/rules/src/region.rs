@@ -5,15 +5,10 @@
 //! what is found to be empty is empty whatever the answers are. Which Service was asked, and at which port,
 //! says nothing of where a packet goes in the end: it is a dimension of its own.
 
-use std::net::IpAddr;
-
-use ipnet::IpNet;
-
-use super::intervals::Intervals;
-use rules::class::{DNS_PORT, METADATA, NOT_UNICAST, PRIVATE};
-use rules::effective::Facts;
-use rules::protocol::{ICMP, ICMPV6};
-use rules::rule::{Ports, Rule, Target, Transport};
+use super::class::{DNS_PORT, METADATA, NOT_UNICAST, PRIVATE};
+use super::effective::Facts;
+use super::rule::{Ports, Rule, Target, Transport};
+use super::set::{Addresses, Family, Numbers};
 
 /// Questions about a packet, as indexes of [`Region::answers`].
 const LOCAL: usize = 0;
@@ -21,21 +16,13 @@ const DNS: usize = 1;
 const CLUSTER: usize = 2;
 const API_SERVER: usize = 3;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
-    V4,
-    V6,
-}
-
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
-
 /// Packets for which all of this holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Region {
+pub struct Region {
     family: Family,
     /// The protocol in bits 16 to 23; below, the port, or ICMP's type and code.
-    traffic: Intervals,
-    addresses: Intervals,
+    traffic: Numbers,
+    addresses: Addresses,
     /// Goes to the node itself? To clusterDNS? To the cluster? To the API server? `None`: either.
     answers: [Option<bool>; 4],
     /// What the pod asked; `None`: whatever that was.
@@ -48,14 +35,17 @@ struct Asked {
     /// `shop/web`
     service: String,
     /// As [`Region::traffic`], with the Service's ports.
-    traffic: Intervals,
+    traffic: Numbers,
 }
 
 impl Region {
     /// How much work it is to take it from something.
     pub fn size(&self) -> usize {
-        let asked = self.asked.as_ref().map_or(0, |asked| asked.traffic.len());
-        self.traffic.len() + self.addresses.len() + asked
+        let asked = self
+            .asked
+            .as_ref()
+            .map_or(0, |asked| asked.traffic.ranges().len());
+        self.traffic.ranges().len() + self.addresses.numbers().len() + asked
     }
 
     /// Whether [`Region::minus`] takes something away.
@@ -146,17 +136,17 @@ impl Region {
 
     fn is_empty(&self) -> bool {
         let nothing_asked = self.asked.as_ref().is_some_and(|a| a.traffic.is_empty());
-        self.traffic.is_empty() || self.addresses.is_empty() || nothing_asked
+        self.traffic.is_empty() || self.addresses.is_none() || nothing_asked
     }
 }
 
 /// Every packet.
-pub(super) fn everything() -> Vec<Region> {
-    FAMILIES.map(any).into()
+pub fn everything() -> Vec<Region> {
+    Family::ALL.map(any).into()
 }
 
 /// Takes all of `others` from all of `regions`.
-pub(super) fn minus(mut regions: Vec<Region>, others: &[Region]) -> Vec<Region> {
+pub fn minus(mut regions: Vec<Region>, others: &[Region]) -> Vec<Region> {
     for other in others {
         regions = regions
             .iter()
@@ -167,7 +157,7 @@ pub(super) fn minus(mut regions: Vec<Region>, others: &[Region]) -> Vec<Region> 
 }
 
 /// What a rule matches. Without `facts` nothing is known of the cluster.
-pub(super) fn of_rule(rule: &Rule, facts: Option<&Facts>) -> Vec<Region> {
+pub fn of_rule(rule: &Rule, facts: Option<&Facts>) -> Vec<Region> {
     let mut regions = Vec::new();
     for mut region in of_targets(&rule.to, facts) {
         let ports = traffic(
@@ -194,7 +184,7 @@ fn any(family: Family) -> Region {
     Region {
         family,
         traffic: traffic(&[], family, false),
-        addresses: all_addresses(family),
+        addresses: Addresses::all(family),
         answers: [None; 4],
         asked: None,
     }
@@ -203,14 +193,14 @@ fn any(family: Family) -> Region {
 /// Addresses and networks of a list become one region in each family.
 fn of_targets(targets: &[Target], facts: Option<&Facts>) -> Vec<Region> {
     let mut regions = Vec::new();
-    for family in FAMILIES {
+    for family in Family::ALL {
         let plain = targets.iter().filter_map(|target| match target {
-            Target::Net(net) => range_of(family, net),
-            Target::Range(first, last) => between(family, *first, *last),
+            Target::Net(net) => Some(Addresses::of(family, [net])),
+            Target::Range(first, last) => Some(Addresses::between(family, *first, *last)),
             _ => None,
         });
         regions.push(Region {
-            addresses: Intervals::new(plain.collect()),
+            addresses: Addresses::union_of(family, &plain.collect::<Vec<_>>()),
             ..any(family)
         });
         regions.extend(targets.iter().filter_map(|t| of_keyword(t, family, facts)));
@@ -232,25 +222,25 @@ fn of_keyword(target: &Target, family: Family, facts: Option<&Facts>) -> Option<
             });
         }
         Target::Node => region.answers[LOCAL] = Some(true),
-        Target::Metadata => region.addresses = nets(family, &METADATA),
+        Target::Metadata => region.addresses = Addresses::of(family, &METADATA),
         Target::Dns => {
             region.answers[DNS] = Some(true);
             let both = [Transport::Tcp, Transport::Udp].map(|t| every(t.protocol()));
-            region.traffic = Intervals::new(both.into());
+            region.traffic = both.into_iter().collect();
         }
         Target::Cluster => match facts {
-            Some(facts) => region.addresses = nets(family, &facts.cluster),
+            Some(facts) => region.addresses = Addresses::of(family, &facts.cluster),
             None => region.answers[CLUSTER] = Some(true),
         },
         Target::Private => {
-            region.addresses = nets(family, &PRIVATE);
+            region.addresses = Addresses::of(family, &PRIVATE);
             elsewhere(&mut region, facts);
         }
         Target::Internet => {
             region.addresses = region
                 .addresses
-                .minus(&nets(family, &PRIVATE))
-                .minus(&nets(family, &NOT_UNICAST));
+                .minus(&Addresses::of(family, &PRIVATE))
+                .minus(&Addresses::of(family, &NOT_UNICAST));
             elsewhere(&mut region, facts);
         }
     }
@@ -260,19 +250,23 @@ fn of_keyword(target: &Target, family: Family, facts: Option<&Facts>) -> Option<
 /// Not the node, the cluster or a metadata service.
 fn elsewhere(region: &mut Region, facts: Option<&Facts>) {
     region.answers[LOCAL] = Some(false);
-    region.addresses = region.addresses.minus(&nets(region.family, &METADATA));
+    region.addresses = region
+        .addresses
+        .minus(&Addresses::of(region.family, &METADATA));
     match facts {
         Some(facts) => {
-            region.addresses = region.addresses.minus(&nets(region.family, &facts.cluster));
+            region.addresses = region
+                .addresses
+                .minus(&Addresses::of(region.family, &facts.cluster));
         }
         None => region.answers[CLUSTER] = Some(false),
     }
 }
 
 /// What a port list matches. Towards clusterDNS the port is the one asked, 53, whatever it is translated to.
-fn traffic(ports: &[Ports], family: Family, to_dns: bool) -> Intervals {
+fn traffic(ports: &[Ports], family: Family, to_dns: bool) -> Numbers {
     if ports.is_empty() {
-        return Intervals::new((0..=u8::MAX).map(every).collect());
+        return (0..=u8::MAX).map(every).collect();
     }
     let ranges = ports.iter().filter_map(|ports| match ports {
         Ports::Transport(transport, range) => {
@@ -288,23 +282,23 @@ fn traffic(ports: &[Ports], family: Family, to_dns: bool) -> Intervals {
             ))
         }
         Ports::Icmp { kind, code } => {
-            (family == Family::V4).then(|| icmp(ICMP, kind.as_ref(), code.as_ref()))
+            (family == Family::V4).then(|| icmp(family.icmp(), kind.as_ref(), code.as_ref()))
         }
         Ports::Icmpv6 { kind, code } => {
-            (family == Family::V6).then(|| icmp(ICMPV6, kind.as_ref(), code.as_ref()))
+            (family == Family::V6).then(|| icmp(family.icmp(), kind.as_ref(), code.as_ref()))
         }
         Ports::Protocol(number) => Some(every(*number)),
     });
-    Intervals::new(ranges.collect())
+    ranges.collect()
 }
 
 /// All traffic of the protocols of some.
-fn whole_protocols(some: &Intervals) -> Intervals {
+fn whole_protocols(some: &Numbers) -> Numbers {
     let whole = |&(first, last): &(u128, u128)| {
         let mask = u128::from(u16::MAX);
         (first & !mask, last | mask)
     };
-    Intervals::new(some.ranges().iter().map(whole).collect())
+    some.ranges().iter().map(whole).collect()
 }
 
 /// All traffic of one protocol.
@@ -321,35 +315,5 @@ fn icmp(protocol: u8, kind: Option<&u8>, code: Option<&u8>) -> (u128, u128) {
         (None, _) => every(protocol),
         (Some(kind), None) => (number(*kind, 0), number(*kind, u8::MAX)),
         (Some(kind), Some(code)) => (number(*kind, *code), number(*kind, *code)),
-    }
-}
-
-fn all_addresses(family: Family) -> Intervals {
-    let last = match family {
-        Family::V4 => u128::from(u32::MAX),
-        Family::V6 => u128::MAX,
-    };
-    Intervals::new(vec![(0, last)])
-}
-
-fn nets(family: Family, nets: &[IpNet]) -> Intervals {
-    Intervals::new(
-        nets.iter()
-            .filter_map(|net| range_of(family, net))
-            .collect(),
-    )
-}
-
-fn range_of(family: Family, net: &IpNet) -> Option<(u128, u128)> {
-    between(family, net.network(), net.broadcast())
-}
-
-fn between(family: Family, first: IpAddr, last: IpAddr) -> Option<(u128, u128)> {
-    match (family, first, last) {
-        (Family::V4, IpAddr::V4(first), IpAddr::V4(last)) => {
-            Some((u32::from(first).into(), u32::from(last).into()))
-        }
-        (Family::V6, IpAddr::V6(first), IpAddr::V6(last)) => Some((first.into(), last.into())),
-        _ => None,
     }
 }
