@@ -166,25 +166,29 @@ step_vagrant() {
   rm -rf "$output.vagrant"
 }
 
-# The core of the namespace tests and the demo under the kernel of a Debian release: two virtual machines, since each
-# has one processor.
+# test_binary NAME OPTION...: the path of the binary that `cargo test OPTION...` would run.
+test_binary() {
+  local name=$1
+  shift
+  cargo test --locked --quiet "$@" --no-run --message-format=json |
+    sed -n "s/.*\"executable\":\"\([^\"]*\/deps\/$name-[^\"]*\)\".*/\1/p"
+}
+
+# The core of the tests and the demo under the kernel of a Debian release: two virtual machines, since each has one
+# processor.
 under_kernel() {
-  local suite=$1 binary names demo
-  names=$(sed 's/#.*//' tests/vm/core.txt)
+  local suite=$1 unit netns demo
   build
-  binary=$(cargo test --locked --quiet --test netns --no-run --message-format=json |
-    sed -n 's/.*"executable":"\([^"]*\/netns-[^"]*\)".*/\1/p')
-  [ -x "$binary" ] || { count "kernel of $suite" 1 0 1; return; }
-  export VM_SUITE=$suite VM_SECONDS=1800
+  unit=$(test_binary egressway --lib) netns=$(test_binary netns --test netns)
+  [ -x "$unit" ] && [ -x "$netns" ] || { count "kernel of $suite" 1 0 1; return; }
+  export VM_SUITE=$suite VM_SECONDS=${VM_SECONDS:-1800}
   # Fetches it, before two want it.
-  tests/vm/run.sh true || { count "kernel of $suite" 1 0 1; return; }
+  tests/vm/run.sh uname -r || { count "kernel of $suite" 1 0 1; return; }
   tests/vm/run.sh env DEMO_PATIENCE=10 unshare --mount --net --pid --fork --kill-child --mount-proc \
     /usr/bin/python3 install/demo/main.py "$BINARY" "$(cni_plugins)" >"$output.demo" 2>&1 &
   demo=$!
-  # shellcheck disable=SC2086 # one word a test
-  tests "kernel of $suite: namespace tests" tests/vm/run.sh env EGRESSWAY_PATIENCE=10 \
-    tests/timed.sh "$binary" --exact --test-threads=1 $names
-  [ "$(wc -w <<<"$names")" = "$(grep -c '^test .* \.\.\. ' "$output")" ] ||
+  tests "kernel of $suite: unit and namespace tests" tests/vm/run.sh tests/vm/core.sh "$unit" "$netns"
+  [ "$(sed 's/#.*//' tests/vm/core.txt | wc -w)" = "$(grep -c '^test .* \.\.\. ' "$output")" ] ||
     count "kernel of $suite: a test of tests/vm/core.txt does not exist" 1 0 1
   demo "kernel of $suite: demo" finished $demo "$output.demo"
 }
