@@ -35,6 +35,7 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
             node: api.node_name(),
         }),
         registry: &ByLeases,
+        arp_probe: conf.arp_probe,
         log_group: conf.log_group,
         deadline,
     };

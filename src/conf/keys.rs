@@ -6,7 +6,7 @@
 use crate::json::{self, Object};
 use crate::refusal::{CniError, quoted};
 
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "policyFile",
     "kubernetes",
     "stateDir",
@@ -15,6 +15,7 @@ const OURS: [&str; 8] = [
     "logLevel",
     "logFile",
     "unenforceable",
+    "arpProbe",
 ];
 
 /// Keys of the spec and of libcni, which are never misspelt ones of ours. `cni.dev/` is the spec's, too.

@@ -55,6 +55,9 @@ pub struct Conf {
     pub log_file: Option<PathBuf>,
     /// What ADD does with a pod that can't be enforced here. Default: refuse.
     pub unenforceable: WhenUnenforceable,
+    /// Whether the network is asked by ARP if an egress address is in use. Default: on. A network in which a
+    /// router answers for every address (proxy ARP) would never let one be taken.
+    pub arp_probe: bool,
     /// What the runtime says about the pod's annotations.
     pub pod_annotations: PodAnnotations,
     /// Which attachments GC keeps. Read for GC only.
@@ -202,6 +205,7 @@ impl Conf {
             log_level: check.optional(log_level(entry))?.unwrap_or(Level::INFO),
             log_file: check.optional(path(entry, "logFile", "logFile"))?,
             unenforceable: check.optional(unenforceable(entry))?.unwrap_or_default(),
+            arp_probe: check.optional(arp_probe(entry))?.unwrap_or(true),
             pod_annotations: check
                 .optional(runtime::pod_annotations(entry).map(Some))?
                 .unwrap_or_default(),
@@ -296,6 +300,20 @@ fn unenforceable(entry: &Object<'_>) -> Result<Option<WhenUnenforceable>, CniErr
         Some("allow") => Ok(Some(WhenUnenforceable::Allow)),
         Some(other) => Err(json::invalid(
             "unenforceable",
+            &format!("expected {EXPECTED}, got {}", quoted(other)),
+        )),
+    }
+}
+
+fn arp_probe(entry: &Object<'_>) -> Result<Option<bool>, CniError> {
+    const EXPECTED: &str = "on or off";
+    let text: Option<String> = json::value(entry, "arpProbe", "arpProbe", EXPECTED)?;
+    match text.as_deref() {
+        None => Ok(None),
+        Some("on") => Ok(Some(true)),
+        Some("off") => Ok(Some(false)),
+        Some(other) => Err(json::invalid(
+            "arpProbe",
             &format!("expected {EXPECTED}, got {}", quoted(other)),
         )),
     }

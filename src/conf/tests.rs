@@ -43,6 +43,7 @@ fn defaults() {
     assert_eq!(conf.log_level, Level::INFO);
     assert_eq!(conf.log_file, None);
     assert_eq!(conf.unenforceable, WhenUnenforceable::Refuse);
+    assert!(conf.arp_probe);
     assert_eq!(conf.pod_annotations, PodAnnotations::Absent);
     assert_eq!(conf.valid_attachments, ValidAttachments::Absent);
     assert!(conf.warnings.is_empty());
@@ -70,6 +71,7 @@ fn every_key() {
         },
         "stateDir": "/s", "uplink": "bond0.7", "logGroup": 65535, "logLevel": "trace", "logFile": "/l",
         "unenforceable": "allow",
+        "arpProbe": "off",
     }))
     .unwrap();
     assert_eq!(conf.policy_file, PathBuf::from("/p.yaml"));
@@ -87,6 +89,7 @@ fn every_key() {
     assert_eq!(conf.log_level, Level::TRACE);
     assert_eq!(conf.log_file, Some(PathBuf::from("/l")));
     assert_eq!(conf.unenforceable, WhenUnenforceable::Allow);
+    assert!(!conf.arp_probe);
 
     let kubernetes = add_with(json!({"kubernetes": {}}))
         .unwrap()
@@ -149,6 +152,8 @@ fn wrong_values_name_the_key_and_what_was_expected() {
             json!({"logLevel": "INFO"}),
             "logLevel: expected error, warn, info, debug or trace, got \"INFO\"",
         ),
+        (json!({"arpProbe": "never"}), "arpProbe: expected on or off"),
+        (json!({"arpProbe": false}), "arpProbe: expected on or off"),
         (
             json!({"unenforceable": "yes"}),
             "unenforceable: expected allow or refuse",

@@ -27,6 +27,8 @@ pub struct Claimant<'a> {
     pub member: Option<&'a Member>,
     /// Where they agree on that.
     pub registry: &'a dyn Registry,
+    /// Whether the network is asked by ARP if an address is in use.
+    pub arp_probe: bool,
     /// When to give up.
     pub deadline: Instant,
 }
@@ -290,6 +292,9 @@ impl Claimant<'_> {
     }
 
     pub(super) fn probe(&self, uplink: &Link, address: IpAddr) -> Result<(), Miss> {
+        if address.is_ipv4() && !self.arp_probe {
+            return Ok(());
+        }
         let conflicts = neighbour::probe(
             uplink,
             &[address],
@@ -300,7 +305,7 @@ impl Claimant<'_> {
         match conflicts.first() {
             None => Ok(()),
             Some(conflict) => Err(Miss::This(CniError::try_again(format!(
-                "egress IP {address} of namespace {}: {} on {} answers for it; free it there, or list another address",
+                "egress IP {address} of namespace {}: {} on {} answers for it; free it there, or list another address (if that is a router that answers for every address, set `arpProbe: off` in the conflist)",
                 self.namespace,
                 Value::Mac(conflict.mac),
                 uplink.name

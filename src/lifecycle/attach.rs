@@ -34,6 +34,8 @@ pub struct Attach<'a> {
     pub member: Option<Member>,
     /// Where they agree on that.
     pub registry: &'a dyn Registry,
+    /// The conflist's `arpProbe`.
+    pub arp_probe: bool,
     /// The NFLOG group of its log rules.
     pub log_group: u16,
     /// When to give up.
@@ -183,6 +185,7 @@ impl Attach<'_> {
             uplink: self.uplink,
             member: self.member.as_ref(),
             registry: self.registry,
+            arp_probe: self.arp_probe,
             deadline: self.deadline,
         };
         let families = [(Family::V4, true), (Family::V6, false)];

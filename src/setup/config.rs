@@ -75,6 +75,27 @@ pub struct Keys {
     /// `allow` or `refuse`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unenforceable: Option<String>,
+    /// `on` or `off`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arp_probe: Option<String>,
+    /// Of `kubernetes`.
+    #[serde(skip)]
+    pub kubernetes: ApiKeys,
+}
+
+/// Keys of our entry's `kubernetes` that are only there if they were given.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiKeys {
+    /// For all questions of one pod start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// `refuse` or `snapshot`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when_unreachable: Option<String>,
+    /// How old a snapshot may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_max_age: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -96,6 +117,8 @@ struct Kubernetes<'a> {
     kubeconfig: PathBuf,
     #[serde(skip_serializing_if = "Option::is_none")]
     node_name: Option<&'a str>,
+    #[serde(flatten)]
+    keys: &'a ApiKeys,
 }
 
 impl Config {
@@ -138,6 +161,7 @@ impl Config {
             kubernetes: self.cluster.as_ref().map(|cluster| Kubernetes {
                 kubeconfig: self.kubeconfig(),
                 node_name: cluster.node_name.as_deref(),
+                keys: &self.keys.kubernetes,
             }),
             state_dir: &self.state_dir,
             keys: &self.keys,
@@ -191,12 +215,25 @@ mod tests {
             lease_duration: Duration::from_secs(60),
         });
         config.keys.uplink = Some("eth1".into());
+        config.keys.arp_probe = Some("off".into());
+        config.keys.kubernetes.when_unreachable = Some("snapshot".into());
         let with_api = text(&config);
         assert!(
-            with_api.contains(r#""kubernetes":{"kubeconfig":"/etc/cni/net.d/egressway.d/kubeconfig","nodeName":"node-1"}"#),
+            with_api.contains(r#""kubernetes":{"kubeconfig":"/etc/cni/net.d/egressway.d/kubeconfig","nodeName":"node-1","whenUnreachable":"snapshot"}"#),
             "{with_api}"
         );
         assert!(with_api.contains(r#""uplink":"eth1""#), "{with_api}");
+        assert!(with_api.contains(r#""arpProbe":"off""#), "{with_api}");
+        config.keys.kubernetes.timeout = Some("never".into());
+        assert!(
+            config
+                .entry()
+                .unwrap_err()
+                .msg
+                .contains("kubernetes.timeout")
+        );
+        config.keys.kubernetes.timeout = Some("2s".into());
+        assert!(text(&config).contains(r#""timeout":"2s""#));
         assert_eq!(config.program(), Path::new("/opt/cni/bin/egressway"));
     }
 

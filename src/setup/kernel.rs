@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::enforce;
 use crate::plan::{self, AttachmentPlan, Base, Bridge, Compiled};
-use netlink::{self, Netns, conntrack};
+use netlink::{self, Netns, Rtnl, conntrack, tc};
 use nft::{self, Nft, Transaction};
 use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 use rules::fault::Faults;
@@ -48,6 +48,12 @@ pub enum Error {
     #[error("this is Linux {release}: {}.{} or later is needed", OLDEST.0, OLDEST.1)]
     TooOld { release: String },
     #[error(
+        "this node is in a user namespace (a container of its own, a rootless node), where the kernel does not show which BPF programs handle a pod's packets: run the node as root of the machine"
+    )]
+    UserNamespace,
+    #[error("listing the BPF programs of an interface (CAP_NET_ADMIN, CONFIG_BPF_SYSCALL): {0}")]
+    Bpf(#[source] netlink::Error),
+    #[error(
         "cannot make a network namespace to try the rules in (CAP_SYS_ADMIN and CONFIG_NET_NS are needed): {0}"
     )]
     Namespace(#[source] netlink::Error),
@@ -79,9 +85,21 @@ pub fn check() -> Result<(), Error> {
     if is_too_old(&release) {
         return Err(Error::TooOld { release });
     }
+    // What can't be read says nothing.
+    let uids = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    if is_user_namespace(&uids) {
+        return Err(Error::UserNamespace);
+    }
     let policy = plan::compile(&sample()?, 100);
     let scratch = Netns::scratch().map_err(Error::Namespace)?;
     scratch.run(|| try_all(&policy)).map_err(Error::Namespace)?
+}
+
+/// Whether a uid_map is another than that of the first user namespace, which maps all to themselves
+/// (user_namespaces(7)).
+fn is_user_namespace(uid_map: &str) -> bool {
+    let ids: Vec<&str> = uid_map.split_whitespace().collect();
+    !ids.is_empty() && ids != ["0", "0", "4294967295"]
 }
 
 fn is_too_old(release: &str) -> bool {
@@ -137,6 +155,10 @@ fn try_all(policy: &Compiled) -> Result<(), Error> {
         enforce::attempt(&mut nft, &ops).map_err(missing(feature))?;
     }
     let deadline = Instant::now() + Duration::from_secs(10);
+    let loopback = 1;
+    Rtnl::open(deadline)
+        .and_then(|mut rtnl| tc::detour(&mut rtnl, loopback, |_| false))
+        .map_err(Error::Bpf)?;
     let nobody = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))];
     conntrack::delete_of(&nobody, deadline)
         .map(drop)
@@ -239,6 +261,15 @@ mod tests {
             text.starts_with("the rules of a pod's own interface: the kernel refused `add "),
             "{text}"
         );
+    }
+
+    #[test]
+    fn user_namespaces() {
+        assert!(!is_user_namespace("         0          0 4294967295\n"));
+        assert!(!is_user_namespace(""));
+        assert!(is_user_namespace("         0       1000          1\n"));
+        assert!(is_user_namespace("0 100000 65536\n"));
+        assert!(is_user_namespace("0 1000 1\n1 100000 65536\n"));
     }
 
     #[test]

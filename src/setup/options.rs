@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::config::{Cluster, Config, Keys};
+use super::config::{ApiKeys, Cluster, Config, Keys};
 use super::credentials::ServiceAccount;
 use crate::cluster::ObjectName;
 use crate::defaults;
@@ -88,13 +88,29 @@ pub struct EntryKeys {
     /// What to do with pods that cannot be enforced: refuse, allow
     #[arg(long, value_name = "WHAT")]
     unenforceable: Option<String>,
+
+    /// Ask the network by ARP whether an egress IP is in use: on, off
+    #[arg(long, value_name = "WHETHER")]
+    arp_probe: Option<String>,
+
+    /// How long the questions of one pod start may take together: 5s
+    #[arg(long, value_name = "DURATION")]
+    api_timeout: Option<String>,
+
+    /// What to do while the Kubernetes API cannot be reached: refuse, snapshot
+    #[arg(long, value_name = "WHAT")]
+    when_unreachable: Option<String>,
+
+    /// How old a snapshot may be: 1h
+    #[arg(long, value_name = "DURATION")]
+    snapshot_max_age: Option<String>,
 }
 
 /// What only a pod of the DaemonSet is told.
 #[derive(Debug, clap::Args)]
 pub struct InPod {
     /// For how many seconds a Lease of an egress IP holds; it is renewed three times as often
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(3..=60))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 7, value_parser = clap::value_parser!(u64).range(3..=60))]
     lease_duration: u64,
 
     /// The name of the pod in which this runs, for Events
@@ -209,6 +225,12 @@ impl EntryKeys {
             log_level: self.log_level.clone(),
             log_file: self.log_file.clone(),
             unenforceable: self.unenforceable.clone(),
+            arp_probe: self.arp_probe.clone(),
+            kubernetes: ApiKeys {
+                timeout: self.api_timeout.clone(),
+                when_unreachable: self.when_unreachable.clone(),
+                snapshot_max_age: self.snapshot_max_age.clone(),
+            },
         }
     }
 }

@@ -11,7 +11,7 @@ use rules::effective::DefaultAction;
 use serde_json::{Map, Value, json};
 
 /// Every key of ours that a conflist can have.
-const CONFLIST_KEYS: [&str; 10] = [
+const CONFLIST_KEYS: [&str; 11] = [
     "type",
     "capabilities",
     "policyFile",
@@ -22,6 +22,7 @@ const CONFLIST_KEYS: [&str; 10] = [
     "logLevel",
     "logFile",
     "unenforceable",
+    "arpProbe",
 ];
 
 /// Every key that a policy file can have.

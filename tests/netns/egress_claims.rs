@@ -73,6 +73,28 @@ fn an_address_in_use_is_refused_with_its_holder() {
     }
 }
 
+/// A router that answers for every address would never let one be taken.
+#[test]
+fn an_address_that_a_router_answers_for_is_taken_without_the_probe() {
+    let mut node = Node::new(NodeOptions {
+        dad: true,
+        ..NodeOptions::default()
+    });
+    node.set_policy(&Policy::default().namespace("shop", "egress-ip", EGRESS[0]));
+    node.ext.ip(&format!("addr add {}/24 dev eth0", EGRESS[0]));
+    let refused = node.add_pod(PodSpec::new("a", Primary::Bridge));
+    let error = refused.expect_err("an address in use").error;
+    assert!(error.text().contains("`arpProbe: off`"), "{error:?}");
+    node.ours.insert("arpProbe".to_owned(), json!("off"));
+    node.pod(PodSpec::new("a", Primary::Bridge)).delete();
+    // Of IPv6 the network is asked as before.
+    node.set_policy(&Policy::default().namespace("shop", "egress-ip", EGRESS[1]));
+    node.ext
+        .ip(&format!("addr add {}/64 dev eth0 nodad", EGRESS[1]));
+    let refused = node.add_pod(PodSpec::new("b", Primary::Bridge));
+    assert_eq!(refused.expect_err("an address in use").error.code, 11);
+}
+
 #[test]
 fn an_address_that_is_not_the_namespaces_is_refused() {
     let node = Node::new(NodeOptions {

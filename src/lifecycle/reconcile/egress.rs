@@ -243,6 +243,7 @@ impl Reconcile<'_> {
             uplink: uplink.as_ref().map(|link| link.name.as_str()),
             member: None, // whether it still is this node's, the agent finds out
             registry: self.registry,
+            arp_probe: true,
             deadline: self.deadline,
         };
         let lease = owner.and_then(|owner| owner.lease);

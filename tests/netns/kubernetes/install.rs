@@ -3,6 +3,7 @@
 use crate::harness::cluster::{ACCOUNT, ADDRESS, ApiServer, PORT, SYSTEM};
 use crate::harness::cni::binary;
 use crate::harness::{exec, *};
+use crate::install::get;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -120,6 +121,17 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Events of one object, as `kubectl describe` finds them: by its UID.
+fn events_of(api: &ApiServer, uid: &Value, reason: &str) -> usize {
+    let all = api.list(&json!({
+        "apiVersion": "v1", "kind": "Event", "metadata": {"namespace": SYSTEM},
+    }));
+    let found = all.iter().filter(|event| {
+        event["reason"] == reason && event["involvedObject"]["uid"] == *uid && uid.is_string()
+    });
+    found.count()
+}
+
 fn events(api: &ApiServer, reason: &str) -> Vec<String> {
     let all = api.list(&json!({
         "apiVersion": "v1", "kind": "Event", "metadata": {"namespace": SYSTEM},
@@ -146,6 +158,10 @@ fn from_the_configmap_to_the_end_of_the_daemonset() {
         !events(&api, "PolicyInvalid").is_empty()
     });
     assert_eq!(pod.entry(), None, "without a policy no pod could start");
+    until("it is not ready, and says why", || {
+        let (status, text) = get(&pod.node.netns, "/readyz");
+        status == 503 && text.contains("egressway-policy cannot be used")
+    });
 
     pod.set_policy(&json!({"policy.yaml": POLICY}));
     until("the entry is put in", || pod.entry().is_some());
@@ -170,6 +186,16 @@ fn from_the_configmap_to_the_end_of_the_daemonset() {
         events.iter().any(|message| message.contains(word))
     };
     until("the fault is an Event", || said("tpc") && said("^^^"));
+    let configmap = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "egressway-policy", "namespace": SYSTEM},
+    });
+    let uid = api.get(&configmap).expect("the ConfigMap")["metadata"]["uid"].clone();
+    assert!(events_of(&api, &uid, "PolicyInvalid") > 0);
+    until("it is not ready", || {
+        let (status, text) = get(&pod.node.netns, "/readyz");
+        status == 503 && text.contains("tpc") && text.contains("last good policy stays")
+    });
     assert_eq!(pod.policy(), stricter, "the last good one stays");
     pod.set_policy(&json!({"policy.yaml": null}));
     until("a missing key is an Event", || said("policy.yaml"));
@@ -221,4 +247,94 @@ fn once_takes_the_policy_that_is_there() {
     let text = output.stdout_text();
     assert_eq!(output.code, Some(0), "{text} {}", output.stderr);
     assert!(text.contains("ok      API"), "{text}");
+}
+
+/// The order in which `kubectl delete -k` asks, in a cluster whose controllers do nothing.
+fn delete_rights(api: &ApiServer) {
+    for (version, kind, namespace) in [
+        ("v1", "ServiceAccount", Some(SYSTEM)),
+        ("rbac.authorization.k8s.io/v1", "Role", Some(SYSTEM)),
+        ("rbac.authorization.k8s.io/v1", "ClusterRole", None),
+        ("rbac.authorization.k8s.io/v1", "RoleBinding", Some(SYSTEM)),
+        ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", None),
+    ] {
+        let mut metadata = json!({"name": ACCOUNT});
+        if let Some(namespace) = namespace {
+            metadata["namespace"] = json!(namespace);
+        }
+        api.delete(&json!({"apiVersion": version, "kind": kind, "metadata": metadata}));
+    }
+}
+
+fn started(api: &ApiServer) -> Pod<'_> {
+    let mut pod = Pod::new(api, "egressway-policy");
+    pod.start();
+    until("it is ready", || get(&pod.node.netns, "/readyz").0 == 200);
+    assert!(pod.entry().is_some());
+    pod
+}
+
+/// All that `install/` has is deleted, the rights to ask before the DaemonSet.
+#[test]
+fn deleting_all_of_install_takes_everything_out() {
+    for whole_namespace in [true, false] {
+        let api = ApiServer::start();
+        let mut pod = started(&api);
+        if whole_namespace {
+            let namespace =
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}});
+            api.delete(&namespace);
+            delete_rights(&api);
+        } else {
+            delete_rights(&api);
+            api.delete(&json!({
+                "apiVersion": "apps/v1", "kind": "DaemonSet",
+                "metadata": {"name": "egressway", "namespace": SYSTEM},
+            }));
+        }
+        let said = pod.terminate();
+        assert!(said.contains("the DaemonSet is being deleted"), "{said}");
+        assert_eq!(pod.entry(), None);
+        for gone in ["policy.yaml", "net.d/egressway.d", "state"] {
+            assert!(!pod.path(gone).exists(), "{gone}");
+        }
+    }
+}
+
+/// That it may ask no more says nothing: somebody may have removed the rights by mistake.
+#[test]
+fn without_rights_everything_stays() {
+    let api = ApiServer::start();
+    let mut pod = started(&api);
+    delete_rights(&api);
+    let said = pod.terminate();
+    assert!(said.contains("everything stays in place, since"), "{said}");
+    assert!(pod.entry().is_some());
+    assert!(pod.path("net.d/egressway.d/token").exists());
+}
+
+/// The server's memory begins anew. The policy is followed on, with one more list, not with one every few seconds.
+#[test]
+fn an_api_server_that_starts_again_is_followed_on() {
+    let api = ApiServer::start();
+    let pod = started(&api);
+    api.stop();
+    api.restart();
+    let stricter = format!("{POLICY}defaultAction: deny\n");
+    pod.set_policy(&json!({"policy.yaml": stricter}));
+    until("the change is followed", || pod.policy() == stricter);
+    let asked = || {
+        let mut calls = api.calls();
+        calls.retain(|call| {
+            call.resource == "configmaps" && matches!(&call.verb[..], "get" | "list")
+        });
+        calls.len()
+    };
+    let before = asked();
+    for n in 0..20 {
+        let policy = format!("{stricter}# {n}\n");
+        pod.set_policy(&json!({"policy.yaml": policy}));
+        until("the change is followed", || pod.policy() == policy);
+    }
+    assert_eq!(asked(), before, "the watch tells everything");
 }

@@ -63,6 +63,7 @@ impl<'a> Member<'a> {
                 uplink: Some("eth0"),
                 member: Some(&self.member),
                 registry: &ByLeases,
+                arp_probe: true,
                 deadline: deadline(),
             };
             claimant.take(&list, &[Family::V4, Family::V6])

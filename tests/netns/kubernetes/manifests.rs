@@ -37,6 +37,33 @@ fn names_agree() {
     }
 }
 
+/// The admission policies bind this namespace's service account, and each is in force.
+#[test]
+fn admission_policies_are_about_our_service_account() {
+    let all = manifests::all();
+    let of = |kind: &str| -> Vec<Value> {
+        let found = all.iter().filter(|object| object["kind"] == kind);
+        found.cloned().collect()
+    };
+    let account = format!("\"system:serviceaccount:{SYSTEM}:{ACCOUNT}\"");
+    let policies = of("ValidatingAdmissionPolicy");
+    assert_eq!(policies.len(), 2);
+    for policy in &policies {
+        assert_eq!(policy["spec"]["failurePolicy"], "Fail");
+        let condition = policy["spec"]["matchConditions"][0]["expression"].as_str();
+        let condition = condition.expect("a condition");
+        assert_eq!(condition, format!("request.userInfo.username == {account}"));
+    }
+    let bindings = of("ValidatingAdmissionPolicyBinding");
+    assert_eq!(bindings.len(), policies.len());
+    for (policy, binding) in policies.iter().zip(&bindings) {
+        assert_eq!(binding["spec"]["policyName"], policy["metadata"]["name"]);
+        assert_eq!(binding["spec"]["validationActions"][0], "Deny");
+        let labels = &binding["spec"]["matchResources"]["namespaceSelector"]["matchLabels"];
+        assert_eq!(labels["kubernetes.io/metadata.name"], SYSTEM);
+    }
+}
+
 /// What is written into the conflist holds on the host, too.
 #[test]
 fn host_paths_are_the_same_inside() {

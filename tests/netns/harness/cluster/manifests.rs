@@ -9,8 +9,19 @@ pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("install")
 }
 
-/// All objects, namespaces first, as the kustomization lists them.
+/// All objects that a Kubernetes 1.20 knows, namespaces first, as the kustomization lists them.
 pub fn install() -> Vec<Value> {
+    let mut objects = all();
+    objects.retain(|object| !kind(object).starts_with("ValidatingAdmission"));
+    objects
+}
+
+fn kind(object: &Value) -> &str {
+    object["kind"].as_str().expect("a kind")
+}
+
+/// All objects.
+pub fn all() -> Vec<Value> {
     let kustomization = documents("kustomization.yaml").remove(0);
     let namespace = &kustomization["namespace"];
     let files = kustomization["resources"].as_array().expect("resources");
@@ -21,8 +32,9 @@ pub fn install() -> Vec<Value> {
     let maps = kustomization["configMapGenerator"].as_array();
     objects.extend(maps.expect("configMapGenerator").iter().map(config_map));
     for object in &mut objects {
-        let kind = object["kind"].as_str().expect("a kind");
-        if kind != "Namespace" && !kind.starts_with("Cluster") {
+        let kind = kind(object);
+        let of_cluster = ["Namespace", "Cluster", "ValidatingAdmission"];
+        if !of_cluster.iter().any(|prefix| kind.starts_with(prefix)) {
             object["metadata"]["namespace"] = namespace.clone();
         }
     }
