@@ -65,7 +65,7 @@ pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), Cn
     match enforce::verify(&mut nft, &base, &compiled, &record.plan).map_err(nft_failure)? {
         Ok(()) => Ok(()),
         Err(difference) => Err(CniError::kernel(format!(
-            "{difference}: somebody changed the nf_tables of egressway; restart the pod to have it enforced again"
+            "{difference}: the nf_tables of egressway are out of sync; `egressway sync` on the node repairs them, the pod goes on"
         ))),
     }
 }

@@ -8,6 +8,7 @@
 //! fault. The cost is linear in the text's length, since anybody who may create a pod may write one.
 
 mod dead;
+mod hidden;
 pub mod label;
 pub mod lexer;
 mod number;
@@ -37,6 +38,11 @@ pub fn parse(source: &str, text: &str) -> Result<Vec<Rule>, Faults> {
             Ok(rule) => rules.push(rule),
             Err(problem) => faults.add(source, problem.place, problem.complaint),
         }
+    }
+    for (place, complaint) in
+        lexer::lines(text).filter_map(|(number, line)| hidden::first(number, line))
+    {
+        faults.add(source, place, complaint);
     }
     for problem in names.taken_for_lines() {
         faults.add(source, problem.place, problem.complaint);

@@ -80,7 +80,13 @@ fn colon_form(lower: &str) -> Option<(&str, &str)> {
 /// `443/tcp`, `8000-8100/udp`.
 fn transport_ports(word: &str, left: &str, right: &str) -> Result<Ports, Complaint> {
     if let Some(transport) = transport(right) {
-        let range = port_range(left).map_err(|wrong| wrong.complaint(left, right))?;
+        let range = port_range(left).map_err(|wrong| {
+            let complaint = wrong.complaint(left, right);
+            let port = service_port(left).map(|port| format!("{port}/{transport}"));
+            let pair = target_and_port(left)
+                .map(|(target, port)| format!("{port}/{transport} to {target}"));
+            complaint.maybe_meant(port.or(pair))
+        })?;
         return Ok(Ports::Transport(transport, range));
     }
     if transport(left).is_some() {
@@ -203,13 +209,57 @@ fn unknown(word: &str) -> Complaint {
         "expected ports ({EXPECTED}), `to`, `except` or an option, found {}",
         quoted(word)
     ));
+    if word.eq_ignore_ascii_case("not") || word.starts_with('!') {
+        return complaint.help("what is not meant stands behind `except`: `to any except private`");
+    }
     if matches!(word.to_ascii_lowercase().as_str(), "any" | "all" | "*") {
         return complaint.help("leave the ports out for every protocol");
     }
     if targets::parse(word).is_ok() {
         return complaint.meant(format!("to {word}"));
     }
+    if let Some((target, port)) = target_and_port(word) {
+        return complaint.meant(format!("{port}/tcp to {target}"));
+    }
+    if let Some(port) = service_port(&word.to_ascii_lowercase()) {
+        return complaint.meant(format!("{port}/tcp"));
+    }
     complaint.maybe_meant(nearest(word, &WORDS))
+}
+
+/// `203.0.113.7:443`, `[2001:db8::1]:443`, `internet:443`: the target and the port.
+fn target_and_port(word: &str) -> Option<(&str, &str)> {
+    let (target, port) = word.rsplit_once(':')?;
+    let target = target.trim_start_matches('[').trim_end_matches(']');
+    (targets::is_one(target) && port_range(port).is_ok()).then_some((target, port))
+}
+
+/// The port of a service that people name (IANA's service names, and what they are mostly called).
+fn service_port(lower: &str) -> Option<u16> {
+    const SERVICES: [(&str, u16); 18] = [
+        ("ftp", 21),
+        ("ssh", 22),
+        ("smtp", 25),
+        ("dns", 53),
+        ("domain", 53),
+        ("http", 80),
+        ("ntp", 123),
+        ("imap", 143),
+        ("ldap", 389),
+        ("https", 443),
+        ("submission", 587),
+        ("ldaps", 636),
+        ("imaps", 993),
+        ("mysql", 3306),
+        ("postgresql", 5432),
+        ("postgres", 5432),
+        ("redis", 6379),
+        ("kafka", 9092),
+    ];
+    let mut services = SERVICES.iter();
+    services
+        .find(|(name, _)| *name == lower)
+        .map(|(_, port)| *port)
 }
 
 /// Whether a word would be right in a port list.

@@ -186,6 +186,9 @@ fn no_address(word: &str, lower: &str) -> Complaint {
          `cluster`, `node`, `metadata`, `dns` or `apiserver`), found {}",
         quoted(word)
     ));
+    if lower == "not" || lower.starts_with('!') {
+        return complaint.help("what is not meant stands behind `except`: `to any except private`");
+    }
     if let Some((_, ours)) = OTHERS.iter().find(|(other, _)| *other == lower) {
         return complaint.meant(ours);
     }

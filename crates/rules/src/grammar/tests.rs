@@ -8,6 +8,8 @@ use crate::rule::{Log, Ports, Rule, Target, Transport, Verb};
 
 #[path = "tests/faults.rs"]
 mod faults;
+#[path = "tests/help.rs"]
+mod help;
 
 fn rules(text: &str) -> Vec<Rule> {
     parse("t", text).unwrap_or_else(|faults| panic!("{text:?} is valid:\n{faults}"))
