@@ -60,7 +60,7 @@ const UNREAD: u8 = 3;
 /// file. In a folder, every *.yaml, *.yml and *.json below it. Other objects and files that are no
 /// Kubernetes objects are left alone.
 ///
-/// Each fault is shown with its file, line and column. What kinds there are: --list-rules.
+/// Each fault is shown with its file, line and column. All checks: --list-checks.
 ///
 /// Examples:
 ///   egressway lint deploy/
@@ -69,12 +69,12 @@ const UNREAD: u8 = 3;
 ///   egressway lint -o sarif . > lint.sarif
 ///
 /// Exit status: 0 nothing found (or only warnings, without --strict), 1 faults found, 2 called
-/// wrongly, 3 something could not be read, whatever else was found.
+/// wrongly, 3 something could not be read or a folder has no manifests, whatever else was found.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
     /// Files, folders, or - for stdin
-    #[arg(value_name = "FILE|DIR|-", required_unless_present = "list_rules")]
+    #[arg(value_name = "FILE|DIR|-", required_unless_present = "list_checks")]
     paths: Vec<PathBuf>,
     /// A node's policy file, to find what its rules decide before
     #[arg(long, value_name = "FILE")]
@@ -85,8 +85,8 @@ pub(super) struct Args {
     /// Let warnings fail, too
     #[arg(long)]
     strict: bool,
-    /// Leave out findings of this kind; may be repeated
-    #[arg(long, value_name = "RULE", value_parser = kind_by_id, value_delimiter = ',')]
+    /// Checks whose findings are left out; may be repeated
+    #[arg(long, value_name = "CHECK", value_parser = kind_by_id, value_delimiter = ',')]
     ignore: Vec<&'static Kind>,
     /// What to print
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
@@ -94,9 +94,9 @@ pub(super) struct Args {
     /// Say on stderr what was skipped, and how much was checked
     #[arg(short, long)]
     verbose: bool,
-    /// Print the kinds of findings, and end
-    #[arg(long)]
-    list_rules: bool,
+    /// Print all checks and exit
+    #[arg(long, alias = "list-rules")]
+    list_checks: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -118,7 +118,7 @@ fn cidr(text: &str) -> Result<IpNet, String> {
 
 fn kind_by_id(text: &str) -> Result<&'static Kind, String> {
     kind::by_id(text)
-        .ok_or_else(|| "no such rule: `egressway lint --list-rules` has them all".to_owned())
+        .ok_or_else(|| "no such check: `egressway lint --list-checks` has them all".to_owned())
 }
 
 /// What all files are checked against.
@@ -177,7 +177,7 @@ pub(super) fn main(args: &Args) -> ExitCode {
 }
 
 fn lint(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Box<dyn Error>> {
-    if args.list_rules {
+    if args.list_checks {
         print::kinds(out, args.output != Format::Text)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -220,7 +220,7 @@ fn lint(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Box<dyn Error>> {
     }
     for line in told {
         // Nobody is left to be told if this fails.
-        let _ = writeln!(io::stderr(), "egressway: {line}");
+        let _ = writeln!(io::stderr(), "egressway: {}", output::printable(&line));
     }
     let fails = summary.errors > 0 || (args.strict && summary.warnings > 0);
     Ok(match (errors.is_empty(), fails) {

@@ -73,6 +73,15 @@ fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
         .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
 
+/// A text that others made, such as a file's name, fit for a terminal: control and invisible characters are escaped.
+pub fn printable(text: &str) -> String {
+    let escaped = |c: char| match c {
+        '"' | '\'' | '\\' => c.to_string(),
+        _ => c.escape_debug().to_string(),
+    };
+    text.chars().map(escaped).collect()
+}
+
 /// `1 line`, `2 lines`.
 pub fn how_many(count: u64, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };

@@ -158,6 +158,70 @@ fn planted_faults_are_found_where_they_are() {
 }
 
 #[test]
+fn a_file_cannot_talk_to_the_terminal_by_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = "a\u{1b}[2K\u{202e}b\nc.yaml";
+    let pod = "kind: Pod\napiVersion: v1\nmetadata: {annotations: {egressway.dev/rules: alow}}\n";
+    fs::write(dir.path().join(name), pod).unwrap();
+    fs::write(dir.path().join(format!("bad{name}")), b"\xff").unwrap();
+    let output = lint(&[dir.path().to_str().unwrap()]);
+    assert_status(&output, 3);
+    let (found, told) = (stdout(&output), stderr(&output));
+    let shown = "a\\u{1b}[2K\\u{202e}b\\nc.yaml";
+    assert!(found.contains(&format!("/{shown}:3:")), "{found}");
+    assert!(
+        told.contains(&format!("/bad{shown}: it is not UTF-8")),
+        "{told}"
+    );
+    for text in [&found, &told] {
+        assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");
+    }
+    assert_eq!(told.lines().count(), 1, "{told}");
+}
+
+#[test]
+fn a_folder_without_manifests_is_no_success() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("README.md"), "no manifest").unwrap();
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    let path = dir.path().to_str().unwrap();
+    let output = lint(&[path]);
+    assert_status(&output, 3);
+    let told = format!(
+        "egressway: {path} has no manifests: no file below it ends in .yaml, .yml or .json; give another folder, or the files\n"
+    );
+    assert_eq!(stderr(&output), told);
+    // What else is given is checked all the same.
+    let output = lint(&[path, "bad"]);
+    assert_status(&output, 3);
+    assert!(stdout(&output).contains("[rule-syntax]"));
+    fs::write(dir.path().join("empty/pod.yml"), "a: b\n").unwrap();
+    assert_status(&lint(&[path]), 0);
+}
+
+#[test]
+fn further_networks_are_warned_of() {
+    let pod = |networks: &str, rules: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  annotations:\n    k8s.v1.cni.cncf.io/networks: {networks}\n    {rules}\nspec: {{}}\n"
+        )
+    };
+    let rules = "egressway.dev/rules: allow tcp";
+    for (text, wanted) in [
+        (pod("storage", rules), "-:5:34: warning: "),
+        (pod("'[{\"name\": \"a\"}]'", rules), "-:5:34: warning: "),
+        (pod("''", rules), ""),
+        (pod("storage", "a: b"), ""),
+    ] {
+        let output = lint_stdin(&["-"], &text);
+        assert_status(&output, 0);
+        let found = stdout(&output);
+        assert!(found.starts_with(wanted), "{text}{found}");
+        assert_eq!(found.contains("[second-network]"), !wanted.is_empty());
+    }
+}
+
+#[test]
 fn warnings_fail_only_if_strict() {
     let pod = "kind: Pod\napiVersion: v1\nmetadata: {annotations: {egressway.dev/rules: deny}}\n";
     assert_status(&lint_stdin(&["-"], pod), 0);
@@ -183,7 +247,7 @@ fn exit_statuses() {
             2,
             "10.96.0.0/12",
         ),
-        (&["--ignore", "no-such-rule", "good"], 2, "--list-rules"),
+        (&["--ignore", "no-such-rule", "good"], 2, "--list-checks"),
         (&["-o", "xml", "good"], 2, "sarif"),
         (&["no-such-file.yaml"], 3, "cannot read no-such-file.yaml"),
         (
@@ -206,7 +270,7 @@ fn exit_statuses() {
             0,
             "good/values.yaml: document 1 has no Kubernetes object",
         ),
-        (&["--list-rules"], 0, ""),
+        (&["--list-checks"], 0, ""),
         (&["--help"], 0, ""),
     ] {
         let output = lint(arguments);
@@ -326,7 +390,7 @@ fn no_colour_in_a_pipe() {
 fn every_kind_is_documented() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = fs::read_to_string(root.join("docs/lint.md")).unwrap();
-    let kinds = json(&lint(&["--list-rules", "-o", "json"]));
+    let kinds = json(&lint(&["--list-checks", "-o", "json"]));
     let kinds = kinds.as_array().unwrap();
     for kind in kinds {
         let heading = format!(

@@ -148,7 +148,7 @@ fn a_closed_pipe_ends_every_command_quietly() {
         [
             "--help",
             "completions bash",
-            "lint --list-rules",
+            "lint --list-checks",
             "lint -o sarif lint/bad",
             "explain --manifest explain/web.yaml --policy explain/policy.yaml -o json 203.0.113.7",
         ]

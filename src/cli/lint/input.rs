@@ -42,6 +42,10 @@ pub(super) enum Error {
     Utf16 { name: String },
     #[error("cannot read {name}: it has more than {} MiB", LARGEST >> 20)]
     TooLarge { name: String },
+    #[error(
+        "{name} has no manifests: no file below it ends in .yaml, .yml or .json; give another folder, or the files"
+    )]
+    NoManifests { name: String },
     #[error("{name} is no policy file: it has no `kind: {}`", super::policy::KIND)]
     NoPolicy { name: String },
 }
@@ -52,7 +56,12 @@ pub(super) fn read_all(paths: &[PathBuf]) -> (Vec<Input>, Vec<Error>) {
     let mut errors = Vec::new();
     for path in paths {
         if path.is_dir() {
+            let before = (files.len(), errors.len());
             walk(path, &mut files, &mut errors);
+            if before == (files.len(), errors.len()) {
+                let name = name_of(path);
+                errors.push(Error::NoManifests { name });
+            }
         } else {
             files.push(path.clone());
         }

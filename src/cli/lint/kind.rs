@@ -28,6 +28,7 @@ kinds! {
     LABEL Error "label" "A label with the key of an annotation"
     HOST_NETWORK Error "host-network" "Rules on a pod in the host's network, where no plugin sees it"
     NO_GUARANTEE Warning "no-guarantee" "Rules on a pod that has the privileges to leave them"
+    SECOND_NETWORK Warning "second-network" "Rules on a pod that has further networks, for which rules hold only if their conflists have the plugin"
     EXEMPT_NAMESPACE Warning "exempt-namespace" "Rules in a namespace that the policy file exempts"
     SERVICE_ADDRESS Warning "service-address" "An address of the Service range, which rules never see"
     UNKNOWN_SERVICE Warning "unknown-service" "A Service that is not among the files, though one of nearly the same name is"
@@ -51,6 +52,7 @@ pub(super) const ALL: &[&Check] = &[
     &LABEL,
     &HOST_NETWORK,
     &NO_GUARANTEE,
+    &SECOND_NETWORK,
     &EXEMPT_NAMESPACE,
     &lint::AFTER_UNCONDITIONAL,
     &lint::UNREACHABLE_RULE,

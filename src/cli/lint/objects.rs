@@ -25,6 +25,10 @@ const POD_TEMPLATE: &[&str] = &["template"];
 /// Capabilities with which a pod can leave any firewall of the host.
 const CAPABILITIES: [&str; 3] = ["ALL", "NET_ADMIN", "CAP_NET_ADMIN"];
 
+/// With which Multus gives a pod further networks (Kubernetes Network Custom Resource Definition De-facto Standard,
+/// section 3.2).
+const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
+
 /// Goes through a document. False if there is no Kubernetes object in it.
 pub(super) fn check(
     report: &mut Report<'_>,
@@ -198,10 +202,25 @@ fn check_pod(
             complaint,
         );
     }
+    check_networks(report, outer, pod);
     // In a user namespace of its own, the pod's privileges do not reach the host's network.
     if spec.get("hostUsers").and_then(View::as_str) != Some("false") {
         check_privileges(report, outer, spec);
     }
+}
+
+/// What Multus adds to a pod is no part of the cluster's network, and has a conflist of its own.
+fn check_networks(report: &mut Report<'_>, outer: &Text, pod: View<'_>) {
+    let annotation = pod.path(&["metadata", "annotations", NETWORKS]);
+    let Some(networks) = annotation.filter(|n| n.as_str().is_some_and(|n| !n.trim().is_empty()))
+    else {
+        return;
+    };
+    let complaint = Complaint::new(
+        "this pod has further networks: its rules hold there only if their conflists have egressway, too",
+    )
+    .help("add egressway to the NetworkAttachmentDefinitions of these networks, where they have a veth");
+    report.add(&kind::SECOND_NETWORK, place(outer, networks), complaint);
 }
 
 fn check_privileges(report: &mut Report<'_>, outer: &Text, spec: View<'_>) {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::finding::Finding;
 use super::input::STDIN;
 use super::kind::{self, Kind, Severity};
-use crate::cli::output::{Table, Tone, toned};
+use crate::cli::output::{Table, Tone, printable, toned};
 
 /// How many of which there are.
 #[derive(Debug, Default, Clone, Copy, Serialize)]
@@ -57,19 +57,20 @@ pub(super) fn text(
             Severity::Error => Tone::Bad,
             Severity::Warning => Tone::Warning,
         };
-        let place = format!("{}:{}:{}:", fault.source, fault.line, fault.column);
+        let source = printable(&fault.source);
+        let place = format!("{source}:{}:{}:", fault.line, fault.column);
         writeln!(
             out,
             "{} {} {} {}",
             toned(&place, Tone::Strong, colour),
             toned(&format!("{}:", finding.severity().as_str()), tone, colour),
-            fault.message,
+            printable(&fault.message),
             toned(&format!("[{}]", finding.kind.id), Tone::Faint, colour)
         )?;
         writeln!(out, "  {}", fault.source_line)?;
         let (indent, carets) = (fault.caret.0, "^".repeat(fault.caret.1));
         writeln!(out, "  {:indent$}{}", "", toned(&carets, tone, colour))?;
-        if let Some(help) = &fault.help {
+        if let Some(help) = fault.help.as_deref().map(printable) {
             writeln!(out, "  {} {help}", toned("help:", Tone::Good, colour))?;
         }
     }
@@ -187,7 +188,7 @@ pub(super) fn kinds(out: &mut dyn Write, as_json: bool) -> io::Result<()> {
     if as_json {
         return write_json(out, &json!(kind::ALL));
     }
-    let mut table = Table::new(&["RULE", "SEVERITY", "MEANING"]);
+    let mut table = Table::new(&["CHECK", "SEVERITY", "MEANING"]);
     let row = |kind: &&Kind| {
         [kind.id, kind.severity.as_str(), kind.meaning]
             .map(str::to_owned)
