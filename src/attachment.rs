@@ -4,21 +4,20 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::time::Instant;
 
-use crate::plan::{AttachmentPlan, Bridge};
-use crate::store::AttachmentId;
+use crate::store::Bridge;
+use crate::store::document::Unknown;
 use netlink::link::{self, Link};
 use netlink::tc::{self, Detour};
 use netlink::{self, Netns, Rtnl, address};
 use nft::{self, Nft};
 use result::PodResult;
 
-mod record;
+mod plan;
 pub mod result;
 #[cfg(test)]
 pub(crate) mod test_support;
 mod who;
 
-pub use record::{LAYOUT, Record, Rules};
 pub use who::Who;
 
 /// Why a pod's traffic can't be judged on this node.
@@ -274,6 +273,7 @@ fn bridge_of(
             name: link.name,
             index: link.index,
             mac,
+            unknown: Unknown::default(),
         }));
     }
     if br_netfilter(addresses) {
@@ -320,20 +320,6 @@ impl Attachment {
     /// Whether the attachment has an address of this family.
     pub fn has_family(&self, ipv4: bool) -> bool {
         self.addresses.iter().any(|a| a.is_ipv4() == ipv4)
-    }
-
-    /// What the kernel has to know, with its policy and the addresses that the outside sees.
-    pub fn plan(&self, id: &AttachmentId, policy: &str, egress: Vec<IpAddr>) -> AttachmentPlan {
-        AttachmentPlan {
-            id: id.as_str().to_owned(),
-            veth: self.veth.name.clone(),
-            mac: self.mac,
-            addresses: self.addresses.clone(),
-            link_local: self.link_local.clone(),
-            bridge: self.bridge.clone(),
-            policy: policy.to_owned(),
-            egress,
-        }
     }
 }
 

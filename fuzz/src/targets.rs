@@ -6,15 +6,20 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-use egressway::attachment::Record;
 use egressway::attachment::result::PodResult;
 use egressway::cni::env::Invocation;
 use egressway::conf::{Command, Conf, RawConf};
 use egressway::guard::btf::Btf;
 use egressway::guard::program::{Layout, assemble};
 use egressway::source::PolicyFile;
+use egressway::store::document::{self, Document};
+use egressway::store::{
+    EgressLists, Link, NamespaceAnswer, Owner, PolicyHead, PolicyKey, Record, ServiceAnswer,
+    Snapshot, Verified,
+};
 use nft::wire::{self, Attrs};
 use rules::grammar;
+use rules::stored::StoredPolicy;
 
 /// A pod's annotation: read to the same rules again from what the rules print, and each fault has a place.
 pub fn rules(data: &[u8]) {
@@ -81,13 +86,42 @@ pub fn policy(data: &[u8]) {
     }
 }
 
-/// An attachment's record: what is read is written again as the same, and its policy is one or is refused.
+/// A document of the state directory, of whichever kind: what is read is written again as the same, with
+/// what a newer program has added; an attachment's policy is one or is refused.
 pub fn state(data: &[u8]) {
-    if let Ok(record) = serde_json::from_slice::<Record>(data) {
-        let written = serde_json::to_value(&record).expect("JSON");
-        let again: Record = serde_json::from_value(written.clone()).expect("what was written");
-        assert_eq!(written, serde_json::to_value(&again).expect("JSON"));
-        let _ = record.policy.rebuild().map_err(|e| e.to_string());
+    rewritten::<Record<PolicyKey>>(data, true);
+    rewritten::<Owner>(data, true);
+    rewritten::<Link>(data, true);
+    rewritten::<Verified>(data, true);
+    rewritten::<PolicyHead>(data, false);
+    rewritten::<Snapshot<NamespaceAnswer>>(data, false);
+    rewritten::<Snapshot<ServiceAnswer>>(data, false);
+    rewritten::<Snapshot<EgressLists>>(data, false);
+    if let Ok(policy) = serde_json::from_slice::<StoredPolicy>(data) {
+        let _ = policy.rebuild().map_err(|e| e.to_string());
+    }
+}
+
+/// `unknown`: the fields that it does not know survive, too.
+fn rewritten<D: Document>(data: &[u8], unknown: bool) {
+    let Ok(document) = document::decode::<D>(data) else {
+        return;
+    };
+    let written = document::encode(&document).expect("JSON");
+    let again = document::decode::<D>(&written).expect("what was written");
+    assert_eq!(document::encode(&again).expect("JSON"), written);
+    let fields = |bytes: &[u8]| {
+        let fields: BTreeMap<String, serde_json::Value> =
+            serde_json::from_slice(bytes).expect("an object");
+        fields.into_keys().collect::<Vec<_>>()
+    };
+    let written = fields(&written);
+    for field in fields(data) {
+        let is_left_out = field == "lease"; // null says as much as nothing
+        assert!(
+            !unknown || is_left_out || written.contains(&field),
+            "{field} was lost"
+        );
     }
 }
 

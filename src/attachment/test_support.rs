@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::{LAYOUT, Record};
-use crate::plan::AttachmentPlan;
-use crate::store::{StateDir, attachment_id};
+use crate::plan::{Base, LAYOUT};
+use crate::store::document::Unknown;
+use crate::store::{PolicyHead, PolicyKey, Record, StateDir, StateError, attachment_id};
 use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 use rules::stored::StoredPolicy;
 
@@ -26,27 +26,39 @@ pub(crate) fn record(pod: &str, veth_index: u32, addresses: &[&str], rules: &str
         veth_index,
         uplink: None,
         log_group: 100,
-        plan: AttachmentPlan {
-            id: attachment_id("net", pod, "eth0").as_str().to_owned(),
-            veth: format!("veth{veth_index}"),
-            mac: [2, 0, 0, 0, 0, 1],
-            addresses: addresses
-                .iter()
-                .map(|a| a.parse().expect("an address"))
-                .collect(),
-            link_local: vec!["fe80::1".parse().expect("an address")],
-            bridge: None,
-            policy: crate::plan::compile(&policy, 100).name,
-            egress: Vec::new(),
-        },
+        id: attachment_id("net", pod, "eth0"),
+        veth: format!("veth{veth_index}"),
+        mac: [2, 0, 0, 0, 0, 1],
+        addresses: addresses
+            .iter()
+            .map(|a| a.parse().expect("an address"))
+            .collect(),
+        link_local: vec!["fe80::1".parse().expect("an address")],
+        bridge: None,
+        policy_chain: crate::plan::compile(&policy, 100).name,
+        egress: Vec::new(),
         policy: StoredPolicy::from(&policy),
+        unknown: Unknown::default(),
     }
 }
 
 /// Writes it where the plugin would.
 pub(crate) fn store(dir: &Path, record: &Record) {
-    let id = record.plan.id.parse().expect("an id");
-    StateDir::new(dir)
-        .write_attachment(&id, record)
+    let state = StateDir::new(dir);
+    let rules = serde_json::to_vec(&record.policy).expect("JSON");
+    let key = PolicyKey::of([&*rules]);
+    let head = PolicyHead {
+        chain: record.policy_chain.clone(),
+        base: Base::new(&record.policy.facts.cluster).marker().to_owned(),
+        exempt: record.exempt,
+        egress: Vec::new(),
+    };
+    state
+        .keep_policy(&record.id, &key, false, || {
+            Ok::<_, StateError>((head, record.policy.clone()))
+        })
+        .expect("writable");
+    state
+        .write_attachment(&record.id, &record.clone().with(key))
         .expect("writable");
 }

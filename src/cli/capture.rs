@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use pcap_file::PcapError;
 
-use super::records::{self, Records, title};
+use super::records::{self, Records};
 use super::stream::{self, Losses, Woken, Written};
-use crate::attachment::Record;
 use crate::defaults;
+use crate::store::Record;
 use crate::verdicts;
 use crate::verdicts::packet::{self, Packet};
 use netlink::nflog::{self, Logged, Nflog};
@@ -138,7 +138,7 @@ fn run(args: &Args) -> Result<(), Error> {
     let _ = writeln!(
         io::stderr(),
         "egressway: packets written of {}: {packets}",
-        title(record)
+        record.title()
     );
     outcome
 }
@@ -226,7 +226,7 @@ impl<'a> Capture<'a> {
 
     fn wants(&self, logged: &Logged) -> bool {
         let of_pod = packet::parse(logged.hw_protocol, &logged.payload)
-            .is_some_and(|Packet { source, .. }| self.record.plan.addresses.contains(&source));
+            .is_some_and(|Packet { source, .. }| self.record.addresses.contains(&source));
         of_pod
             && parse_prefix(&logged.prefix)
                 .is_some_and(|(_, verdict)| self.args.verdict.includes(verdict))

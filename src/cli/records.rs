@@ -4,10 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use serde::de::IgnoredAny;
-
-use crate::attachment::Record;
-use crate::store::{AttachmentId, StateDir, StateError};
+use crate::store::{Record, StateDir, StateError};
 
 /// All records that can be read, in the order of their pods' names.
 #[derive(Debug)]
@@ -33,7 +30,7 @@ pub(super) enum Error {
 
 fn hint(error: &StateError) -> &'static str {
     match error {
-        StateError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+        StateError::Io(e) if e.source.kind() == io::ErrorKind::PermissionDenied => {
             " (run it as root)"
         }
         _ => "",
@@ -88,24 +85,12 @@ impl Records {
 }
 
 fn sort_key(record: &Record) -> (&Option<String>, &Option<String>, &str) {
-    (&record.namespace, &record.pod, &record.plan.id)
-}
-
-/// `payments/web-0`, or by its container where the runtime names no pod.
-pub(super) fn title(record: &Record) -> String {
-    match (&record.namespace, &record.pod) {
-        (Some(namespace), Some(pod)) => format!("{namespace}/{pod}"),
-        _ => format!("container {}", record.container_id),
-    }
+    (&record.namespace, &record.pod, record.id.as_str())
 }
 
 /// Whether the record is still there.
 pub(super) fn exists(dir: &Path, record: &Record) -> bool {
-    let id = record.plan.id.parse::<AttachmentId>();
-    id.is_ok_and(|id| {
-        let found = StateDir::new(dir).read_attachment::<IgnoredAny>(&id);
-        !matches!(found, Ok(None))
-    })
+    StateDir::new(dir).has_attachment(&record.id)
 }
 
 fn is_called(record: &Record, name: &str, namespace: Option<&str>) -> bool {
@@ -113,28 +98,23 @@ fn is_called(record: &Record, name: &str, namespace: Option<&str>) -> bool {
         return false;
     }
     if let Ok(address) = name.parse::<IpAddr>() {
-        return record.plan.addresses.contains(&address);
+        return record.addresses.contains(&address);
     }
     let pod = record.pod.as_deref();
     match name.split_once('/') {
         Some((namespace, name)) => {
             record.namespace.as_deref() == Some(namespace) && pod == Some(name)
         }
-        None => pod == Some(name) || record.plan.id == name,
+        None => pod == Some(name) || record.id.as_str() == name,
     }
 }
 
 fn one_line(record: &Record) -> String {
-    let addresses: Vec<String> = record
-        .plan
-        .addresses
-        .iter()
-        .map(IpAddr::to_string)
-        .collect();
+    let addresses: Vec<String> = record.addresses.iter().map(IpAddr::to_string).collect();
     format!(
         "  {}  {}  interface {}  {}",
-        record.plan.id,
-        title(record),
+        record.id,
+        record.title(),
         record.ifname,
         addresses.join(" ")
     )
@@ -170,9 +150,9 @@ mod tests {
             .collect();
         assert_eq!(pods, ["db", "newer", "web"]);
         assert_eq!(records.unreadable.len(), 1);
-        for name in ["web", "shop/web", &web.plan.id, "10.0.0.2", "fd00::2"] {
+        for name in ["web", "shop/web", web.id.as_str(), "10.0.0.2", "fd00::2"] {
             let found = records.find(name, None).expect("is there");
-            assert_eq!(found.plan.id, web.plan.id, "{name}");
+            assert_eq!(found.id, web.id, "{name}");
         }
         let newest = records.find("10.0.0.3", None).expect("is there");
         assert_eq!(newest.pod.as_deref(), Some("newer"));
@@ -190,7 +170,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let mut second = record("web", 8, &["10.0.0.3"], "");
         second.ifname = "net1".to_owned();
-        second.plan.id = "0123456789abcdef".to_owned();
+        second.id = "0123456789abcdef".parse().expect("an id");
         let first = record("web", 7, &["10.0.0.2"], "");
         store(dir.path(), &first);
         store(dir.path(), &second);
@@ -202,7 +182,7 @@ mod tests {
                 "shop/web has several attachments: say which by its id\n  \
                  0123456789abcdef  shop/web  interface net1  10.0.0.3\n  \
                  {}  shop/web  interface eth0  10.0.0.2",
-                first.plan.id
+                first.id
             )
         );
         let found = records.find("0123456789abcdef", None).expect("one");
@@ -215,9 +195,8 @@ mod tests {
         let web = record("web", 7, &["10.0.0.2"], "");
         store(dir.path(), &web);
         assert!(exists(dir.path(), &web));
-        let id = web.plan.id.parse().expect("an id");
         StateDir::new(dir.path())
-            .remove_attachment(&id)
+            .remove_attachment(&web.id)
             .expect("removable");
         assert!(!exists(dir.path(), &web));
     }

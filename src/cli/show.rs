@@ -11,10 +11,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
 use super::output::{self, Format};
-use super::records::{Records, title};
-use crate::attachment::Record;
+use super::records::Records;
 use crate::defaults;
-use crate::plan;
+use crate::plan::{self, AttachmentPlan};
+use crate::store::Record;
 use nft::{self, Nft};
 use rules::fault::Faults;
 
@@ -227,13 +227,14 @@ fn nft_text(record: &Record) -> Result<String, Error> {
         .policy
         .rebuild()
         .map_err(|faults| Error::OtherVersion {
-            name: title(record),
+            name: record.title(),
             faults,
         })?;
+    let plan = AttachmentPlan::from(record);
     let mut ops = plan::compile(&policy, record.log_group).add();
-    if let Some(bridge) = &record.plan.bridge {
+    if let Some(bridge) = &plan.bridge {
         ops.append(bridge.add());
     }
-    ops.append(record.plan.add());
+    ops.append(plan.add());
     Ok(ops.to_string())
 }

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::attachment::{LAYOUT, Record, Unenforceable};
+use crate::attachment::Unenforceable;
 use crate::enforce;
-use crate::plan::{self, Base, INET};
+use crate::plan::{self, AttachmentPlan, Base, INET, LAYOUT};
 use crate::source::PolicyFile;
-use crate::store::StateDir;
+use crate::store::{Record, StateDir};
 use netlink::{Rtnl, tc};
 use nft::Nft;
 
@@ -43,12 +43,12 @@ pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), Cn
     if let Some(detour) = tc::detour(&mut rtnl, record.veth_index, |_| false).map_err(failed)? {
         return Err(CniError::unenforceable(format!(
             "traffic control at {} takes packets past netfilter's ingress hook ({detour:?}): put this plugin last in the conflist",
-            record.plan.veth
+            record.veth
         )));
     }
     let mut nft = Nft::open().map_err(nft_failure)?;
-    let bridge = record.plan.bridge.as_ref().map(|bridge| &*bridge.name);
-    let devices = [Some(&*record.plan.veth), bridge];
+    let bridge = record.bridge.as_ref().map(|bridge| &*bridge.name);
+    let devices = [Some(&*record.veth), bridge];
     if let Some((flowtable, device)) = nft
         .flowtable_at(devices.into_iter().flatten())
         .map_err(nft_failure)?
@@ -62,7 +62,9 @@ pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), Cn
         .map_err(|e| CniError::policy(format!("the record of this attachment: {e}")))?;
     let compiled = plan::compile(&policy, record.log_group);
     let base = current_base(&mut nft, conf, &record)?;
-    match enforce::verify(&mut nft, &base, &compiled, &record.plan).map_err(nft_failure)? {
+    match enforce::verify(&mut nft, &base, &compiled, &AttachmentPlan::from(&record))
+        .map_err(nft_failure)?
+    {
         Ok(()) => Ok(()),
         Err(difference) => Err(CniError::kernel(format!(
             "{difference}: the nf_tables of egressway are out of sync; `egressway sync` on the node repairs them, the pod goes on"
@@ -72,8 +74,7 @@ pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), Cn
 
 fn addresses_are_known(record: &Record, addresses: &[IpAddr]) -> Result<(), CniError> {
     let known = |a: &IpAddr| {
-        record.plan.addresses.contains(a)
-            || matches!(a, IpAddr::V6(a) if record.plan.link_local.contains(a))
+        record.addresses.contains(a) || matches!(a, IpAddr::V6(a) if record.link_local.contains(a))
     };
     match addresses.iter().find(|a| !known(a)) {
         None => Ok(()),

@@ -4,11 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use crate::attachment::Record;
 use crate::lifecycle::ByLeases;
 use crate::lifecycle::detach;
 use crate::lifecycle::reconcile::{self, Did};
-use crate::store::{self, AttachmentId, StateDir};
+use crate::store::{self, AttachmentId, Record, StateDir};
 use netlink::Rtnl;
 
 use super::Invocation;

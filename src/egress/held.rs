@@ -6,9 +6,9 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::{Owner, has_record, lock_name};
+use super::lock_name;
 use crate::enforce::Remove;
-use crate::store::{Lock, StateDir};
+use crate::store::{Lock, Owner, StateDir};
 use netlink::{Rtnl, address};
 use nft::Nft;
 
@@ -33,7 +33,7 @@ pub fn all(state: &StateDir) -> Vec<HeldAddress> {
         Vec::new()
     });
     let held = |address| {
-        let owner = match state.read_egress::<Owner>(address) {
+        let owner = match state.read_egress(address) {
             Ok(owner) => owner?,
             Err(e) => {
                 tracing::warn!("{e}");
@@ -43,7 +43,7 @@ pub fn all(state: &StateDir) -> Vec<HeldAddress> {
         owner.lease.as_ref().filter(|held| !held.lost)?;
         Some(HeldAddress {
             address,
-            in_use: owner.users.iter().any(|user| has_record(state, user)),
+            in_use: owner.users.iter().any(|user| state.has_attachment(user)),
             namespace: owner.namespace,
         })
     };
@@ -96,7 +96,8 @@ pub fn lost(state: &StateDir, address: IpAddr) -> Result<(), String> {
 pub fn take_away(state: &StateDir, address: IpAddr) -> Result<Option<Lock>, String> {
     let deadline = Instant::now() + PATIENCE;
     let (lock, owner) = locked(state, address, deadline)?;
-    let Some(owner) = owner.filter(|o| !o.users.iter().any(|user| has_record(state, user))) else {
+    let Some(owner) = owner.filter(|o| !o.users.iter().any(|user| state.has_attachment(user)))
+    else {
         return Ok(None);
     };
     forget_in_kernel(state, address, deadline)?;
@@ -130,7 +131,7 @@ pub fn unknown(state: &StateDir, address: IpAddr) -> Result<Option<Lock>, String
 /// An ADD or DEL has the address right now.
 pub fn still_used(state: &StateDir, address: IpAddr) -> Result<Option<Lock>, String> {
     let (lock, owner) = locked(state, address, Instant::now() + PATIENCE)?;
-    let used = owner.is_some_and(|o| o.users.iter().any(|user| has_record(state, user)));
+    let used = owner.is_some_and(|o| o.users.iter().any(|user| state.has_attachment(user)));
     Ok(used.then_some(lock))
 }
 

@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use nft::Family;
 
 use super::take::{Claimant, Miss};
-use super::{Claim, Held, Member, Owner, Ownership, Standing, choose, lock_name};
+use super::{Claim, Member, Ownership, Standing, choose, is_fresh, lock_name};
 use crate::refusal::CniError;
+use crate::store::{Held, Owner};
 
 /// How long before the deadline the last answer must be there: the rest of an ADD takes milliseconds.
 const REST: Duration = Duration::from_millis(500);
@@ -72,14 +73,14 @@ impl Claimant<'_> {
             .into_iter()
             .filter(|a| Family::of(a) == family && list.iter().any(|net| net.contains(a)))
             .find(|a| {
-                let owner: Option<Owner> = self.state.read_egress(*a).unwrap_or_default();
+                let owner = self.state.read_egress(*a).unwrap_or_default();
                 owner.is_some_and(|owner| self.may_join(&owner))
             })
     }
 
     /// The Lease is this node's without asking: the agent renews it, and says so.
     fn may_join(&self, owner: &Owner) -> bool {
-        let fresh = |held: &Held| held.is_fresh(Timestamp::now().as_second());
+        let fresh = |held: &Held| is_fresh(held, Timestamp::now().as_second());
         owner.namespace == self.namespace
             && !owner.users.is_empty()
             && owner.lease.as_ref().is_some_and(fresh)
@@ -88,7 +89,7 @@ impl Claimant<'_> {
     /// Uses an address that this node has. False: it went meanwhile.
     fn join(&self, address: IpAddr, claim: &mut Claim) -> Result<bool, CniError> {
         let lock = self.state.lock_named(&lock_name(address), self.deadline)?;
-        let owner: Option<Owner> = self.state.read_egress(address).unwrap_or_default();
+        let owner = self.state.read_egress(address).unwrap_or_default();
         if !owner.is_some_and(|owner| self.may_join(&owner)) {
             return Ok(false);
         }
@@ -191,11 +192,14 @@ impl Claimant<'_> {
                 "{address} was taken by another node just now"
             ))));
         }
+        let before = prepared.owner.lease.take().map(|held| held.unknown);
         prepared.owner.lease = Some(Held {
             kubeconfig: member.kubeconfig.clone(),
             node: member.node.clone(),
             renewed: Timestamp::now().as_second(),
             lost: false,
+            // Of a Lease that this node had before.
+            unknown: before.unwrap_or_default(),
         });
         let added = if prepared.here {
             let written = self.state.write_egress(address, &prepared.owner);
@@ -205,7 +209,7 @@ impl Claimant<'_> {
         };
         if let Err(e) = added {
             // Nobody knows of it here if its file could not be written.
-            if !matches!(self.state.read_egress::<Owner>(address), Ok(Some(_))) {
+            if !matches!(self.state.read_egress(address), Ok(Some(_))) {
                 ownership.give_back(address).map_err(Miss::All)?;
             }
             return Err(e);

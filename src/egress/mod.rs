@@ -11,13 +11,10 @@
 //! probed, added and announced, one step after the other, in the caller's thread.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::refusal::CniError;
-use crate::store::{AttachmentId, Lock, StateDir};
+use crate::store::{Held, Lock};
 
 mod choose;
 pub mod held;
@@ -35,55 +32,18 @@ pub use take::Claimant;
 /// renews may last.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// What is known of an egress address that this node has, or is about to have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Owner {
-    pub(crate) namespace: String,
-    pub(crate) uplink: String,
-    pub(crate) uplink_index: u32,
-    /// None are left: only the Lease is still to be given back.
-    pub(crate) users: Vec<AttachmentId>,
-    /// The Lease by which this node has it, in a cluster.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) lease: Option<Held>,
+/// Whether a Lease can't have ended yet, at `now`, in seconds since 1970. A renewal in the future
+/// is none: a clock was changed, and nobody knows.
+fn is_fresh(held: &Held, now: i64) -> bool {
+    let age = now.checked_sub(held.renewed);
+    let age = age.and_then(|age| u64::try_from(age).ok());
+    !held.lost && age.is_some_and(|age| age <= FRESH.as_secs())
 }
 
-/// A Lease of this node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Held {
-    /// The way to the API, for a DEL that is not told it.
-    kubeconfig: PathBuf,
-    /// The holder: this node's name.
-    node: String,
-    /// When it was renewed, in seconds since 1970.
-    renewed: i64,
-    /// Another node has it: the address is not used here any more.
-    #[serde(default)]
-    lost: bool,
-}
-
-impl Owner {
-    pub(crate) fn is_lost(&self) -> bool {
-        self.lease.as_ref().is_some_and(|held| held.lost)
-    }
-}
-
-impl Held {
-    /// Whether the Lease can't have ended yet, at `now`, in seconds since 1970. A renewal in the future
-    /// is none: a clock was changed, and nobody knows.
-    fn is_fresh(&self, now: i64) -> bool {
-        let age = now.checked_sub(self.renewed);
-        let age = age.and_then(|age| u64::try_from(age).ok());
-        !self.lost && age.is_some_and(|age| age <= FRESH.as_secs())
-    }
-
-    fn member(&self) -> Member {
-        Member {
-            kubeconfig: self.kubeconfig.clone(),
-            node: self.node.clone(),
-        }
+fn member(held: &Held) -> Member {
+    Member {
+        kubeconfig: held.kubeconfig.clone(),
+        node: held.node.clone(),
     }
 }
 
@@ -101,11 +61,6 @@ pub(crate) fn lock_name(address: IpAddr) -> String {
     format!("egress-{address}")
 }
 
-fn has_record(state: &StateDir, id: &AttachmentId) -> bool {
-    // A damaged record is somebody's, too.
-    !matches!(state.read_attachment::<serde::de::IgnoredAny>(id), Ok(None))
-}
-
 pub(crate) fn net_error(error: netlink::Error) -> CniError {
     match error {
         netlink::Error::Timeout { .. } | netlink::Error::Unstable { .. } => {
@@ -117,7 +72,10 @@ pub(crate) fn net_error(error: netlink::Error) -> CniError {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::store::document::Unknown;
 
     #[test]
     fn a_lease_is_fresh_for_its_time_and_never_of_the_future() {
@@ -126,6 +84,7 @@ mod tests {
             node: "node".to_owned(),
             renewed,
             lost,
+            unknown: Unknown::default(),
         };
         let now = 1_000_000;
         for (renewed, fresh) in [
@@ -136,8 +95,8 @@ mod tests {
             (i64::MAX, false),
             (i64::MIN, false),
         ] {
-            assert_eq!(held(renewed, false).is_fresh(now), fresh, "{renewed}");
+            assert_eq!(is_fresh(&held(renewed, false), now), fresh, "{renewed}");
         }
-        assert!(!held(now, true).is_fresh(now));
+        assert!(!is_fresh(&held(now, true), now));
     }
 }

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::{Owner, Registry, has_record, lock_name};
-use crate::store::{AttachmentId, Lock, StateDir};
+use super::{Registry, lock_name, member};
+use crate::store::{AttachmentId, Lock, Owner, StateDir};
 use netlink::{Rtnl, address};
 
 /// How long a DEL waits for the API. If it does not answer, the process that stays gives the Lease back
@@ -39,13 +39,13 @@ pub fn release(state: &StateDir, id: &AttachmentId, deadline: Instant) -> Releas
             Ok(lock) => release.locks.push(lock),
             Err(e) => tracing::warn!("{e}"),
         }
-        let owner: Option<Owner> = state.read_egress(address).unwrap_or_default();
+        let owner = state.read_egress(address).unwrap_or_default();
         let Some(mut owner) = owner.filter(|o| o.users.contains(id)) else {
             continue;
         };
         owner
             .users
-            .retain(|user| user != id && has_record(state, user));
+            .retain(|user| user != id && state.has_attachment(user));
         if owner.users.is_empty() {
             release.last.push(address);
             release.owners.push(owner);
@@ -119,7 +119,7 @@ fn give_leases_back(
         return Ok(());
     };
     let limit = API.min(deadline.saturating_duration_since(Instant::now()));
-    let mut ownership = registry.open(&held.member(), limit);
+    let mut ownership = registry.open(&member(held), limit);
     for (address, _) in owed {
         ownership.give_back(*address).map_err(|e| {
             format!("the egress IP's Lease is given back later, or ends by itself: {e}")
@@ -147,7 +147,7 @@ pub fn give_back_all(state: &StateDir, registry: &dyn Registry, deadline: Instan
     for address in addresses {
         locks.extend(state.lock_named(&lock_name(address), deadline));
         let taken_down = state
-            .read_egress::<Owner>(address)
+            .read_egress(address)
             .map_err(|e| e.to_string())
             .and_then(|owner| match owner {
                 Some(owner) => take_down(state, address, owner, deadline),

@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::attachment::Record;
 use crate::plan::{INET, base};
 use crate::refusal::CniError;
-use crate::store::{AttachmentId, StateDir, StateError};
+use crate::store::{AttachmentId, Record, StateDir, StateError};
 use nft::{self, Family, Nft};
 
 /// An address that is this node's for its pods.
@@ -35,9 +34,7 @@ impl Remains {
             return Ok(None);
         }
         let records = records(state)?;
-        let mut users = records
-            .iter()
-            .filter(|(_, r)| r.plan.egress.contains(&address));
+        let mut users = records.iter().filter(|(_, r)| r.egress.contains(&address));
         let namespace = users.clone().next().and_then(|(_, r)| r.namespace.clone());
         let users: Vec<AttachmentId> = users.by_ref().map(|(id, _)| id.clone()).collect();
         if !guarded && users.is_empty() {
@@ -64,10 +61,7 @@ fn strangers(
     records: &[(AttachmentId, Record)],
 ) -> Result<Vec<IpAddr>, nft::Error> {
     let family = Family::of(&address);
-    let known: BTreeSet<&IpAddr> = records
-        .iter()
-        .flat_map(|(_, r)| &r.plan.addresses)
-        .collect();
+    let known: BTreeSet<&IpAddr> = records.iter().flat_map(|(_, r)| &r.addresses).collect();
     let mut strangers = Vec::new();
     for pod in nft.addresses(&INET, base::pods(family))? {
         if !known.contains(&pod) && nft.mapped(&INET, base::snat(family), pod)? == Some(address) {

@@ -6,9 +6,10 @@ use std::time::Instant;
 use ipnet::IpNet;
 
 use super::remains::Remains;
-use super::{Claim, Member, Owner, Registry, give_back, has_record, lock_name, net_error};
+use super::{Claim, Member, Registry, give_back, lock_name, net_error};
 use crate::refusal::CniError;
-use crate::store::{AttachmentId, StateDir, StateError};
+use crate::store::document::Unknown;
+use crate::store::{AttachmentId, Owner, StateDir, StateError};
 use netlink::link::{self, Link};
 use netlink::{Rtnl, address, neighbour, route};
 use nft::{Family, Value};
@@ -133,10 +134,16 @@ impl Claimant<'_> {
     pub(super) fn prepare(&self, address: IpAddr, leased: bool) -> Result<Prepared, Miss> {
         let mut rtnl = Rtnl::open(self.deadline).map_err(unreached)?;
         let uplink = self.uplink(&mut rtnl, address)?;
-        let known: Option<Owner> = self.state.read_egress(address).unwrap_or_else(|e| {
-            tracing::warn!("{e}; it is written anew");
-            None
-        });
+        let known = match self.state.read_egress(address) {
+            Err(e) if e.is_other_version() => {
+                let refused = CniError::egress_ip(format!("egress IP {address}: {e}"));
+                return Err(Miss::This(refused));
+            }
+            read => read.unwrap_or_else(|e| {
+                tracing::warn!("{e}; it is written anew");
+                None
+            }),
+        };
         let here = address::all(&mut rtnl)
             .map_err(unreached)?
             .into_iter()
@@ -235,6 +242,7 @@ impl Claimant<'_> {
                 users.retain(|id| self.is_alive(id));
                 Ok(Owner {
                     users,
+                    unknown: owner.unknown,
                     ..self.new_owner(uplink)
                 })
             }
@@ -249,12 +257,13 @@ impl Claimant<'_> {
             uplink_index: uplink.index,
             users: Vec::new(),
             lease: None,
+            unknown: Unknown::default(),
         }
     }
 
     /// Users are written with their address locked until their record is there, too.
     fn is_alive(&self, id: &AttachmentId) -> bool {
-        id == self.id || has_record(self.state, id)
+        id == self.id || self.state.has_attachment(id)
     }
 
     fn uplink(&self, rtnl: &mut Rtnl, address: IpAddr) -> Result<Link, Miss> {

@@ -14,8 +14,10 @@ mod whole;
 
 use std::net::IpAddr;
 
+use crate::plan::names::Purpose;
 use crate::plan::{INET, NETDEV, base};
-use nft::{self, Elements, Family, Nft, Table, Transaction};
+use crate::store::AttachmentId;
+use nft::{self, ChainState, Elements, Family, Nft, Table, Transaction};
 
 pub use install::Install;
 pub use orphans::{remove_all, remove_bridge_chain, remove_element, remove_policies};
@@ -58,6 +60,21 @@ pub fn attempt(nft: &mut Nft, ops: &Transaction) -> Result<(), nft::Error> {
 /// The kernel does not tell.
 pub fn owner_of(nft: &mut Nft, address: IpAddr) -> Result<Option<String>, nft::Error> {
     nft.vmap_target(&INET, base::pods(Family::of(&address)), address)
+}
+
+/// The attachments whose chains hang at an interface. It lists the table: for those who can't tell by any
+/// name.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn attachments_at(nft: &mut Nft, veth: &str) -> Result<Vec<AttachmentId>, nft::Error> {
+    let chains = nft.chains(&NETDEV)?.into_iter();
+    let there = chains.filter(|chain| chain.device.as_deref() == Some(veth));
+    let id = |chain: ChainState| match Purpose::of(&chain.name) {
+        Some(Purpose::Veth(id)) => id.parse().ok(),
+        _ => None,
+    };
+    Ok(there.filter_map(id).collect())
 }
 
 /// All that an address has in the base's sets, whoever put it there.

@@ -6,21 +6,16 @@
 //! What is known is kept with that number; with any other number nothing is known, and everything is
 //! compared again.
 
-use std::collections::BTreeSet;
-
-use crate::store::StateDir;
+use crate::store::{StateDir, Verified};
 use nft::{self, Nft};
-use serde::{Deserialize, Serialize};
 
 /// What is known of the kernel's present state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Whole {
-    /// [`Nft::generation`]
-    generation: u32,
-    /// Whose number that is: [`netlink::identity_of`]; zeros if that is not known.
-    netns: (u64, u64),
-    /// [`crate::plan::Base::marker`] and [`crate::plan::Compiled::name`]
-    parts: BTreeSet<String>,
+    /// The parts are [`crate::plan::Base::marker`] and [`crate::plan::Compiled::name`].
+    known: Verified,
+    /// It can't be kept: what another version of this program knows stands there.
+    is_others: bool,
 }
 
 impl Whole {
@@ -29,15 +24,20 @@ impl Whole {
     /// # Errors
     /// The kernel does not tell its state's number.
     pub fn load(state: &StateDir, nft: &mut Nft) -> Result<Self, nft::Error> {
-        let now = Self::nothing(nft)?;
-        let kept: Option<Self> = state.read_whole().unwrap_or_else(|e| {
-            tracing::debug!("{e}; everything is compared");
-            None
-        });
-        Ok(match kept {
-            Some(kept) if (kept.generation, kept.netns) == (now.generation, now.netns) => kept,
-            _ => now,
-        })
+        let mut now = Self::nothing(nft)?;
+        match state.read_verified() {
+            Ok(Some(kept)) if now.is_of_the_same_state(&kept) => now.known = kept,
+            Ok(_) => {}
+            Err(e) => {
+                tracing::debug!("{e}; everything is compared");
+                now.is_others = e.is_other_version();
+            }
+        }
+        Ok(now)
+    }
+
+    fn is_of_the_same_state(&self, kept: &Verified) -> bool {
+        (kept.generation, kept.netns) == (self.known.generation, self.known.netns)
     }
 
     /// Nothing is known of the present state.
@@ -45,35 +45,42 @@ impl Whole {
     /// # Errors
     /// The kernel does not tell its number.
     pub fn nothing(nft: &mut Nft) -> Result<Self, nft::Error> {
-        Ok(Self {
+        let known = Verified {
             generation: nft.generation()?,
             netns: netlink::identity_of(nft).unwrap_or_default(),
-            parts: BTreeSet::new(),
+            ..Verified::default()
+        };
+        Ok(Self {
+            known,
+            is_others: false,
         })
     }
 
     /// The state of which this is known.
     pub const fn generation(&self) -> u32 {
-        self.generation
+        self.known.generation
     }
 
     /// Whether the part is known to be whole.
     pub fn has(&self, part: &str) -> bool {
-        self.netns != (0, 0) && self.parts.contains(part)
+        self.known.netns != (0, 0) && self.known.parts.contains(part)
     }
 
     /// A transaction of ours that changed something has been made since [`Whole::load`]. If it was the only one, what was
     /// known still holds, and `there` are whole; `gone` are no more.
     pub fn keep(mut self, state: &StateDir, nft: &mut Nft, there: &[&str], gone: &[&str]) {
-        let next = self.generation.wrapping_add(1).max(1); // the kernel leaves out zero
+        let known = &mut self.known;
+        let next = known.generation.wrapping_add(1).max(1); // the kernel leaves out zero
         match nft.generation() {
-            Ok(generation) if generation == next => self.generation = generation,
+            Ok(generation) if generation == next && !self.is_others => {
+                known.generation = generation;
+            }
             _ => return,
         }
-        self.parts
-            .extend(there.iter().map(|part| (*part).to_owned()));
-        self.parts.retain(|part| !gone.contains(&part.as_str()));
-        if let Err(e) = state.write_whole(&self) {
+        let there = there.iter().map(|part| (*part).to_owned());
+        known.parts.extend(there);
+        known.parts.retain(|part| !gone.contains(&part.as_str()));
+        if let Err(e) = state.write_verified(known) {
             tracing::debug!("{e}; the next call compares everything");
         }
     }

@@ -4,21 +4,16 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::{fs, io};
 
 use netlink::bpf::{Program, Tag};
-use serde::{Deserialize, Serialize};
 
 use super::asm::Instruction;
 use super::btf::{self, Btf};
 use super::program::{LICENSE, Layout, NAME, Reading, assemble};
-use crate::store::StateDir;
+use crate::store::{GuardProgram, StateDir};
 
 /// The kernel's own types.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// A number that the kernel makes at each start.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// [`Known`] in the state directory: folder and name.
-const KNOWN: (&str, &str) = ("guard", "program");
-/// The version of what [`Known`] means.
-const VERSION: u32 = 1;
 
 /// Why this kernel can't have the program.
 #[derive(Debug, thiserror::Error)]
@@ -42,20 +37,8 @@ pub enum Unavailable {
     },
 }
 
-/// What is kept for as long as the machine runs.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Known {
-    version: u32,
-    /// [`BOOT_ID`]: another kernel, or the same one anew, has no such program.
-    boot: String,
-    layout: Layout,
-    reading: Reading,
-    /// Of which instructions it consists, as [`fingerprint`] has it.
-    code: u64,
-    id: u32,
-    tag: String,
-}
+/// What is kept for as long as the machine runs: the code as [`fingerprint`] has it.
+type Known = GuardProgram<Layout, Reading>;
 
 /// The program, taken by its number if it is still there, made if not.
 ///
@@ -73,7 +56,6 @@ pub fn program(state: &StateDir) -> Result<Program, Unavailable> {
     };
     let (program, reading, code) = load(&layout)?;
     let known = Known {
-        version: VERSION,
         boot,
         layout,
         reading,
@@ -82,7 +64,7 @@ pub fn program(state: &StateDir) -> Result<Program, Unavailable> {
         tag: program.tag.to_string(),
     };
     // Without it, the next call makes the program again.
-    let written = state.write_snapshot(KNOWN.0, KNOWN.1, &known);
+    let written = state.write_guard_program(&known);
     written.unwrap_or_else(|e| tracing::warn!("{e}"));
     Ok(program)
 }
@@ -97,12 +79,12 @@ pub fn fresh_program() -> Result<(Program, Reading), Unavailable> {
 }
 
 fn known(state: &StateDir, boot: &str) -> Option<Known> {
-    let read = state.read_snapshot::<Known>(KNOWN.0, KNOWN.1);
-    let known = read.unwrap_or_else(|e| {
+    let read = state.read_guard_program();
+    let known: Option<Known> = read.unwrap_or_else(|e| {
         tracing::debug!("{e}; the guard's program is made anew");
         None
     });
-    known.filter(|known| known.version == VERSION && known.boot == boot && !boot.is_empty())
+    known.filter(|known| known.boot == boot && !boot.is_empty())
 }
 
 /// The one that is known, if the kernel has it and it is what this version would make.
@@ -159,7 +141,7 @@ mod tests {
     }
 
     fn kept(state: &StateDir) -> Known {
-        state.read_snapshot(KNOWN.0, KNOWN.1).unwrap().unwrap()
+        state.read_guard_program().unwrap().unwrap()
     }
 
     #[test]
@@ -189,26 +171,36 @@ mod tests {
         let exit = [[0xb7, 0, 0, 0, 0, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
         let other = Program::load("other", c"GPL", &exit).unwrap();
         type Change = fn(&mut Known);
-        let changes: [Change; 4] = [
+        let changes: [Change; 3] = [
             |known| known.boot = "another".to_owned(),
             |known| known.code ^= 1,
             |known| known.tag = "0123456789abcdef".to_owned(),
-            |known| known.version += 1,
         ];
         for change in changes {
             let mut known = kept(&state);
             known.id = own.id;
             known.tag = own.tag.to_string();
             change(&mut known);
-            state.write_snapshot(KNOWN.0, KNOWN.1, &known).unwrap();
+            state.write_guard_program(&known).unwrap();
             let made = program(&state).unwrap();
             assert_ne!(made.id, own.id);
             assert_eq!(made.tag, own.tag);
         }
         let mut known = kept(&state);
         known.id = other.id;
-        state.write_snapshot(KNOWN.0, KNOWN.1, &known).unwrap();
+        state.write_guard_program(&known).unwrap();
         assert_ne!(program(&state).unwrap().id, other.id);
+        let path = dir.path().join("guard/program.json");
+        let others = fs::read_to_string(&path)
+            .unwrap()
+            .replace("\"version\":1", "\"version\":99");
+        fs::write(&path, &others).unwrap();
+        assert_ne!(program(&state).unwrap().id, own.id);
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            others,
+            "it is left alone"
+        );
         fs::write(dir.path().join("guard/program.json"), "{").unwrap();
         assert_eq!(program(&state).unwrap().tag, own.tag);
     }

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::install::{Installation, Shared};
-use super::policy::{Head, Policy};
+use super::policy::Policy;
 use crate::attachment::result::PodResult;
-use crate::attachment::{self, Attachment, LAYOUT, Record, Rules, Unenforceable, Who};
+use crate::attachment::{self, Attachment, Unenforceable, Who};
 use crate::egress::{self, Claim, Claimant, Member, Registry};
-use crate::plan::{self, AttachmentPlan, Base};
+use crate::plan::{self, Base, LAYOUT};
 use crate::refusal::{CniError, net_failure, nft_failure};
-use crate::store::{AttachmentId, StateDir, StateError};
+use crate::store::document::Unknown;
+use crate::store::{AttachmentId, PolicyHead, PolicyKey, Record, StateDir, StateError};
 use netlink::{Netns, Rtnl, link};
 use nft::{Family, Nft};
 use rules::stored::StoredPolicy;
@@ -84,9 +85,11 @@ impl Attach<'_> {
         self.uplink_exists(&mut rtnl, &policy.head)?;
         let id = self.who.id();
         let claim = self.claim(&id, &policy.head, &attachment)?;
-        let plan = attachment.plan(&id, &policy.head.chain, claim.addresses.clone());
-        let record = self.record(&attachment, plan, policy, &claim);
         let before = Record::read_alone(self.state, &id).unwrap_or_default();
+        let mut record = self.record(&id, &attachment, policy, &claim);
+        if let Some(before) = &before {
+            record.unknown.clone_from(&before.unknown);
+        }
         let installed = self.install(&mut nft, &id, &record, before.as_ref(), policy);
         if installed.is_err() && before.is_none() {
             drop(claim); // it holds the locks that giving back needs
@@ -100,15 +103,15 @@ impl Attach<'_> {
         &self,
         nft: &mut Nft,
         id: &AttachmentId,
-        record: &Record<Rules>,
-        before: Option<&Record<Rules>>,
+        record: &Record<PolicyKey>,
+        before: Option<&Record<PolicyKey>>,
         policy: &Policy<'_>,
     ) -> Result<(), CniError> {
         let state = self.state;
         let _lock = state.lock(self.deadline)?;
         state.keep_policy(id, &policy.key, policy.is_new, || {
             let rules = StoredPolicy::from(&policy.read()?.effective);
-            Ok::<_, CniError>((&policy.head, rules))
+            Ok::<_, CniError>((policy.head.clone(), rules))
         })?;
         let shared = Shared {
             base: &|| {
@@ -130,7 +133,7 @@ impl Attach<'_> {
             deadline: self.deadline,
         };
         let done = installation.run(nft);
-        let old = before.and_then(Record::policy_key);
+        let old = before.map(|record| &record.policy);
         if old != Some(&policy.key) {
             let unneeded = if done.is_ok() { old } else { Some(&policy.key) };
             let released = unneeded.map_or(Ok(()), |key| state.release_policy(id, key));
@@ -154,7 +157,7 @@ impl Attach<'_> {
     }
 
     /// A wrong `uplink` is said at the first pod, not only at the first one with an egress IP.
-    fn uplink_exists(&self, rtnl: &mut Rtnl, policy: &Head) -> Result<(), CniError> {
+    fn uplink_exists(&self, rtnl: &mut Rtnl, policy: &PolicyHead) -> Result<(), CniError> {
         let Some(name) = self.uplink else {
             return Ok(());
         };
@@ -175,7 +178,7 @@ impl Attach<'_> {
     fn claim(
         &self,
         id: &AttachmentId,
-        policy: &Head,
+        policy: &PolicyHead,
         attachment: &Attachment,
     ) -> Result<Claim, CniError> {
         let claimant = Claimant {
@@ -199,11 +202,11 @@ impl Attach<'_> {
 
     fn record(
         &self,
+        id: &AttachmentId,
         attachment: &Attachment,
-        plan: AttachmentPlan,
         policy: &Policy<'_>,
         claim: &Claim,
-    ) -> Record<Rules> {
+    ) -> Record<PolicyKey> {
         let owned = |text: Option<&str>| text.map(str::to_owned);
         Record {
             layout: LAYOUT,
@@ -217,8 +220,16 @@ impl Attach<'_> {
             veth_index: attachment.veth.index,
             uplink: claim.uplink,
             log_group: self.log_group,
-            plan,
-            policy: Rules::File(policy.key.clone()),
+            id: id.clone(),
+            veth: attachment.veth.name.clone(),
+            mac: attachment.mac,
+            addresses: attachment.addresses.clone(),
+            link_local: attachment.link_local.clone(),
+            bridge: attachment.bridge.clone(),
+            policy_chain: policy.head.chain.clone(),
+            egress: claim.addresses.clone(),
+            policy: policy.key.clone(),
+            unknown: Unknown::default(),
         }
     }
 }

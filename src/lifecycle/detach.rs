@@ -4,11 +4,11 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::attachment::{Record, Rules};
 use crate::egress::{self, Registry};
 use crate::enforce::{self, Remove, Whole};
-use crate::plan::INET;
-use crate::store::{AttachmentId, StateDir, StateError};
+use crate::plan::names::pod_chain;
+use crate::plan::{Bridge, INET};
+use crate::store::{AttachmentId, PolicyKey, Record, StateDir, StateError};
 use netlink::{self, Rtnl, conntrack, link};
 use nft::Nft;
 
@@ -37,7 +37,7 @@ pub(crate) fn remove_stale(
     state: &StateDir,
     registry: &dyn Registry,
     id: &AttachmentId,
-    found: &Record<Rules>,
+    found: &Record<PolicyKey>,
     deadline: Instant,
 ) -> Result<(), CniError> {
     remove_as(state, registry, id, Some(found.veth_index), deadline)
@@ -67,7 +67,7 @@ fn remove_as(
     }
     let release = egress::release(state, id, deadline);
     let lock = note("lock the state directory", state.lock(deadline));
-    let is_another = |record: Option<Record<Rules>>| {
+    let is_another = |record: Option<Record<PolicyKey>>| {
         only_of.is_some() && only_of != record.map(|record| record.veth_index)
     };
     if is_another(read()) {
@@ -84,10 +84,12 @@ fn remove_as(
         Some(record) => owned_addresses(&mut nft, record),
         None => Vec::new(),
     };
+    let bridge = record.as_ref().and_then(|r| r.bridge.as_ref());
+    let bridge = bridge.map(Bridge::from);
     let removal = Remove {
         id: id.as_str(),
-        addresses: record.as_ref().map_or(&[], |r| &r.plan.addresses),
-        bridge: record.as_ref().and_then(|r| r.plan.bridge.as_ref()),
+        addresses: record.as_ref().map_or(&[], |r| &r.addresses),
+        bridge: bridge.as_ref(),
         egress: &release.last,
     };
     let whole = note("ask for the ruleset's state", Whole::load(state, &mut nft));
@@ -100,7 +102,7 @@ fn remove_as(
         }
     };
     if let (true, Some(whole), Some(record), Some(_)) = (removed, whole, &record, &lock) {
-        keep_known(state, &mut nft, whole, &record.plan.policy);
+        keep_known(state, &mut nft, whole, &record.policy_chain);
     }
     note("forget the pod's veth", forget_links(state, id, &record));
     if lock.is_some() {
@@ -157,13 +159,13 @@ fn note<T, E: std::fmt::Display>(what: &str, outcome: Result<T, E>) -> Option<T>
 fn forget_links(
     state: &StateDir,
     id: &AttachmentId,
-    record: &Option<Record<Rules>>,
+    record: &Option<Record<PolicyKey>>,
 ) -> Result<(), StateError> {
     if let Some(record) = record {
-        return state.remove_link(&record.plan.veth, id);
+        return state.remove_link(&record.veth, id);
     }
     for (name, carried) in state.links()? {
-        if carried.contains(id) {
+        if carried.is_ok_and(|carried| carried.contains(id)) {
             state.remove_link(&name, id)?;
         }
     }
@@ -171,16 +173,16 @@ fn forget_links(
 }
 
 /// Whether no later attachment has taken the veth over.
-fn is_owner_of_veth(state: &StateDir, record: &Record<Rules>, id: &AttachmentId) -> bool {
-    let owner = note("read whose veth it is", state.link(&record.plan.veth)).flatten();
+fn is_owner_of_veth(state: &StateDir, record: &Record<PolicyKey>, id: &AttachmentId) -> bool {
+    let owner = note("read whose veth it is", state.link(&record.veth)).flatten();
     owner.is_none_or(|owner| owner == *id)
 }
 
 /// Sets the host's side of the veth down, if it still is the one that the record means.
-fn silence(record: &Record<Rules>, deadline: Instant) -> Result<(), netlink::Error> {
+fn silence(record: &Record<PolicyKey>, deadline: Instant) -> Result<(), netlink::Error> {
     let mut rtnl = Rtnl::open(deadline)?;
     match link::get_by_index(&mut rtnl, record.veth_index)? {
-        Some(link) if link.name == record.plan.veth && link.kind.as_deref() == Some("veth") => {
+        Some(link) if link.name == record.veth && link.kind.as_deref() == Some("veth") => {
             link::set_down(&mut rtnl, link.index)
         }
         _ => Ok(()),
@@ -188,25 +190,22 @@ fn silence(record: &Record<Rules>, deadline: Instant) -> Result<(), netlink::Err
 }
 
 /// Those of its addresses that nobody has taken over.
-fn owned_addresses(nft: &mut Nft, record: &Record<Rules>) -> Vec<IpAddr> {
-    let own = record.plan.pod_chain();
+fn owned_addresses(nft: &mut Nft, record: &Record<PolicyKey>) -> Vec<IpAddr> {
+    let own = pod_chain(record.id.as_str());
     let is_own = |address: &IpAddr| match enforce::owner_of(nft, *address) {
         Ok(owner) => owner.is_some_and(|chain| chain == own),
         Err(_) => false,
     };
-    record
-        .plan
-        .addresses
-        .iter()
-        .copied()
-        .filter(is_own)
-        .collect()
+    record.addresses.iter().copied().filter(is_own).collect()
 }
 
 /// Whether the host's interface of an attachment is gone.
-pub fn interface_is_gone(record: &Record<Rules>, rtnl: &mut Rtnl) -> Result<bool, netlink::Error> {
+pub fn interface_is_gone(
+    record: &Record<PolicyKey>,
+    rtnl: &mut Rtnl,
+) -> Result<bool, netlink::Error> {
     let link = link::get_by_index(rtnl, record.veth_index)?;
-    Ok(link.is_none_or(|link| link.name != record.plan.veth))
+    Ok(link.is_none_or(|link| link.name != record.veth))
 }
 
 #[cfg(test)]

@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 use std::time::Instant;
 
-use crate::attachment::{Record, Rules};
 use crate::enforce::{self, Install, Whole};
-use crate::plan::{Base, Bridge, Compiled, INET, NETDEV};
+use crate::plan::{AttachmentPlan, Base, Bridge, Compiled, INET, NETDEV};
 use crate::refusal::CniError;
 use crate::refusal::{net_failure, nft_failure};
-use crate::store::{AttachmentId, StateDir, StateError};
+use crate::store::{AttachmentId, PolicyKey, Record, StateDir, StateError};
 use netlink::{Rtnl, conntrack, link};
 use nft::{self, Nft};
 
@@ -22,9 +21,9 @@ pub(crate) struct Shared<'a> {
 pub(crate) struct Installation<'a> {
     pub state: &'a StateDir,
     pub id: &'a AttachmentId,
-    pub record: &'a Record<Rules>,
+    pub record: &'a Record<PolicyKey>,
     /// The record that a first ADD of the same attachment has left.
-    pub before: Option<&'a Record<Rules>>,
+    pub before: Option<&'a Record<PolicyKey>>,
     /// The base's [`Base::marker`].
     pub base: &'a str,
     pub shared: Shared<'a>,
@@ -36,19 +35,24 @@ impl Installation<'_> {
     /// repeated ADD that fails leaves what the first one made, and its record. To be called under
     /// [`StateDir::lock`].
     pub fn run(&self, nft: &mut Nft) -> Result<(), CniError> {
-        let (state, id, veth) = (self.state, self.id, &self.record.plan.veth);
+        let (state, id, veth) = (self.state, self.id, &self.record.veth);
         let whole = Whole::load(state, nft).map_err(nft_failure)?;
-        let taken_over = taken_over(nft, self.record)?;
-        let ports = match &self.record.plan.bridge {
+        let plan = AttachmentPlan::from(self.record);
+        let taken_over = taken_over(nft, &plan)?;
+        let ports = match &plan.bridge {
             Some(bridge) => ports_to_cover(nft, bridge, self.deadline)?,
             None => Vec::new(),
         };
-        let put = |nft: &mut Nft, whole, previous: Vec<AttachmentId>| {
-            let done = match self.put(nft, whole, &ports, &previous)? {
+        let put = |nft: &mut Nft, whole, previous: Option<Vec<AttachmentId>>| {
+            let previous = match previous {
+                Some(previous) => previous,
+                None => enforce::attachments_at(nft, veth).map_err(nft_failure)?,
+            };
+            let done = match self.put(nft, whole, &plan, &ports, &previous)? {
                 // Somebody else changes the tables: nothing is known of them.
                 Err(e) if e.is_conflict() => {
                     let nothing = Whole::nothing(nft).map_err(nft_failure)?;
-                    self.put(nft, nothing, &ports, &previous)?
+                    self.put(nft, nothing, &plan, &ports, &previous)?
                 }
                 outcome => outcome,
             };
@@ -72,7 +76,7 @@ impl Installation<'_> {
         }
         if taken_over {
             // The address is another pod's now: its old connections must not be taken for this one's.
-            if let Err(e) = conntrack::delete_of(&self.record.plan.addresses, self.deadline) {
+            if let Err(e) = conntrack::delete_of(&self.record.addresses, self.deadline) {
                 tracing::warn!("old connections of a reused address may remain: {e}");
             }
         }
@@ -84,24 +88,25 @@ impl Installation<'_> {
         &self,
         nft: &mut Nft,
         whole: Whole,
+        plan: &AttachmentPlan,
         bridge_ports: &[String],
         previous: &[AttachmentId],
     ) -> Result<Result<(), nft::Error>, CniError> {
-        let (base, policy) = (self.base, self.record.plan.policy.as_str());
+        let (base, policy) = (self.base, plan.policy.as_str());
         let new_base = (!whole.has(base)).then(self.shared.base).transpose()?;
         let new_policy = (!whole.has(policy)).then(self.shared.policy).transpose()?;
         let install = Install {
             base: new_base.as_deref(),
             policy: new_policy.as_deref(),
             known_at: Some(whole.generation()),
-            attachment: &self.record.plan,
+            attachment: plan,
             bridge_ports,
             previous,
         };
         let done = install.commit(nft);
         if done.is_ok() {
             // Rules that have changed: the policy of before went with its last user.
-            let before = self.before.map(|record| record.plan.policy.as_str());
+            let before = self.before.map(|record| record.policy_chain.as_str());
             let before = before.filter(|before| *before != policy);
             let gone = before.filter(|name| matches!(nft.chain(&INET, name), Ok(None)));
             whole.keep(self.state, nft, &[base, policy], gone.as_slice());
@@ -111,7 +116,7 @@ impl Installation<'_> {
 
     /// The state directory as it was before.
     fn undo(&self) -> Result<(), StateError> {
-        let (state, id, veth) = (self.state, self.id, &self.record.plan.veth);
+        let (state, id, veth) = (self.state, self.id, &self.record.veth);
         if let Some(before) = self.before {
             return state.write_attachment(id, before);
         }
@@ -121,10 +126,10 @@ impl Installation<'_> {
 }
 
 /// Whether one of the addresses still leads to another attachment, which was never deleted.
-fn taken_over(nft: &mut Nft, record: &Record<Rules>) -> Result<bool, CniError> {
-    for address in &record.plan.addresses {
+fn taken_over(nft: &mut Nft, plan: &AttachmentPlan) -> Result<bool, CniError> {
+    for address in &plan.addresses {
         let owner = enforce::owner_of(nft, *address).map_err(nft_failure)?;
-        if owner.is_some_and(|chain| chain != record.plan.pod_chain()) {
+        if owner.is_some_and(|chain| chain != plan.pod_chain()) {
             return Ok(true);
         }
     }

@@ -7,14 +7,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
-
-use crate::attachment::LAYOUT;
 use crate::plan::{self, Base};
 use crate::source::api::{self, Access, PodName};
 use crate::source::{self, PodPolicy, PolicyFile, SourceError};
-use crate::store::{PolicyKey, StateDir};
+use crate::store::document::Document;
+use crate::store::{PolicyHead, PolicyKey, StateDir};
 use rules::stored::StoredPolicy;
 
 use crate::refusal::CniError;
@@ -43,24 +40,10 @@ pub struct Policy<'a> {
     /// Under which it is stored.
     pub key: PolicyKey,
     /// What ADD has to know of it in any case.
-    pub head: Head,
+    pub head: PolicyHead,
     /// No attachment of this node has it, as far as it can be read.
     pub is_new: bool,
     given: Given<'a>,
-}
-
-/// What ADD has to know of a policy whose rules are in the kernel already.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Head {
-    /// [`plan::policy::name`]
-    pub chain: String,
-    /// [`Base::marker`]
-    pub base: String,
-    /// [`PodPolicy::exempt`]
-    pub exempt: bool,
-    /// [`PodPolicy::egress`]
-    pub egress: Vec<IpNet>,
 }
 
 enum Given<'a> {
@@ -132,7 +115,7 @@ impl Policy<'_> {
         log_group: u16,
         state: &StateDir,
     ) -> Self {
-        let head = Head {
+        let head = PolicyHead {
             chain: plan::policy::name(&policy.effective, log_group),
             base: Base::new(&policy.effective.facts.cluster)
                 .marker()
@@ -148,7 +131,7 @@ impl Policy<'_> {
             PolicyKey::of([version(log_group).as_bytes(), &parts])
         });
         Policy {
-            is_new: !known || state.policy_head::<Head>(&key).is_none(),
+            is_new: !known || state.policy_head(&key).is_none(),
             key,
             head,
             given: Given::Resolved(Box::new(policy)),
@@ -199,7 +182,8 @@ impl Texts<'_> {
 
 /// What the same texts depend on besides: who reads and compiles them.
 fn version(log_group: u16) -> String {
-    format!("{} {LAYOUT} {log_group}", plan::policy::compiler())
+    let (compiler, document) = (plan::policy::compiler(), PolicyHead::VERSION);
+    format!("{compiler} {document} {log_group}")
 }
 
 fn from_api(
@@ -313,11 +297,11 @@ mod tests {
         let id = crate::store::attachment_id("net", "c1", "eth0");
         state
             .keep_policy(&id, &key, policy.is_new, || {
-                Ok::<_, CniError>((&policy.head, StoredPolicy::from(&read.effective)))
+                Ok::<_, CniError>((policy.head.clone(), StoredPolicy::from(&read.effective)))
             })
             .expect("writable");
         assert_eq!(state.policy_head(&key).as_ref(), Some(&policy.head));
-        let stored: Option<StoredPolicy> = state.read_policy(&id, &key).expect("readable");
+        let stored = state.read_policy(&id, &key).expect("readable");
         assert_eq!(
             stored.map(|p| p.rebuild()),
             Some(Ok(read.effective.clone()))

@@ -4,8 +4,6 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use serde::{Deserialize, Serialize};
-
 use nft::{Chain, Element, Elements, Family, Hook, Rule, Table, Transaction, Verdict};
 
 use super::base;
@@ -15,15 +13,13 @@ use super::veth::ingress;
 use super::{INET, NETDEV};
 
 /// All that the kernel has to know of an attachment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachmentPlan {
     /// 16 hex digits.
     pub id: String,
     /// The host side's device.
     pub veth: String,
     /// The pod side's MAC.
-    #[serde(with = "super::mac")]
     pub mac: [u8; 6],
     /// The pod's addresses, link-local ones apart.
     pub addresses: Vec<IpAddr>,
@@ -32,10 +28,8 @@ pub struct AttachmentPlan {
     /// The bridge to which its packets are sent.
     pub bridge: Option<Bridge>,
     /// Where the policy starts: [`super::Compiled::name`].
-    #[serde(rename = "policyChain")]
     pub policy: String,
     /// What the outside sees, of each family at most one.
-    #[serde(rename = "egressIPs")]
     pub egress: Vec<IpAddr>,
 }
 

@@ -1,6 +1,5 @@
 //! A bridge, its pods, and the ports that were there before us.
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use nft::{Chain, Family, Field, Rule, Statement, Test, Transaction, Value, Verdict};
@@ -13,14 +12,13 @@ use super::names;
 use super::veth::ingress;
 
 /// A bridge that is its pods' gateway.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bridge {
     /// Its name.
     pub name: String,
     /// Its index.
     pub index: u32,
     /// Its own MAC.
-    #[serde(with = "super::mac")]
     pub mac: [u8; 6],
 }
 

@@ -40,24 +40,6 @@ fn values((first, last): (IpAddr, IpAddr)) -> (Value, Value) {
     (first.into(), last.into())
 }
 
-/// A MAC address in JSON: `06:8f:f8:62:38:a5`.
-mod mac {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    use nft::Value;
-
-    pub fn serialize<S: Serializer>(mac: &[u8; 6], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&Value::Mac(*mac))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 6], D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let bytes: Option<Vec<u8>> = text
-            .split(':')
-            .map(|part| u8::from_str_radix(part, 16).ok())
-            .collect();
-        bytes
-            .and_then(|bytes| bytes.try_into().ok())
-            .ok_or_else(|| D::Error::custom(format!("`{text}` is not a MAC address")))
-    }
-}
+/// The version of what this program makes of an attachment and of a policy in the kernel. What another
+/// version made is not shared and not compared, but can be removed by its names.
+pub const LAYOUT: u32 = 4;

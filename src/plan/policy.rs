@@ -30,13 +30,11 @@ use rules::effective::Effective;
 use rules::rule::Verb;
 
 use super::INET;
+use super::LAYOUT;
 use super::action::Action;
 use super::condition::{self, Condition};
 use super::lookup::{self, Entry, Part};
 use super::names;
-
-/// The version of what the same policy is compiled to. What another version made is not shared.
-const LAYOUT: u32 = 4;
 
 /// A policy in the kernel's terms.
 #[derive(Debug, Clone, PartialEq, Eq)]

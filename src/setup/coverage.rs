@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::attachment::Record;
-use crate::store::{StateDir, StateError};
+use crate::store::{Record, StateDir, StateError};
 use netlink::route::{self, Family};
 use netlink::{self, Rtnl, link};
 

@@ -14,7 +14,6 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
-use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use super::annotation::PREFIX;
@@ -22,12 +21,8 @@ use super::names::{self, Name};
 use super::snapshot::Snapshots;
 use super::{NamespaceAnnotations, PolicyFile, SourceError};
 use crate::cluster::{self, Client, Limit, Request};
+use crate::store::{Answer, NamespaceAnswer, ServiceAnswer};
 use rules::effective::Facts;
-
-/// The folder of the snapshots of namespaces.
-const NAMESPACES: &str = "namespaces";
-/// The folder of the snapshots of what names stand for.
-const SERVICES: &str = "services";
 
 /// kubelet writes here what it gives as UID for a pod of its own manifests: the API's object, which
 /// only mirrors that pod, has another UID.
@@ -133,13 +128,14 @@ impl Access<'_> {
         answer: Result<BTreeMap<String, String>, cluster::Error>,
     ) -> Result<NamespaceAnnotations, SourceError> {
         let fresh = answer.is_ok();
-        let annotations = self.answered(NAMESPACES, name, answer)?;
+        let answer = answer.map(NamespaceAnswer);
+        let NamespaceAnswer(annotations) = self.answered(name, answer)?;
         let read = NamespaceAnnotations::from_map(&format!("namespace {name}"), &annotations)
             .and_then(|read| read.check().map(|()| read));
         match &read {
-            Ok(_) if fresh => self.snapshots.keep(NAMESPACES, name, &annotations),
+            Ok(_) if fresh => self.snapshots.keep(name, NamespaceAnswer(annotations)),
             Ok(_) => {}
-            Err(_) => self.snapshots.forget(NAMESPACES, name),
+            Err(_) => self.snapshots.forget::<NamespaceAnswer>(name),
         }
         read
     }
@@ -177,7 +173,7 @@ impl Access<'_> {
     ) -> Result<Vec<IpAddr>, SourceError> {
         let fresh = answer.is_ok();
         let key = name.to_string();
-        let addresses = match (self.answered(SERVICES, &key, answer), name) {
+        let addresses = match (self.answered(&key, answer.map(ServiceAnswer)), name) {
             (Err(cluster::Error::NotFound { .. }), Name::Service(service)) => {
                 return Err(SourceError::NoService {
                     service: service.clone(),
@@ -192,19 +188,18 @@ impl Access<'_> {
             }
             (answered, _) => answered?,
         };
-        if addresses.is_empty() {
+        if addresses.0.is_empty() {
             return Err(SourceError::NoAddress { name: key });
         }
         if fresh {
-            self.snapshots.keep(SERVICES, &key, &addresses);
+            self.snapshots.keep(&key, addresses.clone());
         }
-        Ok(addresses)
+        Ok(addresses.0)
     }
 
     /// The answer or, after none, what was said before, if that may be used. A refusal makes it void.
-    pub(super) fn answered<T: DeserializeOwned>(
+    pub(super) fn answered<T: Answer>(
         &self,
-        folder: &str,
         name: &str,
         answer: Result<T, cluster::Error>,
     ) -> Result<T, cluster::Error> {
@@ -213,13 +208,14 @@ impl Access<'_> {
             Err(error) => error,
         };
         if !error.is_outage() {
-            self.snapshots.forget(folder, name);
+            self.snapshots.forget::<T>(name);
             return Err(error);
         }
-        match self.snapshots.young(folder, name) {
+        match self.snapshots.young::<T>(name) {
             Some((said, age)) => {
                 tracing::warn!(
-                    "{error}; as `whenUnreachable: snapshot` allows, what was read {age:#} ago of {name} in {folder} is used"
+                    "{error}; as `whenUnreachable: snapshot` allows, what was read {age:#} ago of {name} in {} is used",
+                    T::FOLDER
                 );
                 Ok(said)
             }

@@ -14,9 +14,9 @@ use super::annotation::{EGRESS_IP, SourcedText};
 use super::api::Access;
 use super::{PolicyFile, SourceError, egress};
 use crate::cluster::{Client, Error, Request};
+use crate::store::EgressLists;
 
-/// Where the snapshot is kept: one for all namespaces.
-const FOLDER: &str = "egress-lists";
+/// The name of the snapshot: there is one for all namespaces.
 const ALL: &str = "all";
 
 /// How many namespaces one answer has at most.
@@ -40,11 +40,11 @@ impl Access<'_> {
     ) -> Result<BTreeMap<String, Vec<IpNet>>, SourceError> {
         let answer = ask(client, asking).await;
         let fresh = answer.is_ok();
-        let texts = self.answered(FOLDER, ALL, answer)?;
+        let texts = self.answered(ALL, answer.map(EgressLists))?;
         if fresh {
-            self.snapshots.keep(FOLDER, ALL, &texts);
+            self.snapshots.keep(ALL, texts.clone());
         }
-        Ok(lists(file, asking, texts))
+        Ok(lists(file, asking, texts.0))
     }
 }
 

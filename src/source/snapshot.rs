@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
-use crate::store::StateDir;
+use crate::store::{Answer, Snapshot, StateDir};
 
 /// What is kept, and for how long it may be used.
 #[derive(Debug, Clone, Copy)]
@@ -20,53 +18,40 @@ pub struct Snapshots<'a> {
     pub used: bool,
 }
 
-/// One answer of the API.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Snapshot<T> {
-    /// By this node's clock.
-    read_at: Timestamp,
-    said: T,
-}
-
 impl Snapshots<'_> {
-    /// Keeps what the API has just said of `name`; `folder` says what kind of thing that is.
+    /// Keeps what the API has just said of `name`.
     ///
     /// A pod does not fail for want of space here, but then what was said before goes, too: it is
     /// known to be outdated.
-    pub(super) fn keep<T: Serialize>(&self, folder: &str, name: &str, said: &T) {
+    pub(super) fn keep<T: Answer>(&self, name: &str, said: T) {
         let snapshot = Snapshot {
             read_at: Timestamp::now(),
             said,
         };
-        if let Err(e) = self.state.write_snapshot(folder, name, &snapshot) {
+        if let Err(e) = self.state.write_snapshot(name, &snapshot) {
             tracing::warn!("{e}: nothing is kept of what the API says of {name}");
-            self.forget(folder, name);
+            self.forget::<T>(name);
         }
         // A node may see many namespaces come and go.
-        if let Err(e) = self.state.prune_snapshots(folder, self.max_age) {
+        if let Err(e) = self.state.prune_snapshots::<T>(self.max_age) {
             tracing::warn!("{e}");
         }
     }
 
     /// Forgets what was said: by now it is known to be wrong.
-    pub(super) fn forget(&self, folder: &str, name: &str) {
-        if let Err(e) = self.state.remove_snapshot(folder, name) {
+    pub(super) fn forget<T: Answer>(&self, name: &str) {
+        if let Err(e) = self.state.remove_snapshot::<T>(name) {
             tracing::warn!("{e}");
         }
     }
 
     /// What was said of `name`, if snapshots are used, this one can be read and is young enough, and
     /// how old it is.
-    pub(super) fn young<T: DeserializeOwned>(
-        &self,
-        folder: &str,
-        name: &str,
-    ) -> Option<(T, SignedDuration)> {
+    pub(super) fn young<T: Answer>(&self, name: &str) -> Option<(T, SignedDuration)> {
         if !self.used {
             return None;
         }
-        let snapshot: Snapshot<T> = match self.state.read_snapshot(folder, name) {
+        let snapshot: Snapshot<T> = match self.state.read_snapshot(name) {
             Ok(found) => found?,
             Err(e) => {
                 tracing::warn!("{e}: it is not used");
@@ -92,9 +77,30 @@ fn is_young(age: SignedDuration, max_age: Duration) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::fs;
 
     use super::*;
+    use crate::store::NamespaceAnswer;
+
+    /// The answer of a namespace with this annotation.
+    fn saying(rules: &str) -> NamespaceAnswer {
+        let key = "egressway.dev/default-rules".to_owned();
+        NamespaceAnswer(BTreeMap::from([(key, rules.to_owned())]))
+    }
+
+    fn read_at(text: &str) -> String {
+        let read: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        read["readAt"].as_str().expect("a time").to_owned()
+    }
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    #[serde(transparent)]
+    struct NoJson(BTreeMap<Vec<u8>, String>);
+
+    impl Answer for NoJson {
+        const FOLDER: &'static str = NamespaceAnswer::FOLDER;
+    }
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -124,13 +130,11 @@ mod tests {
             max_age: HOUR,
             used: true,
         };
-        let said = |from: Snapshots<'_>| {
-            from.young::<String>("namespaces", "shop")
-                .map(|(said, _)| said)
-        };
+        let said =
+            |from: Snapshots<'_>| from.young::<NamespaceAnswer>("shop").map(|(said, _)| said);
         assert_eq!(said(used), None);
-        used.keep("namespaces", "shop", &"deny");
-        assert_eq!(said(used).as_deref(), Some("deny"));
+        used.keep("shop", saying("deny"));
+        assert_eq!(said(used), Some(saying("deny")));
         assert_eq!(
             said(Snapshots {
                 used: false,
@@ -146,12 +150,13 @@ mod tests {
             assert_eq!(said(used), None, "{damaged}");
         }
         for moved in ["1999-01-01T00:00:00Z", "2999-01-01T00:00:00Z"] {
-            fs::write(&path, format!(r#"{{"readAt":"{moved}","said":"deny"}}"#)).expect("writable");
+            let moved = text.replace(&read_at(&text), moved);
+            fs::write(&path, &moved).expect("writable");
             assert_eq!(said(used), None, "{moved}");
         }
-        used.forget("namespaces", "shop");
+        used.forget::<NamespaceAnswer>("shop");
         assert!(!path.exists());
-        used.forget("namespaces", "shop");
+        used.forget::<NamespaceAnswer>("shop");
     }
 
     #[test]
@@ -164,12 +169,12 @@ mod tests {
             used: true,
         };
         for name in ["old", "young"] {
-            snapshots.keep("namespaces", name, &1);
+            snapshots.keep(name, saying("x"));
         }
         let old = fs::File::open(dir.path().join("namespaces/old.json")).expect("is kept");
         let long_ago = std::time::SystemTime::now() - 2 * HOUR;
         old.set_modified(long_ago).expect("settable");
-        snapshots.keep("namespaces", "newest", &1);
+        snapshots.keep("newest", saying("x"));
         let mut left: Vec<_> = fs::read_dir(dir.path().join("namespaces"))
             .expect("is there")
             .map(|entry| entry.expect("readable").file_name())
@@ -187,10 +192,10 @@ mod tests {
             max_age: HOUR,
             used: true,
         };
-        snapshots.keep("namespaces", "shop", &"before");
+        snapshots.keep("shop", saying("before"));
         // JSON has no such keys.
-        let after = std::collections::BTreeMap::from([(vec![1], "after")]);
-        snapshots.keep("namespaces", "shop", &after);
-        assert!(snapshots.young::<String>("namespaces", "shop").is_none());
+        let after = BTreeMap::from([(vec![1], String::new())]);
+        snapshots.keep("shop", NoJson(after));
+        assert!(snapshots.young::<NamespaceAnswer>("shop").is_none());
     }
 }

@@ -1,58 +1,71 @@
-//! The state directory: who each attachment is, which attachment a link belongs to, and the locks.
+//! The state directory: what is known of each attachment, interface and egress address of the node, what
+//! was asked of others, and the locks. All its documents have a type and a version here ([`document`]),
+//! one reader and one writer.
 //!
 //! ```text
-//! attachments/ID.json   one attachment's record
-//! attachments/ID.KEY    its rules: another name of policies/KEY
-//! policies/KEY          the rules of all attachments whose policy is the same
-//! links/NAME            the ids of the attachments that the host's interface NAME has carried, as long as
-//!                       their chains may hang there; the last one carries it
-//! namespaces/NAME.json  what the Kubernetes API last said of a namespace
-//! whole.json            up to which state of the kernel the parts that pods share were whole
-//! lock, locks/NAME      empty files, locked with flock(2)
+//! attachments/ID.json    one attachment                                    Record
+//! attachments/ID.KEY     its policy: another name of policies/KEY
+//! policies/KEY           the policy of all attachments that have the same  PolicyHead, StoredPolicy
+//! links/NAME.json        the attachments that the host's interface NAME    Link
+//!                        has carried, as long as their chains may hang
+//!                        there; the last one carries it
+//! egress/ADDRESS.json    whose egress address, on which device, its users  Owner
+//! namespaces/NAME.json   what the Kubernetes API last said: of a           Snapshot
+//! services/NAME.json     namespace, of what a name in rules stands for,
+//! egress-lists/all.json  of all namespaces' lists of egress addresses
+//! whole.json             which parts that pods share were verified, in     Verified
+//!                        which state of the kernel
+//! guard/program.json     the guard's program in this kernel                GuardProgram
+//! lock, locks/NAME       empty files, locked with flock(2)
+//! .new-NAME              beside NAME: a file that is being written
 //! ```
 //!
 //! It lives on a tmpfs, as long as the kernel's state does. So nothing is synced to a disk; what
 //! matters is that no reader ever sees half a file.
 
-use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
-use std::net::IpAddr;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+pub mod document;
+pub mod files;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
-use crate::refusal::CniError;
-
+mod answers;
+mod egress;
+mod guard;
 mod id;
-mod notes;
+mod links;
+mod lock;
 mod policies;
+mod record;
 mod snapshots;
 mod tidy;
-mod whole;
+mod verified;
 
+use std::ffi::OsStr;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use document::{Document, Unreadable};
+use files::{FileError, Outlives, failed};
+
+pub use answers::{Answer, EgressLists, NamespaceAnswer, ServiceAnswer};
+pub use egress::{Held, Owner};
+pub use guard::GuardProgram;
 pub use id::{AttachmentId, NotAnId, attachment_id};
-pub use policies::PolicyKey;
+pub use links::Link;
+pub use lock::Lock;
+pub use policies::{PolicyHead, PolicyKey};
+pub use record::{Bridge, Record};
+pub use snapshots::Snapshot;
 pub use tidy::remove_file;
+pub use verified::Verified;
 
 /// What went wrong with the state directory.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The system refused: no space, read-only, no permission, not a directory, ...
-    #[error("state directory: cannot {operation} {}: {source}", path.display())]
-    Io {
-        /// What was being done, such as `write`.
-        operation: &'static str,
-        /// To which file or directory.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
+    #[error("state directory: {0}")]
+    Io(#[from] FileError),
     /// A file is there, but what it says can't be read.
     #[error("state directory: {} is damaged: {reason}", path.display())]
     Damaged {
@@ -61,17 +74,15 @@ pub enum StateError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A newer version of this program wrote it, with a meaning that this one can't know.
-    #[error(
-        "state directory: {} was written by a newer version of egressway (layout {layout}, this one knows {known}): use that version", path.display()
-    )]
-    Newer {
+    /// Another version of this program wrote it, or another program. It is left alone.
+    #[error("state directory: {} {}; it is left alone", path.display(), written_by(*version, *newest))]
+    OtherVersion {
         /// Which file.
         path: PathBuf,
-        /// Its layout.
-        layout: u32,
-        /// The newest layout that this version knows.
-        known: u32,
+        /// Its version, if it says one.
+        version: Option<u64>,
+        /// The newest version that this program reads.
+        newest: u32,
     },
     /// Somebody else held a lock until the deadline.
     #[error("state directory: {} is still locked by another call of egressway", path.display())]
@@ -81,33 +92,25 @@ pub enum StateError {
     },
 }
 
-impl From<StateError> for CniError {
-    fn from(error: StateError) -> Self {
-        match error {
-            StateError::Io { .. } | StateError::Damaged { .. } | StateError::Newer { .. } => {
-                CniError::io(error.to_string())
-            }
-            StateError::Locked { .. } => CniError::try_again(error.to_string()),
+fn written_by(version: Option<u64>, newest: u32) -> String {
+    match version {
+        Some(version) if version > newest.into() => format!(
+            "was written by a newer version of egressway (format {version}, this one reads up to {newest}): use that version"
+        ),
+        Some(version) => {
+            format!("was written by an older version of egressway (format {version})")
+        }
+        None => {
+            "has no version: an older version of egressway wrote it, or another program".to_owned()
         }
     }
 }
 
-/// Adds to an I/O error what was being done, to which path.
-fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
-    move |source| StateError::Io {
-        operation,
-        path: path.to_owned(),
-        source,
+impl StateError {
+    /// Whether it is a document that this program must leave alone.
+    pub const fn is_other_version(&self) -> bool {
+        matches!(self, StateError::OtherVersion { .. })
     }
-}
-
-/// How long to wait before a lock is tried again.
-const POLL: Duration = Duration::from_millis(5);
-
-/// A lock, held until dropped, or until the process ends: closing the file gives it back.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
 }
 
 /// The state directory. Reading creates nothing; writing and locking create what is missing.
@@ -127,224 +130,88 @@ impl StateDir {
         self.root.exists()
     }
 
-    /// Takes the lock of the whole directory.
-    ///
-    /// # Errors
-    /// [`StateError::Locked`] if it isn't free before `deadline`.
-    pub fn lock(&self, deadline: Instant) -> Result<Lock, StateError> {
-        self.lock_file(&self.root.join("lock"), deadline)
+    /// Reads a document; none if there is none.
+    fn read<D: Document>(&self, path: &Path) -> Result<Option<D>, StateError> {
+        match files::read(path)? {
+            Some(bytes) => decode(path, &bytes).map(Some),
+            None => Ok(None),
+        }
     }
 
-    /// Takes the lock called `name`, such as `egress-203.0.113.10`. It is independent of
-    /// [`StateDir::lock`].
-    ///
-    /// # Errors
-    /// [`StateError::Locked`] if it isn't free before `deadline`.
-    pub fn lock_named(&self, name: &str, deadline: Instant) -> Result<Lock, StateError> {
-        let path = self.root.join("locks").join(escaped(name));
-        self.lock_file(&path, deadline)
+    /// Writes a document in one step: a reader sees the old one or the new one.
+    fn write<D: Document>(&self, path: &Path, document: &D) -> Result<(), StateError> {
+        self.put(path, &encode(path, document)?)
     }
 
-    fn lock_file(&self, path: &Path, deadline: Instant) -> Result<Lock, StateError> {
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
-        lock(self.open(path, path, &options, "open")?, path, deadline)
+    fn put(&self, path: &Path, bytes: &[u8]) -> Result<(), StateError> {
+        self.in_its_directory(path, || {
+            files::replace(path, &unfinished(path), bytes, 0o600, Outlives::Process)
+        })
     }
 
-    /// Writes an attachment's record in one step: a reader sees the old one or the new one.
-    ///
-    /// # Errors
-    /// [`StateError::Io`]; then the old record, if any, is untouched.
-    pub fn write_attachment<T: Serialize>(
+    /// Does what creates `path`, and makes its directory first if there is none.
+    fn in_its_directory<T>(
         &self,
-        id: &AttachmentId,
-        record: &T,
-    ) -> Result<(), StateError> {
-        self.write_json(&self.attachment_path(id), record)
-    }
-
-    /// Reads an attachment's record; none if there is none.
-    ///
-    /// # Errors
-    /// [`StateError::Damaged`] if it is there but isn't a whole `T`.
-    pub fn read_attachment<T: DeserializeOwned>(
-        &self,
-        id: &AttachmentId,
-    ) -> Result<Option<T>, StateError> {
-        decode(&self.attachment_path(id))
-    }
-
-    /// Removes an attachment's record, if there is one.
-    pub fn remove_attachment(&self, id: &AttachmentId) -> Result<(), StateError> {
-        remove(&self.attachment_path(id))
-    }
-
-    /// The ids of all records, in order. Files that are no record are left out.
-    pub fn list_attachments(&self) -> Result<Vec<AttachmentId>, StateError> {
-        let mut ids: Vec<AttachmentId> = list(&self.root.join("attachments"))?
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .collect();
-        ids.sort();
-        Ok(ids)
-    }
-
-    /// Writes who uses an egress address, in one step.
-    pub fn write_egress<T: Serialize>(&self, address: IpAddr, owner: &T) -> Result<(), StateError> {
-        self.write_json(&self.egress_path(address), owner)
-    }
-
-    /// Reads who uses an egress address; none if nobody does.
-    ///
-    /// # Errors
-    /// [`StateError::Damaged`] if the file is there but isn't a whole `T`.
-    pub fn read_egress<T: DeserializeOwned>(
-        &self,
-        address: IpAddr,
-    ) -> Result<Option<T>, StateError> {
-        decode(&self.egress_path(address))
-    }
-
-    /// Forgets who uses an egress address.
-    pub fn remove_egress(&self, address: IpAddr) -> Result<(), StateError> {
-        remove(&self.egress_path(address))
-    }
-
-    /// The egress addresses of which something is known, in order.
-    pub fn list_egress(&self) -> Result<Vec<IpAddr>, StateError> {
-        let mut addresses: Vec<IpAddr> = list(&self.root.join("egress"))?
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .collect();
-        addresses.sort();
-        Ok(addresses)
-    }
-
-    fn egress_path(&self, address: IpAddr) -> PathBuf {
-        self.root.join("egress").join(format!("{address}.json"))
-    }
-
-    /// The file of an attachment's record, whether or not there is one.
-    pub fn attachment_path(&self, id: &AttachmentId) -> PathBuf {
-        self.root.join("attachments").join(format!("{id}.json"))
+        path: &Path,
+        mut work: impl FnMut() -> Result<T, FileError>,
+    ) -> Result<T, StateError> {
+        use io::ErrorKind::{NotADirectory, NotFound};
+        match work() {
+            // Nearly always it is there: to ask first would cost more than to open.
+            Err(e) if matches!(e.source.kind(), NotFound | NotADirectory) => {
+                self.create(path.parent().unwrap_or(&self.root))?;
+                Ok(work()?)
+            }
+            done => Ok(done?),
+        }
     }
 
     /// Records name pods and their policies: nobody but root reads them.
     fn create(&self, dir: &Path) -> Result<(), StateError> {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);
-        builder.create(dir).map_err(failed("create", dir))
+        Ok(builder.create(dir).map_err(failed("create", dir))?)
     }
 
-    /// Opens `path`, and makes its directory first if there is none. A failure is said to be that of
-    /// doing `operation` to `name`.
-    fn open(
-        &self,
-        path: &Path,
-        name: &Path,
-        options: &OpenOptions,
-        operation: &'static str,
-    ) -> Result<File, StateError> {
-        match options.open(path) {
-            // Nearly always it is there: to ask first would cost more than to open.
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                self.create(path.parent().unwrap_or(&self.root))?;
-                options.open(path).map_err(failed(operation, name))
-            }
-            opened => opened.map_err(failed(operation, name)),
-        }
-    }
-
-    fn write_json<T: Serialize>(&self, path: &Path, value: &T) -> Result<(), StateError> {
-        self.write(path, &encoded(path, value)?)
-    }
-
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StateError> {
-        // In the same directory: a rename works inside one file system only. Its name follows from
-        // the file's, so that what a killed process leaves is overwritten, or removed with the file.
-        let new = unfinished(path);
-        let written = self
-            .open(&new, path, &replacing(), "write")
-            .and_then(|mut file| file.write_all(bytes).map_err(failed("write", path)))
-            .and_then(|()| fs::rename(&new, path).map_err(failed("replace", path)));
-        if written.is_err() {
-            let _ = fs::remove_file(&new); // the failure itself is what matters
-        }
-        written
+    /// The names of a directory's documents, without their ending.
+    fn documents(&self, dir: &str) -> Result<Vec<String>, StateError> {
+        let names = files::names(&self.root.join(dir))?;
+        let stems = names.iter().filter_map(|name| name.strip_suffix(".json"));
+        Ok(stems.map(str::to_owned).collect())
     }
 }
 
-/// The names of a directory's `.json` files, without that ending.
-fn list(dir: &Path) -> Result<Vec<String>, StateError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(failed("list", dir)(e)),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(failed("list", dir))?.file_name();
-        names.extend(
-            name.to_str()
-                .and_then(|name| name.strip_suffix(".json"))
-                .map(str::to_owned),
-        );
-    }
-    Ok(names)
+fn encode<D: Document>(path: &Path, document: &D) -> Result<Vec<u8>, StateError> {
+    let bytes = document::encode(document);
+    Ok(bytes.map_err(|e| failed("encode", path)(io::Error::other(e)))?)
 }
 
-/// How a file is opened that is written anew from its beginning.
-fn replacing() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    options
-}
-
-fn encoded<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, StateError> {
-    serde_json::to_vec(value).map_err(|e| failed("encode", path)(io::Error::other(e)))
-}
-
-/// Reads a JSON file; none if there is none.
-fn decode<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
-    let Some(bytes) = read(path)? else {
-        return Ok(None);
-    };
-    match serde_json::from_slice(&bytes) {
-        Ok(value) => Ok(Some(value)),
-        Err(e) => Err(StateError::Damaged {
+fn decode<D: Document>(path: &Path, bytes: &[u8]) -> Result<D, StateError> {
+    document::decode(bytes).map_err(|unreadable| match unreadable {
+        Unreadable::Damaged(reason) => StateError::Damaged {
             path: path.to_owned(),
-            reason: e.to_string(),
-        }),
-    }
+            reason,
+        },
+        Unreadable::OtherVersion(version) => StateError::OtherVersion {
+            path: path.to_owned(),
+            version,
+            newest: *D::READS.end(),
+        },
+    })
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(failed("read", path)(e)),
-    }
-}
-
-/// Where a file is written before it takes its name.
+/// Where a file is written before it takes its name, which that follows from: so what a killed process
+/// leaves is overwritten, or removed with the file.
 fn unfinished(path: &Path) -> PathBuf {
     let mut name = OsStr::new(tidy::UNFINISHED).to_owned();
     name.push(path.file_name().unwrap_or_default());
     path.with_file_name(name)
 }
 
+/// Removes a file, and what a killed call has left of it.
 fn remove(path: &Path) -> Result<(), StateError> {
-    for path in [unfinished(path).as_path(), path] {
-        match fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed("remove", path)(e)),
-            _ => {}
-        }
-    }
+    files::remove(&unfinished(path))?;
+    files::remove(path)?;
     Ok(())
 }
 
@@ -363,22 +230,25 @@ fn escaped(text: &str) -> String {
         .collect()
 }
 
-fn lock(file: File, path: &Path, deadline: Instant) -> Result<Lock, StateError> {
-    loop {
-        // Never waiting in flock(2) itself: nothing but a signal could end that at the deadline.
-        match file.try_lock() {
-            Ok(()) => return Ok(Lock { _file: file }),
-            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                return Err(StateError::Locked {
-                    path: path.to_owned(),
-                });
+/// The text of which [`escaped`] made this file name; none if it did not.
+fn unescaped(file: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = file.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = match (first, tail) {
+            (b'%', [high, low, tail @ ..]) => {
+                let digits = [*high, *low];
+                bytes.push(u8::from_str_radix(str::from_utf8(&digits).ok()?, 16).ok()?);
+                tail
             }
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(TryLockError::Error(e)) => return Err(failed("lock", path)(e)),
-        }
-        thread::sleep(POLL.min(deadline.saturating_duration_since(Instant::now())));
+            _ => {
+                bytes.push(*first);
+                tail
+            }
+        };
     }
+    let text = String::from_utf8(bytes).ok()?;
+    (escaped(&text) == file).then_some(text)
 }
 
 #[cfg(test)]

@@ -7,15 +7,18 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use serde::de::DeserializeOwned;
+use ipnet::IpNet;
+use rules::stored::StoredPolicy;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::tidy::{UNFINISHED, names, remove_file};
-use super::{AttachmentId, StateDir, StateError, failed, read};
+use super::document::Document;
+use super::files::{self, failed};
+use super::tidy::UNFINISHED;
+use super::{AttachmentId, StateDir, StateError, decode, encode};
 
 /// How many hex digits a key has: enough that nobody can make two policies with the same one.
 const DIGITS: usize = 32;
@@ -70,16 +73,31 @@ impl From<PolicyKey> for String {
     }
 }
 
+/// What ADD has to know of a policy whose rules are in the kernel already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyHead {
+    /// The chain at which it starts.
+    pub chain: String,
+    /// The set whose existence says that the base for it is in the kernel.
+    pub base: String,
+    /// Its pods' namespace is exempt.
+    pub exempt: bool,
+    /// The egress addresses that its pods may have.
+    pub egress: Vec<IpNet>,
+}
+
+/// Its version is that of the whole file: what comes behind it is a [`StoredPolicy`].
+impl Document for PolicyHead {
+    const VERSION: u32 = 1;
+}
+
 impl StateDir {
     /// What ADD has to know of a policy, if some attachment has it. A damaged file says nothing.
-    pub fn policy_head<T: DeserializeOwned>(&self, key: &PolicyKey) -> Option<T> {
-        let file = File::open(self.policy_path(key)).ok()?;
-        let mut line = Vec::new();
-        BufReader::with_capacity(4096, file)
-            .read_until(b'\n', &mut line)
-            .ok()?;
-        serde_json::from_slice(&line)
-            .inspect_err(|e| tracing::warn!("the stored policy {} is damaged: {e}", key.0))
+    pub fn policy_head(&self, key: &PolicyKey) -> Option<PolicyHead> {
+        let path = self.policy_path(key);
+        decode(&path, &head_of(&path)?)
+            .inspect_err(|e| tracing::warn!("{e}: the policy is read from its texts"))
             .ok()
     }
 
@@ -88,30 +106,39 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateError::Io`], or what `parts` says.
-    pub fn keep_policy<H: Serialize, R: Serialize, E: From<StateError>>(
+    pub fn keep_policy<E: From<StateError>>(
         &self,
         id: &AttachmentId,
         key: &PolicyKey,
         anew: bool,
-        parts: impl FnOnce() -> Result<(H, R), E>,
+        parts: impl FnOnce() -> Result<(PolicyHead, StoredPolicy), E>,
     ) -> Result<(), E> {
         if !anew && self.link_policy(id, key)? {
             return Ok(());
         }
         let path = self.policy_path(key);
         let (head, rest) = parts()?;
-        let encoded = serde_json::to_vec(&head).and_then(|mut bytes| {
-            bytes.push(b'\n');
-            serde_json::to_writer(&mut bytes, &rest)?;
-            Ok(bytes)
-        });
-        let bytes = encoded.map_err(|e| failed("encode", &path)(io::Error::other(e)))?;
-        remove_file(&self.policy_link(id, key))?; // what it has may be damaged
-        self.write(&path, &bytes)?;
+        let mut bytes = encode(&path, &head)?;
+        bytes.push(b'\n');
+        serde_json::to_writer(&mut bytes, &rest)
+            .map_err(|e| StateError::from(failed("encode", &path)(e.into())))?;
+        let own = self.policy_link(id, key);
+        files::remove(&own).map_err(StateError::from)?; // what it has may be damaged
+        if self.is_others(&path) {
+            self.put(&own, &bytes)?;
+            return Ok(());
+        }
+        self.put(&path, &bytes)?;
         if self.link_policy(id, key)? {
             return Ok(());
         }
-        Err(failed("link", &path)(io::ErrorKind::NotFound.into()).into())
+        Err(StateError::from(failed("link", &path)(io::ErrorKind::NotFound.into())).into())
+    }
+
+    /// Whether the policy there is of a version that is left alone.
+    fn is_others(&self, path: &Path) -> bool {
+        let head = head_of(path).map(|head| decode::<PolicyHead>(path, &head));
+        head.is_some_and(|head| head.is_err_and(|e| e.is_other_version()))
     }
 
     /// False: nobody has this policy.
@@ -120,18 +147,14 @@ impl StateDir {
         let made = fs::hard_link(&path, &link).or_else(|e| match e.kind() {
             io::ErrorKind::NotFound => {
                 self.create(&self.root.join("attachments"))?;
-                fs::hard_link(&path, &link).map_err(failed("link", &link))
+                Ok(fs::hard_link(&path, &link).map_err(failed("link", &link))?)
             }
-            _ => Err(failed("link", &link)(e)),
+            _ => Err(failed("link", &link)(e).into()),
         });
         match made {
             Ok(()) => Ok(true),
-            Err(StateError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
-                Ok(true)
-            }
-            Err(StateError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Ok(false)
-            }
+            Err(StateError::Io(e)) if e.source.kind() == io::ErrorKind::AlreadyExists => Ok(true),
+            Err(StateError::Io(e)) if e.source.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(e) => Err(e),
         }
     }
@@ -139,18 +162,22 @@ impl StateDir {
     /// The rules of an attachment; none if they are gone.
     ///
     /// # Errors
-    /// [`StateError::Damaged`], [`StateError::Io`]
-    pub fn read_policy<T: DeserializeOwned>(
+    /// [`StateError::Damaged`], [`StateError::OtherVersion`], [`StateError::Io`]
+    pub fn read_policy(
         &self,
         id: &AttachmentId,
         key: &PolicyKey,
-    ) -> Result<Option<T>, StateError> {
+    ) -> Result<Option<StoredPolicy>, StateError> {
         let path = self.policy_link(id, key);
-        let Some(bytes) = read(&path)? else {
+        let Some(bytes) = files::read(&path)? else {
             return Ok(None);
         };
-        let rest = bytes.splitn(2, |byte| *byte == b'\n').nth(1);
-        match serde_json::from_slice(rest.unwrap_or_default()) {
+        let (head, rest) = match bytes.iter().position(|byte| *byte == b'\n') {
+            Some(end) => (&bytes[..end], &bytes[end + 1..]),
+            None => (&bytes[..], &[][..]),
+        };
+        decode::<PolicyHead>(&path, head)?;
+        match serde_json::from_slice(rest) {
             Ok(policy) => Ok(Some(policy)),
             Err(e) => Err(StateError::Damaged {
                 path,
@@ -164,13 +191,16 @@ impl StateDir {
     /// # Errors
     /// [`StateError::Io`]
     pub fn release_policy(&self, id: &AttachmentId, key: &PolicyKey) -> Result<(), StateError> {
-        let link = self.policy_link(id, key);
+        let (path, link) = (self.policy_path(key), self.policy_link(id, key));
         // Its own name and that of all. Should somebody become a user just now, that one has a name
-        // for the file, too, and the next ADD writes it anew.
-        let is_last = fs::metadata(&link).is_ok_and(|meta| meta.nlink() <= 2);
-        remove_file(&link)?;
+        // for the file, too, and the next ADD writes it anew. A file that came in its place is not its.
+        let is_last = match (fs::metadata(&link), fs::metadata(&path)) {
+            (Ok(own), Ok(all)) => own.nlink() <= 2 && own.ino() == all.ino(),
+            _ => false,
+        };
+        files::remove(&link)?;
         if is_last {
-            remove_file(&self.policy_path(key))?;
+            files::remove(&path)?;
         }
         Ok(())
     }
@@ -193,12 +223,8 @@ impl StateDir {
     /// # Errors
     /// [`StateError::Io`]: the directory can't be listed.
     pub fn policy_users(&self) -> Result<Vec<(AttachmentId, PolicyKey)>, StateError> {
-        let parse = |name: &String| {
-            let (id, key) = name.split_once('.')?;
-            Some((id.parse().ok()?, key.parse().ok()?))
-        };
-        let names = names(&self.root.join("attachments"))?;
-        Ok(names.iter().filter_map(parse).collect())
+        let names = files::names(&self.root.join("attachments"))?;
+        Ok(names.iter().filter_map(|name| policy_user(name)).collect())
     }
 
     /// Policies that no attachment has. Under [`StateDir::lock`] none is about to.
@@ -206,7 +232,7 @@ impl StateDir {
     /// # Errors
     /// [`StateError::Io`]: the directory can't be listed.
     pub fn unused_policies(&self) -> Result<Vec<PathBuf>, StateError> {
-        let names = names(&self.root.join("policies"))?;
+        let names = files::names(&self.root.join("policies"))?;
         Ok(self.unused_of(&names).collect())
     }
 
@@ -214,7 +240,9 @@ impl StateDir {
     fn unused_of(&self, names: &[String]) -> impl Iterator<Item = PathBuf> {
         let keys = names.iter().filter_map(|name| name.parse().ok());
         let paths = keys.map(|key: PolicyKey| self.policy_path(&key));
-        paths.filter(|path| fs::metadata(path).is_ok_and(|meta| meta.nlink() == 1))
+        let is_unused = |path: &PathBuf| fs::metadata(path).is_ok_and(|meta| meta.nlink() == 1);
+        // Another version may count its users in another way.
+        paths.filter(move |path| is_unused(path) && !self.is_others(path))
     }
 
     /// Removes policies that were never finished, or never got their first user. To be called under
@@ -224,11 +252,11 @@ impl StateDir {
     /// [`StateError::Io`]
     pub fn tidy_policies(&self) -> Result<(), StateError> {
         let dir = self.root.join("policies");
-        let names = names(&dir)?;
+        let names = files::names(&dir)?;
         let unfinished = names.iter().filter(|name| name.starts_with(UNFINISHED));
         let unfinished = unfinished.map(|name| dir.join(name));
         for path in unfinished.chain(self.unused_of(&names)) {
-            remove_file(&path)?;
+            files::remove(&path)?;
         }
         Ok(())
     }
@@ -245,10 +273,44 @@ impl StateDir {
     }
 }
 
+/// Whose policy a file of the records' directory is.
+pub(super) fn policy_user(name: &str) -> Option<(AttachmentId, PolicyKey)> {
+    let (id, key) = name.split_once('.')?;
+    Some((id.parse().ok()?, key.parse().ok()?))
+}
+
+/// The first line of a policy's file.
+fn head_of(path: &Path) -> Option<Vec<u8>> {
+    let file = File::open(path).ok()?;
+    let mut line = Vec::new();
+    BufReader::with_capacity(4096, file)
+        .read_until(b'\n', &mut line)
+        .ok()?;
+    Some(line)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::store::attachment_id;
+
+    fn head(chain: &str) -> PolicyHead {
+        PolicyHead {
+            chain: chain.to_owned(),
+            base: "inside4-0".to_owned(),
+            exempt: false,
+            egress: vec!["203.0.113.0/29".parse().expect("a network")],
+        }
+    }
+
+    /// A policy whose only tier has this text.
+    fn policy(text: &str) -> StoredPolicy {
+        let stored = serde_json::json!({
+            "tiers": [{"tier": "pod", "source": "somewhere", "text": text, "audit": false}],
+            "defaultAction": "allow", "defaultAudit": false, "facts": {"cluster": [], "dns": []},
+        });
+        serde_json::from_value(stored).expect("a policy")
+    }
 
     fn key(text: &str) -> PolicyKey {
         PolicyKey::of([text.as_bytes()])
@@ -276,26 +338,26 @@ mod tests {
         let keep = |id: &AttachmentId, asked: &mut bool| {
             state.keep_policy(id, &web, false, || {
                 *asked = true;
-                Ok::<_, StateError>(("head", "rules\nof two lines"))
+                Ok::<_, StateError>((head("pol-1"), policy("deny\nallow")))
             })
         };
         let (mut first, mut second) = (false, false);
-        assert_eq!(state.policy_head::<String>(&web), None);
+        assert_eq!(state.policy_head(&web), None);
         keep(&one, &mut first).expect("writable");
         keep(&two, &mut second).expect("writable");
         keep(&two, &mut second).expect("again is no fault");
         assert_eq!((first, second), (true, false), "written once");
-        assert_eq!(state.policy_head(&web), Some("head".to_owned()));
-        let rules = |id| state.read_policy::<String>(id, &web).expect("readable");
-        assert_eq!(rules(&two).as_deref(), Some("rules\nof two lines"));
+        assert_eq!(state.policy_head(&web), Some(head("pol-1")));
+        let rules = |id| state.read_policy(id, &web).expect("readable");
+        assert_eq!(rules(&two), Some(policy("deny\nallow")));
         assert_eq!(state.list_attachments().expect("readable"), []);
 
         state.release_policy(&one, &web).expect("removable");
         assert_eq!(rules(&one), None);
-        assert!(rules(&two).is_some() && state.policy_head::<String>(&web).is_some());
+        assert!(rules(&two).is_some() && state.policy_head(&web).is_some());
         assert!(state.unused_policies().expect("readable").is_empty());
         state.release_policies(&two).expect("removable");
-        assert_eq!(state.policy_head::<String>(&web), None);
+        assert_eq!(state.policy_head(&web), None);
         assert_eq!(state.policy_users().expect("readable"), []);
         state.release_policy(&two, &web).expect("nothing is left");
     }
@@ -303,7 +365,7 @@ mod tests {
     /// An attachment keeps a policy.
     fn keep(state: &StateDir, is_new: bool) -> (AttachmentId, PolicyKey) {
         let (one, web) = (attachment_id("net", "c1", "eth0"), key("web"));
-        let parts = || Ok::<_, StateError>(("head", "rules"));
+        let parts = || Ok::<_, StateError>((head("pol-1"), policy("deny")));
         let kept = state.keep_policy(&one, &web, is_new, parts);
         kept.expect("writable");
         (one, web)
@@ -335,12 +397,12 @@ mod tests {
         let state = StateDir::new(dir.path());
         let (one, web) = keep(&state, false);
         fs::write(state.policy_path(&web), "{").expect("writable");
-        assert_eq!(state.policy_head::<String>(&web), None);
-        let damaged = state.read_policy::<String>(&one, &web);
+        assert_eq!(state.policy_head(&web), None);
+        let damaged = state.read_policy(&one, &web);
         assert!(matches!(damaged, Err(StateError::Damaged { .. })));
         keep(&state, true);
-        assert_eq!(state.policy_head(&web), Some("head".to_owned()));
-        let rules = state.read_policy::<String>(&one, &web).expect("readable");
-        assert_eq!(rules.as_deref(), Some("rules"));
+        assert_eq!(state.policy_head(&web), Some(head("pol-1")));
+        let rules = state.read_policy(&one, &web).expect("readable");
+        assert_eq!(rules, Some(policy("deny")));
     }
 }

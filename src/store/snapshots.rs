@@ -4,57 +4,80 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
-use super::{StateDir, StateError, decode, escaped, failed, remove};
+use super::answers::Answer;
+use super::document::Document;
+use super::{StateDir, StateError, escaped, files, remove};
 
 /// How long to wait for another call that writes one. That takes no time.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// One answer of the API. It is replaced as a whole by the next one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot<T> {
+    /// By this node's clock.
+    pub read_at: Timestamp,
+    /// What it said.
+    pub said: T,
+}
+
+impl<T: Answer> Document for Snapshot<T> {
+    const VERSION: u32 = 1;
+}
+
 impl StateDir {
-    /// Writes a snapshot in one step, whatever was there before.
+    /// Writes a snapshot in one step, in place of the one before.
     ///
     /// # Errors
-    /// The system refuses; then the one before may still be there.
-    pub fn write_snapshot<T: Serialize>(
+    /// The system refuses; then the one before may still be there. [`StateError::OtherVersion`]: what is
+    /// there is another version's.
+    pub fn write_snapshot<T: Answer>(
         &self,
-        folder: &str,
         name: &str,
-        value: &T,
+        snapshot: &Snapshot<T>,
     ) -> Result<(), StateError> {
         // Two pods of one namespace may start at once, and both write.
         let _lock = self.lock_named("snapshots", Instant::now() + PATIENCE)?;
-        self.write_json(&self.snapshot_path(folder, name), value)
+        let path = self.snapshot_path::<T>(name);
+        match self.read::<Snapshot<T>>(&path) {
+            Err(e) if e.is_other_version() => Err(e),
+            _ => self.write(&path, snapshot),
+        }
     }
 
     /// Reads a snapshot; none if there is none.
     ///
     /// # Errors
-    /// [`StateError::Damaged`] if the file is there but isn't a whole `T`.
-    pub fn read_snapshot<T: DeserializeOwned>(
-        &self,
-        folder: &str,
-        name: &str,
-    ) -> Result<Option<T>, StateError> {
-        decode(&self.snapshot_path(folder, name))
+    /// [`StateError::Damaged`], [`StateError::OtherVersion`], [`StateError::Io`]
+    pub fn read_snapshot<T: Answer>(&self, name: &str) -> Result<Option<Snapshot<T>>, StateError> {
+        self.read(&self.snapshot_path::<T>(name))
     }
 
-    /// Removes a snapshot, if there is one.
-    pub fn remove_snapshot(&self, folder: &str, name: &str) -> Result<(), StateError> {
-        let path = self.snapshot_path(folder, name);
+    /// Removes a snapshot, if there is one and it is not another version's.
+    ///
+    /// # Errors
+    /// The system refuses; [`StateError::OtherVersion`].
+    pub fn remove_snapshot<T: Answer>(&self, name: &str) -> Result<(), StateError> {
+        let path = self.snapshot_path::<T>(name);
         if !path.exists() {
             return Ok(());
         }
         let _lock = self.lock_named("snapshots", Instant::now() + PATIENCE)?;
-        remove(&path)
+        match self.read::<Snapshot<T>>(&path) {
+            Err(e) if e.is_other_version() => Err(e),
+            _ => remove(&path),
+        }
     }
 
-    /// Removes the snapshots of `folder` that were written longer than `max_age` ago.
-    pub fn prune_snapshots(&self, folder: &str, max_age: Duration) -> Result<(), StateError> {
-        let dir = self.root.join(folder);
-        for entry in fs::read_dir(&dir).map_err(failed("list", &dir))? {
-            let path = entry.map_err(failed("list", &dir))?.path();
+    /// Removes the snapshots of one kind that were written longer than `max_age` ago.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn prune_snapshots<T: Answer>(&self, max_age: Duration) -> Result<(), StateError> {
+        for path in files::list(&self.root.join(T::FOLDER))? {
             let age = fs::metadata(&path)
                 .and_then(|file| file.modified())
                 .map(|modified| modified.elapsed());
@@ -63,15 +86,18 @@ impl StateDir {
                 && age > max_age
             {
                 let _lock = self.lock_named("snapshots", Instant::now() + PATIENCE)?;
-                remove(&path)?;
+                let read = self.read::<Snapshot<T>>(&path);
+                if !read.is_err_and(|e| e.is_other_version()) {
+                    remove(&path)?;
+                }
             }
         }
         Ok(())
     }
 
-    fn snapshot_path(&self, folder: &str, name: &str) -> PathBuf {
+    fn snapshot_path<T: Answer>(&self, name: &str) -> PathBuf {
         self.root
-            .join(folder)
+            .join(T::FOLDER)
             .join(format!("{}.json", escaped(name)))
     }
 }

@@ -1,29 +1,52 @@
-//! What a clean-up needs of the state directory: files that a killed call has not finished.
+//! What a clean-up needs of the state directory: files that a killed call has not finished, and those
+//! that are nobody's here.
 
-use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::{StateDir, StateError, failed};
+use super::policies::{PolicyKey, policy_user};
+use super::{AttachmentId, StateDir, StateError, answers, files, unescaped, unfinished};
 
 /// How the name of a file begins that has not got its place yet.
 pub(super) const UNFINISHED: &str = ".new-";
 
+type IsDocument = fn(&str) -> bool;
+
+/// Where each kind of document is, and which files there are one by their names.
+const PLACES: [(&str, IsDocument); 5] = [
+    ("attachments", |name| {
+        document(name).is_some_and(|id| id.parse::<AttachmentId>().is_ok())
+            || policy_user(name).is_some()
+    }),
+    ("policies", |name| name.parse::<PolicyKey>().is_ok()),
+    ("links", |name| document(name).and_then(unescaped).is_some()),
+    (super::guard::FOLDER, |name| name == "program.json"),
+    ("egress", |name| {
+        document(name).is_some_and(|address| address.parse::<IpAddr>().is_ok())
+    }),
+];
+
+/// What else there is.
+const OTHERS: [&str; 3] = ["lock", "locks", "whole.json"];
+
+fn document(name: &str) -> Option<&str> {
+    name.strip_suffix(".json")
+}
+
 impl StateDir {
-    /// Files of records and notes that were never finished. Under [`StateDir::lock`] nobody is at
-    /// work on them.
+    /// Files of records, policies and links that were never finished. Under [`StateDir::lock`] nobody is
+    /// at work on them.
     ///
     /// # Errors
     /// [`StateError::Io`]: a directory can't be listed.
     pub fn unfinished(&self) -> Result<Vec<PathBuf>, StateError> {
-        let mut files = Vec::new();
+        let mut found = Vec::new();
         for dir in ["attachments", "links", "policies"].map(|dir| self.root.join(dir)) {
-            let names = names(&dir)?;
+            let names = files::names(&dir)?;
             let unfinished = names.iter().filter(|name| name.starts_with(UNFINISHED));
-            files.extend(unfinished.map(|name| dir.join(name)));
+            found.extend(unfinished.map(|name| dir.join(name)));
         }
-        Ok(files)
+        Ok(found)
     }
 
     /// Egress addresses with a file that was never finished. Under the address's own lock nobody is
@@ -32,11 +55,8 @@ impl StateDir {
     /// # Errors
     /// [`StateError::Io`]: the directory can't be listed.
     pub fn unfinished_egress(&self) -> Result<Vec<IpAddr>, StateError> {
-        let names = names(&self.root.join("egress"))?;
-        let address = |name: &String| {
-            let name = name.strip_prefix(UNFINISHED)?.strip_suffix(".json")?;
-            name.parse().ok()
-        };
+        let names = files::names(&self.root.join("egress"))?;
+        let address = |name: &String| document(name.strip_prefix(UNFINISHED)?)?.parse().ok();
         Ok(names.iter().filter_map(address).collect())
     }
 
@@ -45,48 +65,59 @@ impl StateDir {
     /// # Errors
     /// [`StateError::Io`]
     pub fn remove_unfinished_egress(&self, address: IpAddr) -> Result<(), StateError> {
-        remove_file(&super::unfinished(&self.egress_path(address)))
+        remove_file(&unfinished(&self.egress_path(address)))
+    }
+
+    /// Files and directories that no document of this version is called like, in order: somebody else's,
+    /// or those of another version.
+    ///
+    /// # Errors
+    /// [`StateError::Io`]: a directory can't be listed.
+    pub fn strangers(&self) -> Result<Vec<PathBuf>, StateError> {
+        let mut strangers = Vec::new();
+        for name in files::names(&self.root)? {
+            let is_place = PLACES.iter().any(|(place, _)| *place == name);
+            if !is_place && !OTHERS.contains(&&*name) && !answers::FOLDERS.contains(&&*name) {
+                strangers.push(self.root.join(name));
+            }
+        }
+        for (place, is_document) in PLACES {
+            let dir = self.root.join(place);
+            let names = files::names(&dir)?;
+            let strange = |name: &&String| !name.starts_with(UNFINISHED) && !is_document(name);
+            strangers.extend(names.iter().filter(strange).map(|name| dir.join(name)));
+        }
+        strangers.sort();
+        Ok(strangers)
     }
 }
 
-/// Removes a file, if it is there.
+/// Removes a file of the state directory, if it is there.
 ///
 /// # Errors
 /// [`StateError::Io`]
 pub fn remove_file(path: &Path) -> Result<(), StateError> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove", path)(e)),
-        _ => Ok(()),
-    }
-}
-
-/// The names of a directory's files; none if there is no such directory.
-pub(super) fn names(dir: &Path) -> Result<Vec<String>, StateError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(failed("list", dir)(e)),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(failed("list", dir))?.file_name();
-        names.extend(name.to_str().map(str::to_owned));
-    }
-    Ok(names)
+    files::remove(path)?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
-    use crate::store::attachment_id;
+    use crate::store::tests::{id, owner, record, state};
 
     #[test]
     fn unfinished_files_are_found_and_only_they_go() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let state = StateDir::new(dir.path());
-        let (id, address) = (attachment_id("net", "c1", "eth0"), IpAddr::from([1; 4]));
-        state.write_attachment(&id, &1).expect("writable");
-        state.write_egress(address, &1).expect("writable");
+        let (_dir, state) = state();
+        let (id, address) = (id("c1"), IpAddr::from([1; 4]));
+        state
+            .write_attachment(&id, &record("c1"))
+            .expect("writable");
+        state
+            .write_egress(address, &owner("shop"))
+            .expect("writable");
         assert!(state.unfinished().expect("readable").is_empty());
         let file = state.root.join(format!("attachments/.new-{id}.json"));
         let egress = state.root.join("egress/.new-1.1.1.1.json");

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::places::{Places, Policies};
-use crate::attachment::Record;
-use crate::store::StateDir;
+use crate::store::{Record, StateDir};
 
 /// A directory that changed so short a time before it was read may have changed since without
 /// looking different: file times are as coarse as the kernel's tick, at most 10 ms.
@@ -91,12 +90,12 @@ impl Pods {
         let pod = Pod {
             namespace: record.namespace,
             name: record.pod,
-            egress: record.plan.egress,
-            places: self.policies.learn(record.plan.policy, record.policy),
+            egress: record.egress,
+            places: self.policies.learn(record.policy_chain, record.policy),
             veth_index: record.veth_index,
         };
-        let link_local = record.plan.link_local.into_iter().map(IpAddr::V6);
-        for address in record.plan.addresses.into_iter().chain(link_local) {
+        let link_local = record.link_local.into_iter().map(IpAddr::V6);
+        for address in record.addresses.into_iter().chain(link_local) {
             // Indexes are given in order: of two records, a stale one has the lower.
             match self.by_address.get(&address) {
                 Some(known) if known.veth_index > pod.veth_index => {}

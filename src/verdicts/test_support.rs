@@ -47,7 +47,7 @@ pub(crate) fn attach(
     rules: &str,
 ) {
     let mut record = record(pod, veth_index, addresses, rules);
-    record.plan.egress = egress.iter().map(|a| a.parse().unwrap()).collect();
+    record.egress = egress.iter().map(|a| a.parse().unwrap()).collect();
     store(state, &record);
 }
 

@@ -277,9 +277,11 @@ fn what_cannot_be_written_is_no_answer() {
 }
 
 mod on_a_node {
-    use egressway::attachment::{LAYOUT, Record};
-    use egressway::plan::AttachmentPlan;
-    use egressway::store::{StateDir, attachment_id};
+    use egressway::plan::LAYOUT;
+    use egressway::store::document::Unknown;
+    use egressway::store::{
+        Owner, PolicyHead, PolicyKey, Record, StateDir, StateError, attachment_id,
+    };
     use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
     use rules::stored::StoredPolicy;
 
@@ -307,22 +309,39 @@ mod on_a_node {
             veth_index,
             uplink: None,
             log_group: 100,
-            plan: AttachmentPlan {
-                id: id.as_str().to_owned(),
-                veth: format!("veth{veth_index}"),
-                mac: [2, 0, 0, 0, 0, 1],
-                addresses: vec!["10.244.1.2".parse().unwrap()],
-                link_local: Vec::new(),
-                bridge: None,
-                policy: "pol-0123456789abcdef".to_owned(),
-                egress: vec!["203.0.113.10".parse().unwrap()],
-            },
-            policy: StoredPolicy::from(&policy),
+            id: id.clone(),
+            veth: format!("veth{veth_index}"),
+            mac: [2, 0, 0, 0, 0, 1],
+            addresses: vec!["10.244.1.2".parse().unwrap()],
+            link_local: Vec::new(),
+            bridge: None,
+            policy_chain: "pol-0123456789abcdef".to_owned(),
+            egress: vec!["203.0.113.10".parse().unwrap()],
+            policy: PolicyKey::of([rules.as_bytes()]),
+            unknown: Unknown::default(),
+        };
+        let head = PolicyHead {
+            chain: record.policy_chain.clone(),
+            base: String::new(),
+            exempt: false,
+            egress: Vec::new(),
+        };
+        let owner = Owner {
+            namespace: "shop".to_owned(),
+            uplink: "eth0".to_owned(),
+            uplink_index: 2,
+            users: vec![id.clone()],
+            lease: None,
+            unknown: Unknown::default(),
         };
         let state = StateDir::new(dir);
+        let rules = || Ok::<_, StateError>((head, StoredPolicy::from(&policy)));
+        state
+            .keep_policy(&id, &record.policy, false, rules)
+            .unwrap();
         state.write_attachment(&id, &record).unwrap();
         state
-            .write_egress("203.0.113.10".parse().unwrap(), &())
+            .write_egress("203.0.113.10".parse().unwrap(), &owner)
             .unwrap();
         id.as_str().to_owned()
     }

@@ -7,6 +7,10 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::time::Duration;
 
+use egressway::store::document::{Document, decode};
+use egressway::store::{
+    Link, NamespaceAnswer, Owner, PolicyHead, PolicyKey, Record, Snapshot, Verified,
+};
 use fastrand::Rng;
 use nix::time::{ClockId, clock_gettime};
 
@@ -112,11 +116,17 @@ fn policy() {
 
 #[test]
 fn state() {
-    let whole =
-        |seed: &Vec<u8>| serde_json::from_slice::<egressway::attachment::Record>(seed).is_ok();
+    fn some<D: Document>() -> bool {
+        let seeds = corpus("state");
+        seeds.iter().any(|seed| decode::<D>(seed).is_ok())
+    }
     assert!(
-        corpus("state").iter().any(whole),
-        "no seed is a record any more"
+        some::<Record<PolicyKey>>() && some::<Owner>() && some::<Link>() && some::<Verified>(),
+        "no seed is such a document any more"
+    );
+    assert!(
+        some::<PolicyHead>() && some::<Snapshot<NamespaceAnswer>>(),
+        "no seed is such a document any more"
     );
     try_all("state", targets::state);
 }

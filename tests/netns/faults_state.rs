@@ -130,11 +130,15 @@ fn garbage_in_the_state_directory() {
         ),
         (
             "the record is another's",
+            Box::new(|| write(&format!("attachments/{id}.json"), "{\"version\":99}")),
+        ),
+        (
+            "the record has no version",
             Box::new(|| write(&format!("attachments/{id}.json"), "{\"layout\":1}")),
         ),
         (
             "the link's note is garbage",
-            Box::new(|| write(&format!("links/{}", pod.veth), "\u{fffd}/../..")),
+            Box::new(|| write(&format!("links/{}.json", pod.veth), "\u{fffd}/../..")),
         ),
         (
             "an unfinished file is a directory",
@@ -147,6 +151,7 @@ fn garbage_in_the_state_directory() {
                     "attachments/x",
                     "attachments/x.json",
                     "links/%",
+                    "links/%.json",
                     "egress/x.json",
                     "locks/%zz",
                     "x",
@@ -195,7 +200,7 @@ fn the_state_directory_is_emptied_under_a_pod() {
     }
 }
 
-/// Another version wrote the record: an older one is read, a newer one refused by name; DEL and the
+/// Another version wrote the record, or what the kernel has: it is said by name, and not misread; DEL and the
 /// next ADD work whatever it says.
 #[test]
 fn records_of_other_versions() {
@@ -204,7 +209,9 @@ fn records_of_other_versions() {
     let file = record(&pod);
     for round in 0..2 {
         for what in [
+            "other objects in the kernel",
             "older",
+            "without one",
             "newer",
             "newer, with other fields",
             "half",
@@ -213,25 +220,31 @@ fn records_of_other_versions() {
             pod.ours("ADD").ok();
             let whole = fs::read_to_string(&file).expect("a record");
             let mut changed: Value = serde_json::from_str(&whole).expect("JSON");
-            changed["layout"] = json!(if what == "older" { 0 } else { 4711 });
+            match what {
+                "other objects in the kernel" => changed["layout"] = json!(4711),
+                "older" => changed["version"] = json!(0),
+                "without one" => drop(changed.as_object_mut().expect("a record").remove("version")),
+                _ => changed["version"] = json!(4711),
+            }
             let text = match what {
                 "half" => whole[..whole.len() / 2].to_owned(),
                 "empty" => String::new(),
                 "newer, with other fields" => {
-                    json!({"layout": 4711, "who": {"id": pod.id()}}).to_string()
+                    json!({"version": 4711, "who": {"id": pod.id()}}).to_string()
                 }
                 _ => changed.to_string(),
             };
             fs::write(&file, text).expect("write");
             let check = pod.ours("CHECK");
-            if what == "older" {
+            if what == "other objects in the kernel" {
                 assert_eq!(check.ok(), "");
             } else {
                 let text = check.error().text();
-                let word = if what.starts_with("newer") {
-                    "newer version"
-                } else {
-                    "damaged"
+                let word = match what {
+                    "older" => "older version",
+                    "without one" => "no version",
+                    "half" | "empty" => "damaged",
+                    _ => "newer version",
                 };
                 assert!(
                     text.contains(word) && text.contains(&pod.id()),

@@ -97,14 +97,18 @@ fn logs_forgets_the_rules_of_pods_that_are_gone() {
             .is_ok()
     });
     assert_flat(&child, |round| {
-        // As a record of the first layout has it: with its rules.
         let text = format!("# {round:0LOAD$}\ndeny 9/udp log name=nine");
         let mut record = record.clone();
         record["policyChain"] = json!(format!("pol-{round:016x}"));
-        record["policy"] = json!({
+        let key = format!("{round:032x}");
+        let policy = json!({
             "tiers": [{"tier": "pod", "source": format!("round {round}"), "text": text, "audit": false}],
             "defaultAction": "allow", "defaultAudit": false, "facts": {"cluster": [], "dns": []},
         });
+        let head = json!({"version": 1, "chain": "", "base": "", "exempt": false, "egress": []});
+        let own = file.with_file_name(format!("{}.{key}", pod.id()));
+        fs::write(own, format!("{head}\n{policy}")).expect("write");
+        record["policy"] = json!(key);
         let new = node.state_dir().join("attachments/.new");
         fs::write(&new, record.to_string()).expect("write");
         fs::rename(&new, &file).expect("rename");

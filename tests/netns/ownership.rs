@@ -165,8 +165,13 @@ fn the_next_add_finds_who_had_the_interface(fault: &str) {
     let mut pod = node.pod(PodSpec::new("a", Primary::Calico).rules("deny 81/tcp"));
     let missed = pod.id();
     pod.start_again();
-    let note = node.state_dir().join("links").join(&pod.veth);
+    let note = node.state_dir().join(format!("links/{}.json", pod.veth));
     let of_its_veth = format!("chain if-{missed}");
+    let noted = || -> Vec<String> {
+        let note = fs::read(&note).expect("a note");
+        let note: serde_json::Value = serde_json::from_slice(&note).expect("JSON");
+        serde_json::from_value(note["attachments"].clone()).expect("ids")
+    };
     let mut failed = 0;
     for call in 1..60 {
         let inject = format!("sendto:{fault}:when={call}");
@@ -175,14 +180,12 @@ fn the_next_add_finds_who_had_the_interface(fault: &str) {
         }
         failed += 1;
         pod.ours("DEL").ok();
-        let noted = fs::read_to_string(&note).expect("a note");
-        assert_eq!(noted.trim(), missed, "sendto {call}");
+        assert_eq!(noted(), std::slice::from_ref(&missed), "sendto {call}");
     }
     assert!(failed >= 5, "{failed}");
     pod.ours("ADD").ok();
     assert!(!node.ruleset().contains(&of_its_veth), "{}", node.ruleset());
-    let noted = fs::read_to_string(&note).expect("a note");
-    assert_eq!(noted.trim(), pod.id());
+    assert_eq!(noted(), [pod.id()]);
 }
 
 #[test]

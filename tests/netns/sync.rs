@@ -218,19 +218,20 @@ fn what_is_nobodys_goes() {
             "attachments/0123456789abcdef.0123456789abcdef0123456789abcdef",
             "policies/0123456789abcdef0123456789abcdef",
             "policies/.new-fedcba9876543210fedcba9876543210",
-            "links/.new-veth7",
+            "links/.new-veth7.json",
             "egress/.new-172.30.0.50.json",
         ] {
             fs::write(state.join(file), "{").expect("write");
         }
-        fs::write(state.join("links/veth9"), "0123456789abcdef").expect("write");
+        let link = |ids: &[&str]| json!({"version": 1, "attachments": ids}).to_string();
+        fs::write(state.join("links/veth9.json"), link(&["0123456789abcdef"])).expect("write");
         // An ADD that was killed before it wrote its record, and a DEL that failed.
         let other_rules = format!("{}.0123456789abcdef0123456789abcdef", kept.id());
         let other_rules = state.join("attachments").join(other_rules);
         fs::write(&other_rules, "{").expect("write");
-        let note = state.join("links").join(&kept.veth);
-        fs::write(&note, format!("0123456789abcdef\n{}", kept.id())).expect("write");
-        let egress = json!({"namespace": "shop", "uplink": "eth0", "uplinkIndex": 4711, "users": ["0123456789abcdef"]});
+        let note = state.join(format!("links/{}.json", kept.veth));
+        fs::write(&note, link(&["0123456789abcdef", &kept.id()])).expect("write");
+        let egress = json!({"version": 1, "namespace": "shop", "uplink": "eth0", "uplinkIndex": 4711, "users": ["0123456789abcdef"]});
         fs::write(state.join("egress/172.30.0.51.json"), egress.to_string()).expect("write");
         node.netns.nft(
             "add chain inet egressway pol-0123456789abcdef
@@ -269,8 +270,9 @@ fn what_is_nobodys_goes() {
         assert_eq!(uplink(&node), before, "{command}");
         assert_eq!(node.records(), [format!("{}.json", kept.id())]);
         assert!(!other_rules.exists(), "{command}");
-        let noted = fs::read_to_string(&note).expect("a note");
-        assert_eq!(noted, kept.id(), "{command}");
+        let noted = fs::read(&note).expect("an entry");
+        let noted: Value = serde_json::from_slice(&noted).expect("JSON");
+        assert_eq!(noted["attachments"], json!([kept.id()]), "{command}");
         assert_eq!(kept.ours("CHECK").ok(), "");
         fs::write(&other_rules, "{").expect("write");
         kept.delete();
@@ -318,7 +320,10 @@ fn what_cannot_be_decided_stays() {
     let whole = fs::read(&file).expect("a record");
     let with = |key: &str, value: Value| {
         let mut record: Value = serde_json::from_slice(&whole).expect("JSON");
-        record[key] = value;
+        match value {
+            Value::Null => drop(record.as_object_mut().expect("an object").remove(key)),
+            value => record[key] = value,
+        }
         fs::write(&file, record.to_string()).expect("write");
     };
 
@@ -332,12 +337,17 @@ fn what_cannot_be_decided_stays() {
     fs::write(&file, &whole[..whole.len() / 2]).expect("write");
     left(&sync(&node).0, "damaged");
     deny(&pod, "half a record");
-    with("layout", json!(4711));
-    left(&sync(&node).0, "newer version");
-    deny(&pod, "a record of a newer version");
-    with("layout", json!(0));
-    left(&sync(&node).0, "another version");
-    deny(&pod, "a record of an older version");
+    for (key, value, word) in [
+        ("version", json!(4711), "newer version"),
+        ("version", json!(0), "older version"),
+        ("version", Value::Null, "no version"),
+        ("layout", json!(4711), "another version"),
+        ("layout", json!(0), "another version"),
+    ] {
+        with(key, value);
+        left(&sync(&node).0, word);
+        deny(&pod, &format!("a record of {word}"));
+    }
     fs::write(&file, &whole).expect("write");
 
     node.netns
@@ -347,7 +357,7 @@ fn what_cannot_be_decided_stays() {
 
     // Rules and the note of the link are gone: as it is between a DEL's transaction and its end.
     node.netns.nft("flush ruleset");
-    fs::remove_file(node.state_dir().join("links").join(&pod.veth)).expect("remove");
+    fs::remove_file(node.state_dir().join(format!("links/{}.json", pod.veth))).expect("remove");
     left(&sync(&node).0, "cut short");
     pod.ours("ADD").ok();
     deny(&pod, "added again");

@@ -125,10 +125,8 @@ fn it_ends_in_time_or_with_the_pod() {
         thread::scope(|scope| {
             let gone = || {
                 let state = StateDir::new(dir.path());
-                let id = record("web", 7, &["10.0.0.2"], "").plan.id;
-                state
-                    .remove_attachment(&id.parse().expect("an id"))
-                    .expect("removable");
+                let id = record("web", 7, &["10.0.0.2"], "").id;
+                state.remove_attachment(&id).expect("removable");
             };
             captured(dir.path(), "web", || drop(scope.spawn(gone)));
         });

@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use crate::attachment::Record;
-use crate::cli::records::{self, Records, title};
+use crate::cli::records::{self, Records};
 use crate::source::{self, NamespaceAnnotations, PolicyFile, SourceError};
-use crate::store::{StateDir, StateError};
+use crate::store::{Record, StateDir, StateError};
 use netlink::{self, Rtnl, address};
 use rules::effective::Effective;
 use rules::fault::Faults;
@@ -207,7 +206,7 @@ pub(super) fn attached(
 ) -> Result<Subject, SubjectError> {
     let state = StateDir::new(state_dir);
     let record = find(state_dir, source, namespace)?;
-    let name = title(&record);
+    let name = record.title();
     let policy = record
         .policy
         .rebuild()
@@ -221,12 +220,12 @@ pub(super) fn attached(
         name,
         namespace: record.namespace,
         pod: record.pod,
-        attachment: Some(record.plan.id),
+        attachment: Some(record.id.into()),
         policy,
         unknown: Unknown::default(),
         exempt: record.exempt,
-        egress: record.plan.egress.into_iter().map(IpNet::from).collect(),
-        addresses: record.plan.addresses,
+        egress: record.egress.into_iter().map(IpNet::from).collect(),
+        addresses: record.addresses,
         local: local.into_iter().map(|own| own.address).collect(),
         guarded: state.list_egress()?,
         notes: Vec::new(),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::summary::Summary;
-use crate::attachment::Record;
 use crate::cli::records::{self, Records};
+use crate::store::Record;
 use rules::effective::TierRules;
 use rules::rule::{Rule, Verb};
 

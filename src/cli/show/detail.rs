@@ -8,10 +8,11 @@ use serde::Serialize;
 
 use super::kernel::{self, Kernel};
 use super::list::{Row, addresses, ago, amount};
-use crate::attachment::{LAYOUT, Record};
 use crate::cli::output::{Table, Tone, toned};
 use crate::enforce;
-use crate::plan::{self, Base, Compiled, INET, NETDEV};
+use crate::plan::names::{nd_chain, veth_chain};
+use crate::plan::{self, AttachmentPlan, Base, Compiled, INET, LAYOUT, NETDEV};
+use crate::store::Record;
 use nft::{self, Counter, Nft, Value};
 use rules::effective::{DefaultAction, Effective, Tier};
 use rules::rule::{Rule, Verb};
@@ -81,7 +82,7 @@ impl Detail {
         let kernel = Kernel::read(nft)?;
         let mut row = Row::new(record, &kernel, users);
         let mut dropped = Counter::default();
-        for chain in [record.plan.veth_chain(), record.plan.nd_chain()] {
+        for chain in [veth_chain(record.id.as_str()), nd_chain(record.id.as_str())] {
             let rules = nft.rule_counters(&NETDEV, &chain)?;
             dropped += rules.into_iter().map(|rule| rule.counter).sum();
         }
@@ -115,11 +116,11 @@ impl Detail {
         Detail {
             row,
             network: record.network.clone(),
-            mac: Value::Mac(record.plan.mac).to_string(),
-            link_local: record.plan.link_local.clone(),
+            mac: Value::Mac(record.mac).to_string(),
+            link_local: record.link_local.clone(),
             veth_index: record.veth_index,
             log_group: record.log_group,
-            policy_chain: record.plan.policy.clone(),
+            policy_chain: record.policy_chain.clone(),
             policy_users: users,
             dropped_at_veth,
             last_deny_rule: policy.and_then(|p| only_denier(p, counted)),
@@ -323,5 +324,5 @@ fn difference(
     if !nft.has_set(&INET, base.marker())? {
         return Ok(None);
     }
-    Ok(enforce::verify(nft, &base, compiled, &record.plan)?.err())
+    Ok(enforce::verify(nft, &base, compiled, &AttachmentPlan::from(record))?.err())
 }

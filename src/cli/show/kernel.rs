@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use crate::attachment::{LAYOUT, Record};
 use crate::plan::base::{self, Base};
+use crate::plan::names::pod_chain;
+use crate::plan::{AttachmentPlan, LAYOUT};
 use crate::plan::{INET, NETDEV};
+use crate::store::Record;
 use netlink::{self, Rtnl, conntrack, link};
 use nft::{self, ChainState, Counter, ElementCounter, Family, Nft, TableFamily};
 
@@ -114,8 +116,8 @@ impl Kernel {
 
     /// The attachment's addresses that lead to its chain: another may have taken them over.
     fn own<'a>(&'a self, record: &'a Record) -> impl Iterator<Item = &'a IpAddr> {
-        let chain = record.plan.pod_chain();
-        record.plan.addresses.iter().filter(move |address| {
+        let chain = pod_chain(record.id.as_str());
+        record.addresses.iter().filter(move |address| {
             let element = self.judged.get(address);
             element.is_some_and(|e| e.chain.as_ref() == Some(&chain))
         })
@@ -130,7 +132,7 @@ impl Kernel {
         let mut problems = self.base.clone();
         self.veth_problems(record, &mut problems);
         self.address_problems(record, &mut problems);
-        let policy = &record.plan.policy;
+        let policy = &record.policy_chain;
         match self.inet.get(policy) {
             None => problems.push(format!("chain {policy} is missing")),
             // What refers to it are the pods' chains; the rest are its own rules.
@@ -167,7 +169,7 @@ impl Kernel {
     }
 
     fn veth_problems(&self, record: &Record, problems: &mut Vec<String>) {
-        let plan = &record.plan;
+        let plan = &AttachmentPlan::from(record);
         if !self.links.contains(&record.veth_index) {
             problems.push(format!("{} is gone", plan.veth));
             return; // its chain goes with it
@@ -201,7 +203,7 @@ impl Kernel {
     }
 
     fn address_problems(&self, record: &Record, problems: &mut Vec<String>) {
-        let plan = &record.plan;
+        let plan = &AttachmentPlan::from(record);
         let name = plan.pod_chain();
         match self.inet.get(&name) {
             None => problems.push(format!("chain {name} is missing")),

@@ -7,9 +7,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::kernel::Kernel;
-use crate::attachment::Record;
 use crate::cli::output::{Table, Tone, toned};
-use crate::cli::records::title;
+use crate::store::Record;
 use nft::Counter;
 
 /// What a deny does.
@@ -87,28 +86,24 @@ impl Row {
             problems.push("its rules are another version's".to_owned());
         }
         let mut row = Row {
-            id: record.plan.id.clone(),
+            id: record.id.as_str().to_owned(),
             namespace: record.namespace.clone(),
             pod: record.pod.clone(),
             uid: record.uid.clone(),
             container_id: record.container_id.clone(),
             interface: record.ifname.clone(),
-            addresses: record.plan.addresses.clone(),
-            veth: record.plan.veth.clone(),
-            bridge: record
-                .plan
-                .bridge
-                .as_ref()
-                .map(|bridge| bridge.name.clone()),
+            addresses: record.addresses.clone(),
+            veth: record.veth.clone(),
+            bridge: record.bridge.as_ref().map(|bridge| bridge.name.clone()),
             mode: Mode::of(record),
             rules: rules.map(|policy| policy.tiers.iter().map(|tier| tier.rules.len()).sum()),
-            egress_ips: record.plan.egress.clone(),
+            egress_ips: record.egress.clone(),
             judged: kernel.judged(record),
             denied: kernel.denied(record),
             last_deny: kernel.last_denied(record),
             state: State::Ok,
             problems: Vec::new(),
-            title: title(record),
+            title: record.title(),
         };
         row.add_problems(problems);
         row
@@ -203,13 +198,16 @@ impl List {
 pub(super) fn users(records: &[Record]) -> HashMap<&str, usize> {
     let mut users = HashMap::new();
     for record in records {
-        *users.entry(record.plan.policy.as_str()).or_default() += 1;
+        *users.entry(record.policy_chain.as_str()).or_default() += 1;
     }
     users
 }
 
 pub(super) fn users_of(users: &HashMap<&str, usize>, record: &Record) -> usize {
-    users.get(record.plan.policy.as_str()).copied().unwrap_or(1)
+    users
+        .get(record.policy_chain.as_str())
+        .copied()
+        .unwrap_or(1)
 }
 
 /// Separated by commas; a dash for none.

@@ -7,7 +7,8 @@ use super::kernel::Kernel;
 use super::list::{Mode, Row, State};
 use super::*;
 use crate::attachment::test_support::record;
-use crate::plan::Bridge;
+use crate::store::Bridge;
+use crate::store::document::Unknown;
 use nft::Counter;
 
 mod real;
@@ -37,13 +38,14 @@ fn made_up() -> (Record, Row) {
         "# mail\ndeny 25/tcp log name=no-mail; allow 443/tcp\nallow 80/tcp to 10.0.0.0/8 priority=5",
     );
     web.uid = Some("f81d4fae".to_owned());
-    web.plan.id = "0123456789abcdef".to_owned();
-    web.plan.policy = "pol-0123456789abcdef".to_owned();
-    web.plan.egress = vec!["203.0.113.10".parse().expect("an address")];
-    web.plan.bridge = Some(Bridge {
+    web.id = "0123456789abcdef".parse().expect("an id");
+    web.policy_chain = "pol-0123456789abcdef".to_owned();
+    web.egress = vec!["203.0.113.10".parse().expect("an address")];
+    web.bridge = Some(Bridge {
         name: "cni0".to_owned(),
         index: 3,
         mac: [2, 0, 0, 0, 0, 9],
+        unknown: Unknown::default(),
     });
     let mut row = Row::new(&web, &Kernel::default(), 1);
     (row.state, row.problems) = (State::Ok, Vec::new());

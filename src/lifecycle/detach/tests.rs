@@ -9,7 +9,7 @@ use netlink::test_support::{in_fresh_netns, link, new_netns, soon, until, veth};
 
 const ID: &str = "0123456789abcdef";
 
-fn record(veth_index: u32) -> Record<Rules> {
+fn record(veth_index: u32) -> Record<PolicyKey> {
     let record = json!({
         "layout": 2, "network": "net", "containerID": "c", "ifname": "eth0",
         "namespace": null, "pod": null, "uid": null, "exempt": false,

@@ -6,16 +6,14 @@ use std::collections::hash_map::Entry;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::files::has_record;
 use super::{Did, Error, Sync, title};
-use crate::attachment::{LAYOUT, Record, Rules};
 use crate::enforce;
 use crate::lifecycle::detach;
 use crate::lifecycle::install::{Installation, Shared};
 use crate::plan::names::{Purpose, pod_chain, veth_chain};
-use crate::plan::{self, Base, Compiled, INET, NETDEV, base};
+use crate::plan::{self, AttachmentPlan, Base, Compiled, INET, LAYOUT, NETDEV, base};
 use crate::source::PolicyFile;
-use crate::store::{AttachmentId, StateError};
+use crate::store::{AttachmentId, PolicyKey, Record, StateError};
 use netlink::link;
 use nft::Family;
 
@@ -88,7 +86,7 @@ impl Sync<'_> {
         let record = match Record::read_alone(state, id) {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(()), // it went meanwhile
-            Err(e @ (StateError::Damaged { .. } | StateError::Newer { .. })) => {
+            Err(e @ (StateError::Damaged { .. } | StateError::OtherVersion { .. })) => {
                 drop(lock);
                 return self.unreadable(id, &e);
             }
@@ -96,7 +94,7 @@ impl Sync<'_> {
         };
         self.report.compared += 1;
         let what = title(&record);
-        if record.plan.id != id.as_str() {
+        if record.id != *id {
             let why = format!("its file is called {id}: somebody has moved it");
             self.report.note(Did::Left, what, why);
         } else if let Some(why) = self.nobodys(id, &record)? {
@@ -115,9 +113,9 @@ impl Sync<'_> {
     fn nobodys(
         &mut self,
         id: &AttachmentId,
-        record: &Record<Rules>,
+        record: &Record<PolicyKey>,
     ) -> Result<Option<String>, Error> {
-        let veth = &record.plan.veth;
+        let veth = &record.veth;
         if detach::interface_is_gone(record, &mut self.rtnl()?)? {
             return Ok(Some(format!("its interface {veth} is gone")));
         }
@@ -129,7 +127,7 @@ impl Sync<'_> {
     pub(super) fn carries_another(&self, veth: &str, id: &AttachmentId) -> Option<AttachmentId> {
         let state = self.options.state;
         let noted = state.link(veth).ok().flatten();
-        noted.filter(|other| other != id && has_record(state, other))
+        noted.filter(|other| other != id && state.has_attachment(other))
     }
 
     /// Whether some address leads to the attachment's chain.
@@ -148,7 +146,9 @@ impl Sync<'_> {
     fn unreadable(&mut self, id: &AttachmentId, error: &StateError) -> Result<(), Error> {
         let chain = self.nft.chain(&NETDEV, &veth_chain(id.as_str()))?;
         let links = self.options.state.links()?;
-        let noted = links.into_iter().find(|(_, found)| found.contains(id));
+        let noted = links
+            .into_iter()
+            .find(|(_, found)| found.as_ref().is_ok_and(|found| found.contains(id)));
         let device = noted.map(|(name, _)| name);
         let device = chain.and_then(|chain| chain.device).or(device);
         let is_there = match &device {
@@ -176,7 +176,7 @@ impl Sync<'_> {
     fn compare(
         &mut self,
         id: &AttachmentId,
-        mut record: Record<Rules>,
+        mut record: Record<PolicyKey>,
         base: &Base,
         policies: &mut Policies,
     ) -> Result<(), Error> {
@@ -186,15 +186,15 @@ impl Sync<'_> {
             self.report.note(Did::Left, what, why);
             return Ok(());
         }
-        let compiled = match policies.entry(record.plan.policy.clone()) {
+        let compiled = match policies.entry(record.policy_chain.clone()) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                let read = match record.rules(self.options.state, id) {
+                let read = match self.options.state.read_policy(id, &record.policy) {
                     Ok(Some(stored)) => stored
                         .rebuild()
                         .map_err(|faults| format!("this version cannot read its rules: {faults}")),
                     // DEL removes record and rules without the directory's lock: it went meanwhile.
-                    Ok(None) if !has_record(self.options.state, id) => return Ok(()),
+                    Ok(None) if !self.options.state.has_attachment(id) => return Ok(()),
                     Ok(None) => Err("the file with its rules is missing".to_owned()),
                     Err(e) => Err(e.to_string()),
                 };
@@ -208,17 +208,22 @@ impl Sync<'_> {
             }
         };
         // Another version may compile the same rules to other chains. They are as good.
-        let same_compiler = compiled.name == record.plan.policy;
+        let same_compiler = compiled.name == record.policy_chain;
         let found = if same_compiler {
-            enforce::verify(&mut self.nft, base, compiled, &record.plan)?
+            enforce::verify(
+                &mut self.nft,
+                base,
+                compiled,
+                &AttachmentPlan::from(&record),
+            )?
         } else {
-            enforce::leads_somewhere(&mut self.nft, &record.plan)?
+            enforce::leads_somewhere(&mut self.nft, &AttachmentPlan::from(&record))?
         };
         let state = self.options.state;
-        let noted = state.link(&record.plan.veth).ok().flatten();
+        let noted = state.link(&record.veth).ok().flatten();
         let Err(why) = found else {
             if noted.as_ref() != Some(id) {
-                let veth = &record.plan.veth;
+                let veth = &record.veth;
                 let outcome = match self.options.dry_run {
                     true => Ok(()),
                     false => state.set_link(veth, id).map(drop),
@@ -229,7 +234,12 @@ impl Sync<'_> {
             }
             return Ok(());
         };
-        if noted.is_none() && self.nft.chain(&INET, &record.plan.pod_chain())?.is_none() {
+        if noted.is_none()
+            && self
+                .nft
+                .chain(&INET, &pod_chain(record.id.as_str()))?
+                .is_none()
+        {
             let id = id.clone();
             self.pending.push(Pending { id, what, why });
             return Ok(());
@@ -241,7 +251,7 @@ impl Sync<'_> {
         let did = self.repaired();
         let outcome = match did {
             Did::Repaired => {
-                record.plan.policy.clone_from(&compiled.name);
+                record.policy_chain.clone_from(&compiled.name);
                 let deadline = Instant::now() + super::STEP;
                 let shared = Shared {
                     base: &|| Ok(Cow::Borrowed(base)),
@@ -266,9 +276,9 @@ impl Sync<'_> {
 
     /// Whether an address leads to another attachment, which has a record, too: to give it back to
     /// this one would be taken away by the next comparison of the other.
-    fn taken(&mut self, record: &Record<Rules>) -> Result<Option<String>, Error> {
-        let own = record.plan.pod_chain();
-        for address in &record.plan.addresses {
+    fn taken(&mut self, record: &Record<PolicyKey>) -> Result<Option<String>, Error> {
+        let own = pod_chain(record.id.as_str());
+        for address in &record.addresses {
             let Some(chain) = enforce::owner_of(&mut self.nft, *address)? else {
                 continue;
             };
@@ -277,7 +287,7 @@ impl Sync<'_> {
             if chain != own
                 && other
                     .parse()
-                    .is_ok_and(|id| has_record(self.options.state, &id))
+                    .is_ok_and(|id| self.options.state.has_attachment(&id))
             {
                 let why = format!(
                     "its address {address} leads to attachment {other}, which came later: delete the one that is not there any more"
@@ -300,10 +310,10 @@ impl Sync<'_> {
     pub(super) fn settle_pending(&mut self) {
         let deadline = Instant::now() + DEL_ENDS;
         for Pending { id, what, why } in std::mem::take(&mut self.pending) {
-            while has_record(self.options.state, &id) && Instant::now() < deadline {
+            while self.options.state.has_attachment(&id) && Instant::now() < deadline {
                 thread::sleep(Duration::from_millis(20));
             }
-            if has_record(self.options.state, &id) {
+            if self.options.state.has_attachment(&id) {
                 let why = format!(
                     "{why}, nor is there a note of its interface: its DEL or ADD was cut short. Delete the pod"
                 );

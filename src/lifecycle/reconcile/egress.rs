@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::{Did, Error, Report};
-use crate::attachment::Record;
 use crate::egress::remains::{self, Remains, records};
-use crate::egress::{Claimant, Owner, Registry, Release, lock_name, net_error};
+use crate::egress::{Claimant, Registry, Release, lock_name, net_error};
 use crate::enforce::Remove;
 use crate::refusal::CniError;
-use crate::store::{AttachmentId, Lock, StateDir, StateError};
+use crate::store::document::Unknown;
+use crate::store::{AttachmentId, Lock, Owner, Record, StateDir, StateError};
 use netlink::{Rtnl, address, link};
 use nft::Nft;
 
@@ -21,7 +21,7 @@ use nft::Nft;
 pub fn known(state: &StateDir, nft: &mut Nft) -> Result<BTreeSet<IpAddr>, Error> {
     let mut addresses: BTreeSet<IpAddr> = state.list_egress()?.into_iter().collect();
     addresses.extend(state.unfinished_egress()?);
-    addresses.extend(records(state)?.into_iter().flat_map(|(_, r)| r.plan.egress));
+    addresses.extend(records(state)?.into_iter().flat_map(|(_, r)| r.egress));
     addresses.extend(remains::guarded(nft)?);
     Ok(addresses)
 }
@@ -65,13 +65,17 @@ impl Reconcile<'_> {
         if !self.dry_run {
             self.state.remove_unfinished_egress(self.address)?;
         }
-        let (owner, damaged) = match self.state.read_egress::<Owner>(self.address) {
+        let (owner, damaged) = match self.state.read_egress(self.address) {
             Ok(owner) => (owner, None),
             Err(e @ StateError::Damaged { .. }) => (None, Some(e.to_string())),
+            Err(e) if e.is_other_version() => {
+                report.note(Did::Left, what, e.to_string());
+                return Ok(());
+            }
             Err(e) => return Err(e.into()),
         };
         let mut users = records(self.state)?;
-        users.retain(|(_, record)| record.plan.egress.contains(&self.address));
+        users.retain(|(_, record)| record.egress.contains(&self.address));
         let ids: Vec<AttachmentId> = users.iter().map(|(id, _)| id.clone()).collect();
         match (owner, users.first()) {
             (Some(owner), Some(_)) if owner.is_lost() => {
@@ -160,6 +164,7 @@ impl Reconcile<'_> {
             uplink_index: found.map_or(0, |a| a.link),
             users: Vec::new(),
             lease: None,
+            unknown: Unknown::default(),
         })
     }
 
@@ -211,7 +216,7 @@ impl Reconcile<'_> {
                 .map_err(|e| CniError::kernel(e.to_string()))?;
         }
         let _locks = release.finish(self.state, self.registry, self.deadline);
-        match self.state.read_egress::<Owner>(self.address)? {
+        match self.state.read_egress(self.address)? {
             None => Ok(()),
             Some(_) => Err(CniError::kernel("it could not be given back; see the log")),
         }
@@ -246,7 +251,9 @@ impl Reconcile<'_> {
             arp_probe: true,
             deadline: self.deadline,
         };
-        let lease = owner.and_then(|owner| owner.lease);
+        let (lease, unknown) = owner
+            .map(|owner| (owner.lease, owner.unknown))
+            .unwrap_or_default();
         match &uplink {
             // With a file the address is known to be ours; without one it would look like the node's.
             Some(link) if there => self
@@ -256,12 +263,13 @@ impl Reconcile<'_> {
                 claimant.take_one(self.address)?;
             }
         }
-        let owner: Option<Owner> = self.state.read_egress(self.address)?;
+        let owner = self.state.read_egress(self.address)?;
         let Some(mut owner) = owner else {
             return Err(CniError::egress_ip("nobody wrote who has it"));
         };
         owner.users = users;
         owner.lease = lease;
+        owner.unknown = unknown;
         Ok(self.state.write_egress(self.address, &owner)?)
     }
 }

@@ -4,11 +4,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::attachments::DEL_ENDS;
-use super::{Error, Sync};
-use crate::attachment::Record;
+use super::{Did, Error, Sync};
 use crate::plan::names::{pod_chain, veth_chain};
 use crate::plan::{INET, NETDEV};
-use crate::store::{AttachmentId, PolicyKey, StateDir, remove_file};
+use crate::store::{AttachmentId, PolicyKey, Record, remove_file};
 
 impl Sync<'_> {
     /// Files that were never finished.
@@ -59,7 +58,7 @@ impl Sync<'_> {
             let chain = pod_chain(id.as_str());
             let is_gone = match Record::read_alone(state, &id) {
                 Ok(None) => self.nft.chain(&INET, &chain)?.is_none(),
-                Ok(Some(record)) => record.policy_key().is_some_and(|own| *own != key),
+                Ok(Some(record)) => record.policy != key,
                 Err(_) => false, // whose rules these are can't be told
             };
             if is_gone {
@@ -69,6 +68,17 @@ impl Sync<'_> {
         Ok(gone)
     }
 
+    /// Files that are no document of this version: left, and reported.
+    pub(super) fn strange_files(&mut self) -> Result<(), Error> {
+        for path in self.options.state.strangers()? {
+            let what = format!("file {}", path.display());
+            let why =
+                "this version of egressway has no such file: somebody else's, or another version's";
+            self.report.note(Did::Left, what, why);
+        }
+        Ok(())
+    }
+
     /// Notes of links whose attachment has neither record nor chain: as long as there is a chain,
     /// the next ADD on that link must hear of it.
     pub(super) fn links(&mut self) -> Result<(), Error> {
@@ -76,15 +86,22 @@ impl Sync<'_> {
         let _lock = self.lock()?;
         for (name, ids) in state.links()? {
             let what = format!("note of link {name}");
-            if ids.is_empty() {
-                self.remove(what, "it names no attachment", |_, state| {
-                    state.forget_link(&name)
-                });
-                continue;
-            }
+            let ids = match ids {
+                Ok(ids) if !ids.is_empty() => ids,
+                Err(e) if e.is_other_version() => {
+                    self.report.note(Did::Left, what, e.to_string());
+                    continue;
+                }
+                _ => {
+                    self.remove(what, "it names no attachment", |_, state| {
+                        state.forget_link(&name)
+                    });
+                    continue;
+                }
+            };
             for id in ids {
                 let chain = veth_chain(id.as_str());
-                if has_record(state, &id) || self.nft.chain(&NETDEV, &chain)?.is_some() {
+                if state.has_attachment(&id) || self.nft.chain(&NETDEV, &chain)?.is_some() {
                     continue;
                 }
                 let why = format!("attachment {id} has no record");
@@ -93,9 +110,4 @@ impl Sync<'_> {
         }
         Ok(())
     }
-}
-
-/// Whether an attachment has a record, be it a damaged one.
-pub(super) fn has_record(state: &StateDir, id: &AttachmentId) -> bool {
-    state.attachment_path(id).exists()
 }

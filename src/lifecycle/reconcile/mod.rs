@@ -71,6 +71,7 @@ pub fn run(options: &Options<'_>) -> Result<Report, Error> {
     sync.step("what has no record", Sync::orphans);
     sync.step("notes of links", Sync::links);
     sync.step("stored policies", Sync::policies);
+    sync.step("other files of the state directory", Sync::strange_files);
     sync.settle_pending();
     Ok(sync.report)
 }

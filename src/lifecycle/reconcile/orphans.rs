@@ -3,13 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::files::has_record;
 use super::{Did, Error, Sync};
-use crate::attachment::{Record, Rules};
 use crate::enforce::{self, Remove};
 use crate::plan::names::{self, Purpose, nd_chain, veth_chain};
-use crate::plan::{Base, INET, NETDEV, base};
-use crate::store::AttachmentId;
+use crate::plan::{Base, Bridge, INET, NETDEV, base};
+use crate::store::{AttachmentId, PolicyKey, Record};
 use netlink::link;
 use nft::{ChainState, Family, Table};
 
@@ -25,7 +23,7 @@ impl Sync<'_> {
         self.strangers()
     }
 
-    fn records(&self) -> Result<Vec<Record<Rules>>, Error> {
+    fn records(&self) -> Result<Vec<Record<PolicyKey>>, Error> {
         let state = self.options.state;
         let ids = state.list_attachments()?;
         Ok(ids
@@ -47,7 +45,7 @@ impl Sync<'_> {
         let id = |name: &String| Purpose::of(name)?.attachment()?.parse().ok();
         let ids: BTreeSet<AttachmentId> = names.iter().filter_map(id).collect();
         for id in ids {
-            if has_record(self.options.state, &id) {
+            if self.options.state.has_attachment(&id) {
                 continue;
             }
             let what = format!("chains of attachment {id}");
@@ -89,9 +87,9 @@ impl Sync<'_> {
         )))
     }
 
-    fn orphaned_policies(&mut self, records: &[Record<Rules>]) -> Result<(), Error> {
+    fn orphaned_policies(&mut self, records: &[Record<PolicyKey>]) -> Result<(), Error> {
         let chains = self.chains(&INET)?;
-        let mut used: BTreeSet<String> = records.iter().map(|r| r.plan.policy.clone()).collect();
+        let mut used: BTreeSet<String> = records.iter().map(|r| r.policy_chain.clone()).collect();
         for pod in chains.iter().filter(|c| is_pods(c)) {
             used.extend(self.nft.targets(&INET, pod)?);
         }
@@ -114,10 +112,11 @@ impl Sync<'_> {
         Ok(())
     }
 
-    fn orphaned_bridges(&mut self, records: &[Record<Rules>]) -> Result<(), Error> {
+    fn orphaned_bridges(&mut self, records: &[Record<PolicyKey>]) -> Result<(), Error> {
         let chains = self.nft.chains(&NETDEV)?;
-        let bridges = records.iter().filter_map(|r| r.plan.bridge.as_ref());
-        let mut used: BTreeSet<String> = bridges.map(|bridge| bridge.chain()).collect();
+        let bridges = records.iter().filter_map(|r| r.bridge.as_ref());
+        let mut used: BTreeSet<String> =
+            bridges.map(|bridge| Bridge::from(bridge).chain()).collect();
         let mut garbage = Vec::new();
         let of_kind = |kind| move |c: &&ChainState| Purpose::of(&c.name) == Some(kind);
         for chain in chains.iter().filter(of_kind(Purpose::Bridge)) {
@@ -145,14 +144,14 @@ impl Sync<'_> {
         Ok(())
     }
 
-    fn orphaned_elements(&mut self, records: &[Record<Rules>]) -> Result<(), Error> {
+    fn orphaned_elements(&mut self, records: &[Record<PolicyKey>]) -> Result<(), Error> {
         for family in [Family::V4, Family::V6] {
             // An address that leads to a pod's chain is some attachment's, be its record damaged.
             let judged = self.nft.addresses(&INET, base::pods(family))?;
-            let pods = records.iter().flat_map(|r| &r.plan.addresses);
+            let pods = records.iter().flat_map(|r| &r.addresses);
             let pods: BTreeSet<IpAddr> = pods.copied().chain(judged).collect();
             let mut egress: BTreeSet<IpAddr> =
-                records.iter().flat_map(|r| r.plan.egress.clone()).collect();
+                records.iter().flat_map(|r| r.egress.clone()).collect();
             egress.extend(self.options.state.list_egress()?);
             for address in self.nft.addresses(&INET, base::snat(family))? {
                 if pods.contains(&address) {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::attachment::Record;
+use crate::store::Record;
 
 /// What became of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -96,9 +96,5 @@ impl Report {
 
 /// How an attachment is called: `attachment shop/web-0 (0123456789abcdef)`.
 pub(crate) fn title<P>(record: &Record<P>) -> String {
-    let pod = match (&record.namespace, &record.pod) {
-        (Some(namespace), Some(pod)) => format!("{namespace}/{pod}"),
-        _ => format!("container {}", record.container_id),
-    };
-    format!("attachment {pod} ({})", record.plan.id)
+    format!("attachment {} ({})", record.title(), record.id)
 }

@@ -14,7 +14,7 @@ fn a_damaged_record_of_a_container_that_is_gone_goes() {
     for (damage, noted) in [("{", true), ("", true), ("{", false), ("", false)] {
         pod.start_again();
         if !noted {
-            let note = node.state_dir().join("links").join(&pod.veth);
+            let note = node.state_dir().join(format!("links/{}.json", pod.veth));
             fs::remove_file(note).expect("remove");
         }
         pod.ours("ADD").ok();

@@ -17,8 +17,8 @@ fn node() -> (tempfile::TempDir, Record) {
         &["10.0.0.2", "fd00::2"],
         "deny 25/tcp, 26/tcp to 10.0.0.0/8, fd00::/8; allow",
     );
-    web.plan.veth = "host0".to_owned();
-    web.plan.egress = vec!["203.0.113.10".parse().expect("an address")];
+    web.veth = "host0".to_owned();
+    web.egress = vec!["203.0.113.10".parse().expect("an address")];
     let dir = tempfile::tempdir().expect("a directory");
     store(dir.path(), &web);
     install(&web);
@@ -32,7 +32,7 @@ fn install(record: &Record) {
         base: Some(&Base::new(&[])),
         known_at: None,
         policy: Some(&compiled),
-        attachment: &record.plan,
+        attachment: &AttachmentPlan::from(record),
         bridge_ports: &[],
         previous: &[],
     }
@@ -50,7 +50,7 @@ fn each_damage_is_named() {
     in_fresh_netns(|| {
         let (_dir, web) = node();
         assert_eq!(problems(&web), [""; 0]);
-        let (id, policy) = (&web.plan.id, &web.plan.policy);
+        let (id, policy) = (web.id.as_str(), &web.policy_chain);
         let damages = [
             (
                 "delete element inet egressway pod4 { 10.0.0.2 }",
@@ -95,7 +95,7 @@ fn each_damage_is_named() {
             assert_eq!(problems(&web), [""; 0], "after {damage}");
         }
         let mut other = web.clone();
-        other.plan.id = "0123456789abcdef".to_owned();
+        other.id = "0123456789abcdef".parse().expect("an id");
         let told = problems(&other);
         assert!(
             told.contains(&"fd00::2 is another attachment's".to_owned()),
@@ -136,7 +136,7 @@ fn many_pods_are_listed_at_once() {
                 &addresses,
                 "deny 25/tcp; allow",
             );
-            pod.plan.veth = format!("veth{n}");
+            pod.veth = format!("veth{n}");
             store(dir.path(), &pod);
             install(&pod);
         }
@@ -175,12 +175,12 @@ fn a_single_rule_that_differs_is_found_in_full_view() {
             "nft",
             &[&format!(
                 "insert rule inet egressway {} accept",
-                web.plan.policy
+                web.policy_chain
             )],
         );
         let named = format!(
             "the policy's chain {} is missing or differs",
-            web.plan.policy
+            web.policy_chain
         );
         assert_eq!(state(), serde_json::json!([named]));
     });
@@ -191,7 +191,7 @@ fn nft_takes_its_own_text() {
     in_fresh_netns(|| {
         let (dir, web) = node();
         let (_, text) = shown(&args(dir.path(), "10.0.0.2 --nft")).expect("is shown");
-        assert!(text.contains(&format!("add chain inet egressway {}\n", web.plan.policy)));
+        assert!(text.contains(&format!("add chain inet egressway {}\n", web.policy_chain)));
         assert!(text.contains("hook ingress device \"host0\""), "{text}");
         run("nft", &["flush ruleset"]);
         let base = Base::new(&[]).add(&[]).to_string();

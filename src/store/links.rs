@@ -1,40 +1,67 @@
-//! The notes of links: whose chains may hang at an interface of the host. Since Linux 6.16 a chain
+//! The entries of links: whose chains may hang at an interface of the host. Since Linux 6.16 a chain
 //! outlives its interface, and catches the next one of that name: an ADD must know of all of them,
 //! also of those whose own DEL has failed, or whose ADD was killed.
 
 use std::path::PathBuf;
 
-use super::tidy::{names, remove_file};
-use super::{AttachmentId, NotAnId, StateDir, StateError, read, remove, unfinished};
+use serde::{Deserialize, Serialize};
+
+use super::document::{Document, Unknown};
+use super::{AttachmentId, StateDir, StateError, escaped, files, remove, unescaped, unfinished};
+
+/// The attachments that an interface of the host has carried.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Those whose chains may hang there, in the order in which they came: the last one it carries.
+    pub attachments: Vec<AttachmentId>,
+    /// What a newer version has added.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// An interface's name, and its [`StateDir::link_ids`].
+pub type Noted = (String, Result<Vec<AttachmentId>, StateError>);
+
+impl Document for Link {
+    const VERSION: u32 = 1;
+}
 
 impl StateDir {
-    /// Notes that the host's interface `name` carries the attachment `id` from now on. Those that it
-    /// carried before may still have their chains there. To be called under [`StateDir::lock`].
+    /// Notes that the host's interface `name` carries the attachment `id` from now on, and returns those
+    /// that it carried before, whose chains may still be there; none if its entry can't be read, so that
+    /// only the kernel can tell. To be called under [`StateDir::lock`].
     ///
     /// # Errors
     /// [`StateError::Io`]
-    pub fn set_link(&self, name: &str, id: &AttachmentId) -> Result<Vec<AttachmentId>, StateError> {
-        let mut ids = self.link_ids(name).unwrap_or_else(|e| {
-            tracing::warn!("{e}; it is written anew");
-            Vec::new()
+    pub fn set_link(
+        &self,
+        name: &str,
+        id: &AttachmentId,
+    ) -> Result<Option<Vec<AttachmentId>>, StateError> {
+        let read = self.link_entry(name).inspect_err(|e| {
+            tracing::warn!("{e}; it is written anew, since {name} carries another pod now");
         });
-        let is_noted = ids.last() == Some(id);
-        ids.retain(|known| known != id);
+        let is_readable = read.is_ok();
+        let mut link = read.unwrap_or_default();
+        let is_noted = link.attachments.last() == Some(id);
+        link.attachments.retain(|known| known != id);
+        let before = is_readable.then(|| link.attachments.clone());
         if !is_noted {
-            ids.push(id.clone());
-            self.write_link(name, &ids)?;
-            ids.pop();
+            link.attachments.push(id.clone());
+            self.write_link(name, &link)?;
         }
-        Ok(ids)
+        Ok(before)
     }
 
     /// Notes that nobody else's chains hang at the host's interface `name` any more. To be called under
     /// [`StateDir::lock`].
     ///
     /// # Errors
-    /// [`StateError::Io`]
+    /// As [`StateDir::link_ids`].
     pub fn settle_link(&self, name: &str, id: &AttachmentId) -> Result<(), StateError> {
-        self.write_link(name, std::slice::from_ref(id))
+        let mut link = self.link_entry(name)?;
+        link.attachments = vec![id.clone()];
+        self.write_link(name, &link)
     }
 
     /// The attachment that the host's interface `name` carries; none if nobody said so.
@@ -48,18 +75,13 @@ impl StateDir {
     /// The attachments whose chains may hang at the host's interface `name`, the latest last.
     ///
     /// # Errors
-    /// [`StateError::Io`]; [`StateError::Damaged`] if a line of the note is no id.
+    /// [`StateError::Damaged`], [`StateError::OtherVersion`], [`StateError::Io`]
     pub fn link_ids(&self, name: &str) -> Result<Vec<AttachmentId>, StateError> {
-        let path = self.link_path(name);
-        let Some(bytes) = read(&path)? else {
-            return Ok(Vec::new());
-        };
-        let text = str::from_utf8(&bytes).ok().filter(|text| !text.is_empty());
-        let ids = text.and_then(|text| text.lines().map(|line| line.parse().ok()).collect());
-        ids.ok_or_else(|| StateError::Damaged {
-            path,
-            reason: NotAnId.to_string(),
-        })
+        Ok(self.link_entry(name)?.attachments)
+    }
+
+    fn link_entry(&self, name: &str) -> Result<Link, StateError> {
+        Ok(self.read(&self.link_path(name))?.unwrap_or_default())
     }
 
     /// Forgets that the host's interface `name` carries `id`, or has carried it. To be called under
@@ -68,32 +90,36 @@ impl StateDir {
     /// # Errors
     /// As [`StateDir::link_ids`].
     pub fn remove_link(&self, name: &str, id: &AttachmentId) -> Result<(), StateError> {
-        let mut ids = self.link_ids(name)?;
-        let before = ids.len();
-        ids.retain(|known| known != id);
-        match ids.len() {
+        let mut link = self.link_entry(name)?;
+        let before = link.attachments.len();
+        link.attachments.retain(|known| known != id);
+        match link.attachments.len() {
             0 => remove(&self.link_path(name)),
-            // Its ADD may have been killed while it wrote the note.
-            after if after == before => remove_file(&unfinished(&self.link_path(name))),
-            _ => self.write_link(name, &ids),
+            // Its ADD may have been killed while it wrote the entry.
+            after if after == before => {
+                files::remove(&unfinished(&self.link_path(name)))?;
+                Ok(())
+            }
+            _ => self.write_link(name, &link),
         }
     }
 
-    /// All notes, each with its [`StateDir::link_ids`]; none where a note can't be read.
+    /// All entries, by the names of their interfaces.
     ///
     /// # Errors
     /// [`StateError::Io`]: the directory can't be listed.
-    pub fn links(&self) -> Result<Vec<(String, Vec<AttachmentId>)>, StateError> {
-        let mut links: Vec<_> = names(&self.root.join("links"))?
+    pub fn links(&self) -> Result<Vec<Noted>, StateError> {
+        let mut names: Vec<String> = self
+            .documents("links")?
             .iter()
             .filter_map(|file| unescaped(file))
-            .map(|name| {
-                let ids = self.link_ids(&name).unwrap_or_default();
-                (name, ids)
-            })
             .collect();
-        links.sort();
-        Ok(links)
+        names.sort();
+        let entry = |name: String| {
+            let ids = self.link_ids(&name);
+            (name, ids)
+        };
+        Ok(names.into_iter().map(entry).collect())
     }
 
     /// Forgets all that the host's interface `name` carries. To be called under [`StateDir::lock`].
@@ -104,35 +130,14 @@ impl StateDir {
         remove(&self.link_path(name))
     }
 
-    fn write_link(&self, name: &str, ids: &[AttachmentId]) -> Result<(), StateError> {
-        let lines: Vec<&str> = ids.iter().map(AttachmentId::as_str).collect();
-        self.write(&self.link_path(name), lines.join("\n").as_bytes())
+    fn write_link(&self, name: &str, link: &Link) -> Result<(), StateError> {
+        self.write(&self.link_path(name), link)
     }
 
     pub(super) fn link_path(&self, name: &str) -> PathBuf {
-        self.root.join("links").join(super::escaped(name))
+        let file = format!("{}.json", escaped(name));
+        self.root.join("links").join(file)
     }
-}
-
-/// The text of which [`super::escaped`] made this file name; none if it did not.
-fn unescaped(file: &str) -> Option<String> {
-    let mut bytes = Vec::new();
-    let mut rest = file.as_bytes();
-    while let [first, tail @ ..] = rest {
-        rest = match (first, tail) {
-            (b'%', [high, low, tail @ ..]) => {
-                let digits = [*high, *low];
-                bytes.push(u8::from_str_radix(str::from_utf8(&digits).ok()?, 16).ok()?);
-                tail
-            }
-            _ => {
-                bytes.push(*first);
-                tail
-            }
-        };
-    }
-    let text = String::from_utf8(bytes).ok()?;
-    (super::escaped(&text) == file).then_some(text)
 }
 
 #[cfg(test)]
@@ -162,7 +167,7 @@ mod tests {
         state.settle_link("veth0", &new).expect("writable");
         assert_eq!(ids(), std::slice::from_ref(&new));
         state.remove_link("veth0", &new).expect("writable");
-        assert_eq!(state.links().expect("readable"), []);
+        assert!(state.links().expect("readable").is_empty());
     }
 
     #[test]
@@ -171,7 +176,7 @@ mod tests {
         let state = StateDir::new(dir.path().join("state"));
         let [old, killed] = ["a", "b"].map(|c| attachment_id("net", c, "eth0"));
         state.set_link("veth0", &old).expect("writable");
-        let half = state.root.join("links/.new-veth0");
+        let half = state.root.join("links/.new-veth0.json");
         for _ in 0..2 {
             fs::write(&half, "0").expect("writable");
             state.remove_link("veth0", &killed).expect("writable");
@@ -181,19 +186,25 @@ mod tests {
     }
 
     #[test]
-    fn notes_of_links_are_listed_by_their_own_names() {
+    fn entries_are_listed_by_their_own_names() {
         let dir = tempfile::tempdir().expect("a directory");
         let state = StateDir::new(dir.path().join("state"));
-        assert_eq!(state.links().expect("none"), []);
+        assert!(state.links().expect("none").is_empty());
         let id = attachment_id("net", "c1", "eth0");
         for name in ["veth.1", "a%b", "veth1"] {
             state.set_link(name, &id).expect("writable");
         }
-        fs::write(state.root.join("links/broken"), "x").expect("writable");
-        fs::write(state.root.join("links/.new-veth1"), "x").expect("writable");
-        let known = |name: &str| (name.to_owned(), vec![id.clone()]);
-        let broken = ("broken".to_owned(), Vec::new());
+        fs::write(state.root.join("links/broken.json"), "x").expect("writable");
+        fs::write(state.root.join("links/.new-veth1.json"), "x").expect("writable");
+        let listed: Vec<_> = state
+            .links()
+            .expect("readable")
+            .into_iter()
+            .map(|(name, ids)| (name, ids.ok()))
+            .collect();
+        let known = |name: &str| (name.to_owned(), Some(vec![id.clone()]));
+        let broken = ("broken".to_owned(), None);
         let all = [known("a%b"), broken, known("veth.1"), known("veth1")];
-        assert_eq!(state.links().expect("readable"), all);
+        assert_eq!(listed, all);
     }
 }

@@ -1,0 +1,47 @@
+//! What the Kubernetes API is asked for, and keeps a [`Snapshot`](super::Snapshot) of.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// An answer of the API, of one kind.
+pub trait Answer: Serialize + DeserializeOwned {
+    /// The directory of its snapshots.
+    const FOLDER: &'static str;
+}
+
+/// A namespace's annotations, by their keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NamespaceAnswer(pub BTreeMap<String, String>);
+
+/// What a name in rules stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ServiceAnswer(pub Vec<IpAddr>);
+
+/// The text with egress addresses of each namespace that has one, by the namespaces' names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EgressLists(pub BTreeMap<String, String>);
+
+impl Answer for NamespaceAnswer {
+    const FOLDER: &'static str = "namespaces";
+}
+
+impl Answer for ServiceAnswer {
+    const FOLDER: &'static str = "services";
+}
+
+impl Answer for EgressLists {
+    const FOLDER: &'static str = "egress-lists";
+}
+
+/// The directories of all of them.
+pub(super) const FOLDERS: [&str; 3] = [
+    NamespaceAnswer::FOLDER,
+    ServiceAnswer::FOLDER,
+    EgressLists::FOLDER,
+];
