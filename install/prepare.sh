@@ -66,7 +66,7 @@ need_rust() {
 # Builds the plugin and sets BINARY to where it is.
 build() {
   say "building egressway"
-  cargo build --locked --quiet
+  cargo build --locked --quiet || die "egressway does not build"
   BINARY=$(realpath "${CARGO_TARGET_DIR:-target}")/$(rustc -vV | sed -n 's/^host: //p')/debug/egressway
   [ -x "$BINARY" ] || die "cargo built no $BINARY"
   # Made of the program's own definitions, so by the program: a build script would have to compile it twice.
