@@ -114,7 +114,10 @@ impl Keeping {
     /// The certificates may have changed.
     fn account(&self) -> Result<(), FileError> {
         match &self.config.cluster {
-            Some(cluster) => cluster.account.copy_to(&self.config.own_dir()).map(drop),
+            Some(cluster) => cluster
+                .account
+                .copy_to(&self.config.own_dir(), None)
+                .map(drop),
             None => Ok(()),
         }
     }

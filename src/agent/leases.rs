@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -22,6 +22,10 @@ use crate::store::StateDir;
 /// How long a Lease lasts that is renewed for the last time: as long as it may take until the next agent is
 /// there. Nobody takes an address from a node that is being upgraded.
 const PARTING: Duration = Duration::from_secs(60);
+
+/// How long after the start the addresses of an earlier life of this node are kept for its pods, which are
+/// being started again.
+const COMING_BACK: Duration = Duration::from_secs(120);
 
 /// How long the last renewal may take.
 const LAST: Duration = Duration::from_millis(500);
@@ -53,7 +57,7 @@ async fn renew(context: Context, api: Api) -> Error {
     let cluster = api.cluster();
     let duration = cluster.lease_duration;
     let state = StateDir::new(&context.config.state_dir);
-    let mut renewer = Renewer::new(state, context.worker.clone());
+    let mut renewer = Renewer::new(state, context.worker.clone(), COMING_BACK);
     let mut rounds = interval(duration / 3);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -126,18 +130,19 @@ pub struct Renewer {
     worker: Worker,
     /// How the Leases were left, so that renewing one is one question.
     seen: BTreeMap<IpAddr, Option<Lease>>,
-    /// Those of an earlier life of this node were looked for.
-    looked: bool,
+    /// Until when those of an earlier life of this node are kept; none: they were given back.
+    keep_until: Option<Instant>,
 }
 
 impl Renewer {
-    /// For the Leases of which `state` knows, and those that this node holds without knowing it.
-    pub fn new(state: StateDir, worker: Worker) -> Renewer {
+    /// For the Leases of which `state` knows, and those that this node holds without knowing it: they are given
+    /// back if no pod has asked for them `coming_back` from now.
+    pub fn new(state: StateDir, worker: Worker, coming_back: Duration) -> Renewer {
         Renewer {
             state,
             worker,
             seen: BTreeMap::new(),
-            looked: false,
+            keep_until: Some(Instant::now() + coming_back),
         }
     }
 
@@ -160,9 +165,12 @@ impl Renewer {
         if let Some(e) = failure {
             return Err(e);
         }
-        if !self.looked {
-            self.give_back_unknown(leases).await?;
-            self.looked = true;
+        if let Some(until) = self.keep_until {
+            let keep = Instant::now() < until;
+            self.tend_unknown(leases, keep).await?;
+            if !keep {
+                self.keep_until = None;
+            }
         }
         Ok(lost)
     }
@@ -243,12 +251,21 @@ impl Renewer {
     }
 
     /// Leases that this node held before it was started again, and that no pod has asked for since.
-    async fn give_back_unknown(&self, leases: &Leases) -> Result<(), cluster::Error> {
+    async fn tend_unknown(&self, leases: &Leases, keep: bool) -> Result<(), cluster::Error> {
         let all = leases.list().await?;
         let own = all.values().filter(|lease| leases.is_own(lease));
-        for address in own.filter_map(leases::address) {
+        for lease in own {
+            let Some(address) = leases::address(lease) else {
+                continue;
+            };
             let unknown = self.on_node(move |state| held::unknown(&state, address));
             if let Ok(Some(_lock)) = unknown.await? {
+                if keep {
+                    let namespace = leases::annotation(lease, leases::FOR).unwrap_or_default();
+                    let mut seen = Some(lease.clone());
+                    leases.renew(address, namespace, &mut seen).await?;
+                    continue;
+                }
                 leases.give_back(address).await?;
                 tracing::info!(%address, "gave a Lease back that no pod of this node uses any more");
             }

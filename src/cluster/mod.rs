@@ -6,6 +6,7 @@
 mod answer;
 mod client;
 mod connect;
+pub mod endpoints;
 mod error;
 pub mod events;
 mod kubeconfig;

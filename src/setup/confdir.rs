@@ -146,6 +146,12 @@ impl ConfDir {
         !name.contains('/') && self.bin_dirs.iter().any(is_program)
     }
 
+    /// What our entry says now, if there is one.
+    pub fn ours(&self) -> Option<serde_json::Value> {
+        let found = self.look().ok()?.found?;
+        List::parse(&found.list).ok()?.ours()
+    }
+
     /// What [`ConfDir::ensure`] would correct; none also if there is no list.
     pub fn lack(&self, entry: &PluginEntry, look: &Look) -> Option<Lack> {
         let found = look.found.as_ref()?;

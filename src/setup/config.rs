@@ -26,6 +26,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Who this process is in the cluster; none outside of one.
     pub cluster: Option<Cluster>,
+    /// Outside of a cluster's pod: what our entry there says of `kubernetes`, which stays.
+    pub kept: Option<serde_json::Value>,
     /// Further keys of our entry.
     pub keys: Keys,
 }
@@ -105,10 +107,17 @@ struct Ours<'a> {
     capabilities: serde_json::Value,
     policy_file: &'a Path,
     #[serde(skip_serializing_if = "Option::is_none")]
-    kubernetes: Option<Kubernetes<'a>>,
+    kubernetes: Option<Api<'a>>,
     state_dir: &'a Path,
     #[serde(flatten)]
     keys: &'a Keys,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Api<'a> {
+    Own(Kubernetes<'a>),
+    Kept(&'a serde_json::Value),
 }
 
 #[derive(Serialize)]
@@ -158,11 +167,14 @@ impl Config {
             r#type: conflist::TYPE,
             capabilities: serde_json::json!({ conf::POD_ANNOTATIONS: true }),
             policy_file: &self.policy_file,
-            kubernetes: self.cluster.as_ref().map(|cluster| Kubernetes {
-                kubeconfig: self.kubeconfig(),
-                node_name: cluster.node_name.as_deref(),
-                keys: &self.keys.kubernetes,
-            }),
+            kubernetes: match &self.cluster {
+                Some(cluster) => Some(Api::Own(Kubernetes {
+                    kubeconfig: self.kubeconfig(),
+                    node_name: cluster.node_name.as_deref(),
+                    keys: &self.keys.kubernetes,
+                })),
+                None => self.kept.as_ref().map(Api::Kept),
+            },
             state_dir: &self.state_dir,
             keys: &self.keys,
         };
@@ -190,6 +202,7 @@ mod tests {
             policy_file: "/etc/egressway/policy.yaml".into(),
             state_dir: "/run/egressway".into(),
             cluster: None,
+            kept: None,
             keys: Keys::default(),
         }
     }

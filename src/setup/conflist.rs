@@ -145,6 +145,12 @@ impl<'a> List<'a> {
         }
     }
 
+    /// What our entry says, if there is one.
+    pub fn ours(&self) -> Option<Value> {
+        let plugin = self.plugins.iter().find(|p| p.kind == TYPE)?;
+        serde_json::from_str(&self.text[plugin.at.clone()]).ok()
+    }
+
     /// What keeps [`List::with`] from being the list as it is.
     ///
     /// # Errors

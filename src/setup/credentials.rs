@@ -4,11 +4,13 @@
 //! could start until the next one of ours runs: so the process that stays asks for one of its own
 //! (TokenRequest), and for the next when half of its time is over. The pod's is used until then.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::files::{self, FileError};
+use crate::cluster::ADDRESSES;
 
 /// A pod's service account, as the kubelet mounts it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,17 +39,25 @@ impl ServiceAccount {
         })
     }
 
-    /// Writes kubeconfig and certificate into `own`, those that changed. True if any did.
+    /// Writes kubeconfig and certificate into `own`, those that changed. True if any did. `addresses`: the API
+    /// server's own; none: those that were written before stay.
     ///
     /// # Errors
     /// A file can't be read or written.
-    pub fn copy_to(&self, own: &Path) -> Result<bool, FileError> {
+    pub fn copy_to(&self, own: &Path, addresses: Option<&[SocketAddr]>) -> Result<bool, FileError> {
         files::create_dir(own)?;
         let mut changed = false;
         if let Some(ca) = files::read(&self.dir.join("ca.crt"))? {
             changed |= put(own, "ca.crt", &ca)?;
         }
-        changed |= put(own, "kubeconfig", self.kubeconfig(own).as_bytes())?;
+        let extensions = match addresses {
+            Some(addresses) => json!([{
+                "name": ADDRESSES, "extension": { "addresses": addresses },
+            }]),
+            None => extensions(own)?,
+        };
+        let kubeconfig = self.kubeconfig(own, extensions);
+        changed |= put(own, "kubeconfig", kubeconfig.as_bytes())?;
         Ok(changed)
     }
 
@@ -71,8 +81,11 @@ impl ServiceAccount {
     }
 
     /// JSON is YAML, too.
-    fn kubeconfig(&self, own: &Path) -> String {
+    fn kubeconfig(&self, own: &Path, extensions: Value) -> String {
         let mut cluster = json!({ "server": self.server });
+        if !extensions.is_null() {
+            cluster["extensions"] = extensions;
+        }
         if self.dir.join("ca.crt").exists() {
             cluster["certificate-authority"] = json!(own.join("ca.crt"));
         }
@@ -86,6 +99,15 @@ impl ServiceAccount {
         });
         format!("{config:#}\n")
     }
+}
+
+/// What an earlier kubeconfig says of the API server's own addresses.
+fn extensions(own: &Path) -> Result<Value, FileError> {
+    let before = files::read(&own.join("kubeconfig"))?;
+    let before = before.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    Ok(before.map_or(Value::Null, |mut before| {
+        before["clusters"][0]["cluster"]["extensions"].take()
+    }))
 }
 
 /// Writes a token that was asked for.
@@ -133,7 +155,7 @@ mod tests {
         fs::write(account.join("token"), "one").unwrap();
         fs::write(account.join("ca.crt"), "ca").unwrap();
         let found = ServiceAccount::find(&account, Some("https://api:6443")).unwrap();
-        let copy = || found.copy_to(&own).unwrap() | found.copy_token(&own).unwrap();
+        let copy = || found.copy_to(&own, None).unwrap() | found.copy_token(&own).unwrap();
         assert!(copy());
         assert!(!copy(), "nothing changed");
         fs::write(account.join("token"), "two").unwrap();
@@ -162,6 +184,12 @@ mod tests {
             kubeconfig["users"][0]["user"]["tokenFile"],
             json!(own.join("token"))
         );
+        let address = ["192.0.2.1:6443".parse().unwrap()];
+        assert!(found.copy_to(&own, Some(&address)).unwrap());
+        assert!(!copy(), "the addresses stay");
+        crate::cluster::check(&own.join("kubeconfig")).unwrap_err(); // the CA is none
+        let text = fs::read_to_string(own.join("kubeconfig")).unwrap();
+        assert!(text.contains("192.0.2.1:6443"), "{text}");
         fs::remove_file(account.join("token")).unwrap();
         assert!(!copy());
         assert_eq!(

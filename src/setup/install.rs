@@ -87,7 +87,7 @@ pub fn prepare(config: &Config) -> Result<(), Error> {
     }
     files::create_dir(&config.conf_dir)?;
     if let Some(cluster) = &config.cluster {
-        cluster.account.copy_to(&config.own_dir())?;
+        cluster.account.copy_to(&config.own_dir(), None)?;
         cluster.account.copy_token(&config.own_dir())?;
         tracing::info!("wrote {}", config.kubeconfig().display());
     }

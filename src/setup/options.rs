@@ -206,14 +206,23 @@ impl Paths {
                 lease_duration: Duration::from_secs(pod.map_or(60, |pod| pod.lease_duration)),
             }
         });
-        Config {
+        let mut config = Config {
             cluster,
+            kept: None,
             bin_dirs: self.cni_bin_dir.clone(),
             conf_dir: self.cni_conf_dir.clone(),
             policy_file: self.policy_file.clone(),
             state_dir: self.state_dir.clone(),
             keys: keys.map(EntryKeys::keys).unwrap_or_default(),
+        };
+        if config.cluster.is_none() {
+            // A shell on a cluster's node: the agent has put that there.
+            config.kept = config.confs().ours().and_then(|mut ours| {
+                let kubernetes = ours["kubernetes"].take();
+                kubernetes.is_object().then_some(kubernetes)
+            });
         }
+        config
     }
 }
 

@@ -147,6 +147,7 @@ mod tests {
             policy_file: dir.join("etc/policy.yaml"),
             state_dir: dir.join("run"),
             cluster: None,
+            kept: None,
             keys: Keys::default(),
         }
     }

@@ -283,6 +283,27 @@ fn check_only_looks() {
     );
 }
 
+/// In a shell on a cluster's node, what the agent has written of the cluster is as it should be.
+#[test]
+fn in_a_shell_the_clusters_entry_is_right_and_stays() {
+    let node = Node::new(NodeOptions::default());
+    let paths = Paths::new(&node);
+    succeeded(&paths.run("install", &[]));
+    let text = fs::read_to_string(paths.conflist()).expect("the conflist");
+    let mut list: Value = serde_json::from_str(&text).expect("JSON");
+    let kubernetes =
+        json!({"kubeconfig": "/etc/cni/net.d/egressway.d/kubeconfig", "nodeName": "node-1"});
+    let last = list["plugins"]
+        .as_array_mut()
+        .and_then(|plugins| plugins.last_mut());
+    last.expect("our entry")["kubernetes"] = kubernetes.clone();
+    fs::write(paths.conflist(), list.to_string()).expect("write the conflist");
+    let said = paths.run("install", &["--check"]).stdout_text();
+    assert!(said.contains("ok      conflist"), "{said}");
+    succeeded(&paths.run("install", &["--once"]));
+    assert_eq!(paths.entry().expect("our entry")["kubernetes"], kubernetes);
+}
+
 #[test]
 fn the_entry_comes_back_when_the_primary_writes_its_file_anew() {
     let node = Node::new(NodeOptions::default());

@@ -175,6 +175,10 @@ fn from_the_configmap_to_the_end_of_the_daemonset() {
     until("the plugin has a token of its own", || {
         fs::read(&token).is_ok_and(|own| own != of_the_pod)
     });
+    until("the kubeconfig has the server's own address", || {
+        fs::read_to_string(&kubeconfig)
+            .is_ok_and(|text| text.contains(&format!("\"{ADDRESS}:{PORT}\"")))
+    });
 
     // A change is followed, a fault is not.
     let stricter = format!("{POLICY}defaultAction: deny\n");

@@ -88,8 +88,13 @@ impl<'a> Member<'a> {
     }
 
     fn renewer(&self) -> Renewer {
+        self.renewer_that_waits(Duration::ZERO)
+    }
+
+    /// `coming_back`: how long it keeps what no pod has asked for yet.
+    fn renewer_that_waits(&self, coming_back: Duration) -> Renewer {
         let worker = self.node.netns.run(Worker::start);
-        Renewer::new(self.state.clone(), worker.expect("a thread"))
+        Renewer::new(self.state.clone(), worker.expect("a thread"), coming_back)
     }
 
     /// One round of the agent's, which may fail.
@@ -249,6 +254,13 @@ fn a_node_started_again_finds_its_own() {
     restart();
     assert_eq!(a.take("after", "again", &list).as_ref(), Ok(&first));
     restart();
+    // The node boots: its pods come back in a moment.
+    let renewed = || api.get(&object(first[0])).expect("the Lease")["spec"]["renewTime"].clone();
+    let before = renewed();
+    let mut renewer = a.renewer_that_waits(Duration::from_secs(3600));
+    assert_eq!(a.round(&mut renewer), []);
+    assert_eq!(holder(api, first[0]).as_deref(), Some("again-a"));
+    assert_ne!(renewed(), before);
     let mut renewer = a.renewer();
     assert_eq!(a.round(&mut renewer), []);
     assert_eq!(holder(api, first[0]), None, "no pod has asked for it");
