@@ -62,11 +62,10 @@ pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), Cn
         .map_err(|e| CniError::policy(format!("the record of this attachment: {e}")))?;
     let compiled = plan::compile(&policy, record.log_group);
     let base = current_base(&mut nft, conf, &record)?;
-    match enforce::verify(&mut nft, &base, &compiled, &AttachmentPlan::from(&record))
-        .map_err(nft_failure)?
-    {
-        Ok(()) => Ok(()),
-        Err(difference) => Err(CniError::kernel(format!(
+    let plan = AttachmentPlan::from(&record);
+    match enforce::verify(&mut nft, &base, &compiled, &plan).map_err(nft_failure)? {
+        None => Ok(()),
+        Some(difference) => Err(CniError::kernel(format!(
             "{difference}: the nf_tables of egressway are out of sync; `egressway sync` on the node repairs them, the pod goes on"
         ))),
     }

@@ -1,50 +1,107 @@
 //! ADD's transaction.
 
+use std::borrow::Cow;
+
 use crate::plan::names::{nd_chain, veth_chain};
 use crate::plan::{AttachmentPlan, Base, Bridge, Compiled, INET, NETDEV};
-use crate::store::AttachmentId;
+use crate::refusal::{CniError, nft_failure};
+use crate::store::{AttachmentId, StateDir};
 use nft::{self, Chain, Nft, SetName, Transaction};
 
 use super::remove::delete_unused_policy;
 use super::verify::{damaged_base, damaged_policy, same_rules};
-use super::{commit, delete_elements, owner_of};
+use super::{Whole, again, delete_elements, owner_of};
+
+/// What pods share, and how to make it, which is done only for what is not known to be in the kernel.
+pub struct Shared<'a> {
+    /// The base's [`Base::marker`].
+    pub marker: &'a str,
+    /// What both tables hold for all pods.
+    pub base: &'a dyn Fn() -> Result<Cow<'a, Base>, CniError>,
+    /// The pod's policy.
+    pub policy: &'a dyn Fn() -> Result<Cow<'a, Compiled>, CniError>,
+}
 
 /// What an ADD puts into the kernel.
-pub struct Install<'a> {
-    /// What both tables hold for all pods. `None`: it is known to be whole.
-    pub base: Option<&'a Base>,
-    /// The pod's policy, which others may share. `None`: it is known to be whole.
-    pub policy: Option<&'a Compiled>,
-    /// The state of the kernel of which that is known.
-    pub known_at: Option<u32>,
+pub struct Install<'a, 's> {
     /// What is the attachment's own.
     pub attachment: &'a AttachmentPlan,
+    /// What it leads to.
+    pub shared: &'a Shared<'s>,
+    /// The policy that it had before, if any.
+    pub before: Option<&'a str>,
     /// The other ports of the attachment's bridge, to be covered when it is the bridge's first.
     pub bridge_ports: &'a [String],
     /// Older attachments that had a veth of the same name.
     pub previous: &'a [AttachmentId],
 }
 
-impl Install<'_> {
+/// What pods share, as far as the transaction has to care for it.
+#[derive(Default)]
+struct Made<'a> {
+    base: Option<Cow<'a, Base>>,
+    policy: Option<Cow<'a, Compiled>>,
+}
+
+/// Why there was no transaction.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Kernel(#[from] nft::Error),
+    #[error(transparent)]
+    Shared(CniError),
+}
+
+impl Error {
+    fn is_conflict(&self) -> bool {
+        matches!(self, Error::Kernel(e) if e.is_conflict())
+    }
+}
+
+impl Install<'_, '_> {
     /// Makes the kernel enforce the plan. Replaces what is left of an earlier ADD of the same
-    /// attachment, and takes addresses over from whoever had them.
+    /// attachment, and takes addresses over from whoever had them. To be called under
+    /// [`StateDir::lock`].
     ///
     /// # Errors
-    /// The kernel refuses; then nothing has changed. A conflict: what was known holds no more.
-    pub fn commit(&self, nft: &mut Nft) -> Result<(), nft::Error> {
-        if self.base.is_none() || self.policy.is_none() {
-            let ops = self.operations(nft)?;
-            return nft.commit_at(&ops, self.known_at);
-        }
-        commit(nft, |nft| self.operations(nft)).map(drop)
+    /// Code 103, or 11 where trying again can help: the kernel refuses. Those of [`Shared`]. Nothing has
+    /// changed then.
+    pub fn commit(&self, nft: &mut Nft, state: &StateDir) -> Result<(), CniError> {
+        let (marker, policy) = (self.shared.marker, self.attachment.policy.as_str());
+        let mut whole = Some(Whole::load(state, nft).map_err(nft_failure)?);
+        let mut made = Made::default();
+        let committed = again(Error::is_conflict, || {
+            // Once somebody else changes the tables, nothing is known of them.
+            let known = whole.take().map_or_else(|| Whole::nothing(nft), Ok)?;
+            if !known.has(marker) && made.base.is_none() {
+                made.base = Some((self.shared.base)().map_err(Error::Shared)?);
+            }
+            if !known.has(policy) && made.policy.is_none() {
+                made.policy = Some((self.shared.policy)().map_err(Error::Shared)?);
+            }
+            let ops = self.operations(nft, &made)?;
+            // What is left out is known of one state of the kernel.
+            let leaves_out = made.base.is_none() || made.policy.is_none();
+            nft.commit_at(&ops, leaves_out.then(|| known.generation()))?;
+            Ok(known)
+        });
+        let known = committed.map_err(|e| match e {
+            Error::Kernel(e) => nft_failure(e),
+            Error::Shared(e) => e,
+        })?;
+        // Rules that have changed: the policy of before went with its last user.
+        let before = self.before.filter(|before| *before != policy);
+        let gone = before.filter(|name| matches!(nft.chain(&INET, name), Ok(None)));
+        known.keep(state, nft, &[marker, policy], gone.as_slice());
+        Ok(())
     }
 
     /// The transaction for the kernel as it is now.
-    fn operations(&self, nft: &mut Nft) -> Result<Transaction, nft::Error> {
+    fn operations(&self, nft: &mut Nft, shared: &Made<'_>) -> Result<Transaction, nft::Error> {
         let mut ops = Transaction::new();
         // Later pods rely on what earlier ones put there, and a name alone does not say that it is
         // whole: `nft flush table` leaves chains without rules, and anybody can delete an element.
-        if let Some(base) = self.base
+        if let Some(base) = shared.base.as_deref()
             && damaged_base(nft, base)?.is_some()
         {
             mend_base(nft, base, &mut ops)?;
@@ -57,7 +114,7 @@ impl Install<'_> {
         if let Some(bridge) = &self.attachment.bridge {
             self.prepare_bridge(nft, bridge, &mut ops)?;
         }
-        if let Some(policy) = self.policy
+        if let Some(policy) = shared.policy.as_deref()
             && damaged_policy(nft, policy)?.is_some()
         {
             mend_policy(nft, policy, &mut ops)?;

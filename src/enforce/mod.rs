@@ -12,6 +12,7 @@ mod remove;
 mod verify;
 mod whole;
 
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::plan::names::Purpose;
@@ -19,7 +20,7 @@ use crate::plan::{INET, NETDEV, base};
 use crate::store::AttachmentId;
 use nft::{self, ChainState, Elements, Family, Nft, Table, Transaction};
 
-pub use install::Install;
+pub use install::{Install, Shared};
 pub use orphans::{remove_all, remove_bridge_chain, remove_element, remove_policies};
 pub use remove::Remove;
 pub use verify::{leads_somewhere, verify};
@@ -28,22 +29,31 @@ pub use whole::Whole;
 /// How often a transaction that met somebody else's change is made anew.
 const ATTEMPTS: u32 = 10;
 
+/// Does something anew as long as somebody else changes the tables at the same moment.
+fn again<T, E: fmt::Display>(
+    is_conflict: impl Fn(&E) -> bool,
+    mut work: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    for attempt in 1..ATTEMPTS {
+        match work() {
+            Err(e) if is_conflict(&e) => {
+                tracing::debug!(attempt, "somebody else changed the tables: {e}");
+            }
+            outcome => return outcome,
+        }
+    }
+    work()
+}
+
 /// Whether there was anything to do.
 fn commit(
     nft: &mut Nft,
     mut operations: impl FnMut(&mut Nft) -> Result<Transaction, nft::Error>,
 ) -> Result<bool, nft::Error> {
-    let mut attempt = 1;
-    loop {
+    again(nft::Error::is_conflict, || {
         let ops = operations(nft)?;
-        match nft.commit(&ops) {
-            Err(e) if e.is_conflict() && attempt < ATTEMPTS => {
-                tracing::debug!(attempt, "somebody else changed the tables: {e}");
-                attempt += 1;
-            }
-            outcome => return outcome.map(|()| !ops.is_empty()),
-        }
-    }
+        nft.commit(&ops).map(|()| !ops.is_empty())
+    })
 }
 
 /// Commits operations as they are, to see what this kernel takes: in a namespace that goes afterwards.

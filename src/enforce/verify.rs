@@ -4,17 +4,17 @@ use crate::plan::attachment::Entry;
 use crate::plan::{AttachmentPlan, Base, Compiled, INET, NETDEV, base};
 use nft::{self, Element, Family, Nft, Table};
 
-/// Compares the kernel with a plan.
+/// Compares the kernel with a plan: the first thing that is missing or differs, in words.
 ///
 /// # Errors
-/// The first thing that is missing or differs, in words; or the kernel does not tell.
+/// The kernel does not tell.
 pub fn verify(
     nft: &mut Nft,
     base: &Base,
     policy: &Compiled,
     plan: &AttachmentPlan,
-) -> Result<Result<(), String>, nft::Error> {
-    let missing = |what: String| Ok(Err(format!("{what} is missing or differs")));
+) -> Result<Option<String>, nft::Error> {
+    let missing = |what: String| Ok(Some(format!("{what} is missing or differs")));
     if let Some(part) = damaged_base(nft, base)? {
         return missing(part);
     }
@@ -68,36 +68,34 @@ pub fn verify(
             return missing(format!("element {address} of {set}"));
         }
     }
-    Ok(Ok(()))
+    Ok(None)
 }
 
 /// Compares what every version does alike: whether the pod is judged at all. For a policy that
-/// another version has compiled, whose chains this one does not know.
+/// another version has compiled, whose chains this one does not know. The first thing that is missing, in
+/// words.
 ///
 /// # Errors
-/// The first thing that is missing, in words; or the kernel does not tell.
-pub fn leads_somewhere(
-    nft: &mut Nft,
-    plan: &AttachmentPlan,
-) -> Result<Result<(), String>, nft::Error> {
+/// The kernel does not tell.
+pub fn leads_somewhere(nft: &mut Nft, plan: &AttachmentPlan) -> Result<Option<String>, nft::Error> {
     for address in &plan.addresses {
         let target = super::owner_of(nft, *address)?;
         if target.is_none_or(|chain| chain != plan.pod_chain()) {
-            return Ok(Err(format!("{address} does not lead to its chain")));
+            return Ok(Some(format!("{address} does not lead to its chain")));
         }
     }
     let targets = nft.targets(&INET, &plan.pod_chain())?;
     if targets != [plan.policy.clone()] || nft.rule_count(&INET, &plan.policy)? == 0 {
-        return Ok(Err("its policy is missing".to_owned()));
+        return Ok(Some("its policy is missing".to_owned()));
     }
     let veth = nft.chain(&NETDEV, &plan.veth_chain())?;
     if !veth.is_some_and(|chain| chain.hangs_at(&plan.veth_hook())) {
-        return Ok(Err(format!(
+        return Ok(Some(format!(
             "the ingress chain of {} is missing",
             plan.veth
         )));
     }
-    Ok(Ok(()))
+    Ok(None)
 }
 
 /// The first part of the base that is missing or differs.

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::time::Instant;
 
-use super::install::{Installation, Shared};
+use super::install::{Node, install};
 use super::policy::Policy;
 use crate::attachment::result::PodResult;
 use crate::attachment::{self, Attachment, Unenforceable, Who};
 use crate::egress::{self, Claim, Claimant, Member, Registry};
+use crate::enforce::Shared;
 use crate::plan::{self, Base, LAYOUT};
 use crate::refusal::{CniError, net_failure, nft_failure};
 use crate::store::document::Unknown;
@@ -90,7 +91,7 @@ impl Attach<'_> {
         if let Some(before) = &before {
             record.unknown.clone_from(&before.unknown);
         }
-        let installed = self.install(&mut nft, &id, &record, before.as_ref(), policy);
+        let installed = self.install(&mut nft, &mut rtnl, &id, &record, before.as_ref(), policy);
         if installed.is_err() && before.is_none() {
             drop(claim); // it holds the locks that giving back needs
             egress::give_back(self.state, self.registry, &id, self.deadline);
@@ -102,6 +103,7 @@ impl Attach<'_> {
     fn install(
         &self,
         nft: &mut Nft,
+        rtnl: &mut Rtnl,
         id: &AttachmentId,
         record: &Record<PolicyKey>,
         before: Option<&Record<PolicyKey>>,
@@ -114,6 +116,7 @@ impl Attach<'_> {
             Ok::<_, CniError>((policy.head.clone(), rules))
         })?;
         let shared = Shared {
+            marker: &policy.head.base,
             base: &|| {
                 let cluster = &policy.read()?.effective.facts.cluster;
                 Ok(Cow::Owned(Base::new(cluster)))
@@ -123,16 +126,13 @@ impl Attach<'_> {
                 Ok(Cow::Owned(plan::compile(policy, self.log_group)))
             },
         };
-        let installation = Installation {
+        let mut node = Node {
             state,
-            id,
-            record,
-            before,
-            base: &policy.head.base,
-            shared,
+            nft,
+            rtnl,
             deadline: self.deadline,
         };
-        let done = installation.run(nft);
+        let done = install(&mut node, id, record, before, &shared);
         let old = before.map(|record| &record.policy);
         if old != Some(&policy.key) {
             let unneeded = if done.is_ok() { old } else { Some(&policy.key) };

@@ -324,5 +324,5 @@ fn difference(
     if !nft.has_set(&INET, base.marker())? {
         return Ok(None);
     }
-    Ok(enforce::verify(nft, &base, compiled, &AttachmentPlan::from(record))?.err())
+    enforce::verify(nft, &base, compiled, &AttachmentPlan::from(record))
 }

@@ -7,9 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Did, Error, Sync, title};
-use crate::enforce;
+use crate::enforce::{self, Shared};
 use crate::lifecycle::detach;
-use crate::lifecycle::install::{Installation, Shared};
+use crate::lifecycle::install::{Node, install};
 use crate::plan::names::{Purpose, pod_chain, veth_chain};
 use crate::plan::{self, AttachmentPlan, Base, Compiled, INET, LAYOUT, NETDEV, base};
 use crate::source::PolicyFile;
@@ -221,7 +221,7 @@ impl Sync<'_> {
         };
         let state = self.options.state;
         let noted = state.link(&record.veth).ok().flatten();
-        let Err(why) = found else {
+        let Some(why) = found else {
             if noted.as_ref() != Some(id) {
                 let veth = &record.veth;
                 let outcome = match self.options.dry_run {
@@ -252,21 +252,19 @@ impl Sync<'_> {
         let outcome = match did {
             Did::Repaired => {
                 record.policy_chain.clone_from(&compiled.name);
-                let deadline = Instant::now() + super::STEP;
+                let deadline = self.deadline();
                 let shared = Shared {
+                    marker: base.marker(),
                     base: &|| Ok(Cow::Borrowed(base)),
                     policy: &|| Ok(Cow::Borrowed(&*compiled)),
                 };
-                let installation = Installation {
+                let mut node = Node {
                     state,
-                    id,
-                    record: &record,
-                    before: Some(&record),
-                    base: base.marker(),
-                    shared,
+                    rtnl: &mut self.rtnl()?,
+                    nft: &mut self.nft,
                     deadline,
                 };
-                installation.run(&mut self.nft)
+                install(&mut node, id, &record, Some(&record), &shared)
             }
             _ => Ok(()),
         };

@@ -1,24 +1,35 @@
 //! What `enforce` adds it can take away again.
 
-use egressway::enforce::{Install, Remove, verify};
+use std::borrow::Cow;
+
+use egressway::enforce::{Install, Remove, Shared, verify};
 use egressway::plan::{AttachmentPlan, Compiled, INET, compile};
+use egressway::store::StateDir;
 use nft::{Chain, Nft};
 
 use super::cases::{LOG_GROUP, attachments, base, deepest, fixed_policies, with_policy};
 use super::netns::{commit, in_new_namespace, list};
 
 fn install(nft: &mut Nft, policy: &Compiled, attachment: &AttachmentPlan) {
+    let base = base();
+    let shared = Shared {
+        marker: base.marker(),
+        base: &|| Ok(Cow::Borrowed(&base)),
+        policy: &|| Ok(Cow::Borrowed(policy)),
+    };
     let install = Install {
-        base: Some(&base()),
-        policy: Some(policy),
-        known_at: None,
         attachment,
+        shared: &shared,
+        before: None,
         bridge_ports: &["port0".to_owned(), attachment.veth.clone()],
         previous: &[],
     };
-    install.commit(nft).expect("the kernel takes it");
-    let found = verify(nft, &base(), policy, attachment).expect("the kernel tells");
-    assert_eq!(found, Ok(()));
+    // Nothing is known there, so that all of it is looked at.
+    let state = tempfile::tempdir().expect("a directory");
+    let state = StateDir::new(state.path());
+    install.commit(nft, &state).expect("the kernel takes it");
+    let found = verify(nft, &base, policy, attachment).expect("the kernel tells");
+    assert_eq!(found, None);
 }
 
 fn remove(nft: &mut Nft, attachment: &AttachmentPlan) {
@@ -88,7 +99,7 @@ fn removing_leaves_what_others_use() {
         install(&mut nft, &policy, &second);
         remove(&mut nft, &first);
         let found = verify(&mut nft, &base(), &policy, &second).expect("the kernel tells");
-        assert_eq!(found, Ok(()));
+        assert_eq!(found, None);
         remove(&mut nft, &second);
         assert_eq!(list(), empty);
     });

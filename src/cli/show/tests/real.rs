@@ -3,9 +3,12 @@
 use super::super::kernel::Kernel;
 use super::super::*;
 use super::args;
+use std::borrow::Cow;
+
 use crate::attachment::test_support::{record, store};
-use crate::enforce::Install;
+use crate::enforce::{Install, Shared};
 use crate::plan::Base;
+use crate::store::StateDir;
 use netlink::test_support::{in_fresh_netns, ip, link, run};
 
 /// A node with pod `web`, its veth `host0` and an egress IP, as ADD leaves it.
@@ -28,16 +31,26 @@ fn node() -> (tempfile::TempDir, Record) {
 fn install(record: &Record) {
     let policy = record.policy.rebuild().expect("valid");
     let compiled = plan::compile(&policy, record.log_group);
-    Install {
-        base: Some(&Base::new(&[])),
-        known_at: None,
-        policy: Some(&compiled),
-        attachment: &AttachmentPlan::from(record),
+    let base = Base::new(&[]);
+    let shared = Shared {
+        marker: base.marker(),
+        base: &|| Ok(Cow::Borrowed(&base)),
+        policy: &|| Ok(Cow::Borrowed(&compiled)),
+    };
+    let plan = AttachmentPlan::from(record);
+    let install = Install {
+        attachment: &plan,
+        shared: &shared,
+        before: None,
         bridge_ports: &[],
         previous: &[],
-    }
-    .commit(&mut Nft::open().expect("a socket"))
-    .expect("the kernel takes it");
+    };
+    // Nothing is known there, so that all of it is looked at.
+    let state = tempfile::tempdir().expect("a directory");
+    let state = StateDir::new(state.path());
+    install
+        .commit(&mut Nft::open().expect("a socket"), &state)
+        .expect("the kernel takes it");
 }
 
 fn problems(record: &Record) -> Vec<String> {
