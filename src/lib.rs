@@ -3,22 +3,29 @@
 //! The data's way through an ADD, one type an arrow:
 //!
 //! ```text
-//! environment, stdin ── cni::Invocation
-//!        │ netns, links, addresses                     (net)
+//! environment, stdin
+//!        │ everything that the runtime says, checked   (cni, conf)
 //!        ▼
-//!   attachment::Attachment      who the pod is and which veth carries it
+//!   Invocation, Conf
 //!        │ policy file, annotations                    (source)
 //!        ▼
-//!   policy::Effective           every tier's rules, in order, with their sources
+//!   lifecycle::policy::Policy   every tier's rules, in order, with their sources
+//!        │ netns, links, addresses                     (attachment)
+//!        ▼
+//!   attachment::Attachment      who the pod is and which veth carries it
+//!        │ egress addresses                            (egress)
+//!        ▼
+//!   attachment::Record          what the kernel shall hold, written first
 //!        │ pure                                        (plan)
 //!        ▼
-//!   Vec<nft::Op>                prints itself as nft text
-//!        │ one netlink transaction                     (nft)
+//!   nft::Transaction            for the kernel as it is now; prints itself as nft text
+//!        │ one netlink transaction                     (enforce)
 //!        ▼
 //!   prevResult, byte for byte, on stdout
 //! ```
 //!
-//! `policy` and `plan` do no I/O. Everything is validated before the first write.
+//! `rules` and `plan` do no I/O. Everything is validated before the first write. ARCHITECTURE.md lists the
+//! rooms from the ground up: none uses one above it.
 
 pub mod agent;
 pub mod attachment;
