@@ -25,7 +25,7 @@
 //! ```
 //!
 //! `rules` and `plan` do no I/O. Everything is validated before the first write. ARCHITECTURE.md lists the
-//! rooms from the ground up: none uses one above it.
+//! rooms from the ground up: each uses those before it only.
 
 pub mod agent;
 pub mod attachment;

@@ -6,10 +6,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use nft::{Chain, Element, Elements, Family, Hook, Rule, Table, Transaction, Verdict};
 
-use super::base;
+use super::base::{self, ingress};
 use super::bridge::Bridge;
 use super::names::{nd_chain, pod_chain, veth_chain};
-use super::veth::ingress;
 use super::{INET, NETDEV};
 
 /// All that the kernel has to know of an attachment.

@@ -7,9 +7,8 @@ use nft::{Chain, Family, Field, Rule, Statement, Test, Transaction, Value, Verdi
 use super::NETDEV;
 use rules::protocol::ICMPV6;
 
-use super::base;
+use super::base::{self, ingress};
 use super::names;
-use super::veth::ingress;
 
 /// A bridge that is its pods' gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]

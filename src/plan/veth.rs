@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use rules::protocol;
 
-use nft::{ChainKind, Family, Field, Hook, HookPoint, Rule, Test, Value, Verdict};
+use nft::{Family, Field, Rule, Test, Value, Verdict};
 
 use super::attachment::AttachmentPlan;
 use super::base::{LINK_SCOPE, OWN_TARGET};
@@ -28,17 +28,6 @@ const fn v4(octets: [u8; 4], length: u8) -> IpNet {
 
 const fn v6(address: Ipv6Addr, length: u8) -> IpNet {
     IpNet::V6(Ipv6Net::new_assert(address, length))
-}
-
-/// A hook at a device's ingress.
-pub(super) fn ingress(device: &str, priority: i32, accept: bool) -> Hook {
-    let point = HookPoint::Ingress(device.to_owned());
-    Hook {
-        kind: ChainKind::Filter,
-        point,
-        priority,
-        accept,
-    }
 }
 
 impl AttachmentPlan {

@@ -8,6 +8,7 @@
 //! postrouting 110  leak-stop after every NAT: no pod with an egress IP leaves with another source
 //! ```
 
+mod hook;
 mod judge;
 mod link;
 
@@ -25,6 +26,7 @@ use rules::set::Addresses;
 
 use super::{INET, NETDEV, values};
 
+pub(super) use hook::ingress;
 pub(super) use link::{LINK_SCOPE, OWN_TARGET};
 
 /// Counts a denied packet for its pod, then drops it.
