@@ -15,7 +15,7 @@
 //!   attachment::Attachment      who the pod is and which veth carries it
 //!        │ egress addresses                            (egress)
 //!        ▼
-//!   attachment::Record          what the kernel shall hold, written first
+//!   store::Record               what the kernel shall hold, written first
 //!        │ pure                                        (plan)
 //!        ▼
 //!   nft::Transaction            for the kernel as it is now; prints itself as nft text
