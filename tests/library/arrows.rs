@@ -10,10 +10,10 @@ const ROOMS: [&str; 20] = [
     "hex",        // bytes as text
     "defaults",   // where things are if nobody says otherwise
     "logging",    // the program's own log
-    "refusal",    // what the outside is told when something can't be done
-    "json",       // objects of unknown keys
     "plan",       // policy and attachment as chains, sets and rules; all names in the kernel
     "store",      // the state directory
+    "refusal",    // what the outside is told when something can't be done
+    "json",       // objects of unknown keys
     "attachment", // who is attached, by which interface
     "guard",      // checksums that the firewall can't see
     "enforce",    // which changes the kernel needs as it is now
