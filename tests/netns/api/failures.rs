@@ -49,7 +49,7 @@ fn keep_a_snapshot(node: &Node) {
     let dir = node.state_dir().join("namespaces");
     fs::create_dir_all(&dir).expect("make a directory");
     let now = jiff_now(Duration::ZERO);
-    let snapshot = json!({"readAt": now, "said": {"egressway.dev/enforced-rules": "deny 80/tcp"}});
+    let snapshot = json!({"version": 1, "readAt": now, "said": {"egressway.dev/enforced-rules": "deny 80/tcp"}});
     fs::write(dir.join("shop.json"), snapshot.to_string()).expect("write a snapshot");
 }
 
