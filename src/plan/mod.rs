@@ -10,6 +10,7 @@ mod lookup;
 pub mod names;
 pub mod policy;
 mod reach;
+mod traffic;
 mod veth;
 
 use std::net::IpAddr;
@@ -42,4 +43,4 @@ fn values((first, last): (IpAddr, IpAddr)) -> (Value, Value) {
 
 /// The version of what this program makes of an attachment and of a policy in the kernel. What another
 /// version made is not shared and not compared, but can be removed by its names.
-pub const LAYOUT: u32 = 4;
+pub const LAYOUT: u32 = 5;

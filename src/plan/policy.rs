@@ -2,8 +2,10 @@
 //!
 //! ```text
 //! pol-HASH              every tier in order, ends with the default action
-//! pol-HASH-dns          the same for packets to clusterDNS, if some rule excepts these
+//! pol-HASH-dns, ...     the same for packets to clusterDNS, metadata or the API server, if some rule excepts
+//!                       these
 //! pol-HASH-default      the default action, if there are these two
+//! pol-HASH-jN           the rest of a rule of which many conditions begin alike
 //! pol-HASH-tN           a tier that has a `pass`, which returns from it
 //! pol-HASH-rN           what rule N does, where that is more than to count and decide
 //! pol-HASH-sN           addresses or ports of a rule that has several
@@ -26,8 +28,9 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use nft::{Chain, Element, Elements, KeyType, Rule as KernelRule, Set, Transaction, Verdict};
-use rules::effective::Effective;
-use rules::rule::Verb;
+use rules::effective::{Effective, Facts};
+use rules::facts::Word;
+use rules::rule::{Target, Verb};
 
 use super::INET;
 use super::LAYOUT;
@@ -35,6 +38,7 @@ use super::action::Action;
 use super::condition::{self, Condition};
 use super::lookup::{self, Entry, Part};
 use super::names;
+use super::reach::Words;
 
 /// A policy in the kernel's terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +131,7 @@ fn compile_as(name: &str, policy: &Effective, log_group: u16, shape: Shape) -> C
         sets: Vec::new(),
         set_names: HashMap::new(),
         services: HashMap::new(),
+        inner: HashMap::new(),
         blocks: 0,
         shape,
     }
@@ -171,8 +176,17 @@ struct Compiler {
     set_names: HashMap<Vec<Element>, String>,
     /// The chains to which ports lead, by their rules.
     services: HashMap<Vec<KernelRule>, Arc<str>>,
+    /// The chains of what is left of rules, by their rules.
+    inner: HashMap<Vec<KernelRule>, Arc<str>>,
     blocks: usize,
     shape: Shape,
+}
+
+/// What stands in every chain that packets are divided to.
+struct All<'a> {
+    tiers: &'a [Range<usize>],
+    facts: &'a Facts,
+    default: &'a [KernelRule],
 }
 
 /// The chain at which a policy starts.
@@ -188,22 +202,23 @@ impl Compiler {
     ) -> Compiled {
         // A rule cannot test that a packet does not go to clusterDNS (that would be the negation
         // of several conjunctions), so that is decided once for all rules, by where they stand.
-        let split = rules
-            .iter()
-            .flat_map(|rule| &rule.conditions)
-            .any(|condition| condition.dns == Some(false));
+        let is_excepted = |word: &Word| {
+            let mut conditions = rules.iter().flat_map(|rule| &rule.conditions);
+            conditions.any(|condition| condition.words[*word as usize] == Some(false))
+        };
+        let split: Vec<Word> = Word::ALL.into_iter().filter(is_excepted).collect();
         let mut default = Action::by_default(policy, log_group).rules();
-        if split {
+        if !split.is_empty() {
             let chain = self.add_chain("default".to_owned(), default);
             default = vec![self.goto(chain)];
-            let dns = self.add_chain("dns".to_owned(), Vec::new());
-            let to_dns = self.goto(dns);
-            for condition in condition::of_dns(&policy.facts) {
-                self.push(START, &condition, to_dns.clone());
-            }
-            self.tiers(dns, rules, tiers, Some(true), &default);
         }
-        self.tiers(START, rules, tiers, split.then_some(false), &default);
+        let known = Words::default();
+        let all = All {
+            tiers,
+            facts: &policy.facts,
+            default: &default,
+        };
+        self.split((START, ""), &split, known, rules, &all);
         Compiled {
             name: self.name,
             chains: self.chains,
@@ -222,19 +237,44 @@ impl Compiler {
         KernelRule::new().then(Verdict::Goto(self.chains[chain].0.clone()))
     }
 
-    /// All tiers and the default action. `dns`: what is known of packets that come to `chain`.
-    fn tiers(
+    /// All tiers and the default action, for packets that are for a service of these words, in chains of
+    /// their own, and for all others in this one. `known`: what is known of packets that come here.
+    fn split(
         &mut self,
-        chain: usize,
+        (chain, called): (usize, &str),
+        words: &[Word],
+        mut known: Words,
         rules: &mut [Planned],
-        tiers: &[Range<usize>],
-        dns: Option<bool>,
-        default: &[KernelRule],
+        all: &All<'_>,
     ) {
-        let can_hold = |c: &Condition| dns.is_none() || c.dns.is_none() || c.dns == dns;
+        let Some((word, others)) = words.split_first() else {
+            self.tiers(chain, rules, known, all);
+            return;
+        };
+        let conditions = condition::of_word(*word, all.facts);
+        if !conditions.is_empty() {
+            let suffix = format!("{called}{}", Target::from(*word));
+            let own = self.add_chain(suffix.clone(), Vec::new());
+            let there = self.goto(own);
+            for condition in conditions {
+                self.push(chain, &condition, &there);
+            }
+            known[*word as usize] = Some(true);
+            self.split((own, &format!("{suffix}-")), others, known, rules, all);
+        }
+        known[*word as usize] = Some(false);
+        self.split((chain, called), others, known, rules, all);
+    }
+
+    /// All tiers and the default action.
+    fn tiers(&mut self, chain: usize, rules: &mut [Planned], known: Words, all: &All<'_>) {
+        let agrees = |(mine, known): (&Option<bool>, &Option<bool>)| {
+            mine.is_none() || known.is_none() || mine == known
+        };
+        let can_hold = |c: &Condition| c.words.iter().zip(&known).all(agrees);
         // What stands in one chain: (rule, condition) in order.
         let mut list: Vec<(usize, usize)> = Vec::new();
-        for tier in tiers {
+        for tier in all.tiers {
             let kept = tier.clone().flat_map(|rule| {
                 let conditions = rules[rule].conditions.iter().enumerate();
                 let kept = conditions.filter(|(_, condition)| can_hold(condition));
@@ -253,7 +293,7 @@ impl Compiler {
             }
         }
         self.place(chain, rules, &list);
-        self.chains[chain].1.extend_from_slice(default);
+        self.chains[chain].1.extend_from_slice(all.default);
     }
 
     /// Puts conditions behind what a chain has already.
@@ -269,7 +309,7 @@ impl Compiler {
                 Part::Plain(place) => {
                     let (rule, condition) = list[place];
                     let action = self.act(&mut rules[rule]);
-                    self.push(chain, &rules[rule].conditions[condition], action);
+                    self.push(chain, &rules[rule].conditions[condition], &action);
                 }
                 Part::Block(areas) => self.block(chain, rules, &areas),
             }
@@ -294,14 +334,37 @@ impl Compiler {
         rule.chain.clone()
     }
 
-    fn push(&mut self, chain: usize, condition: &Condition, action: KernelRule) {
+    /// One rule behind what a chain has already.
+    fn push(&mut self, chain: usize, condition: &Condition, action: &KernelRule) {
+        let rule = self.rule(condition, action);
+        self.chains[chain].1.push(rule);
+    }
+
+    fn rule(&mut self, condition: &Condition, action: &KernelRule) -> KernelRule {
         let mut rule = KernelRule::new();
         for test in condition.tests().iter() {
             rule = rule.then(test.to_match(|key, elements| self.set(key, elements)));
         }
-        rule.statements.extend(action.statements);
-        rule.comment = action.comment;
-        self.chains[chain].1.push(rule);
+        if !condition.inner.is_empty() {
+            let inner = condition.inner.iter();
+            let inner: Vec<KernelRule> = inner.map(|one| self.rule(one, action)).collect();
+            let chain = self.chain_of(inner);
+            return rule.then(Verdict::Jump(chain.to_string()));
+        }
+        rule.statements.extend(action.statements.iter().cloned());
+        rule.comment.clone_from(&action.comment);
+        rule
+    }
+
+    /// The chain with these rules; the same rules are stored once.
+    fn chain_of(&mut self, rules: Vec<KernelRule>) -> Arc<str> {
+        if let Some(known) = self.inner.get(&rules) {
+            return known.clone();
+        }
+        let chain = self.add_chain(format!("j{}", self.chains.len()), rules.clone());
+        let name: Arc<str> = self.chains[chain].0.as_str().into();
+        self.inner.insert(rules, name.clone());
+        name
     }
 
     /// The name of the set with these elements; the same elements are stored once.

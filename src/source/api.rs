@@ -2,12 +2,11 @@
 //!
 //! One GET for the namespace, at the same time one for the pod if the runtime hands no annotations
 //! over. Of both only the metadata is asked for. Then, all at once, what only the API knows of names in
-//! rules: one GET for each Service, two for the API server; and, for a namespace with egress addresses,
-//! one LIST of all namespaces' metadata.
+//! rules: one GET for each Service, two for the API server, a LIST of the nodes; and, for a namespace with
+//! egress addresses, one LIST of all namespaces' metadata.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -21,7 +20,7 @@ use super::names::{self, Name};
 use super::snapshot::Snapshots;
 use super::{NamespaceAnnotations, PolicyFile, SourceError};
 use crate::cluster::{self, Client, Limit, Request};
-use crate::store::{Answer, NamespaceAnswer, ServiceAnswer};
+use crate::store::{Answer, NamespaceAnswer, ServiceAnswer as Behind};
 use rules::effective::Facts;
 
 /// kubelet writes here what it gives as UID for a pod of its own manifests: the API's object, which
@@ -160,20 +159,20 @@ impl Access<'_> {
         };
         while let Some(answered) = questions.join_next().await {
             let (name, answer) = answered.map_err(stopped)?;
-            let addresses = self.addresses(&name, answer)?;
-            names::learn(facts, name, addresses);
+            let behind = self.behind(&name, answer)?;
+            names::learn(facts, name, behind);
         }
         Ok(())
     }
 
-    fn addresses(
+    fn behind(
         &self,
         name: &Name,
-        answer: Result<Vec<IpAddr>, cluster::Error>,
-    ) -> Result<Vec<IpAddr>, SourceError> {
+        answer: Result<Behind, cluster::Error>,
+    ) -> Result<Behind, SourceError> {
         let fresh = answer.is_ok();
         let key = name.to_string();
-        let addresses = match (self.answered(&key, answer.map(ServiceAnswer)), name) {
+        let behind = match (self.answered(&key, answer), name) {
             (Err(cluster::Error::NotFound { .. }), Name::Service(service)) => {
                 return Err(SourceError::NoService {
                     service: service.clone(),
@@ -184,17 +183,17 @@ impl Access<'_> {
                 tracing::warn!(
                     "the policy file has no `clusterDNS`, and the API no Service kube-system/kube-dns: no pod is allowed to ask for names unless its rules say so"
                 );
-                return Ok(Vec::new());
+                return Ok(Behind::Addresses(Vec::new()));
             }
             (answered, _) => answered?,
         };
-        if addresses.0.is_empty() {
+        if behind.is_empty() {
             return Err(SourceError::NoAddress { name: key });
         }
         if fresh {
-            self.snapshots.keep(&key, addresses.clone());
+            self.snapshots.keep(&key, behind.clone());
         }
-        Ok(addresses.0)
+        Ok(behind)
     }
 
     /// The answer or, after none, what was said before, if that may be used. A refusal makes it void.

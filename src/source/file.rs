@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use serde_saphyr::Spanned;
 
 use super::mode::Mode;
@@ -15,6 +15,7 @@ use rules::effective::{Api, DefaultAction, Facts, Tier, TierRules, note_unknown_
 use rules::fault::{Collector, Complaint, Faults, quoted};
 use rules::grammar::lexer::Place;
 use rules::grammar::{label, lexer, targets};
+use rules::nat64;
 use rules::nearest::nearest;
 
 /// Bytes that a policy file may have. A ConfigMap has at most 1 MiB.
@@ -34,7 +35,7 @@ pub struct PolicyFile {
     pub default_action: DefaultAction,
     /// The cluster's mode.
     pub mode: Mode,
-    /// `clusterCIDRs` and `clusterDNS`.
+    /// `clusterCIDRs`, `clusterDNS`, `nodeCIDRs` and `nat64Prefixes`.
     pub facts: Facts,
     /// Namespaces whose pods have no rules.
     pub exempt_namespaces: BTreeSet<String>,
@@ -79,6 +80,11 @@ impl PolicyFile {
         let facts = Facts {
             cluster: reader.each(&raw.cluster_cidrs, targets::network),
             dns: reader.each(&raw.cluster_dns, targets::address),
+            nodes: reader.each(&raw.node_cidrs, targets::network),
+            nat64: match &raw.nat64_prefixes {
+                Some(prefixes) => reader.prefixes(prefixes),
+                None => vec![nat64::WELL_KNOWN],
+            },
             ..Facts::default()
         };
         let mut file = PolicyFile {
@@ -203,6 +209,30 @@ impl Reader<'_> {
     ) -> T {
         let values = value.map(std::slice::from_ref).unwrap_or_default();
         self.each(values, parse).pop().unwrap_or_default()
+    }
+
+    /// No NAT64 prefix may hold another: what is behind both would stand for two addresses.
+    fn prefixes(&mut self, values: &[Spanned<String>]) -> Vec<Ipv6Net> {
+        let mut all: Vec<Ipv6Net> = Vec::new();
+        for value in values {
+            let prefix = nat64::prefix(&value.value).and_then(|prefix| {
+                let overlaps = |other: &&Ipv6Net| {
+                    other.contains(&prefix.network()) || prefix.contains(&other.network())
+                };
+                match all.iter().find(overlaps) {
+                    Some(other) => Err(Complaint::new(format!(
+                        "{} and `{other}` have addresses in common",
+                        quoted(&value.value)
+                    ))),
+                    None => Ok(prefix),
+                }
+            });
+            match prefix {
+                Ok(prefix) => all.push(prefix),
+                Err(complaint) => self.fault(value, complaint),
+            }
+        }
+        all
     }
 
     fn tier(&mut self, tier: Tier, key: &str, text: Option<String>) -> TierRules {

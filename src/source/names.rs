@@ -1,16 +1,19 @@
-//! Names in rules that only the Kubernetes API knows: `svc/NAMESPACE/NAME`, `apiserver`, and `dns` where
-//! the policy file has no `clusterDNS`.
+//! Names in rules that only the Kubernetes API knows: `svc/NAMESPACE/NAME`, `apiserver`, `nodes`, and `dns`
+//! where the policy file has no `clusterDNS`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use k8s_openapi::api::core::v1::{Endpoints, Service};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::{EndpointSubset, Endpoints, Node, Service, ServiceSpec};
 use kube::Api;
+use kube::api::ListParams;
 
 use super::api::named;
 use super::{NamespaceAnnotations, PolicyFile, pod};
 use crate::cluster::{Client, Error, Request};
+use crate::store::ServiceAnswer as Behind;
 use rules::effective::{DefaultAction, Facts, TierRules};
 use rules::rule::{Target, Verb};
 
@@ -24,6 +27,7 @@ const API_SERVER: &str = "default/kubernetes";
 pub(crate) enum Name {
     Dns,
     ApiServer,
+    Nodes,
     /// `NAMESPACE/NAME`
     Service(String),
 }
@@ -33,6 +37,7 @@ impl fmt::Display for Name {
         match self {
             Name::Dns => f.write_str("dns"),
             Name::ApiServer => f.write_str("apiserver"),
+            Name::Nodes => f.write_str("nodes"),
             Name::Service(service) => write!(f, "svc/{service}"),
         }
     }
@@ -55,6 +60,7 @@ pub(crate) fn needed(
         .filter_map(|target| match target {
             Target::Dns => Some(Name::Dns),
             Target::ApiServer => Some(Name::ApiServer),
+            Target::Nodes => Some(Name::Nodes),
             Target::Service(service) => Some(Name::Service(service.clone())),
             _ => None,
         })
@@ -72,34 +78,130 @@ pub(crate) fn needed(
 }
 
 /// Puts what a name stands for where rules look for it.
-pub(super) fn learn(facts: &mut Facts, name: Name, addresses: Vec<IpAddr>) {
-    match name {
-        Name::Dns => facts.dns = addresses,
-        Name::ApiServer => facts.api_server = addresses,
-        Name::Service(service) => {
-            facts.services.insert(service, addresses);
+pub(super) fn learn(facts: &mut Facts, name: Name, behind: Behind) {
+    match (name, behind) {
+        (Name::Dns, Behind::Addresses(all)) => facts.dns = all,
+        (Name::Service(service), Behind::Addresses(all)) => {
+            facts.services.insert(service, all);
         }
+        (_, Behind::Sockets(all)) => facts.api_server = all,
+        // Beside what the policy file says.
+        (_, Behind::Networks(all)) => facts.nodes.extend(all),
+        (_, Behind::Addresses(_)) => {} // no other name stands for these
     }
 }
 
-/// The addresses behind a name; none for a Service that has none of its own.
-pub(super) async fn ask(client: &Client, name: &Name) -> Result<Vec<IpAddr>, Error> {
+/// What a name stands for; nothing for a Service that has no address of its own.
+pub(super) async fn ask(client: &Client, name: &Name) -> Result<Behind, Error> {
     match name {
-        Name::Dns => ask_service(client, DNS).await,
-        Name::Service(service) => ask_service(client, service).await,
+        Name::Dns => ask_service(client, DNS).await.map(Behind::Addresses),
+        Name::Service(service) => ask_service(client, service).await.map(Behind::Addresses),
         Name::ApiServer => {
             let (service, endpoints) =
-                tokio::join!(ask_service(client, API_SERVER), ask_endpoints(client));
-            let mut addresses = service?;
-            addresses.extend(endpoints?);
-            addresses.sort();
-            addresses.dedup();
-            Ok(addresses)
+                tokio::join!(ask_spec(client, API_SERVER), ask_endpoints(client));
+            let mut sockets = sockets_of(&service?);
+            sockets.extend(endpoints?.iter().flat_map(sockets_behind));
+            sockets.sort();
+            sockets.dedup();
+            Ok(Behind::Sockets(sockets))
+        }
+        Name::Nodes => ask_nodes(client).await.map(Behind::Networks),
+    }
+}
+
+/// A protocol that is not given is TCP.
+fn is_tcp(protocol: Option<&String>) -> bool {
+    protocol.is_none_or(|protocol| protocol == "TCP")
+}
+
+fn each_with_each(addresses: &[IpAddr], ports: &[i32]) -> Vec<SocketAddr> {
+    let ports: Vec<u16> = ports
+        .iter()
+        .filter_map(|port| (*port).try_into().ok())
+        .collect();
+    let with_all = |address: &IpAddr| -> Vec<SocketAddr> {
+        ports
+            .iter()
+            .map(|port| SocketAddr::new(*address, *port))
+            .collect()
+    };
+    addresses.iter().flat_map(with_all).collect()
+}
+
+fn sockets_of(service: &ServiceSpec) -> Vec<SocketAddr> {
+    let ports = service.ports.iter().flatten();
+    let tcp = ports.filter(|port| is_tcp(port.protocol.as_ref()));
+    let ports: Vec<i32> = tcp.map(|port| port.port).collect();
+    each_with_each(&addresses_of(service), &ports)
+}
+
+fn sockets_behind(subset: &EndpointSubset) -> Vec<SocketAddr> {
+    let ports = subset.ports.iter().flatten();
+    let tcp = ports.filter(|port| is_tcp(port.protocol.as_ref()));
+    let ports: Vec<i32> = tcp.map(|port| port.port).collect();
+    let addresses = subset.addresses.iter().flatten();
+    let addresses: Vec<IpAddr> = addresses.filter_map(|a| a.ip.parse().ok()).collect();
+    each_with_each(&addresses, &ports)
+}
+
+/// How many nodes one answer has at most.
+const PAGE: u32 = 500;
+
+/// The addresses of all nodes, and the first ones of their pods' networks: by these, tunnels and bridges
+/// take packets that are for the node itself.
+async fn ask_nodes(client: &Client) -> Result<Vec<IpNet>, Error> {
+    let api = Api::<Node>::all(client.kube());
+    let request = Request::new("list", "nodes");
+    let mut params = ListParams::default().limit(PAGE);
+    let mut nets = Vec::new();
+    loop {
+        let page = match client.ask(request.clone(), api.list(&params)).await {
+            // Then everything at once, which cannot expire.
+            Err(Error::Refused { code: EXPIRED, .. }) if params.continue_token.is_some() => {
+                params = ListParams::default();
+                nets.clear();
+                continue;
+            }
+            answer => answer?,
+        };
+        nets.extend(page.items.iter().flat_map(networks_of));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params.continue_token = Some(token),
+            None => break,
         }
     }
+    nets.sort();
+    nets.dedup();
+    Ok(nets)
+}
+
+/// Too much was changed since the first page: its snapshot is gone from etcd.
+const EXPIRED: u16 = 410;
+
+fn networks_of(node: &Node) -> Vec<IpNet> {
+    let status = node.status.iter().flat_map(|status| &status.addresses);
+    let own = status.flatten().filter_map(|address| {
+        let address: IpAddr = address.address.parse().ok()?; // names stand there, too
+        Some(IpNet::from(address))
+    });
+    let spec = node.spec.iter();
+    let of_pods = spec.flat_map(|spec| spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr));
+    own.chain(of_pods.filter_map(|net| first_two(net)))
+        .collect()
+}
+
+/// The network's own address, which a tunnel has (flannel), and the first one in it, which a bridge has.
+fn first_two(net: &str) -> Option<IpNet> {
+    let net: IpNet = net.parse().ok()?;
+    let length = net.prefix_len().max(net.max_prefix_len() - 1);
+    IpNet::new(net.network(), length).ok()
 }
 
 async fn ask_service(client: &Client, service: &str) -> Result<Vec<IpAddr>, Error> {
+    Ok(addresses_of(&ask_spec(client, service).await?))
+}
+
+async fn ask_spec(client: &Client, service: &str) -> Result<ServiceSpec, Error> {
     let (namespace, name) = service.split_once('/').unwrap_or(("default", service));
     let api = Api::<Service>::namespaced(client.kube(), namespace);
     let request = Request::new("get", "services")
@@ -107,17 +209,21 @@ async fn ask_service(client: &Client, service: &str) -> Result<Vec<IpAddr>, Erro
         .named(name);
     let found = client.ask(request.clone(), api.get(name)).await?;
     named(client, &request, name, &found.metadata)?;
-    let spec = found.spec.unwrap_or_default();
+    Ok(found.spec.unwrap_or_default())
+}
+
+fn addresses_of(service: &ServiceSpec) -> Vec<IpAddr> {
     // A server older than both families has the one only.
-    let addresses = spec
-        .cluster_ips
-        .unwrap_or_else(|| spec.cluster_ip.into_iter().collect());
+    let addresses = match &service.cluster_ips {
+        Some(addresses) => addresses.as_slice(),
+        None => service.cluster_ip.as_slice(),
+    };
     // `None`, as a word, is a headless Service's.
-    Ok(addresses.iter().filter_map(|ip| ip.parse().ok()).collect())
+    addresses.iter().filter_map(|ip| ip.parse().ok()).collect()
 }
 
 /// By the older kind, which every version of Kubernetes keeps for this one Service.
-async fn ask_endpoints(client: &Client) -> Result<Vec<IpAddr>, Error> {
+async fn ask_endpoints(client: &Client) -> Result<Vec<EndpointSubset>, Error> {
     let (namespace, name) = API_SERVER.split_once('/').unwrap_or_default();
     let api = Api::<Endpoints>::namespaced(client.kube(), namespace);
     let request = Request::new("get", "endpoints")
@@ -125,12 +231,7 @@ async fn ask_endpoints(client: &Client) -> Result<Vec<IpAddr>, Error> {
         .named(name);
     let found = client.ask(request.clone(), api.get(name)).await?;
     named(client, &request, name, &found.metadata)?;
-    let subsets = found.subsets.unwrap_or_default();
-    Ok(subsets
-        .iter()
-        .flat_map(|subset| subset.addresses.iter().flatten())
-        .filter_map(|address| address.ip.parse().ok())
-        .collect())
+    Ok(found.subsets.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -158,10 +259,61 @@ mod tests {
         assert_eq!(
             needs(
                 "enforced: allow to svc/a/b\nclusterDNS: [10.96.0.10]",
-                "allow except apiserver",
+                "allow except apiserver, nodes",
                 "deny to dns, svc/a/b, SVC/c/d"
             ),
-            ["apiserver", "svc/a/b", "svc/c/d"]
+            ["apiserver", "nodes", "svc/a/b", "svc/c/d"]
+        );
+    }
+
+    #[test]
+    fn the_first_addresses_of_a_nodes_pods_are_the_nodes() {
+        let node: Node = serde_json::from_value(serde_json::json!({
+            "spec": {"podCIDR": "10.244.3.0/24", "podCIDRs": ["10.244.3.0/24", "fd44:0:0:3::/64"]},
+            "status": {"addresses": [
+                {"type": "InternalIP", "address": "172.30.0.11"},
+                {"type": "ExternalIP", "address": "2001:db8::11"},
+                {"type": "Hostname", "address": "node1"},
+            ]},
+        }))
+        .expect("a node");
+        let mut found: Vec<String> = networks_of(&node).iter().map(ToString::to_string).collect();
+        found.dedup();
+        assert_eq!(
+            found,
+            [
+                "172.30.0.11/32",
+                "2001:db8::11/128",
+                "10.244.3.0/31",
+                "fd44:0:0:3::/127",
+                "10.244.3.0/31"
+            ]
+        );
+        assert_eq!(first_two("10.1.2.3/32"), "10.1.2.3/32".parse().ok());
+    }
+
+    #[test]
+    fn the_api_server_is_its_tcp_ports() {
+        let service: ServiceSpec = serde_json::from_value(serde_json::json!({
+            "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd96::1"],
+            "ports": [{"name": "https", "port": 443}, {"port": 53, "protocol": "UDP"}],
+        }))
+        .expect("a Service");
+        let subset: EndpointSubset = serde_json::from_value(serde_json::json!({
+            "addresses": [{"ip": "172.30.0.11"}, {"ip": "172.30.0.12"}],
+            "ports": [{"port": 6443, "protocol": "TCP"}, {"port": 6444, "protocol": "UDP"}],
+        }))
+        .expect("a subset");
+        let text = |sockets: Vec<SocketAddr>| -> Vec<String> {
+            sockets.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            text(sockets_of(&service)),
+            ["10.96.0.1:443", "[fd96::1]:443"]
+        );
+        assert_eq!(
+            text(sockets_behind(&subset)),
+            ["172.30.0.11:6443", "172.30.0.12:6443"]
         );
     }
 

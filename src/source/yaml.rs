@@ -29,6 +29,11 @@ pub(super) struct RawFile {
     pub cluster_cidrs: Vec<Spanned<String>>,
     #[serde(default, rename = "clusterDNS")]
     pub cluster_dns: Vec<Spanned<String>>,
+    #[serde(default, rename = "nodeCIDRs")]
+    pub node_cidrs: Vec<Spanned<String>>,
+    /// `None`: the well-known one.
+    #[serde(rename = "nat64Prefixes")]
+    pub nat64_prefixes: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     pub exempt_namespaces: Vec<Spanned<String>>,
     #[serde(default, rename = "egressIPs")]

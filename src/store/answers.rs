@@ -1,7 +1,9 @@
 //! What the Kubernetes API is asked for, and keeps a [`Snapshot`](super::Snapshot) of.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -19,8 +21,26 @@ pub struct NamespaceAnswer(pub BTreeMap<String, String>);
 
 /// What a name in rules stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ServiceAnswer(pub Vec<IpAddr>);
+#[serde(rename_all = "camelCase")]
+pub enum ServiceAnswer {
+    /// Of a Service.
+    Addresses(Vec<IpAddr>),
+    /// Of the API server, with its TCP ports.
+    Sockets(Vec<SocketAddr>),
+    /// Of nodes.
+    Networks(Vec<IpNet>),
+}
+
+impl ServiceAnswer {
+    /// Whether nothing is behind the name.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            ServiceAnswer::Addresses(all) => all.is_empty(),
+            ServiceAnswer::Sockets(all) => all.is_empty(),
+            ServiceAnswer::Networks(all) => all.is_empty(),
+        }
+    }
+}
 
 /// The text with egress addresses of each namespace that has one, by the namespaces' names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -74,3 +74,20 @@ fn every_promise_names_a_test() {
         assert!(!named_tests(item).is_empty(), "no test keeps this: {item}");
     }
 }
+
+/// What people read of `metadata` is what is enforced.
+#[test]
+fn the_list_of_metadata_services_is_the_one_that_is_enforced() {
+    use rules::class::{METADATA, WIRESERVER};
+    let page = std::fs::read_to_string("docs/metadata.md").expect("is there");
+    let rows: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let row = |service: &rules::class::Service| {
+        let (address, owner, source) = (service.address.addr(), service.owner, service.source);
+        format!("| `{address}` | {owner} | <{source}> |")
+    };
+    let wanted: Vec<String> = METADATA.iter().chain([&WIRESERVER]).map(row).collect();
+    assert_eq!(rows, wanted);
+}

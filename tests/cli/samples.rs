@@ -26,7 +26,7 @@ const CONFLIST_KEYS: [&str; 11] = [
 ];
 
 /// Every key that a policy file can have.
-const POLICY_KEYS: [&str; 11] = [
+const POLICY_KEYS: [&str; 13] = [
     "apiVersion",
     "kind",
     "enforced",
@@ -35,6 +35,8 @@ const POLICY_KEYS: [&str; 11] = [
     "mode",
     "clusterCIDRs",
     "clusterDNS",
+    "nodeCIDRs",
+    "nat64Prefixes",
     "exemptNamespaces",
     "egressIPs",
     "namespaces",

@@ -104,6 +104,7 @@ impl Display for Target {
             Target::Private => f.write_str("private"),
             Target::Cluster => f.write_str("cluster"),
             Target::Node => f.write_str("node"),
+            Target::Nodes => f.write_str("nodes"),
             Target::Metadata => f.write_str("metadata"),
             Target::Dns => f.write_str("dns"),
             Target::ApiServer => f.write_str("apiserver"),

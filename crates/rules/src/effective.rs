@@ -1,15 +1,14 @@
 //! All that applies to one pod: the tiers in order, each rule with the place it comes from.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::fault::{Collector, Complaint, Faults, quoted};
 use super::grammar::{self, lexer};
 use super::rule::Rule;
+
+pub use super::facts::Facts;
 
 /// The tiers, in the order in which they are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -103,29 +102,6 @@ pub struct TierRules {
     pub audit: bool,
 }
 
-/// What names in rules stand for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Facts {
-    /// The policy file's `clusterCIDRs`: pods and Services.
-    pub cluster: Vec<IpNet>,
-    /// The policy file's `clusterDNS`, or what the API says of it.
-    pub dns: Vec<IpAddr>,
-    /// The addresses behind `apiserver`, from the API: of the Service and of its endpoints.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub api_server: Vec<IpAddr>,
-    /// The addresses of the Services that are named, from the API: `shop/web` stands for these.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub services: BTreeMap<String, Vec<IpAddr>>,
-}
-
-impl Facts {
-    /// What a Service's name stands for; empty if that is not known.
-    pub fn service(&self, name: &str) -> &[IpAddr] {
-        self.services.get(name).map_or(&[], Vec::as_slice)
-    }
-}
-
 /// The policy of one pod, ready to be compiled or asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effective {
@@ -208,6 +184,10 @@ pub fn note_unknown_names(
         let complaint = match lower.as_str() {
             "cluster" if facts.cluster.is_empty() => nothing("cluster", "clusterCIDRs"),
             _ if api == Api::ToBeAsked => continue,
+            "nodes" if facts.nodes.is_empty() => Complaint::new(
+                "`nodes` needs the Kubernetes API, which is not asked, or `nodeCIDRs` in the policy file",
+            )
+            .help("add `nodeCIDRs` to the policy file of the node"),
             "dns" if facts.dns.is_empty() => nothing("dns", "clusterDNS"),
             "apiserver" if facts.api_server.is_empty() => {
                 Complaint::new("`apiserver` needs the Kubernetes API, which is not asked")
@@ -289,7 +269,7 @@ pod:2:20: `svc/shop/db` needs the Kubernetes API, which is not asked
         );
         let address = || vec!["10.96.0.1".parse().expect("an address")];
         let facts = Facts {
-            api_server: address(),
+            api_server: vec!["10.96.0.1:443".parse().expect("address and port")],
             services: ["shop/web", "shop/db"]
                 .map(|name| (name.to_owned(), address()))
                 .into(),

@@ -3,13 +3,17 @@
 //! What the compiler makes for the kernel must decide the same; tests compare the two.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::class::{self, DNS_PORT, METADATA, NOT_UNICAST, PRIVATE};
+use super::class::{METADATA, NOT_INTERNET, PRIVATE, WIRESERVER, WIRESERVER_PORTS};
 use super::effective::{DefaultAction, Effective, Facts, TierRules};
-use super::protocol::{ICMP, ICMPV6};
-use super::rule::{Ports, Rule, Target, Transport};
+use super::facts::Word;
+use super::nat64;
+use super::protocol::{ICMP, ICMPV6, TCP};
+use super::rule::{Ports, Rule, Target};
 
 pub use super::verdict::Verdict;
 
@@ -39,16 +43,6 @@ pub struct Original {
     pub address: IpAddr,
     /// The destination port, if the protocol has ports.
     pub port: Option<u16>,
-}
-
-impl Packet {
-    /// Where the pod sent it: address and port.
-    fn asked(&self) -> (IpAddr, Option<u16>) {
-        match self.original {
-            Some(original) => (original.address, original.port),
-            None => (self.destination, self.port),
-        }
-    }
 }
 
 /// What becomes of a packet, and by which rule.
@@ -178,32 +172,31 @@ fn mismatch(rule: &Rule, packet: &Packet, facts: &Facts) -> Option<Mismatch> {
     if rule.until.is_some_and(|until| packet.time >= until) {
         return Some(Mismatch::Expired);
     }
-    let goes_to = |target: &&Target| target_matches(target, packet, facts);
+    let goes_to = |target: &&Target| goes_to(target, packet, facts) == Some(true);
     let mut reached = rule.to.iter().filter(goes_to).peekable();
     if reached.peek().is_none() {
-        let other = |target: &Target| is_of_other_family(target, packet.destination);
+        let other = |target: &Target| is_of_other_family(target, packet.destination, facts);
         return Some(if rule.to.iter().all(other) {
             Mismatch::Family
         } else {
             Mismatch::Address
         });
     }
-    if !reached.any(|target| ports_match(rule, target, packet)) {
+    if !reached.any(|target| ports_match(rule, target, packet, facts)) {
         return Some(ports_mismatch(&rule.ports, packet));
     }
-    rule.except
-        .iter()
-        .any(|target| target_matches(target, packet, facts))
-        .then_some(Mismatch::Except)
+    let excepted = |target: &Target| self::goes_to(target, packet, facts) != Some(false);
+    rule.except.iter().any(excepted).then_some(Mismatch::Except)
 }
 
 /// Whether the target holds addresses of the other IP version only.
-fn is_of_other_family(target: &Target, to: IpAddr) -> bool {
-    match target {
-        Target::Net(net) => net.addr().is_ipv4() != to.is_ipv4(),
-        Target::Range(first, _) => first.is_ipv4() != to.is_ipv4(),
-        _ => false,
-    }
+fn is_of_other_family(target: &Target, to: IpAddr, facts: &Facts) -> bool {
+    let ipv4 = match target {
+        Target::Net(net) => net.addr().is_ipv4(),
+        Target::Range(first, _) => first.is_ipv4(),
+        _ => return false,
+    };
+    ipv4 != to.is_ipv4() && Place::of(to, facts).behind.is_none()
 }
 
 /// What is wrong with ports that do not take the packet.
@@ -224,57 +217,168 @@ fn ports_mismatch(ports: &[Ports], packet: &Packet) -> Mismatch {
         .unwrap_or(Mismatch::Protocol)
 }
 
-/// Whether the packet goes to the target. `except dns` takes DNS away whatever the rule's ports are.
-fn target_matches(target: &Target, packet: &Packet, facts: &Facts) -> bool {
-    let to = packet.destination;
-    let cluster = || class::contains(&facts.cluster, to);
-    let metadata = || class::contains(&METADATA, to);
-    let elsewhere = || !cluster() && !packet.local && !metadata();
-    match target {
-        Target::Any => true,
-        Target::Net(net) => net.contains(&to),
-        // The order of `IpAddr` puts all of IPv4 before all of IPv6: a range of one family holds no address of the other.
-        Target::Range(first, last) => (*first..=*last).contains(&to),
-        Target::Cluster => cluster(),
-        Target::Node => packet.local,
-        Target::Metadata => metadata(),
-        Target::Dns => is_dns(packet, facts),
-        Target::ApiServer => facts.api_server.contains(&to),
-        Target::Service(service) => facts.service(service).contains(&packet.asked().0),
-        Target::Private => class::contains(&PRIVATE, to) && elsewhere(),
-        Target::Internet => {
-            !class::contains(&PRIVATE, to) && !class::contains(&NOT_UNICAST, to) && elsewhere()
+/// An address, and what it stands for.
+#[derive(Debug, Clone)]
+struct Place {
+    address: Option<IpAddr>,
+    /// If it is behind a NAT64 prefix: see [`nat64::behind`].
+    behind: Option<RangeInclusive<u32>>,
+}
+
+impl Place {
+    fn of(address: IpAddr, facts: &Facts) -> Self {
+        let behind = match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(v6) => nat64::behind(&facts.nat64, v6),
+        };
+        Self {
+            address: Some(address),
+            behind,
         }
+    }
+
+    /// Only what it stands for, if that is another address: what is behind NAT64 is private, or of the
+    /// Internet, as its IPv4 address is.
+    fn classed(self) -> Self {
+        Self {
+            address: self.address.filter(|_| self.behind.is_none()),
+            behind: self.behind,
+        }
+    }
+
+    /// Whether one of the networks has the address, or all that it may stand for.
+    fn is_in<'n>(&self, nets: impl IntoIterator<Item = &'n IpNet>) -> bool {
+        let all = |net| ends(net).is_some_and(|(first, last)| self.stands_in(first, last));
+        nets.into_iter().any(|net| self.has(net) || all(net))
+    }
+
+    /// Whether one of the networks has the address, or some of what it may stand for.
+    fn touches<'n>(&self, nets: impl IntoIterator<Item = &'n IpNet>) -> bool {
+        let some = |net| {
+            let (Some(behind), Some((first, last))) = (&self.behind, ends(net)) else {
+                return false;
+            };
+            first <= *behind.end() && *behind.start() <= last
+        };
+        nets.into_iter().any(|net| self.has(net) || some(net))
+    }
+
+    fn has(&self, net: &IpNet) -> bool {
+        self.address.is_some_and(|address| net.contains(&address))
+    }
+
+    fn stands_in(&self, first: u32, last: u32) -> bool {
+        let behind = self.behind.as_ref();
+        behind.is_some_and(|behind| first <= *behind.start() && *behind.end() <= last)
     }
 }
 
-/// DNS to clusterDNS, as translated or as asked.
-fn is_dns(packet: &Packet, facts: &Facts) -> bool {
-    let transport = [Transport::Tcp, Transport::Udp]
-        .iter()
-        .any(|transport| transport.protocol() == packet.protocol);
-    let asks =
-        |address: IpAddr, port: Option<u16>| facts.dns.contains(&address) && port == Some(DNS_PORT);
-    let translated = asks(packet.destination, packet.port);
-    let asked = packet
-        .original
-        .is_some_and(|original| asks(original.address, original.port));
-    transport && (translated || asked)
+/// Both ends of an IPv4 network.
+fn ends(net: &IpNet) -> Option<(u32, u32)> {
+    match net {
+        IpNet::V4(net) => Some((net.network().into(), net.broadcast().into())),
+        IpNet::V6(_) => None,
+    }
 }
 
-/// Whether the rule's ports take the packet on its way to `target`. For `dns` the port is 53, as it was asked, even
-/// when the server behind the Service listens on another; for a Service it is the Service's port.
-fn ports_match(rule: &Rule, target: &Target, packet: &Packet) -> bool {
-    let port = match target {
-        Target::Dns => Some(DNS_PORT),
-        Target::Service(_) => packet.asked().1,
-        _ => packet.port,
+/// Whether the packet goes to the target; `None`: that can't be told. `except dns` takes DNS away whatever
+/// the rule's ports are.
+fn goes_to(target: &Target, packet: &Packet, facts: &Facts) -> Option<bool> {
+    let place = Place::of(packet.destination, facts);
+    Some(match target {
+        Target::Any => true,
+        Target::Net(net) => place.is_in([net]),
+        // The order of `IpAddr` puts all of IPv4 before all of IPv6: a range of one family holds no address of the other.
+        Target::Range(first, last) => {
+            let behind = match (first, last) {
+                (IpAddr::V4(a), IpAddr::V4(b)) => place.stands_in((*a).into(), (*b).into()),
+                _ => false,
+            };
+            behind || (*first..=*last).contains(&packet.destination)
+        }
+        Target::Cluster => place.is_in(&facts.cluster),
+        Target::Node => packet.local,
+        Target::Nodes => packet.local || place.is_in(&facts.nodes),
+        Target::Dns => sent(packet).any(|sent| is_for(Word::Dns, sent, packet, facts)),
+        Target::Metadata => sent(packet).any(|sent| is_for(Word::Metadata, sent, packet, facts)),
+        Target::ApiServer => sent(packet).any(|sent| is_for(Word::ApiServer, sent, packet, facts)),
+        Target::Service(service) => {
+            let asked = packet.original.map(|original| original.address);
+            asked.is_some_and(|asked| facts.service(service).contains(&asked))
+        }
+        Target::Private => {
+            let place = place.classed();
+            place.is_in(&PRIVATE) && is_elsewhere(&place, packet, facts)
+        }
+        Target::Internet => return is_internet(place, packet, facts),
+    })
+}
+
+/// Neither the cluster, nor a node, nor a metadata service that has an address of its own.
+fn is_elsewhere(place: &Place, packet: &Packet, facts: &Facts) -> bool {
+    let metadata = METADATA.iter().map(|service| &service.address);
+    let others = facts.cluster.iter().chain(&facts.nodes).chain(metadata);
+    // What the address itself is, and what it stands for.
+    let own = Place::of(packet.destination, facts);
+    !packet.local && !place.touches(others.clone()) && !own.touches(others)
+}
+
+fn is_internet(place: Place, packet: &Packet, facts: &Facts) -> Option<bool> {
+    let place = place.classed();
+    let elsewhere = !place.touches(&PRIVATE)
+        && !place.touches(&NOT_INTERNET)
+        && is_elsewhere(&place, packet, facts);
+    if !elsewhere || !place.touches([&WIRESERVER.address]) {
+        return Some(elsewhere);
+    }
+    if packet.protocol != TCP || !place.is_in([&WIRESERVER.address]) {
+        return Some(place.is_in([&WIRESERVER.address]));
+    }
+    // Two of its ports are metadata; a packet that ends before its port may be for either.
+    packet.port.map(|port| !WIRESERVER_PORTS.contains(&port))
+}
+
+/// Where a packet goes, and where the pod sent it, if that is known.
+fn sent(packet: &Packet) -> impl Iterator<Item = Original> {
+    let translated = Original {
+        address: packet.destination,
+        port: packet.port,
     };
-    rule.ports.is_empty()
-        || rule
-            .ports
-            .iter()
-            .any(|ports| port_matches(ports, packet, port))
+    [Some(translated), packet.original].into_iter().flatten()
+}
+
+/// Whether what was sent there is for a service that the word stands for.
+fn is_for(word: Word, sent: Original, packet: &Packet, facts: &Facts) -> bool {
+    facts.endpoints(word).iter().any(|endpoint| {
+        let place = match endpoint.nat64 {
+            true => Place::of(sent.address, facts),
+            false => Place {
+                address: Some(sent.address),
+                behind: None,
+            },
+        };
+        endpoint.takes(packet.protocol, sent.port) && place.is_in(&endpoint.addresses)
+    })
+}
+
+/// Whether the rule's ports take the packet on its way to `target`. For words that stand for services they
+/// are the ports there, as the pod sent it or after translation; for a Service they are the Service's ports.
+fn ports_match(rule: &Rule, target: &Target, packet: &Packet, facts: &Facts) -> bool {
+    let take = |port: Option<u16>| {
+        rule.ports.is_empty()
+            || rule
+                .ports
+                .iter()
+                .any(|ports| port_matches(ports, packet, port))
+    };
+    let word = match target {
+        Target::Dns => Word::Dns,
+        Target::Metadata => Word::Metadata,
+        Target::ApiServer => Word::ApiServer,
+        Target::Service(_) => return take(packet.original.and_then(|original| original.port)),
+        _ => return take(packet.port),
+    };
+    sent(packet).any(|sent| is_for(word, sent, packet, facts) && take(sent.port))
 }
 
 fn port_matches(ports: &Ports, packet: &Packet, port: Option<u16>) -> bool {

@@ -7,13 +7,14 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::class;
 
 /// The networks that are inside for every pod, beside the cluster's and the node's own addresses.
-pub const INSIDE: [IpNet; 6] = [
+pub const INSIDE: [IpNet; 7] = [
     v4([169, 254, 0, 0], 16), // RFC 3927, link-local
     v4([127, 0, 0, 0], 8),    // RFC 1122 section 3.2.1.3, loopback
-    v4([224, 0, 0, 0], 3),    // RFC 1112, multicast, reserved and broadcast
-    v6([0xfe80, 0], 10),      // RFC 4291 section 2.5.6, link-local
+    class::MULTICAST[0],
+    class::MULTICAST[1],
+    v6([0xfe80, 0], 10), // RFC 4291 section 2.5.6, link-local
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
-    v6([0xff00, 0], 8), // RFC 4291 section 2.7, multicast
+    class::MULTICAST[2],
 ];
 
 /// Whether a packet to this address leaves with the pod's own address. `cluster` is the policy file's `clusterCIDRs`;
@@ -41,7 +42,7 @@ mod tests {
         let all: Vec<String> = INSIDE.iter().map(ToString::to_string).collect();
         assert_eq!(
             all.join(" "),
-            "169.254.0.0/16 127.0.0.0/8 224.0.0.0/3 fe80::/10 ::1/128 ff00::/8"
+            "169.254.0.0/16 127.0.0.0/8 224.0.0.0/4 255.255.255.255/32 fe80::/10 ::1/128 ff00::/8"
         );
         assert!(INSIDE.iter().all(|net| *net == net.trunc()));
     }

@@ -1,12 +1,15 @@
 //! Which packets a rule matches, as sets that can be taken from each other.
 //!
-//! What is not known here (which addresses are the node's own, or the API server's; what `cluster` stands
-//! for, if no policy is given; what was asked of clusterDNS) is a question that may be answered either way:
-//! what is found to be empty is empty whatever the answers are. Which Service was asked, and at which port,
-//! says nothing of where a packet goes in the end: it is a dimension of its own.
+//! What is not known here (which addresses are the node's own, other nodes', or the API server's; what
+//! `cluster` stands for, if no policy is given; what was asked of clusterDNS) is a question that may be
+//! answered either way: what is found to be empty is empty whatever the answers are. Which Service, metadata
+//! service or API server was asked, and at which port, says nothing of where a packet goes in the end: it is
+//! a dimension of its own.
 
-use super::class::{DNS_PORT, METADATA, NOT_UNICAST, PRIVATE};
+use super::class::{DNS_PORT, METADATA, WIRESERVER, WIRESERVER_PORTS};
 use super::effective::Facts;
+use super::nat64;
+use super::places::Places;
 use super::rule::{Ports, Rule, Target, Transport};
 use super::set::{Addresses, Family, Numbers};
 
@@ -15,6 +18,10 @@ const LOCAL: usize = 0;
 const DNS: usize = 1;
 const CLUSTER: usize = 2;
 const API_SERVER: usize = 3;
+const OTHER_NODE: usize = 4;
+const ASKED_METADATA: usize = 5;
+const ASKED_API_SERVER: usize = 6;
+const QUESTIONS: usize = 7;
 
 /// Packets for which all of this holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,16 +30,17 @@ pub struct Region {
     /// The protocol in bits 16 to 23; below, the port, or ICMP's type and code.
     traffic: Numbers,
     addresses: Addresses,
-    /// Goes to the node itself? To clusterDNS? To the cluster? To the API server? `None`: either.
-    answers: [Option<bool>; 4],
+    /// Goes to the node itself? To clusterDNS? To the cluster? To the API server? To another node? Was sent to a
+    /// metadata service, or to the API server? `None`: either.
+    answers: [Option<bool>; QUESTIONS],
     /// What the pod asked; `None`: whatever that was.
     asked: Option<Asked>,
 }
 
-/// A Service, to which the pod sends.
+/// A Service, to which the pod sends; or what else a node may translate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Asked {
-    /// `shop/web`
+    /// `shop/web`, `metadata`, `apiserver`
     service: String,
     /// As [`Region::traffic`], with the Service's ports.
     traffic: Numbers,
@@ -159,7 +167,7 @@ pub fn minus(mut regions: Vec<Region>, others: &[Region]) -> Vec<Region> {
 /// What a rule matches. Without `facts` nothing is known of the cluster.
 pub fn of_rule(rule: &Rule, facts: Option<&Facts>) -> Vec<Region> {
     let mut regions = Vec::new();
-    for mut region in of_targets(&rule.to, facts) {
+    for mut region in of_targets(&rule.to, facts, true) {
         let ports = traffic(
             &rule.ports,
             region.family,
@@ -168,8 +176,8 @@ pub fn of_rule(rule: &Rule, facts: Option<&Facts>) -> Vec<Region> {
         match &mut region.asked {
             // Behind the Service it may be any port of these protocols.
             Some(asked) => {
-                region.traffic = whole_protocols(&ports);
-                asked.traffic = ports;
+                asked.traffic = asked.traffic.intersect(&ports);
+                region.traffic = whole_protocols(&asked.traffic);
             }
             None => region.traffic = region.traffic.intersect(&ports),
         }
@@ -177,7 +185,7 @@ pub fn of_rule(rule: &Rule, facts: Option<&Facts>) -> Vec<Region> {
             regions.push(region);
         }
     }
-    minus(regions, &of_targets(&rule.except, facts))
+    minus(regions, &of_targets(&rule.except, facts, false))
 }
 
 fn any(family: Family) -> Region {
@@ -185,82 +193,158 @@ fn any(family: Family) -> Region {
         family,
         traffic: traffic(&[], family, false),
         addresses: Addresses::all(family),
-        answers: [None; 4],
+        answers: [None; QUESTIONS],
         asked: None,
     }
 }
 
-/// Addresses and networks of a list become one region in each family.
-fn of_targets(targets: &[Target], facts: Option<&Facts>) -> Vec<Region> {
+/// Addresses and networks of a list become one region in each family. `ported`: what was asked is told apart
+/// by its port.
+fn of_targets(targets: &[Target], facts: Option<&Facts>, ported: bool) -> Vec<Region> {
+    // Where no policy file is given, NAT64 has the prefix that it has by default.
+    let unknown = Facts {
+        nat64: vec![nat64::WELL_KNOWN],
+        ..Facts::default()
+    };
+    let known = facts.unwrap_or(&unknown);
+    let plain = targets.iter().filter_map(|target| match target {
+        Target::Net(net) => Some(Places::of(&known.nat64, [net])),
+        Target::Range(first, last) => Some(Places::between(&known.nat64, *first, *last)),
+        _ => None,
+    });
+    let plain: Vec<Places> = plain.collect();
     let mut regions = Vec::new();
     for family in Family::ALL {
-        let plain = targets.iter().filter_map(|target| match target {
-            Target::Net(net) => Some(Addresses::of(family, [net])),
-            Target::Range(first, last) => Some(Addresses::between(family, *first, *last)),
-            _ => None,
-        });
+        let plain = plain.iter().map(|places| places.of_family(family));
         regions.push(Region {
-            addresses: Addresses::union_of(family, &plain.collect::<Vec<_>>()),
+            addresses: Addresses::union_of(family, plain),
             ..any(family)
         });
-        regions.extend(targets.iter().filter_map(|t| of_keyword(t, family, facts)));
+        let keyword = Keyword {
+            family,
+            facts: known,
+            cluster_is_known: facts.is_some(),
+            ported,
+        };
+        regions.extend(targets.iter().flat_map(|target| keyword.regions(target)));
     }
     regions.retain(|region| !region.is_empty());
     regions
 }
 
-fn of_keyword(target: &Target, family: Family, facts: Option<&Facts>) -> Option<Region> {
-    let mut region = any(family);
-    match target {
-        Target::Net(_) | Target::Range(..) => return None,
-        Target::Any => {}
-        Target::ApiServer => region.answers[API_SERVER] = Some(true),
-        Target::Service(service) => {
-            region.asked = Some(Asked {
-                service: service.clone(),
-                traffic: region.traffic.clone(),
-            });
-        }
-        Target::Node => region.answers[LOCAL] = Some(true),
-        Target::Metadata => region.addresses = Addresses::of(family, &METADATA),
-        Target::Dns => {
-            region.answers[DNS] = Some(true);
-            let both = [Transport::Tcp, Transport::Udp].map(|t| every(t.protocol()));
-            region.traffic = both.into_iter().collect();
-        }
-        Target::Cluster => match facts {
-            Some(facts) => region.addresses = Addresses::of(family, &facts.cluster),
-            None => region.answers[CLUSTER] = Some(true),
-        },
-        Target::Private => {
-            region.addresses = Addresses::of(family, &PRIVATE);
-            elsewhere(&mut region, facts);
-        }
-        Target::Internet => {
-            region.addresses = region
-                .addresses
-                .minus(&Addresses::of(family, &PRIVATE))
-                .minus(&Addresses::of(family, &NOT_UNICAST));
-            elsewhere(&mut region, facts);
-        }
-    }
-    Some(region)
+/// What keywords mean in one family.
+struct Keyword<'a> {
+    family: Family,
+    facts: &'a Facts,
+    cluster_is_known: bool,
+    ported: bool,
 }
 
-/// Not the node, the cluster or a metadata service.
-fn elsewhere(region: &mut Region, facts: Option<&Facts>) {
-    region.answers[LOCAL] = Some(false);
-    region.addresses = region
-        .addresses
-        .minus(&Addresses::of(region.family, &METADATA));
-    match facts {
-        Some(facts) => {
-            region.addresses = region
-                .addresses
-                .minus(&Addresses::of(region.family, &facts.cluster));
-        }
-        None => region.answers[CLUSTER] = Some(false),
+impl Keyword<'_> {
+    fn regions(&self, target: &Target) -> Vec<Region> {
+        let tcp: Numbers = [every(Transport::Tcp.protocol())].into_iter().collect();
+        vec![match target {
+            Target::Net(_) | Target::Range(..) => return Vec::new(),
+            Target::Any => any(self.family),
+            Target::ApiServer => {
+                let there = Region {
+                    traffic: tcp.clone(),
+                    ..self.answered(API_SERVER, true)
+                };
+                return vec![there, self.sent_to(ASKED_API_SERVER, "apiserver", tcp)];
+            }
+            Target::Service(service) => Region {
+                asked: Some(Asked {
+                    service: service.clone(),
+                    traffic: any(self.family).traffic,
+                }),
+                ..any(self.family)
+            },
+            Target::Node => self.answered(LOCAL, true),
+            Target::Nodes => {
+                let known = Places::of(&self.facts.nat64, &self.facts.nodes);
+                return vec![
+                    self.answered(LOCAL, true),
+                    self.answered(OTHER_NODE, true),
+                    self.at(&known),
+                ];
+            }
+            Target::Metadata => {
+                let services = METADATA.iter().map(|service| &service.address);
+                let there = self.at(&Places::of(&self.facts.nat64, services));
+                let wireserver = Region {
+                    traffic: wireserver(),
+                    ..self.at(&Places::of(&self.facts.nat64, [&WIRESERVER.address]))
+                };
+                let every = any(self.family).traffic;
+                let sent = self.sent_to(ASKED_METADATA, "metadata", every);
+                return vec![there, wireserver, sent];
+            }
+            Target::Dns => {
+                let both = [Transport::Tcp, Transport::Udp].map(|t| every(t.protocol()));
+                Region {
+                    traffic: both.into_iter().collect(),
+                    ..self.answered(DNS, true)
+                }
+            }
+            Target::Cluster if self.cluster_is_known => {
+                self.at(&Places::of(&self.facts.nat64, &self.facts.cluster))
+            }
+            Target::Cluster => self.answered(CLUSTER, true),
+            Target::Private => self.elsewhere(&Places::private(self.facts)),
+            Target::Internet => {
+                let at_some_ports = self.elsewhere(&Places::wireserver(self.facts));
+                let traffic = at_some_ports.traffic.minus(&wireserver());
+                let at_some_ports = Region {
+                    traffic,
+                    ..at_some_ports
+                };
+                return vec![self.elsewhere(&Places::internet(self.facts)), at_some_ports];
+            }
+        }]
     }
+
+    fn at(&self, places: &Places) -> Region {
+        Region {
+            addresses: places.of_family(self.family).clone(),
+            ..any(self.family)
+        }
+    }
+
+    fn answered(&self, question: usize, answer: bool) -> Region {
+        let mut region = any(self.family);
+        region.answers[question] = Some(answer);
+        region
+    }
+
+    /// What was sent there, whatever it was translated to.
+    fn sent_to(&self, question: usize, service: &str, traffic: Numbers) -> Region {
+        Region {
+            asked: self.ported.then(|| Asked {
+                service: service.to_owned(),
+                traffic,
+            }),
+            ..self.answered(question, true)
+        }
+    }
+
+    /// Neither a node nor, if that is not known, the cluster.
+    fn elsewhere(&self, places: &Places) -> Region {
+        let mut region = self.at(places);
+        region.answers[LOCAL] = Some(false);
+        region.answers[OTHER_NODE] = Some(false);
+        if !self.cluster_is_known {
+            region.answers[CLUSTER] = Some(false);
+        }
+        region
+    }
+}
+
+/// What the WireServer is asked as a metadata service.
+fn wireserver() -> Numbers {
+    let base = u128::from(Transport::Tcp.protocol()) << 16;
+    let ports = WIRESERVER_PORTS.map(|port| (base + u128::from(port), base + u128::from(port)));
+    ports.into_iter().collect()
 }
 
 /// What a port list matches. Towards clusterDNS the port is the one asked, 53, whatever it is translated to.

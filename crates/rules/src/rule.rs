@@ -85,19 +85,21 @@ pub enum Target {
     Range(IpAddr, IpAddr),
     /// Everything.
     Any,
-    /// Every unicast address that is not cluster, node, metadata or private.
+    /// Every unicast address that is not cluster, a node, metadata or private.
     Internet,
-    /// RFC 1918, 6598, 4193 and link-local, less cluster, node and metadata.
+    /// RFC 1918, 6598, 4193 and link-local, less cluster, nodes and metadata.
     Private,
     /// The policy file's `clusterCIDRs`.
     Cluster,
     /// An address of this node.
     Node,
-    /// The cloud's metadata services.
+    /// An address of any node of the cluster.
+    Nodes,
+    /// The cloud's metadata services, as asked or as translated.
     Metadata,
     /// The policy file's `clusterDNS` on port 53, as asked or as translated.
     Dns,
-    /// The API server: the Service default/kubernetes and its endpoints.
+    /// The API server: the Service default/kubernetes and its endpoints, on their ports, as asked or as translated.
     ApiServer,
     /// `svc/shop/web`, here without `svc/`: what the pod sends to the addresses of this Service.
     Service(String),

@@ -3,9 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use smallvec::{SmallVec, smallvec};
 
+use super::nat64;
 use super::protocol::{ICMP, ICMPV6};
 
 /// An IP version.
@@ -208,6 +209,20 @@ impl Addresses {
             family,
             numbers: ranges.copied().collect(),
         }
+    }
+
+    /// What of IPv6 stands for some of these IPv4 addresses, and for no others, behind NAT64 prefixes.
+    pub fn behind(&self, prefixes: &[Ipv6Net]) -> Addresses {
+        let mut behind = Addresses::none(Family::V6);
+        if self.family == Family::V4 {
+            let ranges = self.numbers.ranges().iter();
+            let ranges = ranges.flat_map(|(first, last)| {
+                let all = |prefix: &Ipv6Net| nat64::ranges(*prefix, *first as u32, *last as u32);
+                prefixes.iter().flat_map(all)
+            });
+            behind.numbers = ranges.collect();
+        }
+        behind
     }
 
     /// Whether there is nothing in it.

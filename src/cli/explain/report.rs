@@ -1,6 +1,6 @@
 //! The answer as data: what `-o json` prints, and what the text is made of.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -193,9 +193,12 @@ fn answers_for(subject: &Subject, to: IpAddr, question: &Question) -> (Vec<Answe
         local: question.node || subject.local.contains(&to),
         time: question.time,
     };
-    let mut with_api_server = subject.policy.clone();
-    with_api_server.facts.api_server = vec![to];
     let samples = traffic::samples(&subject.policy, question.traffic.as_ref(), &base);
+    // Whatever port is asked about would be the API server's.
+    let mut with_api_server = subject.policy.clone();
+    let ports = samples.iter().filter_map(|sample| sample.packet.port);
+    let sockets = ports.map(|port| SocketAddr::new(to, port));
+    with_api_server.facts.api_server = sockets.collect();
     let all: Vec<Traffic> = samples.iter().map(|sample| sample.traffic).collect();
     let mut groups: Vec<Group<'_>> = Vec::new();
     let mut notes = Vec::new();

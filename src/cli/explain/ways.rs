@@ -5,7 +5,9 @@
 //! each way on which the packet may have come is tried.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ipnet::IpNet;
 
 use crate::source::{self, Name, NamespaceAnnotations, PolicyFile};
 use rules::effective::{Effective, Facts};
@@ -20,6 +22,10 @@ use super::traffic;
 const DNS: &str = "kube-system/kube-dns";
 /// What the API server is called.
 const API_SERVER: &str = "default/kubernetes";
+/// The port of the API server's Service in clusters of every kind.
+const HTTPS: u16 = 443;
+/// Which stand-in is all other nodes'.
+const NODE: u16 = u16::MAX - 1;
 /// A way for those who name what is not known in options: what is sent to the API server.
 pub(super) const API_SERVER_WAY: &str = "--api-server";
 /// A way for which no rule has a name.
@@ -31,6 +37,8 @@ pub(super) struct Unknown {
     /// `NAMESPACE/NAME`
     services: Vec<String>,
     api_server: bool,
+    /// Other nodes than this one.
+    pub nodes: bool,
     /// The policy file has no `clusterDNS`, where the built-in allowance would have something to allow.
     pub dns: bool,
 }
@@ -58,6 +66,7 @@ impl Unknown {
                 Name::Service(service) => unknown.services.push(service),
                 Name::ApiServer => unknown.api_server = true,
                 Name::Dns => unknown.dns = true,
+                Name::Nodes => unknown.nodes = true,
             }
         }
         unknown
@@ -70,8 +79,12 @@ impl Unknown {
                 .services
                 .insert(service.clone(), stand_in(number).into());
         }
+        if self.nodes {
+            facts.nodes.extend(stand_in(NODE).map(IpNet::from));
+        }
         if self.api_server {
-            facts.api_server = stand_in(0).into();
+            let port = |address| SocketAddr::new(address, HTTPS);
+            facts.api_server = stand_in(0).map(port).into();
         }
     }
 
@@ -112,7 +125,7 @@ impl Unknown {
                 ways
             }
             None => {
-                let mut ways = vec![way(None)];
+                let mut ways = vec![way(Some(to(packet.destination)))];
                 for service in &self.services {
                     ways.extend(self.at_each_port(policy, service, packet));
                 }
@@ -120,7 +133,7 @@ impl Unknown {
                     ways.push(Way {
                         name: Some(API_SERVER_WAY.to_owned()),
                         api_server: true,
-                        ..way(None)
+                        ..way(Some(to(packet.destination)))
                     });
                 }
                 ways

@@ -12,6 +12,7 @@ use crate::source::{PolicyFile, SourceError};
 use ::rules::effective::{Facts, Tier, TierRules};
 use ::rules::fault::{Complaint, Faults};
 use ::rules::grammar::targets;
+use ::rules::nat64;
 
 /// What a policy file calls itself.
 pub(super) const KIND: &str = "ClusterEgressPolicy";
@@ -123,11 +124,22 @@ fn facts_of(root: View<'_>) -> Facts {
     };
     let cidrs = words("clusterCIDRs").into_iter();
     let dns = words("clusterDNS").into_iter();
+    let nodes = words("nodeCIDRs").into_iter();
+    let prefixes = words("nat64Prefixes").into_iter();
     Facts {
         cluster: cidrs
             .filter_map(|word| targets::network(word).ok())
             .collect(),
         dns: dns.filter_map(|word| targets::address(word).ok()).collect(),
+        nodes: nodes
+            .filter_map(|word| targets::network(word).ok())
+            .collect(),
+        nat64: match root.get("nat64Prefixes") {
+            Some(_) => prefixes
+                .filter_map(|word| nat64::prefix(word).ok())
+                .collect(),
+            None => vec![nat64::WELL_KNOWN],
+        },
         ..Facts::default()
     }
 }

@@ -16,6 +16,8 @@ defaultAction: deny
 mode: audit
 clusterCIDRs: [10.244.0.0/16, 10.96.0.0/12, "fd44::/48"]
 clusterDNS: [10.96.0.10, 169.254.20.10]
+nodeCIDRs: [172.30.0.0/24]
+nat64Prefixes: ["64:ff9b::/96", "2001:db8:64::/48"]
 exemptNamespaces: [kube-system]
 egressIPs: [203.0.113.0/24, "2001:db8::/64"]
 namespaces:
@@ -42,6 +44,9 @@ fn a_file_with_every_key() {
         ["10.244.0.0/16", "10.96.0.0/12", "fd44::/48"]
     );
     assert_eq!(file.facts.dns.len(), 2);
+    assert_eq!(text(&file.facts.nodes), ["172.30.0.0/24"]);
+    let prefixes: Vec<String> = file.facts.nat64.iter().map(ToString::to_string).collect();
+    assert_eq!(prefixes, ["64:ff9b::/96", "2001:db8:64::/48"]);
     assert!(file.exempt_namespaces.contains("kube-system"));
     assert_eq!(text(&file.egress_ips), ["203.0.113.0/24", "2001:db8::/64"]);
 
@@ -54,6 +59,16 @@ fn a_file_with_every_key() {
     );
     assert_eq!(payments.enforced_rules, None);
     assert_eq!(file.namespace("other"), NamespaceAnnotations::default());
+}
+
+#[test]
+fn nat64_has_its_well_known_prefix_unless_another_is_given() {
+    let prefixes = |keys: &str| {
+        let file = PolicyFile::parse("f.yaml", &format!("{HEAD}{keys}"));
+        file.unwrap_or_else(|error| panic!("{error}")).facts.nat64
+    };
+    assert_eq!(prefixes(""), [nat64::WELL_KNOWN]);
+    assert_eq!(prefixes("nat64Prefixes: []"), []);
 }
 
 #[test]

@@ -189,7 +189,9 @@ impl<'a> Kernel<'a> {
             Test::Outside(net) => !net.contains(&address(&field)),
             Test::In(set) => self.member(set, &field),
             Test::NotIn(set) => !self.member(set, &field),
-            Test::Dnat => false, // the evaluator is asked about the packet as it is after that
+            Test::Dnat => packet.original.is_some_and(|original| {
+                (original.address, original.port) != (packet.destination, packet.port)
+            }),
             Test::State(states) => states.contains(&CtState::New), // each packet is its flow's first
         }
     }
@@ -306,6 +308,8 @@ fn read(field: Field, packet: &Packet) -> Option<Vec<u8>> {
             .original
             .map(|original| original_port(packet, original).to_vec()),
         Field::CtState => Some(Vec::new()),
+        // Nothing is known of what is not tracked.
+        Field::CtStatus => packet.original.map(|_| Vec::new()),
         Field::FibDaddrType => {
             const RTN_UNICAST: u32 = 1;
             let elsewhere = RTN_UNICAST.to_ne_bytes().to_vec();

@@ -7,9 +7,10 @@ use ipnet::IpNet;
 use jiff::{Timestamp, ToSpan};
 use proptest::prelude::*;
 use proptest::sample::Index;
-use rules::class::{METADATA, NOT_UNICAST, PRIVATE};
-use rules::effective::Effective;
+use rules::class::{METADATA, MULTICAST, NOT_INTERNET, PRIVATE, WIRESERVER, WIRESERVER_PORTS};
+use rules::effective::{Effective, Facts};
 use rules::evaluate::{Original, Packet};
+use rules::nat64;
 use rules::rule::{Ports, Target};
 
 /// A packet, before it is known which borders there are.
@@ -29,8 +30,8 @@ pub struct Seed {
 struct Place {
     address: Index,
     port: Index,
-    /// To clusterDNS, if there is one.
-    dns: bool,
+    /// To a service that a word of rules stands for.
+    service: bool,
 }
 
 /// What conntrack knows.
@@ -42,12 +43,16 @@ enum Asked {
 }
 
 pub fn seed() -> impl Strategy<Value = Seed> {
-    let place =
-        || {
-            let index = any::<Index>();
-            (index, any::<Index>(), prop::bool::weighted(0.2))
-                .prop_map(|(address, port, dns)| Place { address, port, dns })
-        };
+    let place = || {
+        let index = any::<Index>();
+        (index, any::<Index>(), prop::bool::weighted(0.2)).prop_map(|(address, port, service)| {
+            Place {
+                address,
+                port,
+                service,
+            }
+        })
+    };
     let asked = prop_oneof![
         1 => Just(Asked::Untracked),
         2 => Just(Asked::AsItGoes),
@@ -79,7 +84,7 @@ pub fn seed() -> impl Strategy<Value = Seed> {
 /// The values at which some rule of a policy may change its mind, and their neighbours.
 pub struct Pool {
     addresses: Vec<IpAddr>,
-    dns: Vec<IpAddr>,
+    services: Vec<(IpAddr, u16)>,
     ports: Vec<u16>,
     protocols: Vec<u8>,
     icmp: Vec<(u8, u8)>,
@@ -106,23 +111,29 @@ impl Pool {
             match target {
                 Target::Net(net) => around(&mut addresses, net.network(), net.broadcast()),
                 Target::Range(first, last) => around(&mut addresses, *first, *last),
-                Target::Metadata => METADATA.iter().for_each(|net| ends(&mut addresses, net)),
+                Target::Metadata => metadata().for_each(|net| ends(&mut addresses, net)),
                 Target::Private | Target::Internet => {
-                    let nets = PRIVATE.iter().chain(&METADATA).chain(&NOT_UNICAST);
+                    let nets = PRIVATE.iter().chain(&NOT_INTERNET).chain(&MULTICAST);
+                    let nets = nets.chain(metadata());
                     nets.for_each(|net| ends(&mut addresses, net));
                 }
                 Target::Any
                 | Target::Cluster
                 | Target::Node
+                | Target::Nodes
                 | Target::Dns
                 | Target::ApiServer
                 | Target::Service(_) => {}
             }
         }
-        for net in &policy.facts.cluster {
+        let facts = &policy.facts;
+        for net in facts.cluster.iter().chain(&facts.nodes) {
             ends(&mut addresses, net);
         }
-        addresses.extend(&policy.facts.dns);
+        let services = services(facts);
+        addresses.extend(services.iter().map(|(address, _)| *address));
+        behind_nat64(&mut addresses, facts);
+        ports.extend(services.iter().map(|(_, port)| *port));
         for entry in rules().flat_map(|rule| &rule.ports) {
             match entry {
                 Ports::Transport(_, range) => {
@@ -154,7 +165,7 @@ impl Pool {
         }
         Self {
             addresses: addresses.into_iter().collect(),
-            dns: policy.facts.dns.clone(),
+            services,
             ports: ports.into_iter().collect(),
             protocols,
             icmp: icmp.into_iter().collect(),
@@ -164,7 +175,7 @@ impl Pool {
 
     pub fn packet(&self, seed: &Seed) -> Packet {
         let protocol = *seed.protocol.get(&self.protocols);
-        let (address, port) = self.place(&seed.destination, &self.addresses, &self.dns);
+        let (address, port) = self.place(&seed.destination, |_| true);
         let has_ports = !seed.cut && [6, 17, 132].contains(&protocol);
         let port_of = |port: u16| has_ports.then_some(port);
         let original = match &seed.asked {
@@ -173,11 +184,7 @@ impl Pool {
             Asked::AsItGoes => Some((address, port)),
             Asked::Translated(place) => {
                 // NAT stays in its family
-                let same = |of: &[IpAddr]| -> Vec<IpAddr> {
-                    let alike = |other: &&IpAddr| other.is_ipv4() == address.is_ipv4();
-                    of.iter().filter(alike).copied().collect()
-                };
-                Some(self.place(place, &same(&self.addresses), &same(&self.dns)))
+                Some(self.place(place, |other| other.is_ipv4() == address.is_ipv4()))
             }
         };
         Packet {
@@ -198,11 +205,58 @@ impl Pool {
         }
     }
 
-    fn place(&self, place: &Place, addresses: &[IpAddr], dns: &[IpAddr]) -> (IpAddr, u16) {
-        if place.dns && !dns.is_empty() {
-            return (*place.address.get(dns), 53);
+    fn place(&self, place: &Place, may_be: impl Fn(&IpAddr) -> bool) -> (IpAddr, u16) {
+        let services = self.services.iter().filter(|(address, _)| may_be(address));
+        let services: Vec<_> = services.collect();
+        if place.service && !services.is_empty() {
+            return **place.address.get(&services);
         }
-        (*place.address.get(addresses), *place.port.get(&self.ports))
+        let addresses = self.addresses.iter().filter(|address| may_be(address));
+        let addresses: Vec<_> = addresses.collect();
+        (
+            **place.address.get(&addresses),
+            *place.port.get(&self.ports),
+        )
+    }
+}
+
+fn metadata() -> impl Iterator<Item = &'static IpNet> {
+    let services = METADATA.iter().chain([&WIRESERVER]);
+    services.map(|service| &service.address)
+}
+
+/// What the words stand for that stand for services.
+fn services(facts: &Facts) -> Vec<(IpAddr, u16)> {
+    let mut services: Vec<(IpAddr, u16)> = facts.dns.iter().map(|dns| (*dns, 53)).collect();
+    let sockets = facts.api_server.iter();
+    services.extend(sockets.map(|socket| (socket.ip(), socket.port())));
+    for port in WIRESERVER_PORTS {
+        services.push((WIRESERVER.address.addr(), port));
+    }
+    services.push((METADATA[0].address.addr(), 80));
+    services.push((METADATA[3].address.addr(), 80));
+    for addresses in facts.services.values() {
+        services.extend(addresses.iter().map(|address| (*address, 443)));
+    }
+    services
+}
+
+/// IPv4 addresses behind the NAT64 prefixes: as they are written, and with what should be zero.
+fn behind_nat64(addresses: &mut BTreeSet<IpAddr>, facts: &Facts) {
+    let v4: Vec<_> = addresses.iter().copied().collect();
+    for prefix in &facts.nat64 {
+        ends(addresses, &IpNet::V6(*prefix));
+        for address in &v4 {
+            let IpAddr::V4(address) = address else {
+                continue;
+            };
+            let embedded = nat64::embed(*prefix, *address);
+            addresses.insert(embedded.into());
+            if prefix.prefix_len() < 96 {
+                let odd = u128::from(embedded) | 0xff << 56;
+                addresses.extend([IpAddr::V6(odd.into()), IpAddr::V6((odd | 1).into())]);
+            }
+        }
     }
 }
 

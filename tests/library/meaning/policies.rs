@@ -1,11 +1,14 @@
 //! Random policies, as text that the real grammar reads.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use proptest::prelude::*;
 use proptest::sample::select;
 use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 
 /// Addresses that meet: neighbours, one in the other, ends of the address space.
-const ADDRESSES: [&str; 30] = [
+const ADDRESSES: [&str; 33] = [
     "0.0.0.0/0",
     "0.0.0.0/1",
     "128.0.0.0/1",
@@ -25,7 +28,10 @@ const ADDRESSES: [&str; 30] = [
     "203.0.113.5-203.0.113.130",
     "169.254.0.0/16",
     "169.254.20.10",
+    "168.63.129.16",
     "100.64.0.0/10",
+    "64:ff9b::/96",
+    "64:ff9b::a01:203",
     "::/0",
     "::/1",
     "8000::/1",
@@ -38,11 +44,22 @@ const ADDRESSES: [&str; 30] = [
     "ffff:ffff:ffff:ffff:ffff:ffff:ffff:0-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
 ];
 
-const KEYWORDS: [&str; 7] = [
-    "any", "Internet", "PRIVATE", "cluster", "node", "metadata", "dns",
+const KEYWORDS: [&str; 9] = [
+    "any",
+    "Internet",
+    "PRIVATE",
+    "cluster",
+    "node",
+    "nodes",
+    "metadata",
+    "dns",
+    "apiserver",
 ];
 
-const PORTS: [&str; 26] = [
+/// They can't stand behind `except`.
+const SERVICES: [&str; 2] = ["svc/shop/web", "svc/shop/db"];
+
+const PORTS: [&str; 28] = [
     "tcp",
     "UDP",
     "sctp",
@@ -50,6 +67,8 @@ const PORTS: [&str; 26] = [
     "53/tcp",
     "443/tcp",
     "444/tcp",
+    "80/tcp",
+    "6443/tcp",
     "1/tcp",
     "65535/tcp",
     "1-65535/tcp",
@@ -122,17 +141,77 @@ fn facts() -> impl Strategy<Value = Facts> {
         ..Facts::default()
     };
     let usual = ["10.244.0.0/16", "10.96.0.0/12", "fd44::/48"];
-    select(vec![
+    let plain = select(vec![
         facts(&usual, &["10.96.0.10", "169.254.20.10", "fd44::a"]),
         facts(&usual, &["10.96.0.10"]),
         facts(&usual, &["fd44::a", "fd44::b"]),
         facts(&usual, &[]),
         // public addresses and a metadata service inside the cluster
         facts(&["203.0.113.0/25", "169.254.169.254/32"], &["203.0.113.7"]),
+        // the metadata service is the DNS server, too
+        facts(&["fd44::/48"], &["169.254.169.254", "168.63.129.16"]),
         facts(&["0.0.0.0/0", "::/0"], &["10.1.2.3"]),
         facts(&[], &["10.1.2.3", "10.1.2.4", "2001:db8::7"]),
         facts(&[], &[]),
-    ])
+    ]);
+    const PREFIXES: [&str; 4] = [
+        "64:ff9b::/96",
+        "2001:db8:100::/40",
+        "fd44:64::/64",
+        "2001:db8::/32",
+    ];
+    let nat64 = prop::sample::subsequence(&PREFIXES[..3], 0..3).prop_map(|some| {
+        some.iter()
+            .map(|prefix| prefix.parse().expect("a prefix"))
+            .collect()
+    });
+    // One that holds much of what the rules name.
+    let wide = Just(vec![PREFIXES[3].parse().expect("a prefix")]);
+    let nat64 = prop_oneof![3 => nat64, 1 => wide];
+    let nodes = select(vec![
+        vec![],
+        vec![
+            "203.0.113.8/29",
+            "10.244.0.0/31",
+            "10.244.1.0/31",
+            "fd44::/127",
+        ],
+        vec!["168.63.129.16/32", "10.1.0.0/16", "2001:db8::/33"],
+    ]);
+    let api_server = select(vec![
+        vec![],
+        vec![
+            "10.96.0.1:443",
+            "203.0.113.9:6443",
+            "203.0.113.10:6443",
+            "[fd44::1]:443",
+        ],
+        vec!["169.254.169.254:80", "10.1.2.3:53"],
+    ]);
+    (plain, nat64, nodes, api_server, any::<bool>()).prop_map(
+        |(plain, nat64, nodes, api_server, services)| Facts {
+            nat64,
+            nodes: nodes.iter().map(|net| net.parse().expect("net")).collect(),
+            api_server: api_server
+                .iter()
+                .map(|one| one.parse().expect("a socket"))
+                .collect(),
+            services: services.then(known_services).unwrap_or_default(),
+            ..plain
+        },
+    )
+}
+
+fn known_services() -> BTreeMap<String, Vec<IpAddr>> {
+    let service = |name: &str, addresses: &[&str]| {
+        let addresses = addresses.iter().map(|a| a.parse().expect("address"));
+        (name.to_owned(), addresses.collect())
+    };
+    [
+        service("shop/web", &["10.96.0.20", "fd44::14"]),
+        service("shop/db", &["10.96.0.21"]),
+    ]
+    .into()
 }
 
 /// Those lines that are rules. The grammar refuses rules that can never match, and a policy refuses
@@ -145,7 +224,11 @@ fn readable(lines: Vec<String>, facts: &Facts) -> Vec<String> {
         reading
             .map_err(|faults| {
                 let faults = faults.to_string();
-                let known = ["can never match", "stands for nothing"];
+                let known = [
+                    "can never match",
+                    "stands for nothing",
+                    "needs the Kubernetes API",
+                ];
                 assert!(known.iter().any(|k| faults.contains(k)), "{faults}");
             })
             .is_ok()
@@ -167,7 +250,8 @@ fn rule() -> impl Strategy<Value = String> {
         1 => Just(Vec::new()),
         2 => prop::collection::vec(select(&PORTS[..]), 1..5),
     ];
-    let to = prop_oneof![1 => Just(Vec::new()), 3 => targets(1..5)];
+    let service = select(&SERVICES[..]).prop_map(|service| vec![service]);
+    let to = prop_oneof![4 => Just(Vec::new()), 12 => targets(1..5), 1 => service];
     let except = prop_oneof![2 => Just(Vec::new()), 1 => targets(1..4)];
     let options = prop::sample::subsequence(&OPTIONS[..], 0..3).prop_filter(
         "an option may be given once",
@@ -249,11 +333,13 @@ fn simple_rule() -> impl Strategy<Value = String> {
         3 => Just(String::new()),
         5 => ports,
         2 => select(&PORTS[..]).prop_map(str::to_owned),
+        1 => Just("80/tcp, 443/tcp, icmp/8, proto/47".to_owned()),
     ];
     let targets = prop::collection::vec(near(), 1..4).prop_map(|targets| targets.join(", "));
     let to = prop_oneof![
         12 => targets,
-        1 => select(vec!["any", "node", "cluster", "10.0.0.0/8", "::/0"]).prop_map(str::to_owned),
+        1 => select(vec!["any", "node", "cluster", "10.0.0.0/8", "::/0", "internet", "metadata", "node, 10.1.2.0/27"])
+            .prop_map(str::to_owned),
     ];
     let option = prop_oneof![
         12 => Just(""), 2 => Just("log"), 1 => Just("log=5/s"), 1 => Just("priority=7"),

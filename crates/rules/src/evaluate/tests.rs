@@ -1,5 +1,7 @@
 use super::*;
 use crate::effective::Tier;
+
+mod words;
 use crate::rule::Verb;
 
 const TIME: &str = "2026-06-01T00:00:00Z";

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::class::DNS_PORT;
 use crate::fault::Complaint;
 use crate::rule::{Ports, Rule, Target, Transport};
 
@@ -27,6 +28,8 @@ struct Reach {
     ipv4: bool,
     ipv6: bool,
     dns: bool,
+    /// Over TCP only, at ports that are not known here.
+    api_server: bool,
 }
 
 fn no_port_fits(rule: &Rule) -> Option<Complaint> {
@@ -34,6 +37,7 @@ fn no_port_fits(rule: &Rule) -> Option<Complaint> {
         ipv4: false,
         ipv6: false,
         dns: false,
+        api_server: false,
     };
     for target in &rule.to {
         match target {
@@ -41,13 +45,14 @@ fn no_port_fits(rule: &Rule) -> Option<Complaint> {
             Target::Range(first, _) if first.is_ipv4() => reach.ipv4 = true,
             Target::Net(_) | Target::Range(..) => reach.ipv6 = true,
             Target::Dns => reach.dns = true,
+            Target::ApiServer => reach.api_server = true,
             Target::Any
             | Target::Internet
             | Target::Private
             | Target::Cluster
             | Target::Node
+            | Target::Nodes
             | Target::Metadata
-            | Target::ApiServer
             | Target::Service(_) => {
                 reach.ipv4 = true;
                 reach.ipv6 = true;
@@ -62,6 +67,8 @@ fn no_port_fits(rule: &Rule) -> Option<Complaint> {
         complaint("`icmp` is IPv4, and its targets are IPv6").help("IPv6 has `icmpv6`")
     } else if reach.ipv4 {
         complaint("`icmpv6` is IPv6, and its targets are IPv4").help("IPv4 has `icmp`")
+    } else if reach.api_server {
+        complaint("`apiserver` is reached over tcp, and its ports are others")
     } else {
         complaint("`dns` is port 53 over tcp or udp, and its ports are others")
     })
@@ -73,13 +80,16 @@ fn fits(ports: &Ports, reach: &Reach) -> bool {
         Ports::Icmp { .. } => reach.ipv4,
         Ports::Icmpv6 { .. } => reach.ipv6,
         Ports::Transport(transport, range) => {
-            addresses || (reach.dns && *transport != Transport::Sctp && range.contains(&53))
+            addresses
+                || (reach.dns && *transport != Transport::Sctp && range.contains(&DNS_PORT))
+                || (reach.api_server && *transport == Transport::Tcp)
         }
         Ports::Protocol(number) => {
             let dns = [Transport::Tcp, Transport::Udp]
                 .iter()
                 .any(|transport| transport.protocol() == *number);
-            addresses || (reach.dns && dns)
+            let tcp = *number == Transport::Tcp.protocol();
+            addresses || (reach.dns && dns) || (reach.api_server && tcp)
         }
     }
 }

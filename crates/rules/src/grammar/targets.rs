@@ -11,12 +11,13 @@ use crate::nearest::nearest;
 use crate::rule::Target;
 
 /// The keywords that stand for addresses.
-const KEYWORDS: [&str; 8] = [
+const KEYWORDS: [&str; 9] = [
     "any",
     "internet",
     "private",
     "cluster",
     "node",
+    "nodes",
     "metadata",
     "dns",
     "apiserver",
@@ -41,6 +42,7 @@ pub fn parse(word: &str) -> Result<Target, Complaint> {
         "private" => return Ok(Target::Private),
         "cluster" => return Ok(Target::Cluster),
         "node" => return Ok(Target::Node),
+        "nodes" => return Ok(Target::Nodes),
         "metadata" => return Ok(Target::Metadata),
         "dns" => return Ok(Target::Dns),
         "apiserver" => return Ok(Target::ApiServer),
@@ -183,7 +185,7 @@ fn no_address(word: &str, lower: &str) -> Complaint {
     }
     let complaint = Complaint::new(format!(
         "expected a target (an address, a network, a range, `svc/NAMESPACE/NAME`, `any`, `internet`, `private`, \
-         `cluster`, `node`, `metadata`, `dns` or `apiserver`), found {}",
+         `cluster`, `node`, `nodes`, `metadata`, `dns` or `apiserver`), found {}",
         quoted(word)
     ));
     if lower == "not" || lower.starts_with('!') {

@@ -17,6 +17,7 @@ fn facts() -> Facts {
             "fd44::/48".parse().expect("a network"),
         ],
         dns: vec!["10.96.0.10".parse().expect("an address")],
+        nat64: vec![rules::nat64::WELL_KNOWN],
         ..Facts::default()
     }
 }
@@ -65,7 +66,7 @@ fn rules_that_earlier_ones_cover() {
         ("allow except 10.0.0.0/8\ndeny to 10.0.0.0/8", "- -"),
         ("allow except 10.0.0.0/8\ndeny to 11.0.0.0/8", "- c1"),
         ("allow to internet\ndeny to 8.8.8.8", "- -"), // it may be the node's or the cluster's
-        ("allow to internet, node, cluster\ndeny to 8.8.8.8", "- c1"),
+        ("allow to internet, nodes, cluster\ndeny to 8.8.8.8", "- c1"),
         ("allow to internet\ndeny to internet except 8.8.8.8", "- c1"),
         ("allow to private\ndeny to internet", "- -"),
         ("allow to any except dns\ndeny to internet", "- -"),
@@ -277,7 +278,9 @@ fn rule() -> impl Strategy<Value = String> {
             "private",
             "cluster",
             "node",
+            "nodes",
             "metadata",
+            "168.63.129.16",
             "dns",
             "10.0.0.0/8",
             "10.244.0.0/17",
@@ -323,6 +326,11 @@ fn packets() -> Vec<Packet> {
         "8.8.8.8",
         "169.254.169.254",
         "169.254.1.1",
+        "168.63.129.16",
+        "8.8.4.4",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b::808:808",
+        "64:ff9b::a00:1",
         "224.0.0.1",
         "fd44::1",
         "fd45::1",
@@ -349,6 +357,7 @@ fn packets() -> Vec<Packet> {
                 (false, Some(([10, 96, 0, 20], 53))),
                 (false, Some(([10, 96, 0, 20], 80))),
                 (false, Some(([10, 96, 0, 21], 80))),
+                (false, Some(([169, 254, 169, 254], 80))),
             ] {
                 packets.push(Packet {
                     destination: address.parse().expect("an address"),
@@ -387,7 +396,10 @@ proptest! {
         // What only the API knows.
         let service = |name: &str, address: [u8; 4]| (name.to_owned(), vec![IpAddr::from(address)]);
         let facts = Facts {
-            api_server: vec![IpAddr::from([8, 8, 8, 8]), IpAddr::from([10, 96, 0, 20])],
+            api_server: ["8.8.8.8:443", "10.96.0.20:80"]
+                .map(|socket| socket.parse().expect("address and port"))
+                .into(),
+            nodes: vec!["8.8.4.0/24".parse().expect("a network")],
             services: [service("a/b", [10, 96, 0, 20]), service("a/c", [10, 96, 0, 21])].into(),
             ..facts.clone()
         };
