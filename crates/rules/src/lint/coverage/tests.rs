@@ -17,7 +17,7 @@ fn facts() -> Facts {
             "fd44::/48".parse().expect("a network"),
         ],
         dns: vec!["10.96.0.10".parse().expect("an address")],
-        nat64: vec![rules::nat64::WELL_KNOWN],
+        nat64: vec![crate::nat64::WELL_KNOWN],
         ..Facts::default()
     }
 }
