@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(some.tcp_ports(&ports), wanted);
         assert!(some.others && !some.is_none() && !some.is_all());
         assert!(some.minus(&some).is_none());
-        assert_eq!(Traffic::ALL.minus(&Traffic::ALL).is_none(), true);
+        assert!(Traffic::ALL.minus(&Traffic::ALL).is_none());
         assert_eq!(some.intersect(&Traffic::ALL), some);
     }
 }
