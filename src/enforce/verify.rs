@@ -2,7 +2,7 @@
 
 use crate::plan::attachment::Entry;
 use crate::plan::{AttachmentPlan, Base, Compiled, INET, NETDEV, base};
-use nft::{self, Element, Family, Nft, Table};
+use nft::{self, Data, Family, Nft, Table, Value};
 
 /// Compares the kernel with a plan: the first thing that is missing or differs, in words.
 ///
@@ -52,11 +52,15 @@ pub fn verify(
         element,
     } in plan.entries()
     {
-        let there = match &element {
-            Element::Goto(a, chain) => nft.vmap_target(&INET, set, *a)?.as_ref() == Some(chain),
-            Element::Map(a, to) => nft.mapped(&INET, set, *a)?.as_ref() == Some(to),
-            Element::Address(a) => nft.has_element(table, set, *a)?,
-            Element::Range(..) | Element::Jump(..) | Element::Cell(_) => true, // no attachment has one
+        let Some(address) = element.address() else {
+            continue; // no attachment has another one
+        };
+        let there = match element.data() {
+            Some(Data::Verdict(verdict)) => {
+                nft.vmap_target(table, set, address)?.as_deref() == verdict.chain()
+            }
+            Some(Data::Value(to)) => nft.mapped(table, set, address)?.map(Value::from) == Some(*to),
+            None => nft.has_element(table, set, address)?,
         };
         if !there {
             return missing(format!("element {element} of {set}"));

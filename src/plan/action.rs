@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nft::{CtState, Rule as KernelRule, Statement};
+use nft::{CtState, Limit, Rule as KernelRule, Statement};
 use rules::effective::{Effective, TierRules};
 use rules::rule::{Log, Rule, Verb};
 use rules::verdict::{self, Verdict};
@@ -47,8 +47,8 @@ impl Outcome {
     pub fn verdict(self) -> nft::Verdict {
         match self {
             Outcome::Allow => nft::Verdict::Accept,
-            Outcome::Deny => nft::Verdict::Goto(base::DENY.to_owned()),
-            Outcome::Reject => nft::Verdict::Goto(base::REJECT.to_owned()),
+            Outcome::Deny => nft::Verdict::goto(base::DENY),
+            Outcome::Reject => nft::Verdict::goto(base::REJECT),
             Outcome::Pass => nft::Verdict::Return,
         }
     }
@@ -76,7 +76,7 @@ impl Action {
                 _ => Some(rate.unwrap_or(LOG_RATE)),
             };
             let kernel_rule = match limit {
-                Some(rate) => kernel_rule.then(Statement::Limit(rate)),
+                Some(rate) => kernel_rule.then(Statement::Limit(Limit::per_second(rate))),
                 None => kernel_rule,
             };
             kernel_rule.then(log(&label, verdict, log_group))
@@ -92,7 +92,7 @@ impl Action {
     pub fn by_default(policy: &Effective, log_group: u16) -> Self {
         let verdict = Verdict::by_default(policy.default_action, policy.default_audit);
         let label = policy.default_action.label();
-        let limit = KernelRule::new().then(Statement::Limit(LOG_RATE));
+        let limit = KernelRule::new().then(Statement::Limit(Limit::per_second(LOG_RATE)));
         Self {
             label: label.into(),
             log: (verdict != Verdict::Allow).then(|| limit.then(log(label, verdict, log_group))),

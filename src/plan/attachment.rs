@@ -98,7 +98,7 @@ impl AttachmentPlan {
         let mut entries = Vec::new();
         for address in &self.addresses {
             let family = Family::of(address);
-            let plain = Element::Address(*address);
+            let plain = Element::of(*address);
             let mut inet = |set, element| {
                 entries.push(Entry {
                     table: &INET,
@@ -108,11 +108,11 @@ impl AttachmentPlan {
             };
             inet(
                 base::pods(family),
-                Element::Goto(*address, self.pod_chain()),
+                Element::of(*address).goto(self.pod_chain()),
             );
             inet(base::denied(family), plain.clone());
             if let Some(egress) = self.egress.iter().find(|e| Family::of(e) == family) {
-                inet(base::snat(family), Element::Map(*address, *egress));
+                inet(base::snat(family), Element::of(*address).to(*egress));
                 inet(base::snatted(family), plain.clone());
             }
             if self.bridge.is_some() {
@@ -129,6 +129,6 @@ impl AttachmentPlan {
 
     /// The rules of `pod-ID`.
     pub fn pod_rules(&self) -> Vec<Rule> {
-        vec![Rule::new().then(Verdict::Goto(self.policy.clone()))]
+        vec![Rule::new().then(Verdict::goto(&*self.policy))]
     }
 }

@@ -234,7 +234,7 @@ impl Compiler {
     }
 
     fn goto(&self, chain: usize) -> KernelRule {
-        KernelRule::new().then(Verdict::Goto(self.chains[chain].0.clone()))
+        KernelRule::new().then(Verdict::goto(&*self.chains[chain].0))
     }
 
     /// All tiers and the default action, for packets that are for a service of these words, in chains of
@@ -285,7 +285,7 @@ impl Compiler {
                 self.place(chain, rules, &list);
                 list.clear();
                 let target = self.add_chain(format!("t{}", self.chains.len()), Vec::new());
-                let jump = Verdict::Jump(self.chains[target].0.clone());
+                let jump = Verdict::jump(&*self.chains[target].0);
                 self.chains[chain].1.push(KernelRule::new().then(jump));
                 self.place(target, rules, &kept);
             } else {
@@ -320,7 +320,7 @@ impl Compiler {
     /// one limit, wherever it matches.
     fn act(&mut self, rule: &mut Planned) -> KernelRule {
         match self.own_chain(rule) {
-            Some(chain) => KernelRule::new().then(Verdict::Goto(chain.to_string())),
+            Some(chain) => KernelRule::new().then(Verdict::goto(chain)),
             None => rule.action.count(),
         }
     }
@@ -349,7 +349,7 @@ impl Compiler {
             let inner = condition.inner.iter();
             let inner: Vec<KernelRule> = inner.map(|one| self.rule(one, action)).collect();
             let chain = self.chain_of(inner);
-            return rule.then(Verdict::Jump(chain.to_string()));
+            return rule.then(Verdict::jump(&*chain));
         }
         rule.statements.extend(action.statements.iter().cloned());
         rule.comment.clone_from(&action.comment);

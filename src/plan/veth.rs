@@ -34,7 +34,7 @@ impl AttachmentPlan {
     /// What becomes of a packet that may pass: to the bridge, or straight on.
     fn pass(&self, rule: Rule) -> Rule {
         match &self.bridge {
-            Some(bridge) => rule.then(Verdict::Goto(bridge.chain())),
+            Some(bridge) => rule.then(Verdict::goto(bridge.chain())),
             None => rule.then(Verdict::Accept),
         }
     }
@@ -58,7 +58,7 @@ impl AttachmentPlan {
             let frame = frame_of(family).not(Field::L4proto, icmp(family));
             rules.push(self.pass(from_own(frame, address)));
         }
-        rules.push(frame_of(Family::V6).then(Verdict::Goto(self.nd_chain())));
+        rules.push(frame_of(Family::V6).then(Verdict::goto(self.nd_chain())));
         let own = self.own(Family::V4);
         if !own.is_empty() {
             rules.extend(self.about_own(&own));
@@ -107,9 +107,9 @@ impl AttachmentPlan {
             Rule::new()
                 .test(Field::Icmpv6Type, solicitation_or_advertisement)
                 .is(Field::NdTarget, hex(target))
-                .then(Verdict::Jump(OWN_TARGET.to_owned()))
+                .then(Verdict::jump(OWN_TARGET))
         }));
-        rules.push(Rule::new().then(Verdict::Jump(LINK_SCOPE.to_owned())));
+        rules.push(Rule::new().then(Verdict::jump(LINK_SCOPE)));
         if !own.is_empty() {
             rules.extend(self.about_own(&own));
             rules.push(error_or_discovery6().counter().then(Verdict::Drop));

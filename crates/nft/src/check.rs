@@ -1,9 +1,13 @@
 //! What no kernel would take, or what would not read back as it was said.
 
 use super::chain::{Chain, Hook};
-use super::set::{Element, Set};
-use super::statement::{Rule, Statement, Verdict};
+use super::field::{Field, Needs};
+use super::matching::{Match, Test};
+use super::set::{DataType, Set};
+use super::statement::{Nat, Statement};
+use super::table::TableFamily;
 use super::transaction::{Elements, Object, PlacedRule, SetName, Step, Verb};
+use super::value::{Family, Value};
 
 /// Why a step cannot be right, whatever the kernel holds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +69,7 @@ fn why(step: &Step) -> Result<(), String> {
             name("chain", own)?;
             hook.as_ref().map_or(Ok(()), |hook| hooked(step, hook))
         }
-        Object::Rule(placed) => rule(verb, placed),
+        Object::Rule(placed) => rule(verb, step.table.family, placed),
         Object::Set(set) => {
             name("set", &set.name)?;
             kind(set)
@@ -119,6 +123,13 @@ fn hooked(step: &Step, hook: &Hook) -> Result<(), String> {
 }
 
 fn kind(set: &Set) -> Result<(), String> {
+    let data = match &set.data {
+        Some(DataType::Value(data)) => data.strange(),
+        _ => None,
+    };
+    if let Some(field) = set.key.strange().or(data) {
+        return Err(format!("no set can hold `{}`", field.as_str()));
+    }
     if set.dynamic && set.size.is_none() {
         return Err("a set that rules fill needs a size".to_owned());
     }
@@ -128,44 +139,127 @@ fn kind(set: &Set) -> Result<(), String> {
     Ok(())
 }
 
-fn rule(verb: Verb, placed: &PlacedRule) -> Result<(), String> {
+fn members(elements: &Elements) -> Result<(), String> {
+    name("set", &elements.set)?;
+    let Some(first) = elements.elements.first() else {
+        return Err("no elements".to_owned());
+    };
+    for element in &elements.elements {
+        if element.is_interval() != first.is_interval()
+            || element.key().len() != first.key().len()
+            || element.data().is_some() != first.data().is_some()
+        {
+            return Err(format!("`{element}` and `{first}` cannot be in one set"));
+        }
+        for (low, high) in element.key() {
+            let (low, high) = (low.bytes(), high.bytes());
+            if low.len() != high.len() || *low > *high {
+                return Err(format!("`{element}` ends before it begins"));
+            }
+        }
+        if let Some(comment) = element.comment_text() {
+            quoted("comment", comment, COMMENT)?;
+        }
+        element
+            .chain()
+            .map_or(Ok(()), |chain| name("chain", chain))?;
+    }
+    Ok(())
+}
+
+fn rule(verb: Verb, family: TableFamily, placed: &PlacedRule) -> Result<(), String> {
     name("chain", &placed.chain)?;
     let needs_handle = matches!(verb, Verb::Replace | Verb::Delete | Verb::Destroy);
     if needs_handle && placed.handle.is_none() {
         return Err(format!("`{}` needs the rule's handle", verb.as_str()));
     }
-    let Rule {
-        statements,
-        comment,
-    } = &placed.rule;
-    if let Some(comment) = comment {
+    if let Some(comment) = &placed.rule.comment {
         quoted("comment", comment, COMMENT)?;
     }
-    for statement in statements {
-        match statement {
-            Statement::Log { prefix, .. } => quoted("log prefix", prefix, PREFIX)?,
-            Statement::Limit(0) => return Err("a limit of nothing".to_owned()),
-            Statement::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)) => {
-                name("chain", chain)?;
-            }
-            _ => {}
+    let mut statements = placed.rule.statements.iter();
+    statements.try_for_each(|one| statement(family, one))
+}
+
+fn statement(family: TableFamily, statement: &Statement) -> Result<(), String> {
+    match statement {
+        Statement::Match(m) => {
+            field(family, m.field)?;
+            matching(m)
         }
+        Statement::Among(key, set) | Statement::Vmap(key, set) | Statement::Update(key, set, _) => {
+            name("set", set)?;
+            let mut fields = key.fields().iter();
+            fields.try_for_each(|one| field(family, *one))
+        }
+        Statement::Limit(limit) if limit.rate == 0 => Err("a limit of nothing".to_owned()),
+        Statement::Log { prefix, .. } => quoted("log prefix", prefix, PREFIX),
+        Statement::Verdict(verdict) => verdict.chain().map_or(Ok(()), |chain| name("chain", chain)),
+        Statement::Snat(nat) | Statement::Dnat(nat) => translation(family, nat),
+        _ => Ok(()),
+    }
+}
+
+/// Whether packets of this field come by in a table of this family.
+fn field(table: TableFamily, field: Field) -> Result<(), String> {
+    let family = match field.spec().needs {
+        Needs::Family(family) | Needs::Icmp(family) => Some(family),
+        _ => None,
+    };
+    let comes_by = match (table, field.spec().needs, family) {
+        (TableFamily::Ip, Needs::Arp, _) | (TableFamily::Ip6, Needs::Arp, _) => false,
+        (TableFamily::Inet, Needs::Arp, _) => false,
+        (TableFamily::Ip, _, Some(family)) => family == Family::V4,
+        (TableFamily::Ip6, _, Some(family)) => family == Family::V6,
+        (TableFamily::Arp, _, Some(_)) => false,
+        _ => true,
+    };
+    if !comes_by {
+        return Err(format!(
+            "packets in tables of family {table} have no `{}`",
+            field.as_str()
+        ));
     }
     Ok(())
 }
 
-fn members(elements: &Elements) -> Result<(), String> {
-    name("set", &elements.set)?;
-    for element in &elements.elements {
-        match element {
-            Element::Goto(_, chain) => name("chain", chain)?,
-            Element::Jump(_, _, chain) => name("chain", chain)?,
-            Element::Cell(cell) => {
-                quoted("comment", &cell.comment, COMMENT)?;
-                cell.goto.as_deref().map_or(Ok(()), |c| name("chain", c))?;
-            }
-            _ => {}
+fn matching(m: &Match) -> Result<(), String> {
+    let length = m.field.spec().length as usize;
+    let right = |value: &Value| value.bytes().len() == length;
+    let fits = match &m.test {
+        Test::Is(v) | Test::Not(v) | Test::Below(v) | Test::Above(v) => right(v),
+        Test::Between(a, b) | Test::NotBetween(a, b) => {
+            right(a) && right(b) && *a.bytes() <= *b.bytes()
         }
+        Test::Masked(mask, v) | Test::NotMasked(mask, v) => right(mask) && right(v),
+        Test::Within(net) | Test::Outside(net) => usize::from(net.max_prefix_len()) == length * 8,
+        Test::In(set) | Test::NotIn(set) => return name("set", set),
+        Test::State(states) => m.field == Field::CtState && !states.is_empty(),
+        Test::Dnat => m.field == Field::CtStatus,
+    };
+    let ordered = matches!(
+        m.test,
+        Test::Below(_) | Test::Above(_) | Test::Between(..) | Test::NotBetween(..)
+    );
+    if !fits {
+        return Err(format!("`{m}` compares unlike things"));
+    }
+    if ordered && m.field.is_in_host_order() {
+        return Err(format!("`{m}`: such a field has no order"));
     }
     Ok(())
+}
+
+fn translation(table: TableFamily, nat: &Nat) -> Result<(), String> {
+    let Some(family) = nat.family() else {
+        return Err(format!("`{nat}`: the key is no packet's address"));
+    };
+    if let Nat::Map(_, map) = nat {
+        name("map", map)?;
+    }
+    match (table, family) {
+        (TableFamily::Inet, _) | (TableFamily::Ip, Family::V4) | (TableFamily::Ip6, Family::V6) => {
+            Ok(())
+        }
+        _ => Err(format!("tables of family {table} do not translate `{nat}`")),
+    }
 }

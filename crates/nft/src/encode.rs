@@ -1,12 +1,16 @@
 //! Rules as the kernel's expressions (`net/netfilter/nft_*.c`), the same that `nft` would make.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
-use super::load::{LINK, Load, load_of, register};
-use super::matching::{Concat, Family, Field, Match, Test, Value};
-use super::statement::{Rule, Statement, Verdict};
+use super::field::{Field, LINK, Load, Needs};
+use super::matching::{Concat, Match, Test};
+use super::set::milliseconds;
+use super::statement::{Limit, Nat, Reject, Rule, Statement, Verdict};
 use super::table::TableFamily;
 use super::uapi::*;
+use super::value::{Family, Value};
 use super::wire::Writer;
 
 /// Writes the list of a rule's expressions.
@@ -34,16 +38,16 @@ pub fn counter(w: &mut Writer) {
 
 /// A verdict as data: of an immediate, or of a map's element.
 pub fn verdict(w: &mut Writer, verdict: &Verdict) {
-    let (code, chain) = match verdict {
-        Verdict::Accept => (NF_ACCEPT, None),
-        Verdict::Drop => (NF_DROP, None),
-        Verdict::Return => (NFT_RETURN, None),
-        Verdict::Jump(chain) => (NFT_JUMP, Some(chain)),
-        Verdict::Goto(chain) => (NFT_GOTO, Some(chain)),
+    let code = match verdict {
+        Verdict::Accept => NF_ACCEPT,
+        Verdict::Drop => NF_DROP,
+        Verdict::Return => NFT_RETURN,
+        Verdict::Jump(_) => NFT_JUMP,
+        Verdict::Goto(_) => NFT_GOTO,
     };
     w.nested(NFTA_DATA_VERDICT, |w| {
         w.attr(NFTA_VERDICT_CODE, &code.to_be_bytes());
-        if let Some(chain) = chain {
+        if let Some(chain) = verdict.chain() {
             w.str(NFTA_VERDICT_CHAIN, chain);
         }
     });
@@ -52,6 +56,16 @@ pub fn verdict(w: &mut Writer, verdict: &Verdict) {
 fn expression_body(w: &mut Writer, name: &str, data: impl FnOnce(&mut Writer)) {
     w.str(NFTA_EXPR_NAME, name);
     w.nested(NFTA_EXPR_DATA, data);
+}
+
+/// The number of the `place`th register of four bytes. Where one of sixteen begins, that one's: so
+/// the kernel tells it back (`nft_dump_register`).
+const fn register(place: u32) -> u32 {
+    if place.is_multiple_of(4) {
+        NFT_REG_1 + place / 4
+    } else {
+        NFT_REG32_00 + place
+    }
 }
 
 struct Encoder<'a> {
@@ -74,10 +88,10 @@ impl Encoder<'_> {
         match statement {
             Statement::Match(m) => self.matching(m),
             Statement::Counter => self.w.nested(NFTA_LIST_ELEM, counter),
-            Statement::Limit(rate) => self.expression("limit", |w| {
+            Statement::Limit(Limit { rate, burst }) => self.expression("limit", |w| {
                 w.be64(NFTA_LIMIT_RATE, u64::from(*rate));
                 w.be64(NFTA_LIMIT_UNIT, 1); // a second
-                w.be32(NFTA_LIMIT_BURST, *rate);
+                w.be32(NFTA_LIMIT_BURST, *burst);
                 w.be32(NFTA_LIMIT_TYPE, 0); // packets
                 w.be32(NFTA_LIMIT_FLAGS, 0);
             }),
@@ -91,42 +105,42 @@ impl Encoder<'_> {
                 w.be32(NFTA_LOG_SNAPLEN, *snaplen);
                 w.be16(NFTA_LOG_QTHRESHOLD, 0);
             }),
-            Statement::Vmap(field, map) => {
-                self.dependencies(*field);
-                self.load(*field);
+            Statement::Among(key, set) => {
+                self.load_all(key);
+                self.lookup(set, None, false);
+            }
+            Statement::Vmap(key, map) => {
+                self.load_all(key);
                 self.lookup(map, Some(NFT_REG_VERDICT), false);
             }
-            Statement::Update(field, set) => {
-                self.dependencies(*field);
-                self.load(*field);
+            Statement::Update(key, set, timeout) => {
+                self.load_all(key);
                 self.expression("dynset", |w| {
                     w.be32(NFTA_DYNSET_SREG_KEY, NFT_REG_1);
                     w.be32(NFTA_DYNSET_OP, NFT_DYNSET_OP_UPDATE);
                     w.str(NFTA_DYNSET_SET_NAME, set);
+                    if let Some(timeout) = timeout {
+                        w.be64(NFTA_DYNSET_TIMEOUT, milliseconds(*timeout));
+                    }
                 });
-            }
-            Statement::Among(key, set) => {
-                self.load_all(*key);
-                self.lookup(set, None, false);
-            }
-            Statement::ConcatVmap(key, map) => {
-                self.load_all(*key);
-                self.lookup(map, Some(NFT_REG_VERDICT), false);
             }
             Statement::Verdict(v) => self.expression("immediate", |w| {
                 w.be32(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
                 w.nested(NFTA_IMMEDIATE_DATA, |w| verdict(w, v));
             }),
-            Statement::RejectWithReset => self.expression("reject", |w| {
-                w.be32(NFTA_REJECT_TYPE, NFT_REJECT_TCP_RST);
-                w.attr(NFTA_REJECT_ICMP_CODE, &[0]);
-            }),
-            Statement::RejectProhibited => self.expression("reject", |w| {
-                w.be32(NFTA_REJECT_TYPE, NFT_REJECT_ICMPX_UNREACH);
-                w.attr(NFTA_REJECT_ICMP_CODE, &[NFT_REJECT_ICMPX_ADMIN_PROHIBITED]);
-            }),
+            Statement::Reject(reject) => self.reject(*reject),
             Statement::SetEtherDaddr(mac) => self.set_ether_daddr(*mac),
-            Statement::Snat(family, map) => self.snat(*family, map),
+            Statement::SetMark(mark) => {
+                self.immediate(NFT_REG_1, &mark.to_ne_bytes());
+                self.expression("meta", |w| {
+                    w.be32(NFTA_META_KEY, NFT_META_MARK);
+                    w.be32(NFTA_META_SREG, NFT_REG_1);
+                });
+            }
+            Statement::Notrack => self.expression("notrack", |_| {}),
+            Statement::Snat(nat) => self.nat(NFT_NAT_SNAT, nat),
+            Statement::Dnat(nat) => self.nat(NFT_NAT_DNAT, nat),
+            Statement::Masquerade => self.expression("masq", |_| {}),
         }
     }
 
@@ -137,23 +151,33 @@ impl Encoder<'_> {
             Test::Outside(net) => self.prefix(m.field, net, NFT_CMP_NEQ),
             test => {
                 self.load(m.field);
-                self.test(test);
+                self.test(m.field, test);
             }
         }
         self.settle(m);
     }
 
-    fn test(&mut self, test: &Test) {
+    fn test(&mut self, field: Field, test: &Test) {
+        let bits = field.bits();
+        let bytes = |value: &Value| value.register(bits);
         match test {
-            Test::Is(v) => self.compare(NFT_CMP_EQ, &v.bytes()),
-            Test::Not(v) => self.compare(NFT_CMP_NEQ, &v.bytes()),
-            Test::Below(v) => self.compare(NFT_CMP_LT, &v.bytes()),
-            Test::Above(v) => self.compare(NFT_CMP_GT, &v.bytes()),
+            Test::Is(v) => self.compare(NFT_CMP_EQ, &bytes(v)),
+            Test::Not(v) => self.compare(NFT_CMP_NEQ, &bytes(v)),
+            Test::Below(v) => self.compare(NFT_CMP_LT, &bytes(v)),
+            Test::Above(v) => self.compare(NFT_CMP_GT, &bytes(v)),
             Test::Between(low, high) => {
-                self.compare(NFT_CMP_GTE, &low.bytes());
-                self.compare(NFT_CMP_LTE, &high.bytes());
+                self.compare(NFT_CMP_GTE, &bytes(low));
+                self.compare(NFT_CMP_LTE, &bytes(high));
             }
-            Test::NotBetween(low, high) => self.not_between(&low.bytes(), &high.bytes()),
+            Test::NotBetween(low, high) => self.not_between(&bytes(low), &bytes(high)),
+            Test::Masked(mask, v) => {
+                self.bitwise(&bytes(mask));
+                self.compare(NFT_CMP_EQ, &bytes(v));
+            }
+            Test::NotMasked(mask, v) => {
+                self.bitwise(&bytes(mask));
+                self.compare(NFT_CMP_NEQ, &bytes(v));
+            }
             Test::In(set) => self.lookup(set, None, false),
             Test::NotIn(set) => self.lookup(set, None, true),
             Test::State(states) => {
@@ -171,25 +195,21 @@ impl Encoder<'_> {
     /// What must hold before a field may be read: the same checks, in the same places, as `nft`
     /// puts there by itself.
     fn dependencies(&mut self, field: Field) {
-        use Field::*;
-        match field {
-            EtherSaddr | EtherType => self.require_ether(),
-            IpSaddr | IpDaddr => self.require_family(Family::V4),
-            Ip6Saddr | Ip6Daddr | Ip6Nexthdr | Ip6Hoplimit | Ip6Length => {
-                self.require_family(Family::V6);
-            }
-            TcpDport => self.require_l4proto(6),
-            UdpDport => self.require_l4proto(17),
-            SctpDport => self.require_l4proto(132),
-            IcmpType | IcmpCode => {
+        match field.spec().needs {
+            Needs::Nothing => {}
+            Needs::Ethernet => self.require_ether(),
+            Needs::Family(Family::V4) => self.require_family(Family::V4),
+            Needs::Family(Family::V6) => self.require_family(Family::V6),
+            Needs::Arp => self.require_ether_type(0x0806),
+            Needs::Protocol(protocol) => self.require_l4proto(protocol),
+            Needs::Icmp(Family::V4) => {
                 self.require_family(Family::V4);
                 self.require_l4proto(1);
             }
-            Icmpv6Type | Icmpv6Code => {
+            Needs::Icmp(Family::V6) => {
                 self.require_family(Family::V6);
                 self.require_l4proto(58);
             }
-            _ => {}
         }
     }
 
@@ -203,9 +223,10 @@ impl Encoder<'_> {
         }
     }
 
-    /// `meta iiftype ether`: a link header may only be read where there is one.
+    /// `meta iiftype ether`: a link header may only be read where there is one. A bridge has no other
+    /// frames.
     fn require_ether(&mut self) {
-        if !std::mem::replace(&mut self.ether, true) {
+        if self.table != TableFamily::Bridge && !std::mem::replace(&mut self.ether, true) {
             self.meta(NFT_META_IIFTYPE);
             self.compare(NFT_CMP_EQ, &1u16.to_ne_bytes()); // ARPHRD_ETHER
         }
@@ -220,18 +241,19 @@ impl Encoder<'_> {
                     self.compare(NFT_CMP_EQ, &Value::Nfproto(family).bytes());
                 }
             }
-            TableFamily::Netdev | TableFamily::Bridge => {
-                if !std::mem::replace(&mut self.protocol, true) {
-                    let ether_type: u16 = match family {
-                        Family::V4 => 0x0800,
-                        Family::V6 => 0x86dd,
-                    };
-                    self.meta(NFT_META_PROTOCOL);
-                    self.compare(NFT_CMP_EQ, &ether_type.to_be_bytes());
-                }
-            }
-            // all packets there are of one family
-            TableFamily::Ip | TableFamily::Ip6 | TableFamily::Arp => {}
+            _ => self.require_ether_type(match family {
+                Family::V4 => 0x0800,
+                Family::V6 => 0x86dd,
+            }),
+        }
+    }
+
+    /// Where packets of all kinds come by.
+    fn require_ether_type(&mut self, ether_type: u16) {
+        let all = matches!(self.table, TableFamily::Netdev | TableFamily::Bridge);
+        if all && !std::mem::replace(&mut self.protocol, true) {
+            self.meta(NFT_META_PROTOCOL);
+            self.compare(NFT_CMP_EQ, &ether_type.to_be_bytes());
         }
     }
 
@@ -243,26 +265,27 @@ impl Encoder<'_> {
         }
     }
 
-    /// A field into the first register.
-    fn load(&mut self, field: Field) {
-        self.load_at(field, NFT_REG_1);
-    }
-
     /// Each field of a key into the registers behind those of the one before.
-    fn load_all(&mut self, key: Concat) {
+    fn load_all(&mut self, key: &Concat) {
         for field in key.fields() {
             self.dependencies(*field);
         }
         let mut place = 0;
         for field in key.fields() {
             self.load_at(*field, register(place));
-            place += if *field == Field::Ip6Daddr { 4 } else { 1 };
+            place += field.spec().length.div_ceil(4);
         }
     }
 
+    /// A field into the first register.
+    fn load(&mut self, field: Field) {
+        self.load_at(field, NFT_REG_1);
+    }
+
     fn load_at(&mut self, field: Field, dreg: u32) {
-        match load_of(field) {
-            Load::Payload(base, offset, length) => self.payload_at(base, offset, length, dreg),
+        let spec = field.spec();
+        match spec.load {
+            Load::Payload(base, offset) => self.payload(base, offset, spec.length, dreg),
             Load::Meta(key) => {
                 self.meta_at(key, dreg);
                 if field == Field::Time {
@@ -282,21 +305,26 @@ impl Encoder<'_> {
             Load::CtOriginal(key) => self.expression("ct", |w| {
                 w.be32(NFTA_CT_KEY, key);
                 w.be32(NFTA_CT_DREG, dreg);
-                w.attr(NFTA_CT_DIRECTION, &[0]); // IP_CT_DIR_ORIGINAL
+                w.attr(NFTA_CT_DIRECTION, &[IP_CT_DIR_ORIGINAL]);
             }),
             Load::FibDaddrType => self.expression("fib", |w| {
                 w.be32(NFTA_FIB_FLAGS, NFTA_FIB_F_DADDR);
                 w.be32(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
                 w.be32(NFTA_FIB_DREG, dreg);
             }),
+            Load::Exthdr(kind, offset) => self.expression("exthdr", |w| {
+                w.be32(NFTA_EXTHDR_DREG, dreg);
+                w.attr(NFTA_EXTHDR_TYPE, &[kind]);
+                w.be32(NFTA_EXTHDR_OFFSET, offset);
+                w.be32(NFTA_EXTHDR_LEN, spec.length);
+            }),
+        }
+        if let Some((mask, _)) = field.bits() {
+            self.bitwise(&mask);
         }
     }
 
-    fn payload(&mut self, base: u32, offset: u32, length: u32) {
-        self.payload_at(base, offset, length, NFT_REG_1);
-    }
-
-    fn payload_at(&mut self, base: u32, offset: u32, length: u32, dreg: u32) {
+    fn payload(&mut self, base: u32, offset: u32, length: u32, dreg: u32) {
         self.expression("payload", |w| {
             w.be32(NFTA_PAYLOAD_DREG, dreg);
             w.be32(NFTA_PAYLOAD_BASE, base);
@@ -313,6 +341,13 @@ impl Encoder<'_> {
         self.expression("meta", |w| {
             w.be32(NFTA_META_KEY, key);
             w.be32(NFTA_META_DREG, dreg);
+        });
+    }
+
+    fn immediate(&mut self, dreg: u32, bytes: &[u8]) {
+        self.expression("immediate", |w| {
+            w.be32(NFTA_IMMEDIATE_DREG, dreg);
+            w.nested(NFTA_IMMEDIATE_DATA, |w| w.attr(NFTA_DATA_VALUE, bytes));
         });
     }
 
@@ -346,25 +381,19 @@ impl Encoder<'_> {
 
     /// Whole bytes of a prefix are compared directly; only odd lengths need a mask.
     fn prefix(&mut self, field: Field, net: &IpNet, op: u32) {
-        let (bytes, width) = match net {
-            IpNet::V4(n) => (n.network().octets().to_vec(), 4usize),
-            IpNet::V6(n) => (n.network().octets().to_vec(), 16),
-        };
+        let bytes = Value::from(net.network()).bytes();
+        let width = bytes.len();
         let length = usize::from(net.prefix_len());
-        let Load::Payload(base, offset, _) = load_of(field) else {
-            // conntrack's tuples are loaded whole
-            self.load(field);
-            self.mask(length, width);
-            self.compare(op, &bytes);
-            return;
-        };
-        if length > 0 && length.is_multiple_of(8) {
-            self.payload(base, offset, (length / 8) as u32);
-            self.compare(op, &bytes[..length / 8]);
-        } else {
-            self.payload(base, offset, width as u32);
-            self.mask(length, width);
-            self.compare(op, &bytes);
+        match field.spec().load {
+            Load::Payload(base, offset) if length > 0 && length.is_multiple_of(8) => {
+                self.payload(base, offset, (length / 8) as u32, NFT_REG_1);
+                self.compare(op, &bytes[..length / 8]);
+            }
+            _ => {
+                self.load(field);
+                self.mask(length, width);
+                self.compare(op, &bytes);
+            }
         }
     }
 
@@ -379,13 +408,13 @@ impl Encoder<'_> {
     }
 
     fn bitwise(&mut self, mask: &[u8]) {
-        let zeros = vec![0; mask.len()];
+        let zeros = &[0; 16][..mask.len()];
         self.expression("bitwise", |w| {
             w.be32(NFTA_BITWISE_SREG, NFT_REG_1);
             w.be32(NFTA_BITWISE_DREG, NFT_REG_1);
             w.be32(NFTA_BITWISE_LEN, mask.len() as u32);
             w.nested(NFTA_BITWISE_MASK, |w| w.attr(NFTA_DATA_VALUE, mask));
-            w.nested(NFTA_BITWISE_XOR, |w| w.attr(NFTA_DATA_VALUE, &zeros));
+            w.nested(NFTA_BITWISE_XOR, |w| w.attr(NFTA_DATA_VALUE, zeros));
         });
     }
 
@@ -394,12 +423,25 @@ impl Encoder<'_> {
         self.compare(NFT_CMP_NEQ, &0u32.to_ne_bytes());
     }
 
+    fn reject(&mut self, reject: Reject) {
+        let (kind, code) = match reject {
+            Reject::TcpReset => (NFT_REJECT_TCP_RST, 0),
+            Reject::NoRoute => (NFT_REJECT_ICMPX_UNREACH, NFT_REJECT_ICMPX_NO_ROUTE),
+            Reject::PortUnreachable => (NFT_REJECT_ICMPX_UNREACH, NFT_REJECT_ICMPX_PORT_UNREACH),
+            Reject::HostUnreachable => (NFT_REJECT_ICMPX_UNREACH, NFT_REJECT_ICMPX_HOST_UNREACH),
+            Reject::AdminProhibited => {
+                (NFT_REJECT_ICMPX_UNREACH, NFT_REJECT_ICMPX_ADMIN_PROHIBITED)
+            }
+        };
+        self.expression("reject", |w| {
+            w.be32(NFTA_REJECT_TYPE, kind);
+            w.attr(NFTA_REJECT_ICMP_CODE, &[code]);
+        });
+    }
+
     fn set_ether_daddr(&mut self, mac: [u8; 6]) {
         self.require_ether();
-        self.expression("immediate", |w| {
-            w.be32(NFTA_IMMEDIATE_DREG, NFT_REG_1);
-            w.nested(NFTA_IMMEDIATE_DATA, |w| w.attr(NFTA_DATA_VALUE, &mac));
-        });
+        self.immediate(NFT_REG_1, &mac);
         self.expression("payload", |w| {
             w.be32(NFTA_PAYLOAD_SREG, NFT_REG_1);
             w.be32(NFTA_PAYLOAD_BASE, LINK);
@@ -411,18 +453,39 @@ impl Encoder<'_> {
         });
     }
 
-    fn snat(&mut self, family: Family, map: &str) {
-        let (saddr, nfproto) = match family {
-            Family::V4 => (Field::IpSaddr, NFPROTO_IPV4),
-            Family::V6 => (Field::Ip6Saddr, NFPROTO_IPV6),
+    fn nat(&mut self, kind: u32, nat: &Nat) {
+        let nfproto = match nat.family() {
+            Some(Family::V6) => NFPROTO_IPV6,
+            _ => NFPROTO_IPV4,
         };
-        self.dependencies(saddr);
-        self.load(saddr);
-        self.lookup(map, Some(NFT_REG_1), false);
+        let mut port_register = None;
+        match nat {
+            Nat::To(address, port) => {
+                self.immediate(NFT_REG_1, &Value::from(*address).bytes());
+                if let Some(port) = port {
+                    let words = match address {
+                        IpAddr::V4(_) => 1,
+                        IpAddr::V6(_) => 4,
+                    };
+                    let register = register(words);
+                    self.immediate(register, &port.to_be_bytes());
+                    port_register = Some(register);
+                }
+            }
+            Nat::Map(field, map) => {
+                self.dependencies(*field);
+                self.load(*field);
+                self.lookup(map, Some(NFT_REG_1), false);
+            }
+        }
         self.expression("nat", |w| {
-            w.be32(NFTA_NAT_TYPE, NFT_NAT_SNAT);
+            w.be32(NFTA_NAT_TYPE, kind);
             w.be32(NFTA_NAT_FAMILY, u32::from(nfproto));
             w.be32(NFTA_NAT_REG_ADDR_MIN, NFT_REG_1);
+            if let Some(register) = port_register {
+                w.be32(NFTA_NAT_REG_PROTO_MIN, register);
+                w.be32(NFTA_NAT_FLAGS, NF_NAT_RANGE_PROTO_SPECIFIED);
+            }
         });
     }
 }

@@ -4,9 +4,10 @@
 
 mod chain;
 mod check;
+mod element;
 mod encode;
 mod error;
-mod load;
+mod field;
 mod matching;
 mod message;
 mod read;
@@ -16,6 +17,7 @@ mod statement;
 mod table;
 mod transaction;
 mod uapi;
+mod value;
 #[doc(hidden)] // for fuzz/
 pub mod wire;
 
@@ -26,11 +28,14 @@ mod tests;
 
 pub use chain::{Chain, ChainKind, Hook, HookPoint};
 pub use check::Invalid;
+pub use element::{Data, Element};
 pub use error::{Error, ErrorKind};
-pub use matching::{Concat, CtState, Family, Field, Match, Test, Value};
+pub use field::Field;
+pub use matching::{Concat, CtState, Match, Test};
 pub use read::{ChainState, Counter, ElementCounter, HeldRule, RuleCounter};
-pub use set::{Cell, DataType, Element, KeyType, Set};
+pub use set::{DataType, KeyType, Set};
 pub use socket::{Nft, in_transaction};
-pub use statement::{Rule, Statement, Verdict};
+pub use statement::{Limit, Nat, Reject, Rule, Statement, Verdict};
 pub use table::{Table, TableFamily};
 pub use transaction::{Elements, Object, PlacedRule, SetName, Step, Transaction, Verb};
+pub use value::{Bytes, Family, InterfaceName, Time, Value};

@@ -1,13 +1,13 @@
 //! Steps as netlink messages: one each, an element list as several.
 
 use super::chain::Hook;
+use super::element::{Data, Element};
 use super::encode;
-use super::matching::Value;
-use super::set::{Cell, DataType, Element, Set};
-use super::statement::Verdict;
+use super::set::{DataType, Set, milliseconds};
 use super::table::{Table, TableFamily};
 use super::transaction::{Object, PlacedRule, SetName, Step, Verb};
 use super::uapi::*;
+use super::value::Value;
 use super::wire::Writer;
 
 const REQUEST: u16 = libc::NLM_F_REQUEST as u16;
@@ -190,13 +190,14 @@ fn encode_set(w: &mut Writer, set: &Set, seq: u32) {
     w.be32(NFTA_SET_KEY_TYPE, key);
     w.be32(NFTA_SET_KEY_LEN, length);
     w.be32(NFTA_SET_ID, seq); // required; unique in its transaction
-    match set.data {
+    match &set.data {
         Some(DataType::Verdict) => {
             w.be32(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT);
             w.be32(NFTA_SET_DATA_LEN, 0);
         }
-        Some(DataType::Address) => {
-            w.be32(NFTA_SET_DATA_TYPE, key);
+        Some(DataType::Value(data)) => {
+            let (number, length) = data.number_and_length();
+            w.be32(NFTA_SET_DATA_TYPE, number);
             w.be32(NFTA_SET_DATA_LEN, length);
         }
         None => {}
@@ -205,22 +206,22 @@ fn encode_set(w: &mut Writer, set: &Set, seq: u32) {
         w.nested(NFTA_SET_EXPR, encode::counter);
     }
     if let Some(timeout) = set.timeout {
-        let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        w.be64(NFTA_SET_TIMEOUT, milliseconds);
+        w.be64(NFTA_SET_TIMEOUT, milliseconds(timeout));
     }
 }
 
-/// The kernel keeps an interval set as a sorted list of starts and ends; `nft` marks the space
-/// before the first start as an end.
+/// The kernel keeps a set of intervals of one field as a sorted list of starts and ends; `nft` marks
+/// the space before the first start as an end.
 fn encode_interval_start(w: &mut Writer, elements: &[Element]) {
-    let low = match elements.first() {
-        Some(Element::Range(low, _) | Element::Jump(low, ..)) => low,
-        Some(Element::Cell(cell)) if cell.key.len() == 1 => &cell.key[0].0,
-        _ => return,
+    let Some(first) = elements.first().filter(|first| first.is_interval()) else {
+        return;
     };
-    let bytes = low.bytes();
-    if bytes.iter().any(|b| *b != 0) {
-        encode_key(w, &vec![0; bytes.len()], NFT_SET_ELEM_INTERVAL_END, |_| {});
+    if let [(low, _)] = first.key() {
+        let bytes = low.bytes();
+        if bytes.iter().any(|b| *b != 0) {
+            let zero = &[0; 16][..bytes.len()];
+            encode_key(w, zero, NFT_SET_ELEM_INTERVAL_END, |_| {});
+        }
     }
 }
 
@@ -234,70 +235,58 @@ pub(super) fn encode_elements(w: &mut Writer, elements: &[Element], first: bool)
         .for_each(|element| encode_element(w, element));
 }
 
+/// A range of one field has its end in an element of its own, one of several fields in itself.
 fn encode_element(w: &mut Writer, element: &Element) {
-    match element {
-        Element::Address(a) => encode_key(w, &Value::from(*a).bytes(), 0, |_| {}),
-        Element::Range(low, high) => {
-            encode_key(w, &low.bytes(), 0, |_| {});
-            encode_interval_end(w, high);
+    match (element.key(), element.is_interval()) {
+        ([(low, high)], interval) => {
+            encode_key(w, &low.bytes(), 0, |w| encode_rest(w, element));
+            // The end is the first key that is no longer inside; after the last there is none.
+            if interval && let Some(end) = high.bytes().next() {
+                encode_key(w, &end, NFT_SET_ELEM_INTERVAL_END, |_| {});
+            }
         }
-        Element::Goto(a, chain) => encode_key(w, &Value::from(*a).bytes(), 0, |w| {
-            encode_target(w, &Verdict::Goto(chain.clone()));
-        }),
-        Element::Jump(low, high, chain) => {
-            encode_key(w, &low.bytes(), 0, |w| {
-                encode_target(w, &Verdict::Jump(chain.to_string()));
+        (several, interval) => {
+            let low = concatenation(several.iter().map(|(low, _)| low));
+            encode_key(w, &low, 0, |w| {
+                if interval {
+                    let high = concatenation(several.iter().map(|(_, high)| high));
+                    w.nested(NFTA_SET_ELEM_KEY_END, |w| w.attr(NFTA_DATA_VALUE, &high));
+                }
+                encode_rest(w, element);
             });
-            encode_interval_end(w, high);
         }
-        Element::Map(a, to) => encode_key(w, &Value::from(*a).bytes(), 0, |w| {
-            let bytes = Value::from(*to).bytes();
-            w.nested(NFTA_SET_ELEM_DATA, |w| w.attr(NFTA_DATA_VALUE, &bytes));
-        }),
-        Element::Cell(cell) => encode_cell(w, cell),
     }
 }
 
-fn encode_target(w: &mut Writer, verdict: &Verdict) {
-    w.nested(NFTA_SET_ELEM_DATA, |w| encode::verdict(w, verdict));
-}
-
-/// A key of one field has its end in an element of its own, one of several fields in itself.
-fn encode_cell(w: &mut Writer, cell: &Cell) {
-    let rest = |w: &mut Writer| {
-        if let Some(chain) = &cell.goto {
-            encode_target(w, &Verdict::Goto(chain.to_string()));
+/// All of an element but its key.
+fn encode_rest(w: &mut Writer, element: &Element) {
+    match element.data() {
+        Some(Data::Verdict(verdict)) => {
+            w.nested(NFTA_SET_ELEM_DATA, |w| encode::verdict(w, verdict));
         }
-        w.attr(NFTA_SET_ELEM_USERDATA, &comment_data(&cell.comment));
-    };
-    if let [(low, high)] = &cell.key[..] {
-        encode_key(w, &low.bytes(), 0, rest);
-        encode_interval_end(w, high);
-        return;
+        Some(Data::Value(value)) => {
+            w.nested(NFTA_SET_ELEM_DATA, |w| {
+                w.attr(NFTA_DATA_VALUE, &value.bytes());
+            });
+        }
+        None => {}
     }
-    let low = concatenation(cell.key.iter().map(|(low, _)| low));
-    let high = concatenation(cell.key.iter().map(|(_, high)| high));
-    encode_key(w, &low, 0, |w| {
-        w.nested(NFTA_SET_ELEM_KEY_END, |w| w.attr(NFTA_DATA_VALUE, &high));
-        rest(w);
-    });
+    if let Some(timeout) = element.time_to_live() {
+        w.be64(NFTA_SET_ELEM_TIMEOUT, milliseconds(timeout));
+    }
+    if let Some(comment) = element.comment_text() {
+        w.attr(NFTA_SET_ELEM_USERDATA, &comment_data(comment));
+    }
 }
 
 /// Each field begins a register of four bytes.
 fn concatenation<'a>(fields: impl Iterator<Item = &'a Value>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(24);
     for field in fields {
-        bytes.extend(field.bytes());
+        bytes.extend_from_slice(&field.bytes());
         bytes.resize(bytes.len().next_multiple_of(4), 0);
     }
     bytes
-}
-
-/// The end is the first key that is no longer inside; after the last there is none.
-fn encode_interval_end(w: &mut Writer, high: &Value) {
-    if let Some(end) = next(&high.bytes()) {
-        encode_key(w, &end, NFT_SET_ELEM_INTERVAL_END, |_| {});
-    }
 }
 
 fn encode_key(w: &mut Writer, key: &[u8], flags: u32, rest: impl FnOnce(&mut Writer)) {
@@ -310,22 +299,9 @@ fn encode_key(w: &mut Writer, key: &[u8], flags: u32, rest: impl FnOnce(&mut Wri
     });
 }
 
-/// The big-endian number after this one; `None` after the greatest.
-fn next(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = bytes.to_vec();
-    for byte in bytes.iter_mut().rev() {
-        let (sum, overflow) = byte.overflowing_add(1);
-        *byte = sum;
-        if !overflow {
-            return Some(bytes);
-        }
-    }
-    None
-}
-
 /// libnftnl's type, length, value.
 fn comment_data(comment: &str) -> Vec<u8> {
-    let text = &comment.as_bytes()[..comment.len().min(127)];
+    let text = comment.as_bytes(); // at most 127: see `check`
     let mut data = vec![UDATA_COMMENT, (text.len() + 1) as u8];
     data.extend_from_slice(text);
     data.push(0);

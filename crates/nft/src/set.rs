@@ -1,75 +1,105 @@
-//! Sets and maps, and their elements.
+//! Sets and maps.
 
 use std::fmt;
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
-use super::matching::{Concat, Family, Value};
+use super::field::Field;
+use super::matching::Concat;
 use super::uapi::*;
 
-/// What a set's elements are.
+/// What a set's elements, or a map's values, are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum KeyType {
     /// IPv4 addresses.
     Ipv4,
     /// IPv6 addresses.
     Ipv6,
+    /// Ethernet addresses.
+    Ether,
+    /// IP protocols.
+    Protocol,
     /// TCP, UDP and SCTP ports.
     Service,
-    /// What these fields have together.
+    /// ICMP types.
+    IcmpType,
+    /// ICMPv6 types.
+    Icmpv6Type,
+    /// Marks of packets and flows.
+    Mark,
+    /// Names of devices.
+    Interface,
+    /// What these fields have together. A field that sets cannot hold
+    /// [makes the set invalid](super::Invalid).
     Concat(Concat),
 }
 
-/// A field of a key: nft's number, nft's name, length in bytes.
+/// One field of a key: nft's number, nft's name, length in bytes.
 type KeyField = (u32, &'static str, u32);
 
 impl KeyType {
-    const fn fields(self) -> &'static [KeyField] {
-        const V4: KeyField = (TYPE_IPV4_ADDR, "ipv4_addr", 4);
-        const V6: KeyField = (TYPE_IPV6_ADDR, "ipv6_addr", 16);
-        const PROTOCOL: KeyField = (TYPE_INET_PROTO, "inet_proto", 1);
-        const PORT: KeyField = (TYPE_INET_SERVICE, "inet_service", 2);
-        const ICMP: KeyField = (TYPE_ICMP_TYPE, "icmp_type", 1);
-        const ICMPV6: KeyField = (TYPE_ICMPV6_TYPE, "icmpv6_type", 1);
+    /// As nft and libnftnl know it (nft's `enum datatypes`); the kernel keeps the number for `nft list`.
+    /// A concatenation is none.
+    const fn field(self) -> Option<KeyField> {
+        Some(match self {
+            KeyType::Ipv4 => (7, "ipv4_addr", 4),
+            KeyType::Ipv6 => (8, "ipv6_addr", 16),
+            KeyType::Ether => (9, "ether_addr", 6),
+            KeyType::Protocol => (12, "inet_proto", 1),
+            KeyType::Service => (13, "inet_service", 2),
+            KeyType::IcmpType => (14, "icmp_type", 1),
+            KeyType::Icmpv6Type => (29, "icmpv6_type", 1),
+            KeyType::Mark => (19, "mark", 4),
+            KeyType::Interface => (41, "ifname", 16),
+            KeyType::Concat(_) => return None,
+        })
+    }
+
+    fn fields(&self) -> impl Iterator<Item = KeyField> {
+        let several = match self {
+            KeyType::Concat(concat) => concat.fields(),
+            _ => &[],
+        };
+        let keys = several.iter().filter_map(|field| field.spec().key);
+        self.field()
+            .into_iter()
+            .chain(keys.filter_map(KeyType::field))
+    }
+
+    /// A field of a concatenation that no set can hold.
+    pub(super) fn strange(&self) -> Option<Field> {
         match self {
-            KeyType::Ipv4 => &[V4],
-            KeyType::Ipv6 => &[V6],
-            KeyType::Service => &[PORT],
-            KeyType::Concat(Concat::Ports(Family::V4)) => &[V4, PROTOCOL, PORT],
-            KeyType::Concat(Concat::Ports(Family::V6)) => &[V6, PROTOCOL, PORT],
-            KeyType::Concat(Concat::IcmpTypes(Family::V4)) => &[V4, ICMP],
-            KeyType::Concat(Concat::IcmpTypes(Family::V6)) => &[V6, ICMPV6],
-            KeyType::Concat(Concat::Protocols(Family::V4)) => &[V4, PROTOCOL],
-            KeyType::Concat(Concat::Protocols(Family::V6)) => &[V6, PROTOCOL],
+            KeyType::Concat(concat) => {
+                let mut fields = concat.fields().iter();
+                fields.find(|field| field.spec().key.is_none()).copied()
+            }
+            _ => None,
         }
     }
 
     /// nft's number and the length in bytes. A concatenation's fields fill up registers of four.
-    pub(super) fn number_and_length(self) -> (u32, u32) {
-        match self.fields() {
-            [(number, _, length)] => (*number, *length),
-            several => several
-                .iter()
-                .fold((0, 0), |(all, sum), (number, _, length)| {
-                    (all << TYPE_BITS | number, sum + length.next_multiple_of(4))
-                }),
+    pub(super) fn number_and_length(&self) -> (u32, u32) {
+        if let Some((number, _, length)) = self.field() {
+            return (number, length);
         }
+        self.fields()
+            .fold((0, 0), |(all, sum), (number, _, length)| {
+                (all << TYPE_BITS | number, sum + length.next_multiple_of(4))
+            })
     }
 
-    /// The lengths in bytes of a concatenation's fields; none if there is just one field.
-    pub(super) fn concatenated(self) -> impl Iterator<Item = u32> {
-        let fields = self.fields();
-        let several = if fields.len() > 1 { fields } else { &[] };
-        several.iter().map(|(_, _, length)| *length)
+    /// The lengths in bytes of a concatenation's fields; none of a single key.
+    pub(super) fn concatenated(&self) -> impl Iterator<Item = u32> {
+        let several = self.field().is_none();
+        self.fields()
+            .filter(move |_| several)
+            .map(|(_, _, length)| length)
     }
 }
 
 impl fmt::Display for KeyType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, (_, name, _)) in self.fields().iter().enumerate() {
+        for (n, (_, name, _)) in self.fields().enumerate() {
             let dot = if n > 0 { " . " } else { "" };
             write!(f, "{dot}{name}")?;
         }
@@ -82,8 +112,8 @@ impl fmt::Display for KeyType {
 pub enum DataType {
     /// A verdict.
     Verdict,
-    /// An address of the key's own family.
-    Address,
+    /// A value.
+    Value(KeyType),
 }
 
 /// A named set, or a map if it has a data type.
@@ -95,7 +125,10 @@ pub struct Set {
     pub key: KeyType,
     /// What they lead to, if it is a map.
     pub data: Option<DataType>,
-    /// Its elements are ranges.
+    /// Its elements are ranges ([`Element::range`], [`Element::ranges`]). They may not overlap.
+    ///
+    /// [`Element::range`]: super::Element::range
+    /// [`Element::ranges`]: super::Element::ranges
     pub interval: bool,
     /// Each element counts its matches.
     pub counter: bool,
@@ -103,14 +136,15 @@ pub struct Set {
     ///
     /// [`Statement::Update`]: super::Statement::Update
     pub dynamic: bool,
-    /// How long an element stays if it does not say so itself; to a millisecond.
+    /// Elements may be given a time to live; so long they stay if nothing else was said. To a
+    /// millisecond.
     pub timeout: Option<Duration>,
     /// How many elements it may have.
     pub size: Option<u32>,
 }
 
 impl Set {
-    /// A set of single keys.
+    /// A set of single keys that only transactions change.
     pub fn new(name: impl Into<String>, key: KeyType) -> Self {
         Self {
             name: name.into(),
@@ -123,14 +157,22 @@ impl Set {
             size: None,
         }
     }
+
+    /// A map from keys to verdicts.
+    pub fn vmap(name: impl Into<String>, key: KeyType) -> Self {
+        Self {
+            data: Some(DataType::Verdict),
+            ..Self::new(name, key)
+        }
+    }
 }
 
 impl fmt::Display for Set {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "type {}", self.key)?;
-        match self.data {
+        match &self.data {
             Some(DataType::Verdict) => f.write_str(" : verdict")?,
-            Some(DataType::Address) => write!(f, " : {}", self.key)?,
+            Some(DataType::Value(data)) => write!(f, " : {data}")?,
             None => {}
         }
         f.write_str(";")?;
@@ -160,7 +202,7 @@ impl fmt::Display for Set {
 }
 
 /// A duration as nft spells it: `30d`, `1h30m`, `250ms`.
-struct Spelled(Duration);
+pub(super) struct Spelled(pub Duration);
 
 impl fmt::Display for Spelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -186,66 +228,7 @@ impl fmt::Display for Spelled {
     }
 }
 
-/// An element of a set or map.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Element {
-    /// An address.
-    Address(IpAddr),
-    /// In an interval set: both ends included.
-    Range(Value, Value),
-    /// An address and the chain that it leads to.
-    Goto(IpAddr, String),
-    /// An address and another one.
-    Map(IpAddr, IpAddr),
-    /// In an interval map: both ends included, and the chain that is called.
-    Jump(Value, Value, Arc<str>),
-    /// In an interval set: what has several fields, or counts for somebody.
-    Cell(Cell),
-}
-
-/// An element of an interval set that says whose it is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Cell {
-    /// Both ends, included, of each field of the key. In a set of one field, cells come sorted.
-    pub key: SmallVec<[(Value, Value); 3]>,
-    /// nft's `comment`: at most 127 bytes.
-    pub comment: Arc<str>,
-    /// In a verdict map the chain that it leads to.
-    pub goto: Option<Arc<str>>,
-}
-
-impl fmt::Display for Cell {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, (low, high)) in self.key.iter().enumerate() {
-            let dot = if n > 0 { " . " } else { "" };
-            match (low, high) {
-                // by their names, `nft` would take them for one name
-                (Value::Protocol(low), Value::Protocol(high)) if low != high => {
-                    write!(f, "{dot}{low}-{high}")?;
-                }
-                _ => write!(f, "{dot}{}", Element::Range(*low, *high))?,
-            }
-        }
-        write!(f, " comment \"{}\"", self.comment)?;
-        match &self.goto {
-            Some(chain) => write!(f, " : goto {chain}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl fmt::Display for Element {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Element::Address(a) => write!(f, "{a}"),
-            Element::Range(low, high) if low == high => write!(f, "{low}"),
-            Element::Range(low, high) => write!(f, "{low}-{high}"),
-            Element::Goto(a, chain) => write!(f, "{a} : goto {chain}"),
-            Element::Map(a, to) => write!(f, "{a} : {to}"),
-            Element::Jump(low, high, chain) => {
-                write!(f, "{} : jump {chain}", Element::Range(*low, *high))
-            }
-            Element::Cell(cell) => cell.fmt(f),
-        }
-    }
+/// A duration as the kernel takes it.
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

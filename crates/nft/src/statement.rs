@@ -1,8 +1,14 @@
 //! What a rule is made of: matches, and the statements that act on the packet.
 
 use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::matching::{Concat, CtState, Family, Field, Match, Test, Value};
+use super::field::Field;
+use super::matching::{Concat, CtState, Match, Test};
+use super::set::Spelled;
+use super::value::{Family, Value};
 
 /// Where a packet goes next.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -14,9 +20,29 @@ pub enum Verdict {
     /// Back to where this chain was jumped to.
     Return,
     /// Comes back when that chain ends or returns.
-    Jump(String),
+    Jump(Arc<str>),
     /// Does not come back: a return leaves to the caller of this chain.
-    Goto(String),
+    Goto(Arc<str>),
+}
+
+impl Verdict {
+    /// [`Verdict::Jump`]
+    pub fn jump(chain: impl Into<Arc<str>>) -> Self {
+        Verdict::Jump(chain.into())
+    }
+
+    /// [`Verdict::Goto`]
+    pub fn goto(chain: impl Into<Arc<str>>) -> Self {
+        Verdict::Goto(chain.into())
+    }
+
+    /// The chain to which it leads.
+    pub fn chain(&self) -> Option<&str> {
+        match self {
+            Verdict::Jump(chain) | Verdict::Goto(chain) => Some(chain),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Verdict {
@@ -31,16 +57,100 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// How often something may happen: a token bucket (`nft_limit.c`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Limit {
+    /// Packets a second.
+    pub rate: u32,
+    /// Packets that may come at once.
+    pub burst: u32,
+}
+
+impl Limit {
+    /// So many packets a second, and as many at once.
+    pub const fn per_second(rate: u32) -> Self {
+        Self { rate, burst: rate }
+    }
+}
+
+/// What is told to whom a packet is refused (`nft_reject.c`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reject {
+    /// The TCP connection is reset. The rule must match TCP only.
+    TcpReset,
+    /// ICMP or ICMPv6: no route.
+    NoRoute,
+    /// ICMP or ICMPv6: nobody listens there.
+    PortUnreachable,
+    /// ICMP or ICMPv6: the host does not answer.
+    HostUnreachable,
+    /// ICMP or ICMPv6: administratively prohibited.
+    AdminProhibited,
+}
+
+impl Reject {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Reject::TcpReset => "tcp reset",
+            Reject::NoRoute => "icmpx no-route",
+            Reject::PortUnreachable => "icmpx port-unreachable",
+            Reject::HostUnreachable => "icmpx host-unreachable",
+            Reject::AdminProhibited => "icmpx admin-prohibited",
+        }
+    }
+}
+
+/// What a flow's address is translated to (`nft_nat.c`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Nat {
+    /// This address, and this port if one is given.
+    To(IpAddr, Option<u16>),
+    /// What the map has for this field, which is an address.
+    Map(Field, String),
+}
+
+impl Nat {
+    /// The family that is translated. `None`: the field is no address of a packet.
+    pub(super) const fn family(&self) -> Option<Family> {
+        match self {
+            Nat::To(address, _) => Some(Family::of(address)),
+            Nat::Map(Field::IpSaddr | Field::IpDaddr, _) => Some(Family::V4),
+            Nat::Map(Field::Ip6Saddr | Field::Ip6Daddr, _) => Some(Family::V6),
+            Nat::Map(..) => None,
+        }
+    }
+}
+
+impl fmt::Display for Nat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let family = match self.family() {
+            Some(Family::V6) => "ip6",
+            _ => "ip",
+        };
+        match self {
+            Nat::To(address, None) => write!(f, "{family} to {address}"),
+            Nat::To(IpAddr::V4(address), Some(port)) => write!(f, "{family} to {address}:{port}"),
+            Nat::To(IpAddr::V6(address), Some(port)) => {
+                write!(f, "{family} to [{address}]:{port}")
+            }
+            Nat::Map(field, map) => write!(f, "{family} to {} map @{map}", field.as_str()),
+        }
+    }
+}
+
 /// One part of a rule, in order of evaluation: the first that does not hold ends the rule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Statement {
     /// Holds if the comparison does.
     Match(Match),
+    /// Holds if the fields together are a member of the set.
+    Among(Concat, String),
     /// Counts the packet.
     Counter,
-    /// Holds at most this often a second, with as much burst.
-    Limit(u32),
-    /// NFLOG.
+    /// Holds at most so often.
+    Limit(Limit),
+    /// NFLOG (`nft_log.c`).
     Log {
         /// At most 127 bytes.
         prefix: String,
@@ -49,24 +159,27 @@ pub enum Statement {
         /// How many bytes of the packet.
         snaplen: u32,
     },
-    /// The map's element for this address says where to go.
-    Vmap(Field, String),
-    /// Puts the packet's address into the set, or lets it live there as long again.
-    Update(Field, String),
-    /// Holds if the fields together are a member of the set.
-    Among(Concat, String),
-    /// The map's element for these fields together says where to go.
-    ConcatVmap(Concat, String),
+    /// The map's element for these fields says where to go.
+    Vmap(Concat, String),
+    /// Puts these fields into the dynamic set, or lets them live there as long again: this long, or
+    /// as long as the set says.
+    Update(Concat, String, Option<Duration>),
     /// Decides, or goes elsewhere.
     Verdict(Verdict),
-    /// Refuses a TCP connection.
-    RejectWithReset,
-    /// ICMP or ICMPv6 "administratively prohibited".
-    RejectProhibited,
+    /// Refuses the packet.
+    Reject(Reject),
     /// Rewrites the frame's destination.
     SetEtherDaddr([u8; 6]),
-    /// Source NAT to the map's value for the source address.
-    Snat(Family, String),
+    /// Sets the packet's mark.
+    SetMark(u32),
+    /// Keeps the packet out of connection tracking, in a chain before -200.
+    Notrack,
+    /// The flow leaves with another source.
+    Snat(Nat),
+    /// The flow goes to another destination.
+    Dnat(Nat),
+    /// The flow leaves with the outgoing device's address (`nft_masq.c`).
+    Masquerade,
 }
 
 impl From<Verdict> for Statement {
@@ -85,9 +198,10 @@ impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Statement::Match(m) => m.fmt(f),
+            Statement::Among(key, set) => write!(f, "{key} @{set}"),
             Statement::Counter => f.write_str("counter"),
-            Statement::Limit(rate) => {
-                write!(f, "limit rate {rate}/second burst {rate} packets")
+            Statement::Limit(Limit { rate, burst }) => {
+                write!(f, "limit rate {rate}/second burst {burst} packets")
             }
             Statement::Log {
                 prefix,
@@ -96,26 +210,42 @@ impl fmt::Display for Statement {
             } => {
                 write!(f, "log prefix \"{prefix}\" group {group} snaplen {snaplen}")
             }
-            Statement::Vmap(field, map) => write!(f, "{} vmap @{map}", field.as_str()),
-            Statement::Update(field, set) => write!(f, "update @{set} {{ {} }}", field.as_str()),
-            Statement::Among(key, set) => write!(f, "{key} @{set}"),
-            Statement::ConcatVmap(key, map) => write!(f, "{key} vmap @{map}"),
+            Statement::Vmap(key, map) => write!(f, "{key} vmap @{map}"),
+            Statement::Update(key, set, None) => write!(f, "update @{set} {{ {key} }}"),
+            Statement::Update(key, set, Some(timeout)) => {
+                write!(f, "update @{set} {{ {key} timeout {} }}", Spelled(*timeout))
+            }
             Statement::Verdict(v) => v.fmt(f),
-            Statement::RejectWithReset => f.write_str("reject with tcp reset"),
-            Statement::RejectProhibited => f.write_str("reject with icmpx admin-prohibited"),
+            Statement::Reject(reject) => write!(f, "reject with {}", reject.as_str()),
             Statement::SetEtherDaddr(mac) => write!(f, "ether daddr set {}", Value::Mac(*mac)),
-            Statement::Snat(Family::V4, map) => write!(f, "snat ip to ip saddr map @{map}"),
-            Statement::Snat(Family::V6, map) => write!(f, "snat ip6 to ip6 saddr map @{map}"),
+            Statement::SetMark(mark) => write!(f, "meta mark set {}", Value::Mark(*mark)),
+            Statement::Notrack => f.write_str("notrack"),
+            Statement::Snat(nat) => write!(f, "snat {nat}"),
+            Statement::Dnat(nat) => write!(f, "dnat {nat}"),
+            Statement::Masquerade => f.write_str("masquerade"),
         }
     }
 }
 
-/// A rule of a chain.
+/// A rule: statements that are evaluated in their order.
+///
+/// ```
+/// use nft::{CtState, Field, Rule, Value, Verdict};
+///
+/// let rule = Rule::new()
+///     .is(Field::TcpDport, Value::U16(22))
+///     .state(&[CtState::New])
+///     .counter()
+///     .then(Verdict::Accept)
+///     .comment("ssh");
+/// let text = "tcp dport 22 ct state new counter accept comment \"ssh\"";
+/// assert_eq!(rule.to_string(), text);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Rule {
     /// In order of evaluation.
     pub statements: Vec<Statement>,
-    /// At most 128 bytes (nft's limit).
+    /// nft's `comment`, at most 127 bytes.
     pub comment: Option<String>,
 }
 
@@ -159,6 +289,11 @@ impl Rule {
     /// Adds "one of these conntrack states".
     pub fn state(self, states: &'static [CtState]) -> Self {
         self.test(Field::CtState, Test::State(states))
+    }
+
+    /// Adds "go where the map's element for these fields says".
+    pub fn vmap(self, key: impl Into<Concat>, map: impl Into<String>) -> Self {
+        self.then(Statement::Vmap(key.into(), map.into()))
     }
 
     /// Adds a counter.

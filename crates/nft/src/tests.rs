@@ -42,8 +42,8 @@ fn add(elements: Vec<Element>) -> Transaction {
 }
 
 fn ranges(ends: &[(&str, &str)]) -> Transaction {
-    let value = |text: &str| text.parse::<IpAddr>().expect("an address").into();
-    let ranges = ends.iter().map(|(a, b)| Element::Range(value(a), value(b)));
+    let value = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let ranges = ends.iter().map(|(a, b)| Element::range(value(a), value(b)));
     add(ranges.collect())
 }
 
@@ -112,9 +112,7 @@ fn long_lists_are_cut_into_messages_without_loss() {
     let addresses: Vec<IpAddr> = (1..=5000u128)
         .map(|n| Ipv6Addr::from(n << 8).into())
         .collect();
-    let single = addresses
-        .iter()
-        .map(|a| Element::Range((*a).into(), (*a).into()));
+    let single = addresses.iter().map(|a| Element::range(*a, *a));
     let op = add(single.collect());
     let all = elements(&op);
     assert!(all.len() > 1);
@@ -123,7 +121,9 @@ fn long_lists_are_cut_into_messages_without_loss() {
         .into_iter()
         .filter(|(_, end)| !end)
         .map(|(key, _)| key);
-    let wanted = addresses.iter().map(|a| super::Value::from(*a).bytes());
+    let wanted = addresses
+        .iter()
+        .map(|a| super::Value::from(*a).bytes().to_vec());
     assert!(starts.eq(wanted));
     // the space before the first start is marked once
     let zero = all
@@ -132,7 +132,7 @@ fn long_lists_are_cut_into_messages_without_loss() {
         .filter(|(key, _)| key == &[0; 16])
         .count();
     assert_eq!(zero, 1);
-    let keys = addresses.into_iter().map(Element::Address).collect();
+    let keys = addresses.into_iter().map(Element::of).collect();
     let mut delete = Transaction::new();
     delete.delete(&FILTER, Elements::new("set", keys));
     assert_eq!(elements(&delete).concat().len(), 5000);
@@ -181,9 +181,13 @@ fn prefixes_of_every_length() {
             let width = usize::from(net.max_prefix_len()) / 8;
             mask.resize(width, 0);
             value.resize(width, 0);
-            let wanted = super::Value::from(net.netmask()).bytes();
+            let wanted = super::Value::from(net.netmask()).bytes().to_vec();
             assert_eq!(mask, wanted, "{net}");
-            assert_eq!(value, super::Value::from(net.network()).bytes(), "{net}");
+            assert_eq!(
+                value,
+                super::Value::from(net.network()).bytes().to_vec(),
+                "{net}"
+            );
         }
     }
 }

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 
 use super::chain::Chain;
 use super::check::{self, Invalid};
-use super::set::{Element, Set};
+use super::element::Element;
+use super::set::Set;
 use super::statement::Rule;
 use super::table::Table;
 
@@ -98,7 +99,7 @@ impl Elements {
 
     /// One address of the set of this name.
     pub fn address(set: impl Into<String>, address: IpAddr) -> Self {
-        Self::new(set, vec![Element::Address(address)])
+        Self::new(set, vec![Element::of(address)])
     }
 }
 

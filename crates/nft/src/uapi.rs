@@ -86,14 +86,7 @@ pub const NFT_SET_TIMEOUT: u32 = 0x10;
 pub const NFT_SET_EVAL: u32 = 0x20;
 pub const NFT_SET_CONCAT: u32 = 0x80;
 pub const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
-/// nft's own numbers for types, kept by the kernel for `nft list`.
-pub const TYPE_IPV4_ADDR: u32 = 7;
-pub const TYPE_IPV6_ADDR: u32 = 8;
-pub const TYPE_INET_PROTO: u32 = 12;
-pub const TYPE_INET_SERVICE: u32 = 13;
-pub const TYPE_ICMP_TYPE: u32 = 14;
-pub const TYPE_ICMPV6_TYPE: u32 = 29;
-/// Bits of each field's type in a concatenation's number.
+/// Bits of each field's type in a concatenation's number (nft's `TYPE_BITS`).
 pub const TYPE_BITS: u32 = 6;
 
 pub const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
@@ -102,6 +95,7 @@ pub const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 pub const NFTA_SET_ELEM_KEY: u16 = 1;
 pub const NFTA_SET_ELEM_DATA: u16 = 2;
 pub const NFTA_SET_ELEM_FLAGS: u16 = 3;
+pub const NFTA_SET_ELEM_TIMEOUT: u16 = 4;
 pub const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
 pub const NFTA_SET_ELEM_USERDATA: u16 = 6;
 pub const NFTA_SET_ELEM_EXPR: u16 = 7;
@@ -137,7 +131,11 @@ pub const NFTA_PAYLOAD_CSUM_FLAGS: u16 = 8;
 
 pub const NFTA_META_DREG: u16 = 1;
 pub const NFTA_META_KEY: u16 = 2;
+pub const NFTA_META_SREG: u16 = 3;
 pub const NFT_META_PROTOCOL: u32 = 1;
+pub const NFT_META_MARK: u32 = 3;
+pub const NFT_META_IIFNAME: u32 = 6;
+pub const NFT_META_OIFNAME: u32 = 7;
 pub const NFT_META_IIFTYPE: u32 = 8;
 pub const NFT_META_NFPROTO: u32 = 15;
 pub const NFT_META_L4PROTO: u32 = 16;
@@ -149,6 +147,10 @@ pub const NFTA_CT_DIRECTION: u16 = 3;
 pub const NFT_CT_STATE: u32 = 0;
 pub const NFT_CT_DIRECTION: u32 = 1;
 pub const NFT_CT_STATUS: u32 = 2;
+pub const NFT_CT_MARK: u32 = 3;
+/// `enum ip_conntrack_dir`
+pub const IP_CT_DIR_ORIGINAL: u8 = 0;
+pub const IP_CT_DIR_REPLY: u8 = 1;
 /// `IPS_DST_NAT` of `enum ip_conntrack_status`.
 pub const IPS_DST_NAT: u32 = 1 << 5;
 pub const NFT_CT_PROTO_DST: u32 = 12;
@@ -197,7 +199,9 @@ pub const NFTA_IMMEDIATE_DATA: u16 = 2;
 pub const NFTA_DYNSET_SET_NAME: u16 = 1;
 pub const NFTA_DYNSET_OP: u16 = 3;
 pub const NFTA_DYNSET_SREG_KEY: u16 = 4;
+pub const NFTA_DYNSET_TIMEOUT: u16 = 6;
 pub const NFT_DYNSET_OP_UPDATE: u32 = 1;
+
 pub const NFTA_COUNTER_BYTES: u16 = 1;
 pub const NFTA_COUNTER_PACKETS: u16 = 2;
 
@@ -216,12 +220,25 @@ pub const NFTA_REJECT_TYPE: u16 = 1;
 pub const NFTA_REJECT_ICMP_CODE: u16 = 2;
 pub const NFT_REJECT_TCP_RST: u32 = 1;
 pub const NFT_REJECT_ICMPX_UNREACH: u32 = 2;
+pub const NFT_REJECT_ICMPX_NO_ROUTE: u8 = 0;
+pub const NFT_REJECT_ICMPX_PORT_UNREACH: u8 = 1;
+pub const NFT_REJECT_ICMPX_HOST_UNREACH: u8 = 2;
 pub const NFT_REJECT_ICMPX_ADMIN_PROHIBITED: u8 = 3;
 
 pub const NFTA_NAT_TYPE: u16 = 1;
 pub const NFTA_NAT_FAMILY: u16 = 2;
 pub const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
+pub const NFTA_NAT_REG_PROTO_MIN: u16 = 5;
+pub const NFTA_NAT_FLAGS: u16 = 7;
 pub const NFT_NAT_SNAT: u32 = 0;
+pub const NFT_NAT_DNAT: u32 = 1;
+/// `include/uapi/linux/netfilter/nf_nat.h`
+pub const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 2;
+
+pub const NFTA_EXTHDR_DREG: u16 = 1;
+pub const NFTA_EXTHDR_TYPE: u16 = 2;
+pub const NFTA_EXTHDR_OFFSET: u16 = 3;
+pub const NFTA_EXTHDR_LEN: u16 = 4;
 
 pub const NFTA_FIB_DREG: u16 = 1;
 pub const NFTA_FIB_RESULT: u16 = 2;

@@ -1,7 +1,8 @@
 //! The chains of [`INET`]: who meets a packet on its way, and what becomes of it.
 
 use nft::{
-    ChainKind, CtState, Family, Field, Hook, HookPoint, Rule, Statement, Test, Value, Verdict,
+    ChainKind, CtState, Family, Field, Hook, HookPoint, Nat, Reject, Rule, Statement, Test, Value,
+    Verdict,
 };
 
 use crate::plan::INET;
@@ -65,7 +66,7 @@ fn rule() -> Rule {
 }
 
 fn goto(chain: &str) -> Verdict {
-    Verdict::Goto(chain.to_owned())
+    Verdict::goto(chain)
 }
 
 fn protocol(number: u8) -> Test {
@@ -75,9 +76,11 @@ fn protocol(number: u8) -> Test {
 /// Counts it for the pod, and remembers when.
 fn note_denied() -> [Rule; 2] {
     let note = |field, family| {
-        rule()
-            .inside(field, denied(family))
-            .then(Statement::Update(field, last_denied(family).to_owned()))
+        rule().inside(field, denied(family)).then(Statement::Update(
+            field.into(),
+            last_denied(family).to_owned(),
+            None,
+        ))
     };
     [
         note(Field::IpSaddr, Family::V4),
@@ -97,8 +100,8 @@ fn reject() -> Vec<Rule> {
         v6,
         rule()
             .test(Field::L4proto, protocol(TCP))
-            .then(Statement::RejectWithReset),
-        rule().then(Statement::RejectProhibited),
+            .then(Statement::Reject(Reject::TcpReset)),
+        rule().then(Statement::Reject(Reject::AdminProhibited)),
     ]
 }
 
@@ -114,18 +117,15 @@ fn enforce() -> Vec<Rule> {
         sent_to_egress(Field::CtOriginalDaddr, Family::V4),
         rule()
             .state(&[CtState::Related])
-            .then(Verdict::Jump(RELATED.to_owned())),
-        rule().then(Statement::Vmap(Field::IpSaddr, pods(Family::V4).to_owned())),
+            .then(Verdict::jump(RELATED)),
+        rule().vmap(Field::IpSaddr, pods(Family::V4)),
         sent_to_egress(Field::CtOriginalDaddr6, Family::V6),
         // The veth's own chain has checked it; `leak-stop` keeps it from being forwarded.
         rule()
             .test(Field::Icmpv6Type, neighbour_discovery())
             .is(Field::Ip6Hoplimit, Value::U8(255))
             .then(Verdict::Accept),
-        rule().then(Statement::Vmap(
-            Field::Ip6Saddr,
-            pods(Family::V6).to_owned(),
-        )),
+        rule().vmap(Field::Ip6Saddr, pods(Family::V6)),
     ]
 }
 
@@ -181,14 +181,14 @@ fn guarded() -> Vec<Rule> {
 }
 
 fn source_nat(inside4: &str, inside6: &str) -> Vec<Rule> {
-    let snat = |family: Family| Statement::Snat(family, snat(family).to_owned());
+    let snat = |source, family| Statement::Snat(Nat::Map(source, snat(family).to_owned()));
     vec![
         rule()
             .outside(Field::IpDaddr, inside4)
-            .then(snat(Family::V4)),
+            .then(snat(Field::IpSaddr, Family::V4)),
         rule()
             .outside(Field::Ip6Daddr, inside6)
-            .then(snat(Family::V6)),
+            .then(snat(Field::Ip6Saddr, Family::V6)),
     ]
 }
 

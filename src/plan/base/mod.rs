@@ -220,7 +220,7 @@ fn shared_sets(family: Family) -> impl Iterator<Item = Set> {
             size: Some(REMEMBERED_ADDRESSES),
             ..plain(last_denied(family), family)
         },
-        set(snat(family), Some(DataType::Address), false),
+        set(snat(family), Some(DataType::Value(key_type(family))), false),
         set(snatted(family), None, false),
         set(egress(family), None, false),
     ]
@@ -250,6 +250,6 @@ fn inside(family: rules::set::Family, cluster: &[IpNet]) -> Vec<Element> {
     Addresses::of(family, cluster.iter().chain(&rules::inside::INSIDE))
         .iter()
         .map(values)
-        .map(|(low, high)| Element::Range(low, high))
+        .map(|(low, high)| Element::range(low, high))
         .collect()
 }

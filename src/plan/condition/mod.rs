@@ -5,7 +5,7 @@ mod ports;
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-use nft::{Element, Field, KeyType, Match, Test, Value};
+use nft::{Element, Field, KeyType, Match, Test, Time, Value};
 use rules::effective::Facts;
 use rules::facts::{Endpoint, Word};
 use rules::places::Places;
@@ -45,7 +45,7 @@ impl Check {
         match self {
             Check::Plain(m) => m.clone(),
             Check::Ranges(field, key, ranges) => {
-                let elements = ranges.iter().map(|(a, b)| Element::Range(*a, *b));
+                let elements = ranges.iter().map(|(a, b)| Element::range(*a, *b));
                 Match {
                     field: *field,
                     test: Test::In(set(*key, elements.collect())),
@@ -234,7 +234,10 @@ impl Condition {
     fn end_at(&mut self, seconds: u64) {
         self.tests = self.tests().into_owned();
         self.lookup = None;
-        self.push(Field::Time, Test::Below(Value::Seconds(seconds)));
+        self.push(
+            Field::Time,
+            Test::Below(Value::Time(Time::from_seconds(seconds))),
+        );
     }
 
     /// The destination is one of these, of this family.

@@ -21,12 +21,10 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::plan::action::{Action, Outcome};
-use crate::plan::kernel_family;
 use crate::plan::lookup::{Area, Key};
 use crate::plan::names;
 use nft::{
-    Cell, Concat, DataType, Element, Field, KeyType, Rule as KernelRule, Set, Statement, Value,
-    Verdict,
+    Concat, DataType, Element, Field, KeyType, Rule as KernelRule, Set, Statement, Value, Verdict,
 };
 use rules::set::Family;
 
@@ -40,6 +38,25 @@ const OWN_SETS: usize = 4;
 
 /// Up to so many protocols have sets of their own.
 const FEW_PROTOCOLS: usize = 3;
+
+/// Destination address, IP protocol, destination port.
+pub(super) const fn ports(family: Family) -> Concat {
+    Concat::of([destination(family), Field::L4proto, Field::ThDport])
+}
+
+/// Destination address, ICMP or ICMPv6 type.
+const fn icmp_types(family: Family) -> Concat {
+    let kind = match family {
+        Family::V4 => Field::IcmpType,
+        Family::V6 => Field::Icmpv6Type,
+    };
+    Concat::of([destination(family), kind])
+}
+
+/// Destination address, IP protocol.
+const fn protocols(family: Family) -> Concat {
+    Concat::of([destination(family), Field::L4proto])
+}
 
 /// What is looked up.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +101,7 @@ struct Group {
     verdict: Option<Verdict>,
     /// The elements count: no chain behind them does.
     counts: bool,
-    cells: Vec<Cell>,
+    cells: Vec<Element>,
 }
 
 impl Compiler {
@@ -119,13 +136,13 @@ impl Compiler {
                 lookups.extend(self.together(&block, rules, family, &ports));
             }
             let icmp = of_family(|key| matches!(key, Key::IcmpType(_)));
-            let place_of_icmp = together("icmp", Concat::IcmpTypes(kernel_family(family)));
+            let place_of_icmp = together("icmp", icmp_types(family));
             lookups.extend(self.lookups(rules, &place_of_icmp, &icmp));
 
             let whole = of_family(|key| matches!(key, Key::Protocol(_)));
             let by_protocol = by_protocol(&whole);
             if by_protocol.len() > FEW_PROTOCOLS {
-                let place = together("proto", Concat::Protocols(kernel_family(family)));
+                let place = together("proto", protocols(family));
                 lookups.extend(self.lookups(rules, &place, &whole));
             } else {
                 for (number, areas) in by_protocol {
@@ -166,11 +183,11 @@ impl Compiler {
         }
         let elements = elements
             .into_iter()
-            .map(|((from, to), chain)| Element::Jump(Value::U16(from), Value::U16(to), chain))
+            .map(|((from, to), chain)| Element::range(Value::U16(from), Value::U16(to)).jump(chain))
             .collect();
         let name = format!("{block}-{}", protocol.name);
         let map = self.lookup_set(name, KeyType::Service, true, false, elements);
-        KernelRule::new().then(Statement::Vmap(protocol.port, map))
+        KernelRule::new().vmap(protocol.port, map)
     }
 
     /// A chain for these lookups. The two chains of a policy that excepts DNS have most in common.
@@ -240,7 +257,7 @@ impl Compiler {
         let mut by_size: Vec<(usize, Vec<&Area>)> = logged.into_iter().collect();
         by_size.sort_by_key(|(_, areas)| Reverse(size(areas)));
         let mut groups = Vec::new();
-        let mut shared: Vec<Cell> = Vec::new();
+        let mut shared: Vec<Element> = Vec::new();
         for (rule, areas) in by_size {
             let Some(own) = self.own_chain(&mut rules[rule]) else {
                 continue;
@@ -248,7 +265,7 @@ impl Compiler {
             if alone || groups.len() < OWN_SETS && size(&areas) >= OWN_SET {
                 groups.push(Group {
                     what: own.rsplit('-').next().unwrap_or_default().to_owned(),
-                    verdict: Some(Verdict::Goto(own.to_string())),
+                    verdict: Some(Verdict::Goto(own)),
                     counts: false,
                     cells: cells(rules, &areas, key, None),
                 });
@@ -257,7 +274,7 @@ impl Compiler {
             }
         }
         if !shared.is_empty() {
-            shared.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+            shared.sort_unstable_by(|a, b| a.key().cmp(b.key()));
             groups.push(Group {
                 what: "log".to_owned(),
                 verdict: None,
@@ -270,22 +287,19 @@ impl Compiler {
 
     /// The set or map, and the rule that asks it.
     fn lookup(&mut self, place: &Place, group: Group) -> KernelRule {
-        let elements: Vec<Element> = group.cells.into_iter().map(Element::Cell).collect();
         let name = format!("{}-{}", place.name, group.what);
         let map = group.verdict.is_none();
-        let name = self.lookup_set(name, place.key.key_type(), map, group.counts, elements);
+        let name = self.lookup_set(name, place.key.key_type(), map, group.counts, group.cells);
         let rule = place.head.clone();
         match (place.key, group.verdict) {
             (LookedUp::Together(concat), Some(verdict)) => {
                 rule.then(Statement::Among(concat, name)).then(verdict)
             }
-            (LookedUp::Together(concat), None) => rule.then(Statement::ConcatVmap(concat, name)),
+            (LookedUp::Together(concat), None) => rule.vmap(concat, name),
             (LookedUp::Address(family), Some(verdict)) => {
                 rule.inside(destination(family), &name).then(verdict)
             }
-            (LookedUp::Address(family), None) => {
-                rule.then(Statement::Vmap(destination(family), name))
-            }
+            (LookedUp::Address(family), None) => rule.vmap(destination(family), name),
         }
     }
 
@@ -357,7 +371,12 @@ pub(super) fn effect(action: &Action) -> usize {
 }
 
 /// The elements of areas, sorted.
-fn cells(rules: &[Planned], areas: &[&Area], key: LookedUp, goto: Option<Arc<str>>) -> Vec<Cell> {
+fn cells(
+    rules: &[Planned],
+    areas: &[&Area],
+    key: LookedUp,
+    goto: Option<Arc<str>>,
+) -> Vec<Element> {
     let size = areas.iter().map(|area| area.addresses.len()).sum();
     let mut places = Vec::with_capacity(size);
     for area in areas {
@@ -366,15 +385,15 @@ fn cells(rules: &[Planned], areas: &[&Area], key: LookedUp, goto: Option<Arc<str
     places.sort_unstable_by_key(|(ends, area)| (*ends, area.key));
     let cell = |((first, last), area): ((u128, u128), &Area)| {
         let address = |number| area.family.address(number).into();
-        let mut fields = SmallVec::new();
+        let mut fields: SmallVec<[(Value, Value); 3]> = SmallVec::new();
         fields.push((address(first), address(last)));
         if let LookedUp::Together(_) = key {
             more_fields(area.key, &mut fields);
         }
-        Cell {
-            key: fields,
-            comment: rules[area.rule].action.label.clone(),
-            goto: goto.clone(),
+        let cell = Element::ranges(fields).comment(rules[area.rule].action.label.clone());
+        match &goto {
+            Some(chain) => cell.goto(chain.clone()),
+            None => cell,
         }
     };
     places.into_iter().map(cell).collect()

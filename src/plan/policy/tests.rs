@@ -298,7 +298,7 @@ fn lookups_do_what_plain_rules_do() {
                 ops.append(compiled.add());
                 for source in sources.map(|source| source.parse::<IpAddr>().expect("an address")) {
                     let family = Family::of(&source);
-                    let goto = Element::Goto(source, compiled.name.clone());
+                    let goto = Element::of(source).goto(&*compiled.name);
                     ops.add(&INET, Elements::new(base::pods(family), vec![goto]));
                     ops.add(&INET, Elements::address(base::denied(family), source));
                 }

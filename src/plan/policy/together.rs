@@ -14,11 +14,10 @@
 
 use std::collections::BTreeMap;
 
-use super::block::{LookedUp, Place, destination, digit};
+use super::block::{LookedUp, Place, destination, digit, ports};
 use super::{Compiler, Planned};
-use crate::plan::kernel_family;
 use crate::plan::lookup::{Area, Key};
-use nft::{Concat, Element, Field, KeyType, Rule as KernelRule, Statement, Value, Verdict};
+use nft::{Element, Field, KeyType, Rule as KernelRule, Value, Verdict};
 use rules::set::Family;
 
 /// Fewer elements are looked up at once.
@@ -40,7 +39,7 @@ impl Compiler {
         areas: &[&Area],
     ) -> Vec<KernelRule> {
         let digit = digit(family);
-        let looked_up = LookedUp::Together(Concat::Ports(kernel_family(family)));
+        let looked_up = LookedUp::Together(ports(family));
         let size: usize = areas.iter().map(|area| area.addresses.len()).sum();
         // `pass` leaves the chain that it stands in: that must be the block's.
         let passes = areas.iter().any(|area| rules[area.rule].passes);
@@ -67,19 +66,19 @@ impl Compiler {
             [(_, only)] => *only,
             several => {
                 let jump = |((first, last), chain): &(Range, usize)| {
-                    let address = |number| family.address(number).into();
-                    let chain = self.chains[*chain].0.as_str().into();
-                    Element::Jump(address(*first), address(*last), chain)
+                    let address = |number| family.address(number);
+                    let chain = self.chains[*chain].0.as_str();
+                    Element::range(address(*first), address(*last)).jump(chain)
                 };
                 let elements = several.iter().map(jump).collect();
                 let name = format!("{block}-part{digit}");
                 let key = LookedUp::Address(family).key_type();
                 let map = self.lookup_set(name, key, true, false, elements);
-                let vmap = KernelRule::new().then(Statement::Vmap(destination(family), map));
+                let vmap = KernelRule::new().vmap(destination(family), map);
                 self.add_chain(format!("{block}-ports{digit}"), vec![vmap])
             }
         };
-        let jump = Verdict::Jump(self.chains[target].0.clone());
+        let jump = Verdict::jump(&*self.chains[target].0);
         let set = self.gate_set(block, family, &gate);
         let lead = |number| {
             let rule = KernelRule::new().is(Field::L4proto, Value::Protocol(number));
@@ -92,7 +91,7 @@ impl Compiler {
         let address = |number| Value::from(family.address(number));
         let elements = gate
             .iter()
-            .map(|(first, last)| Element::Range(address(*first), address(*last)));
+            .map(|(first, last)| Element::range(address(*first), address(*last)));
         let key: KeyType = LookedUp::Address(family).key_type();
         let name = format!("{block}-where{}", digit(family));
         self.lookup_set(name, key, false, false, elements.collect())

@@ -130,7 +130,7 @@ fn deletions() {
     let many: Vec<_> = (0..1200u32)
         .map(|n| std::net::IpAddr::V4((0x0a00_0000 + n).into()))
         .collect();
-    let elements: Vec<_> = many.iter().copied().map(Element::Address).collect();
+    let elements: Vec<_> = many.iter().copied().map(Element::of).collect();
     let mut start = base().add(&[]);
     start
         .add(&INET, set("some"))

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use egressway::plan::base::{DENY, REJECT};
 use nft::{
-    Cell, Chain, CtState, Element, Elements, Family, Field, Match, Object, PlacedRule, Rule,
+    Chain, CtState, Data, Element, Elements, Family, Field, Match, Object, PlacedRule, Rule,
     Statement, Step, Test, Transaction, Value, Verb, Verdict,
 };
 use rules::evaluate::{Original, Packet};
@@ -113,11 +113,11 @@ impl<'a> Kernel<'a> {
                     stack.push((chain, next));
                     (chain, next) = (self.chain(&to), 0);
                 }
-                Some(Verdict::Goto(to)) if to == DENY => {
+                Some(Verdict::Goto(to)) if *to == *DENY => {
                     outcome.end = End::Deny;
                     return outcome;
                 }
-                Some(Verdict::Goto(to)) if to == REJECT => {
+                Some(Verdict::Goto(to)) if *to == *REJECT => {
                     outcome.end = End::Reject;
                     return outcome;
                 }
@@ -137,7 +137,7 @@ impl<'a> Kernel<'a> {
                 Statement::Match(Match {
                     field,
                     test: Test::In(set),
-                }) if self.has_cells(set) => {
+                }) if self.is_counted(set) => {
                     let fields = [read(*field, packet)?];
                     outcome.counted.extend(self.found(set, &fields)?);
                 }
@@ -155,11 +155,8 @@ impl<'a> Kernel<'a> {
                     let fields = read_all(key.fields(), packet)?;
                     outcome.counted.extend(self.found(set, &fields)?);
                 }
-                Statement::ConcatVmap(key, map) => {
+                Statement::Vmap(key, map) => {
                     return self.target(map, &read_all(key.fields(), packet)?);
-                }
-                Statement::Vmap(field, map) => {
-                    return self.target(map, &[read(*field, packet)?]);
                 }
                 Statement::Verdict(verdict) => return Some(verdict.clone()),
                 other => panic!("a policy has no business with `{other}`"),
@@ -174,7 +171,7 @@ impl<'a> Kernel<'a> {
             return false;
         };
         let is = |value: &Value| {
-            let value = value.bytes();
+            let value = value.bytes().to_vec();
             assert_eq!(value.len(), field.len(), "{m} compares unequal lengths");
             value
         };
@@ -189,6 +186,7 @@ impl<'a> Kernel<'a> {
             Test::Outside(net) => !net.contains(&address(&field)),
             Test::In(set) => self.member(set, &field),
             Test::NotIn(set) => !self.member(set, &field),
+            Test::Masked(..) | Test::NotMasked(..) => panic!("a policy has no business with `{m}`"),
             Test::Dnat => packet.original.is_some_and(|original| {
                 (original.address, original.port) != (packet.destination, packet.port)
             }),
@@ -196,75 +194,48 @@ impl<'a> Kernel<'a> {
         }
     }
 
-    fn has_cells(&self, set: &str) -> bool {
+    /// Its elements are somebody's.
+    fn is_counted(&self, set: &str) -> bool {
         let elements = self.sets.get(set).expect("a set to look in");
-        matches!(elements.first(), Some(Element::Cell(_)))
+        elements.first().is_some_and(|e| e.comment_text().is_some())
     }
 
     /// Nothing if there is no such element, else for whom it counts, if it does.
     fn found(&self, set: &str, fields: &[Vec<u8>]) -> Option<Option<String>> {
-        let cell = self.cell(set, fields)?;
+        let element = self.element(set, fields)?;
         let counts = self.counting.contains(set);
-        Some(counts.then(|| cell.comment.to_string()))
+        let whose = || element.comment_text().expect("is somebody's").to_owned();
+        Some(counts.then(whose))
     }
 
     /// The only element that holds all fields: the kernel refuses overlaps, or takes any of them.
-    fn cell(&self, set: &str, fields: &[Vec<u8>]) -> Option<&'a Cell> {
+    fn element(&self, set: &str, fields: &[Vec<u8>]) -> Option<&'a Element> {
         let elements = self.sets.get(set).expect("a set to look in");
-        let mut found = elements.iter().filter_map(|element| {
-            let Element::Cell(cell) = element else {
-                panic!("{set} holds `{element}` among cells");
-            };
-            assert_eq!(cell.key.len(), fields.len(), "{set} has other fields");
-            let holds = cell.key.iter().zip(fields).all(|((low, high), field)| {
+        let mut found = elements.iter().filter(|element| {
+            assert!(element.is_interval(), "{set} holds `{element}` alone");
+            let key = element.key();
+            assert_eq!(key.len(), fields.len(), "{set} has other fields");
+            key.iter().zip(fields).all(|((low, high), field)| {
                 let (low, high) = (low.bytes(), high.bytes());
                 assert_eq!(low.len(), field.len(), "{set} holds something else");
-                low <= *field && *field <= high
-            });
-            holds.then_some(cell)
+                *low <= **field && **field <= *high
+            })
         });
-        let cell = found.next()?;
-        assert_eq!(found.next(), None, "{set} holds {cell} twice");
-        Some(cell)
+        let element = found.next()?;
+        assert_eq!(found.next(), None, "{set} holds {element} twice");
+        Some(element)
     }
 
     fn target(&self, map: &str, fields: &[Vec<u8>]) -> Option<Verdict> {
-        let elements = self.sets.get(map).expect("a map to look in");
-        if let Some(Element::Jump(..)) = elements.first() {
-            let chain = called(map, elements, &fields[0])?;
-            return Some(Verdict::Jump(chain.to_owned()));
+        match self.element(map, fields)?.data() {
+            Some(Data::Verdict(verdict)) => Some(verdict.clone()),
+            other => panic!("a verdict map's element leads to {other:?}"),
         }
-        let cell = self.cell(map, fields)?;
-        let chain = cell.goto.as_ref().expect("a map's element leads somewhere");
-        Some(Verdict::Goto(chain.to_string()))
     }
 
     fn member(&self, set: &str, field: &[u8]) -> bool {
-        let elements = self.sets.get(set).expect("a set to look in");
-        elements.iter().any(|element| match element {
-            Element::Range(low, high) => {
-                let (low, high) = (low.bytes(), high.bytes());
-                assert_eq!(low.len(), field.len(), "{set} holds something else");
-                low.as_slice() <= field && field <= high.as_slice()
-            }
-            other => panic!("`{other}` is no element of an interval set"),
-        })
+        self.element(set, &[field.to_vec()]).is_some()
     }
-}
-
-/// The chain that the only element with this port calls.
-fn called<'a>(map: &str, elements: &'a [Element], port: &[u8]) -> Option<&'a str> {
-    let mut found = elements.iter().filter_map(|element| {
-        let Element::Jump(low, high, chain) = element else {
-            panic!("{map} holds `{element}` among ports");
-        };
-        let (low, high) = (low.bytes(), high.bytes());
-        assert_eq!(low.len(), port.len(), "{map} holds something else");
-        (low.as_slice() <= port && port <= high.as_slice()).then_some(&**chain)
-    });
-    let chain = found.next()?;
-    assert_eq!(found.next(), None, "{map} holds a port twice");
-    Some(chain)
 }
 
 /// Each field's bytes; `None` if one of them is not there.
@@ -289,7 +260,7 @@ fn read(field: Field, packet: &Packet) -> Option<Vec<u8>> {
         (Family::of(&address) == of).then(|| octets(address))
     };
     match field {
-        Field::Nfproto => Some(Value::Nfproto(family).bytes()),
+        Field::Nfproto => Some(Value::Nfproto(family).bytes().to_vec()),
         Field::L4proto => Some(vec![packet.protocol]),
         Field::IpDaddr => (family == Family::V4).then(|| octets(packet.destination)),
         Field::Ip6Daddr => (family == Family::V6).then(|| octets(packet.destination)),
@@ -314,7 +285,7 @@ fn read(field: Field, packet: &Packet) -> Option<Vec<u8>> {
             const RTN_UNICAST: u32 = 1;
             let elsewhere = RTN_UNICAST.to_ne_bytes().to_vec();
             Some(if packet.local {
-                Value::Local.bytes()
+                Value::Local.bytes().to_vec()
             } else {
                 elsewhere
             })
@@ -336,7 +307,7 @@ fn original_port(packet: &Packet, original: Original) -> [u8; 2] {
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {
-    Value::from(address).bytes()
+    Value::from(address).bytes().to_vec()
 }
 
 fn address(bytes: &[u8]) -> IpAddr {

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::attrs;
+use crate::element::Element;
 use crate::error::Error;
-use crate::matching::Value;
 use crate::message;
-use crate::set::Element;
 use crate::socket::Nft;
 use crate::table::Table;
 use crate::uapi::*;
+use crate::value::Value;
 use crate::wire::{Attrs, NFGENMSG, Writer};
 
 impl Nft {
