@@ -1,16 +1,18 @@
 //! ADD's transaction.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use crate::plan::names::{nd_chain, veth_chain};
-use crate::plan::{AttachmentPlan, Base, Bridge, Compiled, INET, NETDEV};
+use crate::plan::{AttachmentPlan, Base, Bridge, Compiled, INET, NETDEV, base};
 use crate::refusal::{CniError, nft_failure};
 use crate::store::{AttachmentId, StateDir};
-use nft::{self, Chain, Nft, SetName, Transaction};
+use nft::{self, Chain, Family, Nft, Transaction};
 
-use super::remove::delete_unused_policy;
-use super::verify::{damaged_base, damaged_policy, same_rules};
-use super::{Whole, again, delete_elements, owner_of};
+use super::switch::{put_base, put_policy, take_away};
+use super::verify::same_rules;
+use super::whole::Ledger;
+use super::{again, delete_element, delete_elements, owner_of};
 
 /// What pods share, and how to make it, which is done only for what is not known to be in the kernel.
 pub struct Shared<'a> {
@@ -63,64 +65,79 @@ impl Install<'_, '_> {
     /// attachment, and takes addresses over from whoever had them. To be called under
     /// [`StateDir::lock`].
     ///
+    /// The first ADD of a pod is one transaction, if no pod that runs is concerned.
+    ///
     /// # Errors
-    /// Code 103, or 11 where trying again can help: the kernel refuses. Those of [`Shared`]. Nothing has
-    /// changed then.
+    /// Code 103, or 11 where trying again can help: the kernel refuses. Those of [`Shared`]. The
+    /// attachment has what it had before, then.
     pub fn commit(&self, nft: &mut Nft, state: &StateDir) -> Result<(), CniError> {
         let (marker, policy) = (self.shared.marker, self.attachment.policy.as_str());
-        let mut whole = Some(Whole::load(state, nft).map_err(nft_failure)?);
+        let mut ledger = Ledger::open(state, nft).map_err(nft_failure)?;
         let mut made = Made::default();
+        // The pod may be sending by now, or something is not as it was thought to be.
+        let mut careful = self.before.is_some();
+        let mut is_first = true;
         let committed = again(Error::is_conflict, || {
-            // Once somebody else changes the tables, nothing is known of them.
-            let known = whole.take().map_or_else(|| Whole::nothing(nft), Ok)?;
-            if !known.has(marker) && made.base.is_none() {
+            if !std::mem::take(&mut is_first) {
+                ledger.forget(nft)?;
+                careful = true;
+            }
+            if !ledger.has(marker) && made.base.is_none() {
                 made.base = Some((self.shared.base)().map_err(Error::Shared)?);
             }
-            if !known.has(policy) && made.policy.is_none() {
+            if !ledger.has(policy) && made.policy.is_none() {
                 made.policy = Some((self.shared.policy)().map_err(Error::Shared)?);
             }
-            let ops = self.operations(nft, &made)?;
-            // What is left out is known of one state of the kernel.
-            let leaves_out = made.base.is_none() || made.policy.is_none();
-            nft.commit_at(&ops, leaves_out.then(|| known.generation()))?;
-            Ok(known)
+            Ok(self.steps(nft, &mut ledger, &made, careful)?)
         });
-        let known = committed.map_err(|e| match e {
+        committed.map_err(|e| match e {
             Error::Kernel(e) => nft_failure(e),
             Error::Shared(e) => e,
-        })?;
-        // Rules that have changed: the policy of before went with its last user.
-        let before = self.before.filter(|before| *before != policy);
-        let gone = before.filter(|name| matches!(nft.chain(&INET, name), Ok(None)));
-        known.keep(state, nft, &[marker, policy], gone.as_slice());
-        Ok(())
+        })
     }
 
-    /// The transaction for the kernel as it is now.
-    fn operations(&self, nft: &mut Nft, shared: &Made<'_>) -> Result<Transaction, nft::Error> {
+    fn steps(
+        &self,
+        nft: &mut Nft,
+        ledger: &mut Ledger<'_>,
+        shared: &Made<'_>,
+        careful: bool,
+    ) -> Result<(), nft::Error> {
         let mut ops = Transaction::new();
         // Later pods rely on what earlier ones put there, and a name alone does not say that it is
         // whole: `nft flush table` leaves chains without rules, and anybody can delete an element.
-        if let Some(base) = shared.base.as_deref()
-            && damaged_base(nft, base)?.is_some()
-        {
-            mend_base(nft, base, &mut ops)?;
+        if let Some(base) = shared.base.as_deref() {
+            let is_new = |nft: &mut Nft| -> Result<bool, nft::Error> {
+                Ok(nft.chain(&INET, base::ENFORCE)?.is_none() && nft.sets(&INET)?.is_empty())
+            };
+            if careful || !is_new(nft)? {
+                put_base(nft, ledger, base)?;
+            } else {
+                ops.append(base.add(&[]));
+            }
+        }
+        if let Some(policy) = shared.policy.as_deref() {
+            if careful || nft.chain(&INET, &policy.name)?.is_some() {
+                put_policy(nft, ledger, policy)?;
+            } else {
+                ops.append(policy.add());
+            }
         }
         for previous in self.previous {
             self.clear_previous(nft, previous.as_str(), &mut ops)?;
         }
-        self.clear_own(nft, &mut ops)?;
+        let before = self.clear_own(nft, &mut ops)?;
         self.clear_addresses(nft, &mut ops)?;
         if let Some(bridge) = &self.attachment.bridge {
             self.prepare_bridge(nft, bridge, &mut ops)?;
         }
-        if let Some(policy) = shared.policy.as_deref()
-            && damaged_policy(nft, policy)?.is_some()
-        {
-            mend_policy(nft, policy, &mut ops)?;
-        }
         ops.append(self.attachment.add());
-        Ok(ops)
+        let there = [self.shared.marker, &self.attachment.policy];
+        ledger.commit(nft, &ops, &there, &[])?;
+        match before {
+            Some(before) => take_away(nft, ledger, &[&before]),
+            None => Ok(()),
+        }
     }
 
     /// A netdev chain outlives its device since 6.16, and catches the next one of that name.
@@ -144,31 +161,65 @@ impl Install<'_, '_> {
         Ok(())
     }
 
-    fn clear_own(&self, nft: &mut Nft, ops: &mut Transaction) -> Result<(), nft::Error> {
+    /// Makes room for the attachment's own chains; the other policy that it had, if any. What hangs
+    /// where it should stays there, and gets its rules from one packet to the next: a base chain that is
+    /// made anew drops all until its transaction is through.
+    fn clear_own(
+        &self,
+        nft: &mut Nft,
+        ops: &mut Transaction,
+    ) -> Result<Option<String>, nft::Error> {
         let plan = self.attachment;
-        if nft.chain(&NETDEV, &plan.veth_chain())?.is_some() {
-            ops.delete(&NETDEV, Chain::new(plan.veth_chain()));
+        if let Some(veth) = nft.chain(&NETDEV, &plan.veth_chain())? {
+            let chain = Chain::new(plan.veth_chain());
+            match veth.hangs_at(&plan.veth_hook()) {
+                true => ops.flush(&NETDEV, chain),
+                false => ops.delete(&NETDEV, chain),
+            };
         }
         if nft.chain(&NETDEV, &plan.nd_chain())?.is_some() {
             ops.flush(&NETDEV, Chain::new(plan.nd_chain()));
         }
-        if nft.chain(&INET, &plan.pod_chain())?.is_some() {
-            let before = nft.goto_of(&INET, &plan.pod_chain())?;
-            ops.flush(&INET, Chain::new(plan.pod_chain()));
-            if let Some(before) = before
-                && before != plan.policy
-            {
-                delete_unused_policy(nft, &before, ops)?;
+        if nft.chain(&INET, &plan.pod_chain())?.is_none() {
+            return Ok(None);
+        }
+        let before = nft.goto_of(&INET, &plan.pod_chain())?;
+        ops.flush(&INET, Chain::new(plan.pod_chain()));
+        Ok(before.filter(|before| *before != plan.policy))
+    }
+
+    /// Takes the addresses' elements away from others, and those of its own that differ. What is right
+    /// stays: an element that is deleted is gone for packets before the one in its place is there.
+    fn clear_addresses(&self, nft: &mut Nft, ops: &mut Transaction) -> Result<(), nft::Error> {
+        let own = self.attachment.pod_chain();
+        for address in &self.attachment.addresses {
+            match owner_of(nft, *address)? {
+                Some(owner) if owner != own => delete_elements(nft, *address, ops)?,
+                Some(_) => self.clear_address(nft, *address, ops)?,
+                None => {}
             }
         }
         Ok(())
     }
 
-    fn clear_addresses(&self, nft: &mut Nft, ops: &mut Transaction) -> Result<(), nft::Error> {
-        for address in &self.attachment.addresses {
-            if owner_of(nft, *address)?.is_some() {
-                delete_elements(nft, *address, ops)?;
-            }
+    /// What one of its own addresses has that the plan does not say.
+    fn clear_address(
+        &self,
+        nft: &mut Nft,
+        address: IpAddr,
+        ops: &mut Transaction,
+    ) -> Result<(), nft::Error> {
+        let family = Family::of(&address);
+        let egress = self.attachment.egress.iter();
+        let egress = egress.copied().find(|e| Family::of(e) == family);
+        if nft.mapped(&INET, base::snat(family), address)? != egress {
+            delete_element(nft, &INET, base::snat(family), address, ops)?;
+        }
+        if egress.is_none() {
+            delete_element(nft, &INET, base::snatted(family), address, ops)?;
+        }
+        if self.attachment.bridge.is_none() {
+            delete_element(nft, &NETDEV, base::bridged(family), address, ops)?;
         }
         Ok(())
     }
@@ -200,46 +251,4 @@ impl Install<'_, '_> {
         }
         Ok(())
     }
-}
-
-/// Empties a set that is there, to be filled anew in the same transaction.
-fn flush_set(nft: &mut Nft, set: &str, ops: &mut Transaction) -> Result<(), nft::Error> {
-    if nft.has_set(&INET, set)? {
-        ops.flush(&INET, SetName(set.to_owned()));
-    }
-    Ok(())
-}
-
-fn mend_base(nft: &mut Nft, base: &Base, ops: &mut Transaction) -> Result<(), nft::Error> {
-    for (set, _) in base.sets() {
-        flush_set(nft, set, ops)?;
-    }
-    for chain in base.chains() {
-        // Nothing else of a base chain's hook can be changed but its policy.
-        if let (Some(held), Some(hook)) = (nft.chain(chain.table, chain.name)?, chain.hook)
-            && !held.is_placed_at(&hook)
-        {
-            ops.delete(chain.table, Chain::new(chain.name));
-        }
-    }
-    let sets = nft.sets(&INET)?;
-    ops.append(base.add(&base.outdated(&sets)));
-    Ok(())
-}
-
-/// In place, for other pods' chains lead to it.
-fn mend_policy(nft: &mut Nft, policy: &Compiled, ops: &mut Transaction) -> Result<(), nft::Error> {
-    for (chain, _) in &policy.chains {
-        if nft.chain(&INET, chain)?.is_some() {
-            ops.flush(&INET, Chain::new(chain));
-        }
-    }
-    // Not flushed: the kernel takes seconds for that with thousands of concatenated elements.
-    for (set, _) in &policy.sets {
-        if nft.has_set(&INET, &set.name)? {
-            ops.delete(&INET, SetName(set.name.clone()));
-        }
-    }
-    ops.append(policy.add());
-    Ok(())
 }

@@ -1,4 +1,5 @@
-//! Puts an attachment's plan into the kernel, and takes it out again: one transaction each.
+//! Puts an attachment's plan into the kernel, and takes it out again: one transaction each, or several
+//! where what running pods are led by changes (see [`switch`]).
 //!
 //! What must be done depends on what is there already (the base, a policy that another pod has, the
 //! remains of an earlier owner of an address). That is asked by name, a few small questions, never
@@ -9,6 +10,7 @@
 mod install;
 mod orphans;
 mod remove;
+mod switch;
 mod verify;
 mod whole;
 
@@ -23,8 +25,9 @@ use nft::{self, ChainState, Elements, Family, Nft, Table, Transaction};
 pub use install::{Install, Shared};
 pub use orphans::{remove_all, remove_bridge_chain, remove_element, remove_policies};
 pub use remove::Remove;
+pub use switch::{Move, switch};
 pub use verify::{leads_somewhere, verify};
-pub use whole::Whole;
+pub use whole::{Ledger, Whole};
 
 /// How often a transaction that met somebody else's change is made anew.
 const ATTEMPTS: u32 = 10;

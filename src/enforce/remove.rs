@@ -50,7 +50,7 @@ impl Remove<'_> {
             let policy = nft.goto_of(&INET, &pod)?;
             ops.delete(&INET, Chain::new(pod));
             if let Some(policy) = policy {
-                delete_unused_policy(nft, &policy, &mut ops)?;
+                delete_unused_policy(nft, &policy, 1, &mut ops)?;
             }
         }
         let mut targets = Vec::new();
@@ -95,16 +95,17 @@ impl Remove<'_> {
     }
 }
 
-/// A policy whose only reference is the pod chain that goes in this transaction.
+/// A policy to which nobody leads but those `leaving` pods' chains that go in this transaction.
 pub(super) fn delete_unused_policy(
     nft: &mut Nft,
     name: &str,
+    leaving: u32,
     ops: &mut Transaction,
 ) -> Result<(), nft::Error> {
     let Some(chain) = nft.chain(&INET, name)? else {
         return Ok(());
     };
-    if chain.uses > nft.rule_count(&INET, name)? + 1 {
+    if chain.uses > nft.rule_count(&INET, name)? + leaving {
         return Ok(());
     }
     let of_policy = |part: &String| is_part_of(name, part);

@@ -7,7 +7,7 @@
 //! compared again.
 
 use crate::store::{StateDir, Verified};
-use nft::{self, Nft};
+use nft::{self, Nft, Transaction};
 
 /// What is known of the kernel's present state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,13 +69,18 @@ impl Whole {
     /// A transaction of ours that changed something has been made since [`Whole::load`]. If it was the only one, what was
     /// known still holds, and `there` are whole; `gone` are no more.
     pub fn keep(mut self, state: &StateDir, nft: &mut Nft, there: &[&str], gone: &[&str]) {
+        self.advance(state, nft, there, gone);
+    }
+
+    /// The same, to go on with; whether what was known still holds.
+    fn advance(&mut self, state: &StateDir, nft: &mut Nft, there: &[&str], gone: &[&str]) -> bool {
         let known = &mut self.known;
         let next = known.generation.wrapping_add(1).max(1); // the kernel leaves out zero
         match nft.generation() {
             Ok(generation) if generation == next && !self.is_others => {
                 known.generation = generation;
             }
-            _ => return,
+            _ => return false,
         }
         let there = there.iter().map(|part| (*part).to_owned());
         known.parts.extend(there);
@@ -83,6 +88,58 @@ impl Whole {
         if let Err(e) = state.write_verified(known) {
             tracing::debug!("{e}; the next call compares everything");
         }
+        true
+    }
+}
+
+/// Makes one transaction after the other, and writes on what is known after each.
+pub struct Ledger<'a> {
+    state: &'a StateDir,
+    whole: Whole,
+}
+
+impl<'a> Ledger<'a> {
+    /// With what is known. To be used under [`StateDir::lock`].
+    ///
+    /// # Errors
+    /// The kernel does not tell its state's number.
+    pub fn open(state: &'a StateDir, nft: &mut Nft) -> Result<Self, nft::Error> {
+        let whole = Whole::load(state, nft)?;
+        Ok(Self { state, whole })
+    }
+
+    /// Somebody else changes the tables: nothing is known of them.
+    ///
+    /// # Errors
+    /// The kernel does not tell its state's number.
+    pub fn forget(&mut self, nft: &mut Nft) -> Result<(), nft::Error> {
+        self.whole = Whole::nothing(nft)?;
+        Ok(())
+    }
+
+    /// Whether the part is known to be whole.
+    pub fn has(&self, part: &str) -> bool {
+        self.whole.has(part)
+    }
+
+    /// Commits, if nobody else has changed what is known; then `there` are whole, and `gone` are no
+    /// more.
+    pub(super) fn commit(
+        &mut self,
+        nft: &mut Nft,
+        ops: &Transaction,
+        there: &[&str],
+        gone: &[&str],
+    ) -> Result<(), nft::Error> {
+        if ops.is_empty() {
+            return Ok(());
+        }
+        let known = !self.whole.known.parts.is_empty();
+        nft.commit_at(ops, known.then_some(self.whole.generation()))?;
+        if !self.whole.advance(self.state, nft, there, gone) {
+            self.forget(nft)?;
+        }
+        Ok(())
     }
 }
 
@@ -91,7 +148,7 @@ mod tests {
     use super::*;
     use crate::plan::{INET, NETDEV};
     use netlink::test_support::{in_fresh_netns, run};
-    use nft::{Chain, Object, Transaction};
+    use nft::{Chain, Object};
 
     #[test]
     fn what_is_known_holds_until_somebody_else_changes_anything() {

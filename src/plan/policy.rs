@@ -27,7 +27,10 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use nft::{Chain, Element, Elements, KeyType, Rule as KernelRule, Set, Transaction, Verdict};
+use nft::{
+    Chain, Data, Element, Elements, KeyType, Match, Rule as KernelRule, Set, Statement, Test,
+    Transaction, Verdict,
+};
 use rules::effective::{Effective, Facts};
 use rules::facts::Word;
 use rules::rule::{Target, Verb};
@@ -68,6 +71,59 @@ impl Compiled {
             }
         }
         ops
+    }
+}
+
+impl Compiled {
+    /// The same under another name: what pods are led by while this one is made anew.
+    pub fn aside(&self) -> Self {
+        let digest = Sha256::new_with_prefix("aside ").chain_update(&self.name);
+        let name = names::policy(&crate::hex::hex(&digest.finalize()[..8]));
+        let renamed = |old: &str| match old.strip_prefix(&self.name) {
+            Some(part) => format!("{name}{part}"),
+            None => old.to_owned(),
+        };
+        let verdict = |verdict: &Verdict| match verdict {
+            Verdict::Jump(chain) => Verdict::jump(renamed(chain)),
+            Verdict::Goto(chain) => Verdict::goto(renamed(chain)),
+            other => other.clone(),
+        };
+        let statement = |statement: &mut Statement| match statement {
+            Statement::Match(Match {
+                test: Test::In(set) | Test::NotIn(set),
+                ..
+            })
+            | Statement::Among(_, set)
+            | Statement::Vmap(_, set)
+            | Statement::Update(_, set, _) => *set = renamed(set),
+            Statement::Verdict(own) => *own = verdict(own),
+            _ => {}
+        };
+        let rule = |rule: &KernelRule| {
+            let mut rule = rule.clone();
+            rule.statements.iter_mut().for_each(statement);
+            rule
+        };
+        let element = |element: &Element| match element.data() {
+            Some(Data::Verdict(own)) => element.clone().verdict(verdict(own)),
+            _ => element.clone(),
+        };
+        let chains = self.chains.iter();
+        let chains =
+            chains.map(|(chain, rules)| (renamed(chain), rules.iter().map(rule).collect()));
+        let sets = self.sets.iter().map(|(set, elements)| {
+            let name = renamed(&set.name);
+            let set = Set {
+                name,
+                ..set.clone()
+            };
+            (set, elements.iter().map(element).collect())
+        });
+        Self {
+            chains: chains.collect(),
+            sets: sets.collect(),
+            name: name.clone(),
+        }
     }
 }
 

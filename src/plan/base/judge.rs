@@ -11,7 +11,8 @@ use rules::protocol::{ICMP, ICMPV6, TCP};
 
 use super::{BaseChain, DENY, LEAK_STOP, REJECT, denied, egress, last_denied, pods, snat, snatted};
 
-const ENFORCE: &str = "enforce";
+/// Judges what pods send.
+pub const ENFORCE: &str = "enforce";
 const GUARD: &str = "guard";
 const GUARDED: &str = "guard-egress-ip";
 const RELATED: &str = "related";

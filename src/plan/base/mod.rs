@@ -27,6 +27,7 @@ use rules::set::Addresses;
 use super::{INET, NETDEV, values};
 
 pub(super) use hook::ingress;
+pub use judge::ENFORCE;
 pub(super) use link::{LINK_SCOPE, OWN_TARGET};
 
 /// Counts a denied packet for its pod, then drops it.
@@ -150,9 +151,18 @@ impl Base {
             .collect()
     }
 
-    /// Puts the base into the kernel, over one that may be there: the chains change in one step,
-    /// the pods' elements stay.
+    /// Puts the base into the kernel where no pod is yet: all of it, in place of `outdated` sets.
     pub fn add(&self, outdated: &[&str]) -> Transaction {
+        let mut ops = self.put();
+        ops.append(self.hang());
+        for set in outdated {
+            ops.delete(&INET, SetName((*set).to_owned()));
+        }
+        ops
+    }
+
+    /// The tables and sets. What runs does not ask those of them that are new.
+    pub fn put(&self) -> Transaction {
         let mut ops = Transaction::new();
         ops.add(&INET, Object::Table).add(&NETDEV, Object::Table);
         for (n, family) in FAMILIES.into_iter().enumerate() {
@@ -164,6 +174,13 @@ impl Base {
             ops.add(&INET, interval(name, family));
             ops.add(&INET, Elements::new(name, self.elements[n].clone()));
         }
+        ops
+    }
+
+    /// The chains, over those that may be there: they ask the sets that [`put`](Self::put) has made,
+    /// from one packet to the next.
+    pub fn hang(&self) -> Transaction {
+        let mut ops = Transaction::new();
         let chains = self.chains();
         for chain in &chains {
             let (name, hook) = (chain.name.to_owned(), chain.hook.clone());
@@ -178,10 +195,15 @@ impl Base {
                 ops.add(table, rule.in_chain(name));
             }
         }
-        for set in outdated {
-            ops.delete(&INET, SetName((*set).to_owned()));
-        }
         ops
+    }
+
+    /// The same under other names: what pods are led by while this one's sets are made anew.
+    pub fn aside(&self) -> Self {
+        Self {
+            inside: self.inside.clone().map(|name| format!("{name}-aside")),
+            elements: self.elements.clone(),
+        }
     }
 
     /// Every chain of the base.

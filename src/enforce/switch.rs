@@ -1,0 +1,234 @@
+//! What a running pod's packets meet is never changed in the transaction that makes it.
+//!
+//! The kernel turns to a transaction's rules first and fills its new sets of intervals and of several
+//! fields after that (`nf_tables_commit`); elements of a map that goes vanish at once, also for packets
+//! that are still on their way through its chain. So each change is made in steps: *put* what is new,
+//! to which nobody leads; *switch* to it, a few rules in one transaction; *settle*, until no packet can
+//! still be on the old way; *take away* what nobody leads to any more. A process that dies in between
+//! leaves each pod with one of both, whole.
+
+use std::collections::BTreeSet;
+
+use crate::plan::names::{Purpose, is_part_of, pod_chain};
+use crate::plan::{Base, Compiled, INET};
+use nft::{self, Chain, Nft, Rule, SetName, Transaction, Verdict};
+
+use super::remove::{delete_policies, delete_unused_policy};
+use super::verify::{damaged_base, damaged_policy};
+use super::whole::Ledger;
+
+/// An attachment and the policy that it shall have from now on.
+#[derive(Debug, Clone, Copy)]
+pub struct Move<'a> {
+    /// The attachment's id.
+    pub id: &'a str,
+    /// The policy.
+    pub policy: &'a Compiled,
+}
+
+/// Gives running attachments other policies: all of them in one transaction, after all policies are
+/// there. An attachment without a chain in the kernel is left out. To be called under
+/// [`StateDir::lock`](crate::store::StateDir::lock).
+///
+/// # Errors
+/// The kernel refuses, or somebody else changes the tables: each attachment has its old policy or its
+/// new one, and the call may be repeated.
+pub fn switch(
+    nft: &mut Nft,
+    ledger: &mut Ledger<'_>,
+    moves: &[Move<'_>],
+) -> Result<(), nft::Error> {
+    let mut seen = BTreeSet::new();
+    for Move { policy, .. } in moves {
+        if seen.insert(&policy.name) && !ledger.has(&policy.name) {
+            put_policy(nft, ledger, policy)?;
+        }
+    }
+    let mut ops = Transaction::new();
+    let mut left = BTreeSet::new();
+    for Move { id, policy } in moves {
+        let chain = pod_chain(id);
+        if nft.chain(&INET, &chain)?.is_none() {
+            continue;
+        }
+        let before = nft.goto_of(&INET, &chain)?;
+        if before.as_deref() != Some(&*policy.name) {
+            lead(&chain, &policy.name, &mut ops);
+            left.extend(before);
+        }
+    }
+    let policies: Vec<&str> = seen.iter().map(|name| name.as_str()).collect();
+    ledger.commit(nft, &ops, &policies, &[])?;
+    let left: Vec<&str> = left.iter().map(String::as_str).collect();
+    take_away(nft, ledger, &left)
+}
+
+/// The pod's chain leads to this policy, and nowhere else.
+fn lead(chain: &str, policy: &str, ops: &mut Transaction) {
+    ops.flush(&INET, Chain::new(chain));
+    let rule = Rule::new().then(Verdict::goto(policy));
+    ops.add(&INET, rule.in_chain(chain));
+}
+
+/// Removes those policies to which nobody leads, once no packet can be in them.
+pub(super) fn take_away(
+    nft: &mut Nft,
+    ledger: &mut Ledger<'_>,
+    policies: &[&str],
+) -> Result<(), nft::Error> {
+    if policies.is_empty() {
+        return Ok(());
+    }
+    nft.settle();
+    let mut ops = Transaction::new();
+    let mut gone = Vec::new();
+    for policy in policies {
+        let steps = ops.steps().len();
+        delete_unused_policy(nft, policy, 0, &mut ops)?;
+        if ops.steps().len() > steps {
+            gone.push(*policy);
+        }
+    }
+    ledger.commit(nft, &ops, &[], &gone)
+}
+
+/// Makes the kernel hold this policy whole, whoever is led by it by now.
+pub(super) fn put_policy(
+    nft: &mut Nft,
+    ledger: &mut Ledger<'_>,
+    policy: &Compiled,
+) -> Result<(), nft::Error> {
+    if damaged_policy(nft, policy)?.is_none() {
+        return Ok(());
+    }
+    let users = users_of(nft, &policy.name)?;
+    if users.is_empty() {
+        return make_policy(nft, ledger, policy);
+    }
+    // Meanwhile they are led by another one that says the same.
+    let aside = policy.aside();
+    if damaged_policy(nft, &aside)?.is_some() {
+        if !users_of(nft, &aside.name)?.is_empty() {
+            tracing::warn!("{} is damaged, too", aside.name);
+        }
+        make_policy(nft, ledger, &aside)?;
+    }
+    lead_all(nft, ledger, &users, &aside.name)?;
+    make_policy(nft, ledger, policy)?;
+    let users = users_of(nft, &aside.name)?;
+    lead_all(nft, ledger, &users, &policy.name)?;
+    take_away(nft, ledger, &[&aside.name])
+}
+
+/// All chains in one transaction; then no packet is on its old way any more.
+fn lead_all(
+    nft: &mut Nft,
+    ledger: &mut Ledger<'_>,
+    chains: &[String],
+    policy: &str,
+) -> Result<(), nft::Error> {
+    let mut ops = Transaction::new();
+    for chain in chains {
+        lead(chain, policy, &mut ops);
+    }
+    ledger.commit(nft, &ops, &[], &[])?;
+    nft.settle();
+    Ok(())
+}
+
+/// In place of what is left of it, to which nobody leads.
+fn make_policy(
+    nft: &mut Nft,
+    ledger: &mut Ledger<'_>,
+    policy: &Compiled,
+) -> Result<(), nft::Error> {
+    let mut ops = Transaction::new();
+    let of_policy = |part: &String| is_part_of(&policy.name, part);
+    let chains = nft.chains(&INET)?.into_iter().map(|chain| chain.name);
+    let chains = chains.filter(of_policy).collect();
+    let sets = nft.sets(&INET)?.into_iter().filter(of_policy).collect();
+    delete_policies(chains, sets, &mut ops);
+    ops.append(policy.add());
+    ledger.commit(nft, &ops, &[&policy.name], &[])
+}
+
+/// The pods' chains that lead to this policy.
+fn users_of(nft: &mut Nft, policy: &str) -> Result<Vec<String>, nft::Error> {
+    let Some(chain) = nft.chain(&INET, policy)? else {
+        return Ok(Vec::new());
+    };
+    if chain.uses == nft.rule_count(&INET, policy)? {
+        return Ok(Vec::new());
+    }
+    let mut users = Vec::new();
+    for chain in nft.chains(&INET)? {
+        let is_pod = matches!(Purpose::of(&chain.name), Some(Purpose::Pod(_)));
+        if is_pod && nft.references(&INET, &chain.name, policy)? > 0 {
+            users.push(chain.name);
+        }
+    }
+    Ok(users)
+}
+
+/// Makes the kernel hold the base whole, whatever pods are on the node.
+pub(super) fn put_base(
+    nft: &mut Nft,
+    ledger: &mut Ledger<'_>,
+    base: &Base,
+) -> Result<(), nft::Error> {
+    if damaged_base(nft, base)?.is_none() {
+        return Ok(());
+    }
+    let mut damaged = Vec::new();
+    for (set, elements) in base.sets() {
+        if nft.has_set(&INET, set)? && !nft.elements_are(&INET, set, elements)? {
+            damaged.push(set);
+        }
+    }
+    if !damaged.is_empty() {
+        // Chains that run ask these sets: meanwhile they ask others that hold the same.
+        let aside = base.aside();
+        let mut remains = Transaction::new();
+        for (set, elements) in aside.sets() {
+            if nft.has_set(&INET, set)? && !nft.elements_are(&INET, set, elements)? {
+                remains.delete(&INET, SetName(set.to_owned()));
+            }
+        }
+        remains.append(aside.put());
+        ledger.commit(nft, &remains, &[], &[])?;
+        hang(nft, ledger, &aside)?;
+    }
+    let mut ops = Transaction::new();
+    for set in damaged {
+        ops.delete(&INET, SetName(set.to_owned()));
+    }
+    ops.append(base.put());
+    ledger.commit(nft, &ops, &[], &[])?;
+    hang(nft, ledger, base)?;
+    let mut ops = Transaction::new();
+    let sets = nft.sets(&INET)?;
+    for outdated in base.outdated(&sets) {
+        ops.delete(&INET, SetName(outdated.to_owned()));
+    }
+    ledger.commit(nft, &ops, &[base.marker()], &[])
+}
+
+/// The base's chains ask its sets; then no packet asks others any more.
+fn hang(nft: &mut Nft, ledger: &mut Ledger<'_>, base: &Base) -> Result<(), nft::Error> {
+    let mut ops = Transaction::new();
+    for chain in base.chains() {
+        // Nothing else of a base chain's hook can be changed but its policy.
+        if let (Some(held), Some(hook)) = (nft.chain(chain.table, chain.name)?, chain.hook)
+            && !held.is_placed_at(&hook)
+        {
+            ops.delete(chain.table, Chain::new(chain.name));
+        }
+    }
+    ops.append(base.hang());
+    ledger.commit(nft, &ops, &[base.marker()], &[])?;
+    nft.settle();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
