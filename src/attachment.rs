@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::time::Instant;
 
+use crate::guard;
 use crate::store::Bridge;
 use crate::store::document::Unknown;
 use netlink::link::{self, Link};
@@ -44,6 +45,10 @@ pub enum Unenforceable {
         "traffic control redirects what comes in by {veth} (a limit of the pod's egress bandwidth does), past netfilter's ingress hook: nobody could tell forged packets from true ones"
     )]
     Redirect { veth: String },
+    #[error(
+        "a filter of kind {kind} at the ingress of {veth} has preference 1, so that the one that drops packets with forged checksums cannot be the first; give yours another preference, or set `forgedChecksums: resolve` in the conflist"
+    )]
+    NotFirst { veth: String, kind: String },
     #[error(
         "the flowtable {flowtable} takes what comes in by {device}: the packets of connections in it are forwarded ahead of every rule; take {device} out of its devices"
     )]
@@ -128,7 +133,7 @@ pub fn inspect(
     })?;
     let veth = host_side(rtnl, netns, netnsid, ifname, &pod)?;
     let name = veth.name.clone();
-    match tc::detour(rtnl, veth.index, |_| false)? {
+    match tc::detour(rtnl, veth.index, guard::is_own)? {
         Some(Detour::Bpf(program)) => {
             return Err(Unenforceable::Bpf {
                 veth: name,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::plan::{Base, LAYOUT};
 use crate::store::document::Unknown;
-use crate::store::{PolicyHead, PolicyKey, Record, StateDir, StateError, attachment_id};
+use crate::store::{Guard, PolicyHead, PolicyKey, Record, StateDir, StateError, attachment_id};
 use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 use rules::stored::StoredPolicy;
 
@@ -26,6 +26,7 @@ pub(crate) fn record(pod: &str, veth_index: u32, addresses: &[&str], rules: &str
         veth_index,
         uplink: None,
         log_group: 100,
+        guard: Guard::Ignore,
         id: attachment_id("net", pod, "eth0"),
         veth: format!("veth{veth_index}"),
         mac: [2, 0, 0, 0, 0, 1],

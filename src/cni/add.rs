@@ -36,6 +36,7 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
         }),
         registry: &ByLeases,
         arp_probe: conf.arp_probe,
+        forged_checksums: conf.forged_checksums,
         log_group: conf.log_group,
         deadline,
     };

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::attachment::Unenforceable;
 use crate::enforce;
+use crate::guard;
 use crate::plan::{self, AttachmentPlan, Base, INET, LAYOUT};
 use crate::source::PolicyFile;
 use crate::store::{Record, StateDir};
@@ -40,10 +41,16 @@ pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), Cn
     // A plugin behind this one in the chain may have led the packets elsewhere.
     let failed = |e| net_failure("look at the pod's veth", e);
     let mut rtnl = Rtnl::open(deadline).map_err(failed)?;
-    if let Some(detour) = tc::detour(&mut rtnl, record.veth_index, |_| false).map_err(failed)? {
+    if let Some(detour) = tc::detour(&mut rtnl, record.veth_index, guard::is_own).map_err(failed)? {
         return Err(CniError::unenforceable(format!(
             "traffic control at {} takes packets past netfilter's ingress hook ({detour:?}): put this plugin last in the conflist",
             record.veth
+        )));
+    }
+    let guarded = record.guard.verify(&mut rtnl, record.veth_index);
+    if let Err(difference) = guarded.map_err(|e| CniError::kernel(e.to_string()))? {
+        return Err(CniError::kernel(format!(
+            "{difference}: the pod could have packets rewritten behind its rules; `egressway sync` on the node repairs it, the pod goes on"
         )));
     }
     let mut nft = Nft::open().map_err(nft_failure)?;

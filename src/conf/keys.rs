@@ -6,7 +6,7 @@
 use crate::json::{self, Object};
 use crate::refusal::{CniError, quoted};
 
-const OURS: [&str; 9] = [
+const OURS: [&str; 10] = [
     "policyFile",
     "kubernetes",
     "stateDir",
@@ -16,6 +16,7 @@ const OURS: [&str; 9] = [
     "logFile",
     "unenforceable",
     "arpProbe",
+    "forgedChecksums",
 ];
 
 /// Keys of the spec and of libcni, which are never misspelt ones of ours. `cni.dev/` is the spec's, too.
@@ -120,6 +121,7 @@ mod tests {
             ("loglevl", "logLevel"),
             ("LOGFILE", "logFile"),
             ("unenforcable", "unenforceable"),
+            ("forgedChecksum", "forgedChecksums"),
         ] {
             assert_eq!(nearest(key, &OURS), Some(meant), "{key}");
         }

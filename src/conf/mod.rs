@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use tracing::Level;
 
 use crate::defaults;
+use crate::guard;
 use crate::json::{self, Object};
 use crate::refusal::version::{self, CniVersion};
 use crate::refusal::{CniError, quoted};
@@ -55,6 +56,8 @@ pub struct Conf {
     pub log_file: Option<PathBuf>,
     /// What ADD does with a pod that can't be enforced here. Default: refuse.
     pub unenforceable: WhenUnenforceable,
+    /// What is done about packets whose checksum the kernel would write behind the rules. Default: drop.
+    pub forged_checksums: guard::Mode,
     /// Whether the network is asked by ARP if an egress address is in use. Default: on. A network in which a
     /// router answers for every address (proxy ARP) would never let one be taken.
     pub arp_probe: bool,
@@ -205,6 +208,7 @@ impl Conf {
             log_level: check.optional(log_level(entry))?.unwrap_or(Level::INFO),
             log_file: check.optional(path(entry, "logFile", "logFile"))?,
             unenforceable: check.optional(unenforceable(entry))?.unwrap_or_default(),
+            forged_checksums: check.optional(forged_checksums(entry))?.unwrap_or_default(),
             arp_probe: check.optional(arp_probe(entry))?.unwrap_or(true),
             pod_annotations: check
                 .optional(runtime::pod_annotations(entry).map(Some))?
@@ -300,6 +304,21 @@ fn unenforceable(entry: &Object<'_>) -> Result<Option<WhenUnenforceable>, CniErr
         Some("allow") => Ok(Some(WhenUnenforceable::Allow)),
         Some(other) => Err(json::invalid(
             "unenforceable",
+            &format!("expected {EXPECTED}, got {}", quoted(other)),
+        )),
+    }
+}
+
+fn forged_checksums(entry: &Object<'_>) -> Result<Option<guard::Mode>, CniError> {
+    const EXPECTED: &str = "drop, resolve or ignore";
+    let text: Option<String> = json::value(entry, "forgedChecksums", "forgedChecksums", EXPECTED)?;
+    match text.as_deref() {
+        None => Ok(None),
+        Some("drop") => Ok(Some(guard::Mode::Drop)),
+        Some("resolve") => Ok(Some(guard::Mode::Resolve)),
+        Some("ignore") => Ok(Some(guard::Mode::Ignore)),
+        Some(other) => Err(json::invalid(
+            "forgedChecksums",
             &format!("expected {EXPECTED}, got {}", quoted(other)),
         )),
     }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::runtime::POD_ANNOTATIONS;
 use super::*;
+use crate::guard;
 
 fn parse(command: Command, stdin: &str) -> Result<Conf, CniError> {
     Conf::new(&RawConf::decode(stdin.as_bytes())?, command)
@@ -43,6 +44,7 @@ fn defaults() {
     assert_eq!(conf.log_level, Level::INFO);
     assert_eq!(conf.log_file, None);
     assert_eq!(conf.unenforceable, WhenUnenforceable::Refuse);
+    assert_eq!(conf.forged_checksums, guard::Mode::Drop);
     assert!(conf.arp_probe);
     assert_eq!(conf.pod_annotations, PodAnnotations::Absent);
     assert_eq!(conf.valid_attachments, ValidAttachments::Absent);
@@ -53,7 +55,7 @@ fn defaults() {
 fn null_is_the_default() {
     let conf = add_with(json!({
         "policyFile": null, "kubernetes": null, "stateDir": null, "uplink": null, "logGroup": null,
-        "logLevel": null, "logFile": null, "unenforceable": null, "runtimeConfig": null, "cniVersion": null,
+        "logLevel": null, "logFile": null, "unenforceable": null, "forgedChecksums": null, "runtimeConfig": null, "cniVersion": null,
     }))
     .unwrap();
     assert_eq!(conf.state_dir, PathBuf::from("/run/egressway"));
@@ -71,6 +73,7 @@ fn every_key() {
         },
         "stateDir": "/s", "uplink": "bond0.7", "logGroup": 65535, "logLevel": "trace", "logFile": "/l",
         "unenforceable": "allow",
+        "forgedChecksums": "ignore",
         "arpProbe": "off",
     }))
     .unwrap();
@@ -89,6 +92,9 @@ fn every_key() {
     assert_eq!(conf.log_level, Level::TRACE);
     assert_eq!(conf.log_file, Some(PathBuf::from("/l")));
     assert_eq!(conf.unenforceable, WhenUnenforceable::Allow);
+    assert_eq!(conf.forged_checksums, guard::Mode::Ignore);
+    let resolve = add_with(json!({"forgedChecksums": "resolve"})).unwrap();
+    assert_eq!(resolve.forged_checksums, guard::Mode::Resolve);
     assert!(!conf.arp_probe);
 
     let kubernetes = add_with(json!({"kubernetes": {}}))
@@ -161,6 +167,14 @@ fn wrong_values_name_the_key_and_what_was_expected() {
         (
             json!({"unenforceable": true}),
             "unenforceable: expected allow or refuse",
+        ),
+        (
+            json!({"forgedChecksums": "Drop"}),
+            "forgedChecksums: expected drop, resolve or ignore, got \"Drop\"",
+        ),
+        (
+            json!({"forgedChecksums": false}),
+            "forgedChecksums: expected drop, resolve or ignore",
         ),
         (
             json!({"kubernetes": true}),
@@ -242,10 +256,10 @@ fn wrong_values_name_the_key_and_what_was_expected() {
 fn del_forgives_what_it_does_not_need() {
     let entry = merged(json!({
         "policyfile": "/x", "kubernetes": 1, "uplink": "a/b", "logGroup": "x", "logLevel": "loud",
-        "logFile": "relative", "unenforceable": 1, "runtimeConfig": 7, "prevResult": null,
+        "logFile": "relative", "unenforceable": 1, "forgedChecksums": "", "runtimeConfig": 7, "prevResult": null,
     }));
     let conf = parse_json(Command::Del, &entry).unwrap();
-    assert_eq!(conf.warnings.len(), 8, "{:?}", conf.warnings);
+    assert_eq!(conf.warnings.len(), 9, "{:?}", conf.warnings);
     assert_eq!(conf.log_group, 100);
     let error = parse_json(Command::Del, &merged(json!({"stateDir": "x"}))).unwrap_err();
     assert_eq!(error.code, 7);

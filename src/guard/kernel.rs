@@ -8,7 +8,7 @@ use netlink::bpf::{Program, Tag};
 use super::asm::Instruction;
 use super::btf::{self, Btf};
 use super::program::{LICENSE, Layout, NAME, Reading, assemble};
-use crate::store::{GuardProgram, StateDir};
+use crate::store::{GuardFallback, GuardProgram, StateDir};
 
 /// The kernel's own types.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -76,6 +76,23 @@ pub fn program(state: &StateDir) -> Result<Program, Unavailable> {
 pub fn fresh_program() -> Result<(Program, Reading), Unavailable> {
     let (program, reading, _) = load(&layout()?)?;
     Ok((program, reading))
+}
+
+/// Says in the log why pods get [`super::Mode::Resolve`] instead. Once in this boot: each pod that starts has
+/// the same to say.
+pub(super) fn tell_once(state: &StateDir, reason: &str) {
+    let fallback = GuardFallback {
+        boot: fs::read_to_string(BOOT_ID).unwrap_or_default(),
+        reason: reason.to_owned(),
+    };
+    if state.read_guard_fallback().ok().flatten().as_ref() == Some(&fallback) {
+        return;
+    }
+    tracing::warn!(
+        "packets with forged checksums cannot be dropped on this node: {reason}. Instead the pods' kernel writes all checksums (TX checksum offload off), which costs more than half of a pod's TCP throughput"
+    );
+    let written = state.write_guard_fallback(&fallback);
+    written.unwrap_or_else(|e| tracing::warn!("{e}"));
 }
 
 fn known(state: &StateDir, boot: &str) -> Option<Known> {

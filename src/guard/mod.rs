@@ -22,13 +22,10 @@ pub mod program;
 mod resolve;
 pub mod trial;
 
-use std::path::PathBuf;
-
-use netlink::link::Link;
-use netlink::{Netns, Rtnl};
-use serde::{Deserialize, Serialize};
-
+pub use crate::store::Guard;
 use crate::store::StateDir;
+use netlink::link::{self, Link};
+use netlink::{Netns, Rtnl};
 
 pub use filter::is_own;
 pub use kernel::Unavailable;
@@ -47,29 +44,6 @@ pub enum Mode {
     Ignore,
 }
 
-/// What is done for an attachment, as its record has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "action")]
-pub enum Guard {
-    /// [`Mode::Drop`]
-    Drop {
-        /// Which program it is, in hex.
-        tag: String,
-    },
-    /// [`Mode::Resolve`]
-    #[serde(rename_all = "camelCase")]
-    Resolve {
-        /// Where the pod's end is.
-        netns: PathBuf,
-        /// Whether joining of packets was switched on at the host's side, to regain some throughput.
-        joining: bool,
-        /// Why it is not [`Mode::Drop`], which was asked for.
-        reason: Option<String>,
-    },
-    /// [`Mode::Ignore`]
-    Ignore,
-}
-
 /// Why the guard can't be put, looked at or taken away.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each message says what it is about
@@ -80,6 +54,10 @@ pub enum Error {
     NotFirst { veth: String, kind: String },
     #[error("{netns} is not the network namespace of the pod at {veth} any more")]
     NotThere { netns: String, veth: String },
+    #[error("there is no veth of index {index} any more")]
+    NoVeth { index: u32 },
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
     #[error(transparent)]
     Net(#[from] netlink::Error),
 }
@@ -110,7 +88,11 @@ impl Guard {
                 Ok(tag) => Guard::Drop {
                     tag: tag.to_string(),
                 },
-                Err(why) => resolve::put(rtnl, place, Some(why.to_string()), before)?,
+                Err(why) => {
+                    let why = why.to_string();
+                    kernel::tell_once(state, &why);
+                    resolve::put(rtnl, place, Some(why), before)?
+                }
             },
             Mode::Resolve => resolve::put(rtnl, place, None, before)?,
             Mode::Ignore => Guard::Ignore,
@@ -127,6 +109,18 @@ impl Guard {
         Ok(guard)
     }
 
+    /// What asks for it.
+    pub fn mode(&self) -> Mode {
+        match self {
+            Guard::Drop { .. }
+            | Guard::Resolve {
+                reason: Some(_), ..
+            } => Mode::Drop,
+            Guard::Resolve { reason: None, .. } => Mode::Resolve,
+            Guard::Ignore => Mode::Ignore,
+        }
+    }
+
     /// What of it is missing at the veth of that index, in words.
     ///
     /// # Errors
@@ -136,6 +130,30 @@ impl Guard {
             Guard::Drop { tag } => filter::verify(rtnl, veth, tag),
             Guard::Resolve { netns, .. } => resolve::verify(rtnl, veth, netns),
             Guard::Ignore => Ok(Ok(())),
+        }
+    }
+
+    /// Puts back what somebody has taken away. Returns what is there then.
+    ///
+    /// # Errors
+    /// It can't be had by now.
+    pub fn restore(&self, state: &StateDir, rtnl: &mut Rtnl, veth: u32) -> Result<Guard, Error> {
+        let missing = || Error::NoVeth { index: veth };
+        let link = link::get_by_index(rtnl, veth)?.ok_or_else(missing)?;
+        match self {
+            Guard::Drop { .. } => {
+                let tag = filter::put(state, rtnl, &link)??.to_string();
+                Ok(Guard::Drop { tag })
+            }
+            Guard::Resolve { netns, reason, .. } => {
+                let netns = resolve::netns_of(rtnl, &link, netns)?;
+                let place = Place {
+                    veth: &link,
+                    netns: &netns,
+                };
+                resolve::put(rtnl, &place, reason.clone(), Some(self))
+            }
+            Guard::Ignore => Ok(Guard::Ignore),
         }
     }
 

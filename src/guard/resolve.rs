@@ -75,6 +75,18 @@ pub(super) fn verify(rtnl: &mut Rtnl, veth: u32, path: &Path) -> Result<Result<(
     })
 }
 
+/// The namespace behind a path, which must be the one where the veth's other end is.
+pub(super) fn netns_of(rtnl: &mut Rtnl, veth: &Link, path: &Path) -> Result<Netns, Error> {
+    still(rtnl, veth, path)?.ok_or_else(|| gone(veth, path))
+}
+
+fn gone(veth: &Link, path: &Path) -> Error {
+    Error::NotThere {
+        netns: path.display().to_string(),
+        veth: veth.name.clone(),
+    }
+}
+
 /// The namespace behind a path, if the veth's other end is in it: by now it may be another pod's.
 fn still(rtnl: &mut Rtnl, veth: &Link, path: &Path) -> Result<Option<Netns>, Error> {
     let netns = match Netns::open(path) {
@@ -98,10 +110,7 @@ fn set_checksums(rtnl: &mut Rtnl, place: &Place<'_>, on: bool) -> Result<(), Err
 
 /// What the pod calls its end by now: its number stays.
 fn pod_end(rtnl: &mut Rtnl, place: &Place<'_>) -> Result<String, Error> {
-    let gone = || Error::NotThere {
-        netns: place.netns.path().display().to_string(),
-        veth: place.veth.name.clone(),
-    };
+    let gone = || gone(place.veth, place.netns.path());
     let number = rtnl.netnsid_of(place.netns)?.ok_or_else(gone)?;
     let links = link::all_in(rtnl, Some(number))?;
     let is_pods = |link: &Link| Some(link.index) == place.veth.peer_index;

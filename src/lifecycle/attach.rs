@@ -10,6 +10,7 @@ use crate::attachment::result::PodResult;
 use crate::attachment::{self, Attachment, Unenforceable, Who};
 use crate::egress::{self, Claim, Claimant, Member, Registry};
 use crate::enforce::Shared;
+use crate::guard::{self, Guard};
 use crate::plan::{self, Base, LAYOUT};
 use crate::refusal::{CniError, net_failure, nft_failure};
 use crate::store::document::Unknown;
@@ -40,6 +41,8 @@ pub struct Attach<'a> {
     pub arp_probe: bool,
     /// The NFLOG group of its log rules.
     pub log_group: u16,
+    /// What is done about packets that would be written behind the rules.
+    pub forged_checksums: guard::Mode,
     /// When to give up.
     pub deadline: Instant,
 }
@@ -87,16 +90,62 @@ impl Attach<'_> {
         let id = self.who.id();
         let claim = self.claim(&id, &policy.head, &attachment)?;
         let before = Record::read_alone(self.state, &id).unwrap_or_default();
-        let mut record = self.record(&id, &attachment, policy, &claim);
-        if let Some(before) = &before {
-            record.unknown.clone_from(&before.unknown);
-        }
-        let installed = self.install(&mut nft, &mut rtnl, &id, &record, before.as_ref(), policy);
+        let before = before.as_ref();
+        let place = guard::Place {
+            veth: &attachment.veth,
+            netns: &netns,
+        };
+        let guarded = self.guard(&mut rtnl, &place, before);
+        let installed = guarded.and_then(|guard| {
+            let mut record = self.record(&id, &attachment, policy, &claim, guard);
+            if let Some(before) = before {
+                record.unknown.clone_from(&before.unknown);
+            }
+            let installed = self.install(&mut nft, &mut rtnl, &id, &record, before, policy);
+            if installed.is_err() {
+                self.unguard(&mut rtnl, &place, &record, before);
+            }
+            Ok(installed?)
+        });
         if installed.is_err() && before.is_none() {
             drop(claim); // it holds the locks that giving back needs
             egress::give_back(self.state, self.registry, &id, self.deadline);
         }
-        Ok(installed?)
+        installed
+    }
+
+    /// Ahead of all rules, and before they let anything through.
+    fn guard(
+        &self,
+        rtnl: &mut Rtnl,
+        place: &guard::Place<'_>,
+        before: Option<&Record<PolicyKey>>,
+    ) -> Result<Guard, Error> {
+        let before = before.map(|record| &record.guard);
+        let guard = Guard::put(self.forged_checksums, self.state, rtnl, place, before);
+        guard.map_err(|e| match e {
+            guard::Error::NotFirst { veth, kind } => {
+                Error::Unenforceable(Unenforceable::NotFirst { veth, kind })
+            }
+            guard::Error::Net(e) => net_failure("guard the pod's veth", e).into(),
+            e => CniError::kernel(e.to_string()).into(),
+        })
+    }
+
+    /// The guard as it was before.
+    fn unguard(
+        &self,
+        rtnl: &mut Rtnl,
+        place: &guard::Place<'_>,
+        record: &Record<PolicyKey>,
+        before: Option<&Record<PolicyKey>>,
+    ) {
+        let guard = &record.guard;
+        let done = match before.map(|before| before.guard.mode()) {
+            Some(mode) => Guard::put(mode, self.state, rtnl, place, Some(guard)).map(drop),
+            None => guard.remove(rtnl, place.veth.index),
+        };
+        done.unwrap_or_else(|e| tracing::warn!("{e}"));
     }
 
     /// With the policy's file, which has the attachment's name as long as its record says so.
@@ -206,6 +255,7 @@ impl Attach<'_> {
         attachment: &Attachment,
         policy: &Policy<'_>,
         claim: &Claim,
+        guard: Guard,
     ) -> Record<PolicyKey> {
         let owned = |text: Option<&str>| text.map(str::to_owned);
         Record {
@@ -220,6 +270,7 @@ impl Attach<'_> {
             veth_index: attachment.veth.index,
             uplink: claim.uplink,
             log_group: self.log_group,
+            guard,
             id: id.clone(),
             veth: attachment.veth.name.clone(),
             mac: attachment.mac,

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::egress::{self, Registry};
 use crate::enforce::{self, Remove, Whole};
+use crate::guard;
 use crate::plan::names::pod_chain;
 use crate::plan::{Bridge, INET};
 use crate::store::{AttachmentId, PolicyKey, Record, StateDir, StateError};
@@ -104,6 +105,15 @@ fn remove_as(
     if let (true, Some(whole), Some(record), Some(_)) = (removed, whole, &record, &lock) {
         keep_known(state, &mut nft, whole, &record.policy_chain);
     }
+    if let Some(record) = &record
+        && only_of.is_none()
+        && is_owner_of_veth(state, record, id)
+    {
+        note(
+            "remove the guard of the pod's veth",
+            unguard(record, deadline),
+        );
+    }
     note("forget the pod's veth", forget_links(state, id, &record));
     if lock.is_some() {
         if record.is_none() {
@@ -178,15 +188,28 @@ fn is_owner_of_veth(state: &StateDir, record: &Record<PolicyKey>, id: &Attachmen
     owner.is_none_or(|owner| owner == *id)
 }
 
-/// Sets the host's side of the veth down, if it still is the one that the record means.
+/// The index of the host's side of the veth, if it still is the one that the record means: after a boot,
+/// another pod's may have it.
+fn own_veth(rtnl: &mut Rtnl, record: &Record<PolicyKey>) -> Result<Option<u32>, netlink::Error> {
+    let link = link::get_by_index(rtnl, record.veth_index)?;
+    let is_own =
+        |link: &link::Link| link.name == record.veth && link.kind.as_deref() == Some("veth");
+    Ok(link.filter(is_own).map(|link| link.index))
+}
+
+/// Sets the host's side of the veth down.
 fn silence(record: &Record<PolicyKey>, deadline: Instant) -> Result<(), netlink::Error> {
     let mut rtnl = Rtnl::open(deadline)?;
-    match link::get_by_index(&mut rtnl, record.veth_index)? {
-        Some(link) if link.name == record.veth && link.kind.as_deref() == Some("veth") => {
-            link::set_down(&mut rtnl, link.index)
-        }
-        _ => Ok(()),
-    }
+    let own = own_veth(&mut rtnl, record)?;
+    own.map_or(Ok(()), |index| link::set_down(&mut rtnl, index))
+}
+
+/// Leaves the veth as it was before. In the same breath as the transaction: what has no guard any more is
+/// no pod of ours.
+fn unguard(record: &Record<PolicyKey>, deadline: Instant) -> Result<(), guard::Error> {
+    let mut rtnl = Rtnl::open(deadline)?;
+    let own = own_veth(&mut rtnl, record)?;
+    own.map_or(Ok(()), |index| record.guard.remove(&mut rtnl, index))
 }
 
 /// Those of its addresses that nobody has taken over.

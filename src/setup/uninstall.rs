@@ -9,7 +9,8 @@ use super::{files, policy};
 use crate::egress;
 use crate::enforce;
 use crate::lifecycle::ByLeases;
-use crate::store::StateDir;
+use crate::store::{Record, StateDir};
+use netlink::Rtnl;
 use nft::Nft;
 
 /// How long the kernel and other calls of the plugin may keep us.
@@ -35,6 +36,7 @@ pub fn uninstall(config: &Config) -> Vec<String> {
         note(delete_tables());
         drop(lock);
     }
+    note(unguard(&state, deadline));
     for failure in egress::give_back_all(&state, &ByLeases, deadline) {
         note(Err(failure));
     }
@@ -46,6 +48,20 @@ pub fn uninstall(config: &Config) -> Vec<String> {
         note(put.map(drop).map_err(|e| e.to_string()));
     }
     failures
+}
+
+/// Leaves the veths of pods that go on as they were before.
+fn unguard(state: &StateDir, deadline: Instant) -> Result<(), String> {
+    let failed = |e: &dyn std::fmt::Display| format!("the veths of pods keep their guards: {e}");
+    let mut rtnl = Rtnl::open(deadline).map_err(|e| failed(&e))?;
+    for id in state.list_attachments().map_err(|e| failed(&e))? {
+        // What can't be read is no reason to leave the others.
+        if let Ok(Some(record)) = Record::read_alone(state, &id) {
+            let removed = record.guard.remove(&mut rtnl, record.veth_index);
+            removed.map_err(|e| failed(&e))?;
+        }
+    }
+    Ok(())
 }
 
 fn delete_tables() -> Result<(), String> {

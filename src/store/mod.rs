@@ -16,6 +16,7 @@
 //! whole.json             which parts that pods share were verified, in     Verified
 //!                        which state of the kernel
 //! guard/program.json     the guard's program in this kernel                GuardProgram
+//! guard/fallback.json    why it has none, as the log was told              GuardFallback
 //! lock, locks/NAME       empty files, locked with flock(2)
 //! .new-NAME              beside NAME: a file that is being written
 //! ```
@@ -50,7 +51,7 @@ use files::{FileError, Outlives, failed};
 
 pub use answers::{Answer, EgressLists, NamespaceAnswer, ServiceAnswer};
 pub use egress::{Held, Owner};
-pub use guard::GuardProgram;
+pub use guard::{Guard, GuardFallback, GuardProgram};
 pub use id::{AttachmentId, NotAnId, attachment_id};
 pub use links::Link;
 pub use lock::Lock;

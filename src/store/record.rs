@@ -9,7 +9,7 @@ use rules::stored::StoredPolicy;
 use serde::{Deserialize, Serialize};
 
 use super::document::{Document, Unknown};
-use super::{AttachmentId, PolicyKey, StateDir, StateError, files, remove};
+use super::{AttachmentId, Guard, PolicyKey, StateDir, StateError, files, remove};
 
 /// What is kept of an attachment for as long as the kernel's state lives: with its policy, or as the
 /// document has it, with that policy's key.
@@ -40,6 +40,8 @@ pub struct Record<P = StoredPolicy> {
     pub uplink: Option<u32>,
     /// The NFLOG group of its log rules.
     pub log_group: u16,
+    /// What is done about packets that would be written behind the rules.
+    pub guard: Guard,
     /// The attachment, as in the document's own name.
     pub id: AttachmentId,
     /// The name of the host's side of the veth.
@@ -137,6 +139,7 @@ impl<P> Record<P> {
             veth_index: self.veth_index,
             uplink: self.uplink,
             log_group: self.log_group,
+            guard: self.guard,
             id: self.id,
             veth: self.veth,
             mac: self.mac,

@@ -14,7 +14,7 @@ pub(super) fn document(pod: &str) -> Value {
     json!({
         "version": 1, "layout": 4, "network": "net", "containerID": pod, "ifname": "eth0",
         "namespace": "shop", "pod": pod, "uid": null, "exempt": false, "vethIndex": 7,
-        "uplink": null, "logGroup": 100, "id": attachment_id("net", pod, "eth0"), "veth": "veth7",
+        "uplink": null, "logGroup": 100, "guard": {"action": "drop", "tag": "0123456789abcdef"}, "id": attachment_id("net", pod, "eth0"), "veth": "veth7",
         "mac": "02:00:00:00:00:01", "addresses": ["10.0.0.2", "fd00::2"], "linkLocal": ["fe80::1"],
         "bridge": {"name": "cni0", "index": 3, "mac": "02:00:00:00:00:09"},
         "policyChain": "pol-0123456789abcdef", "egressIPs": ["203.0.113.10"],

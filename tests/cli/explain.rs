@@ -280,7 +280,7 @@ mod on_a_node {
     use egressway::plan::LAYOUT;
     use egressway::store::document::Unknown;
     use egressway::store::{
-        Owner, PolicyHead, PolicyKey, Record, StateDir, StateError, attachment_id,
+        Guard, Owner, PolicyHead, PolicyKey, Record, StateDir, StateError, attachment_id,
     };
     use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
     use rules::stored::StoredPolicy;
@@ -309,6 +309,7 @@ mod on_a_node {
             veth_index,
             uplink: None,
             log_group: 100,
+            guard: Guard::Ignore,
             id: id.clone(),
             veth: format!("veth{veth_index}"),
             mac: [2, 0, 0, 0, 0, 1],

@@ -11,7 +11,7 @@ use rules::effective::DefaultAction;
 use serde_json::{Map, Value, json};
 
 /// Every key of ours that a conflist can have.
-const CONFLIST_KEYS: [&str; 11] = [
+const CONFLIST_KEYS: [&str; 12] = [
     "type",
     "capabilities",
     "policyFile",
@@ -23,6 +23,7 @@ const CONFLIST_KEYS: [&str; 11] = [
     "logFile",
     "unenforceable",
     "arpProbe",
+    "forgedChecksums",
 ];
 
 /// Every key that a policy file can have.

@@ -14,8 +14,8 @@ const ROOMS: [&str; 20] = [
     "store",      // the state directory
     "refusal",    // what the outside is told when something can't be done
     "json",       // objects of unknown keys
-    "attachment", // who is attached, by which interface
     "guard",      // checksums that the firewall can't see
+    "attachment", // who is attached, by which interface
     "enforce",    // which changes the kernel needs as it is now
     "cluster",    // the Kubernetes API, as a client sees it
     "conf",       // our entry of the conflist

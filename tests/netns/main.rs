@@ -19,6 +19,7 @@ mod evasion;
 mod faults;
 mod faults_state;
 mod flows;
+mod forged;
 mod harness;
 mod honest;
 mod install;

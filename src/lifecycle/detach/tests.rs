@@ -13,7 +13,7 @@ fn record(veth_index: u32) -> Record<PolicyKey> {
     let record = json!({
         "layout": 2, "network": "net", "containerID": "c", "ifname": "eth0",
         "namespace": null, "pod": null, "uid": null, "exempt": false,
-        "vethIndex": veth_index, "uplink": null, "logGroup": 100,
+        "vethIndex": veth_index, "uplink": null, "logGroup": 100, "guard": {"action": "ignore"},
         "id": ID, "veth": "host0", "mac": "02:00:00:00:00:01", "addresses": ["10.1.0.2"],
         "linkLocal": [], "bridge": null, "policyChain": "pol-1", "egressIPs": [],
         "policy": "0123456789abcdef0123456789abcdef",

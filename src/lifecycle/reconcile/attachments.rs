@@ -83,7 +83,7 @@ impl Sync<'_> {
     ) -> Result<(), Error> {
         let lock = self.lock()?;
         let state = self.options.state;
-        let record = match Record::read_alone(state, id) {
+        let mut record = match Record::read_alone(state, id) {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(()), // it went meanwhile
             Err(e @ (StateError::Damaged { .. } | StateError::OtherVersion { .. })) => {
@@ -104,6 +104,10 @@ impl Sync<'_> {
                 detach::remove_stale(state, registry, id, &record, deadline)
             });
         } else if self.options.repair {
+            let is_noted = state.link(&record.veth).ok().flatten().as_ref() == Some(id);
+            if record.layout == LAYOUT && is_noted {
+                self.guard(id, &mut record)?;
+            }
             self.compare(id, record, base, policies)?;
         }
         Ok(())
@@ -296,7 +300,7 @@ impl Sync<'_> {
         Ok(None)
     }
 
-    fn repaired(&self) -> Did {
+    pub(super) fn repaired(&self) -> Did {
         if self.options.dry_run {
             Did::WouldRepair
         } else {

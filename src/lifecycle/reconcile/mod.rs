@@ -13,6 +13,7 @@
 mod attachments;
 mod egress;
 mod files;
+mod guard;
 mod orphans;
 mod report;
 

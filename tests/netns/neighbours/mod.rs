@@ -63,10 +63,13 @@ fn check_sees_an_egress_limit_behind_us() {
     let node = Node::new(NodeOptions::default());
     let pod = node.pod(PodSpec::new("a", Primary::Bridge));
     assert_eq!(pod.ours("CHECK").ok(), "");
-    node.netns
-        .exec(&format!("tc qdisc add dev {} ingress", pod.veth));
+    // That plugin's own qdisc has no place beside ours: its ADD fails, and the pod does not start.
+    let qdisc = format!("tc qdisc add dev {} ingress", pod.veth);
+    let refused = node.netns.try_exec(&qdisc);
+    assert!(refused.stderr.contains("Exclusivity"), "{refused:?}");
+    // Whoever leads packets away by the qdisc that is there is seen.
     node.netns.exec(&format!(
-        "tc filter add dev {} parent ffff: protocol all u32 match u32 0 0 action mirred egress redirect dev cni0",
+        "tc filter add dev {} ingress protocol all u32 match u32 0 0 action mirred egress redirect dev cni0",
         pod.veth
     ));
     assert_eq!(pod.ours("CHECK").error().code, 101);
