@@ -59,7 +59,14 @@ fn is_garbage(
     id: &AttachmentId,
     deadline: Instant,
 ) -> Result<bool, CniError> {
-    let Some(record) = Record::read_alone(state, id)? else {
+    let record = match Record::read_alone(state, id) {
+        Err(e) if e.is_other_version() => {
+            tracing::warn!("{e}");
+            return Ok(false);
+        }
+        read => read?,
+    };
+    let Some(record) = record else {
         return Ok(false); // it went meanwhile
     };
     if record.network != conf.name {

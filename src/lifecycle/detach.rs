@@ -8,10 +8,10 @@ use crate::egress::{self, Registry};
 use crate::enforce::{self, Remove, Whole};
 use crate::guard;
 use crate::plan::names::pod_chain;
-use crate::plan::{Bridge, INET};
+use crate::plan::{Bridge, INET, base};
 use crate::store::{AttachmentId, PolicyKey, Record, StateDir, StateError};
 use netlink::{self, Rtnl, conntrack, link};
-use nft::Nft;
+use nft::{Family, Nft};
 
 use crate::refusal::CniError;
 use crate::refusal::nft_failure;
@@ -27,7 +27,7 @@ pub fn remove(
     id: &AttachmentId,
     deadline: Instant,
 ) -> Result<(), CniError> {
-    remove_as(state, registry, id, None, deadline)
+    remove_as(state, registry, id, Only::Any, deadline)
 }
 
 /// Removes an attachment that was found to be nobody's, unless it has been added anew meanwhile.
@@ -41,15 +41,49 @@ pub(crate) fn remove_stale(
     found: &Record<PolicyKey>,
     deadline: Instant,
 ) -> Result<(), CniError> {
-    remove_as(state, registry, id, Some(found.veth_index), deadline)
+    remove_as(state, registry, id, Only::Of(found.veth_index), deadline)
 }
 
-/// `only_of`: the index of the veth that it must still have.
+/// Removes an attachment that was found to be nobody's and has a damaged record, unless it has been added
+/// anew meanwhile.
+///
+/// # Errors
+/// As [`remove`].
+pub(crate) fn remove_unreadable(
+    state: &StateDir,
+    registry: &dyn Registry,
+    id: &AttachmentId,
+    deadline: Instant,
+) -> Result<(), CniError> {
+    remove_as(state, registry, id, Only::Unreadable, deadline)
+}
+
+/// Which attachment of an id is meant: it may be added anew at any time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Only {
+    /// Whichever is there.
+    Any,
+    /// The one whose veth has this index.
+    Of(u32),
+    /// The one whose record can't be read.
+    Unreadable,
+}
+
+impl Only {
+    fn means(self, record: Option<&Record<PolicyKey>>) -> bool {
+        match self {
+            Only::Any => true,
+            Only::Of(index) => record.is_some_and(|record| record.veth_index == index),
+            Only::Unreadable => record.is_none(),
+        }
+    }
+}
+
 fn remove_as(
     state: &StateDir,
     registry: &dyn Registry,
     id: &AttachmentId,
-    only_of: Option<u32>,
+    only: Only,
     deadline: Instant,
 ) -> Result<(), CniError> {
     let read = || {
@@ -60,7 +94,7 @@ fn remove_as(
     };
     let record = read();
     if let Some(record) = &record
-        && only_of.is_none()
+        && only == Only::Any
         && is_owner_of_veth(state, record, id)
     {
         // A pod that is still there must not speak once nobody judges it.
@@ -68,10 +102,7 @@ fn remove_as(
     }
     let release = egress::release(state, id, deadline);
     let lock = note("lock the state directory", state.lock(deadline));
-    let is_another = |record: Option<Record<PolicyKey>>| {
-        only_of.is_some() && only_of != record.map(|record| record.veth_index)
-    };
-    if is_another(read()) {
+    if !only.means(read().as_ref()) {
         return Ok(());
     }
     let mut nft = match Nft::open() {
@@ -81,10 +112,7 @@ fn remove_as(
             return Ok(());
         }
     };
-    let owned = match &record {
-        Some(record) => owned_addresses(&mut nft, record),
-        None => Vec::new(),
-    };
+    let owned = owned_addresses(&mut nft, id, record.as_ref());
     let bridge = record.as_ref().and_then(|r| r.bridge.as_ref());
     let bridge = bridge.map(Bridge::from);
     let removal = Remove {
@@ -106,7 +134,7 @@ fn remove_as(
         keep_known(state, &mut nft, whole, &record.policy_chain);
     }
     if let Some(record) = &record
-        && only_of.is_none()
+        && only == Only::Any
         && is_owner_of_veth(state, record, id)
     {
         note(
@@ -134,8 +162,11 @@ fn remove_as(
     );
     let _locks = release.finish(state, registry, deadline);
     // Nobody waits for sync: the same attachment may have been added anew while there was no lock.
-    let _lock = only_of.and_then(|_| note("lock the state directory", state.lock(deadline)));
-    if is_another(read()) {
+    let _lock = match only {
+        Only::Any => None,
+        _ => note("lock the state directory", state.lock(deadline)),
+    };
+    if !only.means(read().as_ref()) {
         return Ok(());
     }
     note(
@@ -212,14 +243,31 @@ fn unguard(record: &Record<PolicyKey>, deadline: Instant) -> Result<(), guard::E
     own.map_or(Ok(()), |index| record.guard.remove(&mut rtnl, index))
 }
 
-/// Those of its addresses that nobody has taken over.
-fn owned_addresses(nft: &mut Nft, record: &Record<PolicyKey>) -> Vec<IpAddr> {
-    let own = pod_chain(record.id.as_str());
-    let is_own = |address: &IpAddr| match enforce::owner_of(nft, *address) {
-        Ok(owner) => owner.is_some_and(|chain| chain == own),
-        Err(_) => false,
-    };
-    record.addresses.iter().copied().filter(is_own).collect()
+/// Those of its addresses that nobody has taken over. Without a record, the kernel knows them; with one,
+/// also those that a call which was cut short has taken from there already.
+fn owned_addresses(
+    nft: &mut Nft,
+    id: &AttachmentId,
+    record: Option<&Record<PolicyKey>>,
+) -> Vec<IpAddr> {
+    let own = pod_chain(id.as_str());
+    if let Some(record) = record {
+        let mut is_others = |address: &IpAddr| match enforce::owner_of(nft, *address) {
+            Ok(owner) => owner.is_some_and(|chain| chain != own),
+            Err(_) => true,
+        };
+        let mut owned = record.addresses.clone();
+        owned.retain(|address| !is_others(address));
+        return owned;
+    }
+    let mut owned = Vec::new();
+    for family in [Family::V4, Family::V6] {
+        let pods = nft.vmap_elements(&INET, base::pods(family));
+        let pods = note("read whose the addresses are", pods).unwrap_or_default();
+        let is_own = pods.into_iter().filter(|(_, chain)| *chain == own);
+        owned.extend(is_own.map(|(address, _)| address));
+    }
+    owned
 }
 
 /// Whether the host's interface of an attachment is gone.

@@ -41,3 +41,4 @@ mod suggest;
 mod sync;
 mod tool;
 mod verbs;
+mod versions;

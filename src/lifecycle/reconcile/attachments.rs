@@ -11,11 +11,10 @@ use crate::enforce::{self, Shared};
 use crate::lifecycle::detach;
 use crate::lifecycle::install::{Node, install};
 use crate::plan::names::{Purpose, pod_chain, veth_chain};
-use crate::plan::{self, AttachmentPlan, Base, Compiled, INET, LAYOUT, NETDEV, base};
+use crate::plan::{self, AttachmentPlan, Base, Compiled, INET, LAYOUT, NETDEV};
 use crate::source::PolicyFile;
 use crate::store::{AttachmentId, PolicyKey, Record, StateError};
 use netlink::link;
-use nft::Family;
 
 /// An attachment of which a DEL may be at work: its rules are gone, its record is still there.
 pub(super) struct Pending {
@@ -36,13 +35,25 @@ impl Sync<'_> {
         let ids = self.options.state.list_attachments()?;
         let base = self.current_base(&ids)?;
         let mut policies = Policies::new();
+        let mut unreadable = Vec::new();
         for id in ids {
-            if let Err(e) = self.attachment(&id, &base, &mut policies) {
-                let what = format!("attachment {id}");
-                self.report.note(Did::Failed, what, e.to_string());
+            match self.attachment(&id, &base, &mut policies) {
+                Ok(None) => {}
+                Ok(Some(error)) => unreadable.push((id, error)),
+                Err(e) => self.failed(&id, &e),
             }
         }
+        // What the others have, they have again by now: that tells what is these ones'.
+        for (id, error) in unreadable {
+            self.unreadable(&id, &error)
+                .unwrap_or_else(|e| self.failed(&id, &e));
+        }
         Ok(())
+    }
+
+    fn failed(&mut self, id: &AttachmentId, error: &Error) {
+        let what = format!("attachment {id}");
+        self.report.note(Did::Failed, what, error.to_string());
     }
 
     /// The base that the node should have: the one that it has, if anybody has asked for it; else
@@ -75,20 +86,20 @@ impl Sync<'_> {
         Ok(wanted.into_iter().next().unwrap_or_else(|| Base::new(&[])))
     }
 
+    /// Returns why its record can't be read, if that is so.
     fn attachment(
         &mut self,
         id: &AttachmentId,
         base: &Base,
         policies: &mut Policies,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<StateError>, Error> {
         let lock = self.lock()?;
         let state = self.options.state;
         let mut record = match Record::read_alone(state, id) {
             Ok(Some(record)) => record,
-            Ok(None) => return Ok(()), // it went meanwhile
+            Ok(None) => return Ok(None), // it went meanwhile
             Err(e @ (StateError::Damaged { .. } | StateError::OtherVersion { .. })) => {
-                drop(lock);
-                return self.unreadable(id, &e);
+                return Ok(Some(e));
             }
             Err(e) => return Err(e.into()),
         };
@@ -110,7 +121,7 @@ impl Sync<'_> {
             }
             self.compare(id, record, base, policies)?;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Why nobody needs this attachment any more, if that is so.
@@ -123,31 +134,20 @@ impl Sync<'_> {
         if detach::interface_is_gone(record, &mut self.rtnl()?)? {
             return Ok(Some(format!("its interface {veth} is gone")));
         }
-        let other = self.carries_another(veth, id);
+        let other = self.carries_another(veth, id)?;
         Ok(other.map(|other| format!("its interface {veth} carries attachment {other} by now")))
-    }
-
-    /// The attachment that an interface carries, if it has a record and is not this one.
-    pub(super) fn carries_another(&self, veth: &str, id: &AttachmentId) -> Option<AttachmentId> {
-        let state = self.options.state;
-        let noted = state.link(veth).ok().flatten();
-        noted.filter(|other| other != id && state.has_attachment(other))
-    }
-
-    /// Whether some address leads to the attachment's chain.
-    pub(super) fn is_judged(&mut self, id: &AttachmentId) -> Result<bool, Error> {
-        let own = pod_chain(id.as_str());
-        for family in [Family::V4, Family::V6] {
-            let pods = self.nft.vmap_elements(&INET, base::pods(family))?;
-            if pods.iter().any(|(_, chain)| *chain == own) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// A record that can't be read: only what else is there tells whether the pod is.
     fn unreadable(&mut self, id: &AttachmentId, error: &StateError) -> Result<(), Error> {
+        if error.is_other_version() {
+            let what = match self.options.state.title_of(id) {
+                Some(title) => format!("attachment {title} ({id})"),
+                None => format!("attachment {id}"),
+            };
+            self.report.note(Did::Left, what, error.to_string());
+            return Ok(());
+        }
         let chain = self.nft.chain(&NETDEV, &veth_chain(id.as_str()))?;
         let links = self.options.state.links()?;
         let noted = links
@@ -158,7 +158,7 @@ impl Sync<'_> {
         let is_there = match &device {
             Some(name) => {
                 link::get_by_name(&mut self.rtnl()?, name)?.is_some()
-                    && self.carries_another(name, id).is_none()
+                    && self.carries_another_for_sure(name, id)?.is_none()
             }
             None => self.is_judged(id)?,
         };
@@ -170,7 +170,7 @@ impl Sync<'_> {
             let (registry, deadline) = (self.options.registry, self.deadline());
             let why = format!("{error}; it has no interface any more");
             self.remove(what, &why, |_, state| {
-                detach::remove(state, registry, id, deadline)
+                detach::remove_unreadable(state, registry, id, deadline)
             });
         }
         Ok(())

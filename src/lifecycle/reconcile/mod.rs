@@ -11,6 +11,7 @@
 //! record, link's note, transaction; transaction, link's note, and without the lock the record.
 
 mod attachments;
+mod carriers;
 mod egress;
 mod files;
 mod guard;

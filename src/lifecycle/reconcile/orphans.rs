@@ -79,7 +79,7 @@ impl Sync<'_> {
         if link::get_by_name(&mut self.rtnl()?, &device)?.is_none() {
             return Ok(None);
         }
-        if self.carries_another(&device, id).is_some() {
+        if self.carries_another_for_sure(&device, id)?.is_some() {
             return Ok(None); // the device was given another attachment
         }
         Ok(Some(format!(

@@ -33,6 +33,34 @@ fn a_damaged_record_of_a_container_that_is_gone_goes() {
     node.assert_nothing_left();
 }
 
+/// The same, and the entry of the interface's link is damaged as well: the record of who has the interface
+/// and the addresses that lead there still tell. One `sync` is enough, whichever it looks at first.
+#[test]
+fn who_has_an_interface_is_known_without_its_entry() {
+    let node = Node::new(NodeOptions::default());
+    let mut pod = node.pod(PodSpec::new("a", Primary::Calico).rules("deny 81/tcp"));
+    let entry = |pod: &Pod<'_>| node.state_dir().join(format!("links/{}.json", pod.veth));
+    for round in 0..6 {
+        let (old, file) = (pod.who.clone(), record(&pod));
+        pod.start_again();
+        fs::remove_file(entry(&pod)).expect("remove");
+        pod.ours("ADD").ok();
+        match round % 3 {
+            0 => fs::write(&file, "{").expect("write"),
+            1 => fs::remove_file(&file).expect("remove"),
+            _ => {}
+        }
+        fs::write(entry(&pod), "{").expect("write");
+        let (changes, good) = sync(&node);
+        assert!(good, "round {round}: {changes:#?}");
+        node.assert_nothing_of(&old);
+        assert_eq!(sync(&node), (vec![], true), "round {round}");
+        assert_eq!(pod.ours("CHECK").ok(), "");
+    }
+    pod.delete();
+    node.assert_nothing_left();
+}
+
 /// Two interfaces, both there, and one address: who came last has it, and `sync` does not take it back
 /// for the other, as often as it is asked.
 #[test]
