@@ -76,12 +76,17 @@ impl Reconcile<'_> {
         };
         let mut users = records(self.state)?;
         users.retain(|(_, record)| record.egress.contains(&self.address));
-        let ids: Vec<AttachmentId> = users.iter().map(|(id, _)| id.clone()).collect();
+        let mut ids: Vec<AttachmentId> = users.iter().map(|(id, _)| id.clone()).collect();
+        // Whoever has a record that can't be read uses what the file says: nobody knows better.
+        let unreadable = owner.iter().flat_map(|owner| &owner.users);
+        let unreadable = unreadable.filter(|id| Record::read(self.state, id).is_err());
+        ids.extend(unreadable.cloned());
         match (owner, users.first()) {
             (Some(owner), Some(_)) if owner.is_lost() => {
                 report.note(Did::Left, what, "another node has it by now");
             }
             (None, None) => self.forgotten(nft, report, what, damaged, lock)?,
+            (Some(_), None) if !ids.is_empty() => {}
             (Some(owner), None) => {
                 let did = self.word(Did::Removed);
                 let outcome = match did {
