@@ -154,6 +154,10 @@ impl FromStr for Listen {
 /// everything is removed from the node.
 ///
 /// /readyz on the metrics address says whether all of that is as it should be, and if not, why.
+///
+/// Example:
+///
+///   egressway agent --metrics-address 127.0.0.1:9471
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct AgentArgs {

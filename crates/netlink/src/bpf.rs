@@ -41,7 +41,9 @@ impl FromStr for Tag {
 
     /// What [`fmt::Display`] printed.
     fn from_str(text: &str) -> Result<Self, ()> {
-        let number = (text.len() == 16).then(|| u64::from_str_radix(text, 16));
+        // from_str_radix takes a sign, too.
+        let is_hex = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = is_hex.then(|| u64::from_str_radix(text, 16));
         let number = number.and_then(Result::ok).ok_or(())?;
         Ok(Tag(number.to_be_bytes()))
     }

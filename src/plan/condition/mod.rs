@@ -184,6 +184,7 @@ impl Shape {
                 };
                 port.at(end)
                     .into_iter()
+                    .flat_map(|port| port.within(&piece.traffic))
                     .map(move |port| (there.clone(), port))
             });
             conditions.extend(there.flat_map(|(there, port)| plain(&there, &port)));
@@ -425,9 +426,11 @@ fn lookup(piece: &Reach, family: Option<Family>, port: &PortTest) -> Option<Look
     })
 }
 
-/// Where the pod sent the packet, and to which port, by conntrack's original direction.
+/// Where the pod sent the packet, and to which port, by conntrack's original direction. Where it really
+/// goes, to which port, is asked besides if the piece is not about all traffic there.
 fn asked(piece: &Reach, ends: &[Endpoint], facts: &Facts, ports: &[PortTest]) -> Vec<Condition> {
     let mut conditions = Vec::new();
+    let arriving = PortTest::Any.within(&piece.traffic);
     for end in ends {
         let Places { v4, v6 } = places(end, facts);
         for (family, sent_to) in [(Family::V4, v4), (Family::V6, v6)] {
@@ -439,18 +442,23 @@ fn asked(piece: &Reach, ends: &[Endpoint], facts: &Facts, ports: &[PortTest]) ->
                 if port.family().is_some_and(|only| only != family) {
                     continue;
                 }
-                let mut condition = Condition::of(piece.words);
-                condition.addresses(daddr(family), ranges);
-                if let PortTest::Ports(transport, _) = port {
-                    condition.protocol(transport.protocol());
-                }
-                condition.addresses(original_daddr(family), &sent_to);
-                match &port {
-                    PortTest::Ports(_, ranges) => condition.ports(Field::CtOriginalDport, ranges),
-                    other => condition.port(other),
-                }
-                condition.local(piece.local);
-                conditions.push(condition);
+                conditions.extend(arriving.iter().map(|arriving| {
+                    let mut condition = Condition::of(piece.words);
+                    condition.addresses(daddr(family), ranges);
+                    condition.port(arriving);
+                    if let PortTest::Ports(transport, _) = port {
+                        condition.protocol(transport.protocol());
+                    }
+                    condition.addresses(original_daddr(family), &sent_to);
+                    match &port {
+                        PortTest::Ports(_, ranges) => {
+                            condition.ports(Field::CtOriginalDport, ranges);
+                        }
+                        other => condition.port(other),
+                    }
+                    condition.local(piece.local);
+                    condition
+                }));
             }
         }
     }
