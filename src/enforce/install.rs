@@ -60,6 +60,16 @@ impl Error {
     }
 }
 
+/// Whether the kernel has nothing of the base, and nothing of somebody else's under its names.
+fn is_new(nft: &mut Nft, base: &Base) -> Result<bool, nft::Error> {
+    for chain in base.chains() {
+        if nft.chain(chain.table, chain.name)?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(nft.sets(&INET)?.is_empty())
+}
+
 impl Install<'_, '_> {
     /// Makes the kernel enforce the plan. Replaces what is left of an earlier ADD of the same
     /// attachment, and takes addresses over from whoever had them. To be called under
@@ -107,10 +117,7 @@ impl Install<'_, '_> {
         // Later pods rely on what earlier ones put there, and a name alone does not say that it is
         // whole: `nft flush table` leaves chains without rules, and anybody can delete an element.
         if let Some(base) = shared.base.as_deref() {
-            let is_new = |nft: &mut Nft| -> Result<bool, nft::Error> {
-                Ok(nft.chain(&INET, base::ENFORCE)?.is_none() && nft.sets(&INET)?.is_empty())
-            };
-            if careful || !is_new(nft)? {
+            if careful || !is_new(nft, base)? {
                 put_base(nft, ledger, base)?;
             } else {
                 ops.append(base.add(&[]));

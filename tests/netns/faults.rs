@@ -342,11 +342,6 @@ fn transaction(trace: &str) -> usize {
 fn a_refused_transaction_leaves_what_was_before() {
     let node = shop_node();
     let other = node.pod(PodSpec::new("b", Primary::Bridge).rules("deny 82/tcp"));
-    let policies = node.objects();
-    let policy = policies
-        .iter()
-        .find_map(|o| o.strip_prefix("inet chain pol-"));
-    let policy = format!("pol-{}", policy.expect("a policy"));
     other.delete();
     // No rule can lead to a chain that has a hook.
     let refuse = |chain: &str| {
@@ -370,13 +365,21 @@ fn a_refused_transaction_leaves_what_was_before() {
     let file = format!("attachments/{}.json", pod.id());
     let record = || fs::read_to_string(node.state_dir().join(&file)).expect("a record");
     let (before, old) = (record(), pod.spec.clone());
-    refuse(&policy);
+    // Which of its messages the transaction is, as it is for a pod alike.
+    let mut alike = node.pod(spec());
+    alike.ours("ADD").ok();
+    alike.spec = alike.spec.clone().rules("deny 82/tcp");
+    let (_, trace) = syscalls(&node, &alike.call("ADD"));
+    alike.ours("DEL").ok();
+    let refused = format!("sendto:error=ENOMEM:when={}", transaction(&trace));
     pod.spec = old.clone().rules("deny 82/tcp");
-    assert_eq!(pod.ours("ADD").error().code, 103);
+    assert_eq!(
+        injected(&node, &pod.call("ADD"), &refused).error().code,
+        103
+    );
     assert_eq!(record(), before);
     assert_eq!(has_egress_addresses(&node), [true, true]);
     assert!(enforced(&pod, "a refused change"));
-    allow(&policy);
     recovers(&pod, true, "a refused change");
 }
 
