@@ -113,7 +113,12 @@ impl<'a> Ledger<'a> {
     /// # Errors
     /// The kernel does not tell its state's number.
     pub fn forget(&mut self, nft: &mut Nft) -> Result<(), nft::Error> {
-        self.whole = Whole::nothing(nft)?;
+        // Whose document it is does not change with that.
+        let is_others = self.whole.is_others;
+        self.whole = Whole {
+            is_others,
+            ..Whole::nothing(nft)?
+        };
         Ok(())
     }
 

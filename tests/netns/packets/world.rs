@@ -134,6 +134,7 @@ impl<'n> World<'n> {
         for expected in &expected {
             *self.fates.entry(expected.fate).or_default() += 1;
         }
+        let before = self.totals(pod);
         let first = self.serial;
         self.serial += case.packets.len() as u32;
         let seen = self.send(pod, case, first, &expected);
@@ -144,7 +145,7 @@ impl<'n> World<'n> {
             wrong.note(Some(format!("{sent:?}: {what}; expected {expected:?}")));
         }
         wrong.note(seen.log_difference(&expected));
-        wrong.note(self.counters(pod, case, &expected));
+        wrong.note(self.counters(pod, case, &expected, before));
         self.explanations(pod, case, &expected, &mut wrong);
         if wrong.text.is_empty() {
             Ok(())
@@ -229,10 +230,27 @@ impl<'n> World<'n> {
         }
     }
 
-    /// What `show` says that rules counted, against what should have moved.
-    fn counters(&self, pod: usize, case: &Case, expected: &[Expected]) -> Option<String> {
+    /// What `show` says of the pod.
+    fn detail(&self, pod: usize) -> Value {
         let name = &self.pods[pod].1.spec.name;
-        let detail = self.tool(&format!("show shop/{name} -o json"));
+        self.tool(&format!("show shop/{name} -o json"))
+    }
+
+    /// How many of the pod's packets were judged and denied since it was attached first.
+    fn totals(&self, pod: usize) -> (u64, u64) {
+        totals(&self.detail(pod))
+    }
+
+    /// What `show` says that rules counted, and what the pod's totals have risen by since `before`, against
+    /// what should have moved.
+    fn counters(
+        &self,
+        pod: usize,
+        case: &Case,
+        expected: &[Expected],
+        before: (u64, u64),
+    ) -> Option<String> {
+        let detail = self.detail(pod);
         let mut wanted: BTreeMap<&str, u64> = BTreeMap::new();
         for label in expected.iter().flat_map(|e| &e.counted) {
             *wanted.entry(label).or_default() += 1;
@@ -248,8 +266,8 @@ impl<'n> World<'n> {
             .collect();
         let denied = expected.iter().filter(|e| !e.verdict.passes()).count();
         let wanted_totals = (case.packets.len() as u64, denied as u64);
-        let total = |of: &str| detail[of]["packets"].as_u64().unwrap_or(0);
-        let totals = (total("judged"), total("denied"));
+        let (judged, denied_by_now) = totals(&detail);
+        let totals = (judged - before.0, denied_by_now - before.1);
         let problems = &detail["problems"];
         (found != wanted || totals != wanted_totals || problems != &json!([])).then(|| {
             format!(
@@ -374,4 +392,10 @@ fn services() -> String {
            }}
          }}"
     )
+}
+
+/// Judged and denied packets.
+fn totals(detail: &Value) -> (u64, u64) {
+    let total = |of: &str| detail[of]["packets"].as_u64().unwrap_or(0);
+    (total("judged"), total("denied"))
 }
