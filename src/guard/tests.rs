@@ -210,17 +210,17 @@ fn checksums_are_left_to_nobody() {
     in_fresh_netns(|| {
         let world = World::new();
         let joins = || Offload::ReceiveJoining.get("host0").expect("host0");
-        assert!(world.pods_checksums() && !joins());
+        assert!(world.pods_checksums());
+        // Kernels before 5.13 say of each veth that it joins, and no veth does.
+        let joined = joins();
         let guard = world.put(Mode::Resolve, None).expect("a guard");
-        let resolve = |guard: &Guard| {
-            matches!(
-                guard,
-                Guard::Resolve {
-                    joining: true,
-                    reason: None,
-                    ..
-                }
-            )
+        let resolve = |guard: &Guard| match guard {
+            Guard::Resolve {
+                joining,
+                reason: None,
+                ..
+            } => *joining != joined,
+            _ => false,
         };
         assert!(resolve(&guard), "{guard:?}");
         assert!(!world.pods_checksums() && joins());
@@ -244,7 +244,8 @@ fn checksums_are_left_to_nobody() {
             .expect("the pod's namespace");
         world.put(Mode::Resolve, Some(&guard)).expect("again");
         guard.remove(&mut rtnl(), index()).expect("undone");
-        assert!(world.pods_checksums() && !joins());
+        assert!(world.pods_checksums());
+        assert_eq!(joins(), joined);
     });
 }
 
