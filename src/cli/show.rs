@@ -19,6 +19,7 @@ use nft::{self, Nft};
 use rules::fault::Faults;
 
 mod detail;
+mod guards;
 mod kernel;
 mod list;
 #[cfg(test)]
@@ -45,6 +46,12 @@ use list::{List, users, users_of};
 /// namespace without any rules. STATE: ok, or what of the attachment is missing in the kernel. For
 /// one attachment every rule is compared; in the list only chains, hooks, elements and the veth.
 ///
+/// FORGED CHECKSUMS: what is done about packets that would be written behind the rules. drop, with
+/// how many were: nothing legitimate is. resolve: the pod's kernel writes all checksums itself, which
+/// is slow; why, unless the conflist asks for it. IGNORED: nothing, since the conflist says so. Each
+/// pod has it in its own view; below the list stands what was dropped, and who has no drop. That the
+/// filter is missing, not the first, or another program is in STATE.
+///
 /// Exit status: 0, also if no pod is attached; 1 if what was asked for is not there, or on failure;
 /// 2 on wrong usage.
 ///
@@ -52,7 +59,9 @@ use list::{List, users, users_of};
 /// source than the egress IP, and connectionsFailed, how many connections the node could not take
 /// on: no free port on an egress IP, or conntrack's table was full. An attachment: id, namespace, pod,
 /// uid, containerID, interface, addresses, veth, bridge, mode, rules (their number), egressIPs, judged,
-/// denied, lastDeny (a time), state (ok or damaged), problems. With POD: the one attachment, and
+/// denied, forgedChecksums (action: drop, resolve or ignore; dropped, a number, null unless the action is
+/// drop; reason, why it is not drop, which the conflist asks for), lastDeny (a time), state (ok or
+/// damaged), problems. With POD: the one attachment, and
 /// network, mac, linkLocal, vethIndex,
 /// logGroup, policyChain, policyUsers (how many have the same policy), droppedAtVeth (whatever the
 /// rules: forged addresses and MACs, multicast, what is neither IP nor ARP), lastDenyRule (the rule
@@ -188,7 +197,7 @@ fn show_all(args: &Args, records: &Records, out: &mut dyn Write) -> Result<ExitC
         .list
         .iter()
         .filter(|r| is(&args.namespace, &r.namespace) && is(&args.pod, &r.pod));
-    let kernel = Kernel::read(&mut Nft::open()?)?;
+    let kernel = Kernel::read(&mut Nft::open()?, wanted.clone())?;
     let list = List::new(wanted, &kernel, &users(&records.list));
     let filtered = args.namespace.is_some() || args.pod.is_some();
     let nothing = list.attachments.is_empty();

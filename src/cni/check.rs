@@ -43,7 +43,7 @@ pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), Cn
     let mut rtnl = Rtnl::open(deadline).map_err(failed)?;
     if let Some(detour) = tc::detour(&mut rtnl, record.veth_index, guard::is_own).map_err(failed)? {
         return Err(CniError::unenforceable(format!(
-            "traffic control at {} takes packets past netfilter's ingress hook ({detour:?}): put this plugin last in the conflist",
+            "traffic control at {} takes packets past netfilter's ingress hook ({detour}): put this plugin last in the conflist",
             record.veth
         )));
     }

@@ -5,6 +5,8 @@
 //! limits what a pod sends: a packet that comes back from there skips the ingress hook
 //! (`net/core/dev.c`, `skb_skip_tc_classify`). A classifier of our own goes to the same place: [`put`].
 
+use std::fmt;
+
 use netlink_packet_route::{
     RouteNetlinkMessage,
     tc::{TcHandle, TcMessage},
@@ -123,6 +125,15 @@ pub enum Detour {
     Bpf(String),
     /// A filter that redirects to another device (tc-mirred).
     Redirect,
+}
+
+impl fmt::Display for Detour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Detour::Bpf(program) => f.write_str(program),
+            Detour::Redirect => f.write_str("a filter that redirects to another device"),
+        }
+    }
 }
 
 /// What takes packets past the ingress hook of a link, but for filters that are our own; None if

@@ -79,7 +79,7 @@ impl Detail {
         nft: &mut Nft,
         users: usize,
     ) -> Result<Detail, kernel::Error> {
-        let kernel = Kernel::read(nft)?;
+        let kernel = Kernel::read(nft, [record])?;
         let mut row = Row::new(record, &kernel, users);
         let mut dropped = Counter::default();
         for chain in [veth_chain(record.id.as_str()), nd_chain(record.id.as_str())] {
@@ -166,11 +166,12 @@ impl Detail {
                     amount(self.dropped_at_veth)
                 ),
             ),
+            ("forged checksums", row.forged_checksums.to_string()),
             ("state", row.state_text(colour)),
         ];
         // Writing to a String can't fail.
         for (name, value) in lines {
-            let _ = writeln!(text, "  {name:11} {value}");
+            let _ = writeln!(text, "  {name:17} {value}");
         }
         for tier in &self.tiers {
             let source = toned(&format!("({})", tier.source), Tone::Faint, colour);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::guards::{ForgedChecksums, Guards};
 use crate::plan::base::{self, Base};
 use crate::plan::names::pod_chain;
 use crate::plan::{AttachmentPlan, LAYOUT};
@@ -39,6 +40,7 @@ pub(super) struct Kernel {
     inet: HashMap<String, ChainState>,
     netdev: HashMap<String, ChainState>,
     links: HashSet<u32>,
+    guards: Guards,
     /// What would have left the node with another source than the egress address.
     pub leak_stop: Counter,
     /// Connections that the node could not take on.
@@ -48,7 +50,11 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    pub(super) fn read(nft: &mut Nft) -> Result<Self, Error> {
+    /// `records`: whose veths are looked at one by one.
+    pub(super) fn read<'r>(
+        nft: &mut Nft,
+        records: impl IntoIterator<Item = &'r Record>,
+    ) -> Result<Self, Error> {
         let mut kernel = Kernel {
             inet: by_name(nft.chains(&INET)?),
             netdev: by_name(nft.chains(&NETDEV)?),
@@ -84,6 +90,7 @@ impl Kernel {
             .iter()
             .map(|link| link.index)
             .collect();
+        kernel.guards = Guards::read(&mut rtnl, records)?;
         kernel.connections_failed = conntrack::failed(Instant::now() + TIMEOUT)?;
         kernel.base = kernel.base_problems(nft)?;
         Ok(kernel)
@@ -112,6 +119,11 @@ impl Kernel {
             .filter_map(|a| self.last_denied.get(a))
             .max()
             .copied()
+    }
+
+    /// What is done about its packets that would be written behind the rules.
+    pub(super) fn forged_checksums(&self, record: &Record) -> ForgedChecksums {
+        self.guards.of(record)
     }
 
     /// The attachment's addresses that lead to its chain: another may have taken them over.
@@ -174,6 +186,7 @@ impl Kernel {
             problems.push(format!("{} is gone", plan.veth));
             return; // its chain goes with it
         }
+        problems.extend(self.guards.problem(record.veth_index));
         let (name, nd) = (plan.veth_chain(), plan.nd_chain());
         match self.netdev.get(&name) {
             None => problems.push(format!("chain {name} is missing")),

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::guards::{self, ForgedChecksums};
 use super::kernel::Kernel;
 use crate::cli::output::{Table, Tone, toned};
 use crate::store::Record;
@@ -69,6 +70,7 @@ pub(super) struct Row {
     pub egress_ips: Vec<IpAddr>,
     pub judged: Counter,
     pub denied: Counter,
+    pub forged_checksums: ForgedChecksums,
     /// None: nothing was denied in the last 30 days.
     pub last_deny: Option<Timestamp>,
     pub state: State,
@@ -100,6 +102,7 @@ impl Row {
             egress_ips: record.egress.clone(),
             judged: kernel.judged(record),
             denied: kernel.denied(record),
+            forged_checksums: kernel.forged_checksums(record),
             last_deny: kernel.last_denied(record),
             state: State::Ok,
             problems: Vec::new(),
@@ -178,6 +181,9 @@ impl List {
             ]);
         }
         let mut text = table.to_string();
+        text.push_str(&guards::told_below(
+            self.attachments.iter().map(|row| &row.forged_checksums),
+        ));
         if self.leak_stop.packets > 0 {
             text.push_str(&format!(
                 "\ndropped on this node, about to leave with another source than the egress IP: {}\n",

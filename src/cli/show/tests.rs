@@ -3,6 +3,7 @@
 use clap::{CommandFactory, Parser};
 
 use super::detail::Counted;
+use super::guards::ForgedChecksums;
 use super::kernel::Kernel;
 use super::list::{Mode, Row, State};
 use super::*;
@@ -51,6 +52,7 @@ fn made_up() -> (Record, Row) {
     (row.state, row.problems) = (State::Ok, Vec::new());
     (row.judged, row.denied) = (count(12, 720), count(3, 180));
     row.last_deny = Some(two_days_ago());
+    row.forged_checksums = ForgedChecksums::dropped(9);
     (web, row)
 }
 
@@ -82,6 +84,10 @@ fn the_list_as_text() {
 POD         ADDRESSES          VETH    RULES   MODE      EGRESS IP      JUDGED   DENIED   LAST DENY   STATE
 shop/db-0   10.0.0.3           veth8   0       audit     -              0        0        -           veth8 is gone; 10.0.0.3 is not judged
 shop/web    10.0.0.2,fd00::2   veth7   3       enforce   203.0.113.10   12       3        2d ago      ok
+
+forged checksums: 9 packets dropped
+
+forged checksums of 1 pod: IGNORED
 
 dropped on this node, about to leave with another source than the egress IP: 2 packets, 100 bytes
 
@@ -115,6 +121,7 @@ fn the_list_as_json() {
                 "egressIPs": ["203.0.113.10"],
                 "judged": {"packets": 12, "bytes": 720},
                 "denied": {"packets": 3, "bytes": 180},
+                "forgedChecksums": {"action": "drop", "dropped": 9, "reason": null},
                 "lastDeny": list.attachments[0].last_deny,
                 "state": "ok",
                 "problems": [],
@@ -145,23 +152,24 @@ fn one_attachment_as_text() {
         shown.text(false).replace(&time, "TIME"),
         "\
 shop/web
-  attachment  0123456789abcdef
-  interface   eth0 of network net
-  container   web
-  uid         f81d4fae
-  addresses   10.0.0.2,fd00::2
-  link-local  fe80::1
-  MAC         02:00:00:00:00:01
-  veth        veth7, index 7
-  bridge      cni0
-  egress IP   203.0.113.10
-  mode        enforce
-  log group   100
-  judged      12 packets, 720 bytes
-  denied      3 packets, 180 bytes
-  last deny   TIME, 2d ago, by pod:no-mail
-  dropped     1 packet, 60 bytes, at the veth: forged, multicast, or neither IP nor ARP
-  state       ok
+  attachment        0123456789abcdef
+  interface         eth0 of network net
+  container         web
+  uid               f81d4fae
+  addresses         10.0.0.2,fd00::2
+  link-local        fe80::1
+  MAC               02:00:00:00:00:01
+  veth              veth7, index 7
+  bridge            cni0
+  egress IP         203.0.113.10
+  mode              enforce
+  log group         100
+  judged            12 packets, 720 bytes
+  denied            3 packets, 180 bytes
+  last deny         TIME, 2d ago, by pod:no-mail
+  dropped           1 packet, 60 bytes, at the veth: forged, multicast, or neither IP nor ARP
+  forged checksums  drop (9 dropped)
+  state             ok
 
 pod (pod annotation egressway.dev/rules)
   PACKETS   BYTES   NAME          RULE

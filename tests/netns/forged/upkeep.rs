@@ -7,6 +7,7 @@ use super::scene::{Sender, arrived, filters, node, offload, set_offload};
 use crate::harness::cni::Call;
 use crate::harness::*;
 use crate::sync::sync;
+use serde_json::{Value, json};
 use std::fs;
 
 /// Sends what would work without the guard.
@@ -24,6 +25,66 @@ fn assert_guarded(pod: &Pod<'_>, round: &str) {
 fn qdiscs(pod: &Pod<'_>) -> String {
     let line = format!("tc qdisc show dev {}", pod.veth);
     pod.node.netns.exec(&line)
+}
+
+/// What `show` says of the pod, in the list and alone.
+fn shown(pod: &Pod<'_>) -> Value {
+    let json = |command: &str| -> Value {
+        let output = pod.node.tool(command);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{command}: {e}"))
+    };
+    let list = json("show -o json")["attachments"][0].take();
+    let one = json(&format!("show {} -o json", pod.v4));
+    for field in ["forgedChecksums", "state", "problems"] {
+        assert_eq!(list[field], one[field], "{field}");
+    }
+    list
+}
+
+/// As STATE has it.
+fn state(pod: &Pod<'_>) -> String {
+    let shown = shown(pod);
+    let problems = shown["problems"].as_array().expect("a list");
+    match &problems[..] {
+        [] => shown["state"].as_str().expect("a word").to_owned(),
+        some => some.iter().map(|p| p.as_str().expect("text")).collect(),
+    }
+}
+
+/// How many were dropped, or why none can be, is said of each pod.
+#[test]
+fn show_tells_what_is_done() {
+    for (setting, lines) in [
+        (
+            "drop",
+            [
+                "forged checksums  drop (0 dropped)",
+                "forged checksums  drop (3 dropped)",
+            ],
+        ),
+        (
+            "resolve",
+            ["forged checksums  resolve (slow, as the conflist says)"; 2],
+        ),
+        ("ignore", ["forged checksums  IGNORED"; 2]),
+    ] {
+        let node = node(setting, false);
+        let pod = pod(&node, Primary::Ptp);
+        let name = pod.v4.to_string();
+        let told = || node.tool(&format!("show {name}")).stdout_text();
+        assert!(told().contains(lines[0]), "{setting}: {}", told());
+        let (sender, capture) = (Sender::new(&pod), Capture::start(&node.ext));
+        let frames = attack::all(&sender);
+        let frames = frames.iter().flat_map(|attack| &attack.frames);
+        frames.take(3).for_each(|frame| sender.send(frame));
+        sender.fence(&capture, "sent.");
+        assert!(told().contains(lines[1]), "{setting}: {}", told());
+        let json = shown(&pod);
+        let dropped = (setting == "drop").then_some(3);
+        let wanted = json!({"action": setting, "dropped": dropped, "reason": null});
+        assert_eq!(json["forgedChecksums"], wanted);
+        assert_eq!(json["state"], "ok", "{json}");
+    }
 }
 
 /// Whatever somebody does to it, CHECK sees it, `sync --dry-run` says it, `sync` mends it.
@@ -61,7 +122,10 @@ fn what_others_take_away_is_put_back() {
         }),
     ];
     for (number, (what, damage)) in damages.into_iter().enumerate() {
+        assert_eq!(state(&pod), "ok", "before {what}");
         damage();
+        let told = state(&pod);
+        assert!(told.contains("egressway_csum"), "{what}: {told}");
         if number < 4 {
             let error = pod.ours("CHECK").error();
             assert_eq!(error.code, 103, "{what}: {error:?}");
@@ -91,6 +155,7 @@ fn what_others_switch_on_is_switched_off_again() {
     let node = node("resolve", false);
     let pod = pod(&node, Primary::Bridge);
     set_offload(&pod.netns, "eth0", true);
+    assert!(state(&pod).contains("offload of the pod's eth0 is on"));
     let error = pod.ours("CHECK").error();
     assert_eq!(error.code, 103, "{error:?}");
     assert!(
@@ -139,6 +204,7 @@ fn the_own_filter_is_not_taken_for_anothers() {
         node.netns.exec_with(command.args(&foreign[1..]), b"").code,
         Some(0)
     );
+    assert!(state(&pod).contains("past the rules"), "{}", state(&pod));
     for verb in ["ADD", "CHECK"] {
         let error = pod.ours(verb).error();
         assert_eq!(error.code, 101, "{verb}: {error:?}");

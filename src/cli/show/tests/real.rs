@@ -54,7 +54,8 @@ fn install(record: &Record) {
 }
 
 fn problems(record: &Record) -> Vec<String> {
-    let kernel = Kernel::read(&mut Nft::open().expect("a socket")).expect("the kernel tells");
+    let mut nft = Nft::open().expect("a socket");
+    let kernel = Kernel::read(&mut nft, [record]).expect("the kernel tells");
     kernel.problems(record, 1)
 }
 
