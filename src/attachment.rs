@@ -65,6 +65,21 @@ pub enum Unenforceable {
         "bridge {bridge} is not the gateway of its pods, and br_netfilter is off (net.bridge.bridge-nf-call-iptables, bridge-nf-call-ip6tables): packets between its pods pass no netfilter hook"
     )]
     NotGateway { bridge: String },
+    #[error(
+        "kube-proxy is in IPVS mode ({IPVS} is there): it translates Services behind all rules, which would see a Service's address where the packet goes to a pod or a node; set kube-proxy's mode to nftables or iptables, and let `kube-proxy --cleanup` take away what is left"
+    )]
+    Ipvs,
+}
+
+/// The device to which kube-proxy in IPVS mode gives the addresses of all Services.
+const IPVS: &str = "kube-ipvs0";
+
+/// Whether Services are translated behind all rules on this node, and so why no pod can be enforced.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn ipvs(rtnl: &mut Rtnl) -> Result<Option<Unenforceable>, netlink::Error> {
+    Ok(link::get_by_name(rtnl, IPVS)?.map(|_| Unenforceable::Ipvs))
 }
 
 /// What went wrong while the attachment was looked at.
@@ -113,6 +128,9 @@ pub fn inspect(
     result: &PodResult,
     deadline: Instant,
 ) -> Result<Attachment, Error> {
+    if let Some(why) = ipvs(rtnl)? {
+        return Err(why.into());
+    }
     let path = netns.path();
     let netnsid = rtnl.netnsid_of(netns)?;
     let inside = match netnsid {

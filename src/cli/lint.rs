@@ -23,9 +23,11 @@ use jiff::Timestamp;
 use super::output;
 use super::progress::Progress;
 use crate::source::{PolicyFile, annotation};
+use ::rules::builtin;
 use ::rules::effective::{Facts, Tier, TierRules};
 use ::rules::fault::Complaint;
 use ::rules::grammar::targets;
+use ::rules::limits::Limits;
 
 mod annotations;
 mod finding;
@@ -131,11 +133,20 @@ struct Context {
     facts: Option<Facts>,
     /// What namespaces enforce, by their names.
     namespaces: BTreeMap<String, TierRules>,
-    dns_allowance: Option<TierRules>,
+    /// What applies to every pod although nobody has written it.
+    built_in: Vec<TierRules>,
     service_cidrs: Vec<IpNet>,
     /// Those among the files.
     services: Services,
+    /// What the policy file says, or would without saying anything.
+    limits: Limits,
     now: Timestamp,
+}
+
+/// Without a policy file, as if all were known.
+fn built_in(facts: Option<&Facts>) -> Vec<TierRules> {
+    let tiers = [builtin::dns(), builtin::no_tunnels(facts)];
+    tiers.into_iter().flatten().collect()
 }
 
 impl Context {
@@ -150,9 +161,13 @@ impl Context {
         Self {
             enforced: policy.as_ref().map(|policy| policy.enforced.clone()),
             facts: policy.as_ref().map(|policy| policy.facts.clone()),
+            limits: policy
+                .as_ref()
+                .map(|policy| policy.limits)
+                .unwrap_or_default(),
+            built_in: built_in(policy.as_ref().map(|policy| &policy.facts)),
             policy,
             namespaces,
-            dns_allowance: ::rules::lint::dns_allowance(),
             service_cidrs,
             services: Services::default(),
             now,
@@ -166,6 +181,7 @@ impl Context {
             facts: self.facts.as_ref(),
             service_cidrs: &self.service_cidrs,
             services: &self.services,
+            limits: self.limits,
             now: self.now,
         }
     }

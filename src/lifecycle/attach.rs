@@ -11,7 +11,7 @@ use crate::attachment::{self, Attachment, Unenforceable, Who};
 use crate::egress::{self, Claim, Claimant, Member, Registry};
 use crate::enforce::Shared;
 use crate::guard::{self, Guard};
-use crate::plan::{self, Base, LAYOUT};
+use crate::plan::{self, Base, Compiled, LAYOUT};
 use crate::refusal::{CniError, net_failure, nft_failure};
 use crate::store::document::Unknown;
 use crate::store::{AttachmentId, PolicyHead, PolicyKey, Record, StateDir, StateError};
@@ -159,6 +159,12 @@ impl Attach<'_> {
         policy: &Policy<'_>,
     ) -> Result<(), CniError> {
         let state = self.state;
+        let compile = || -> Result<Compiled, CniError> {
+            let policy = &policy.read()?.effective;
+            Ok(plan::compile(policy, self.log_group))
+        };
+        // It takes as long as a policy is big: nobody has to wait for that.
+        let compiled = policy.is_new.then(compile).transpose()?;
         let _lock = state.lock(self.deadline)?;
         state.keep_policy(id, &policy.key, policy.is_new, || {
             let rules = StoredPolicy::from(&policy.read()?.effective);
@@ -170,9 +176,9 @@ impl Attach<'_> {
                 let cluster = &policy.read()?.effective.facts.cluster;
                 Ok(Cow::Owned(Base::new(cluster)))
             },
-            policy: &|| {
-                let policy = &policy.read()?.effective;
-                Ok(Cow::Owned(plan::compile(policy, self.log_group)))
+            policy: &|| match &compiled {
+                Some(compiled) => Ok(Cow::Borrowed(compiled)),
+                None => compile().map(Cow::Owned),
             },
         };
         let mut node = Node {

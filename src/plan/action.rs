@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nft::{CtState, Limit, Rule as KernelRule, Statement};
-use rules::effective::{Effective, TierRules};
+use rules::effective::{Effective, Tier, TierRules};
 use rules::rule::{Log, Rule, Verb};
 use rules::verdict::{self, Verdict};
 
@@ -56,12 +56,13 @@ impl Outcome {
 
 impl Action {
     /// Of a rule of this tier.
-    pub fn of_rule(tier: &TierRules, rule: &Rule, log_group: u16) -> Self {
+    pub fn of_rule(policy: &Effective, tier: &TierRules, rule: &Rule, log_group: u16) -> Self {
         let label = tier.label(rule);
         let rate = match rule.log {
             Some(Log::PerSecond(rate)) => Some(rate),
             _ => None,
         };
+        let most = policy.pod_log_rate.filter(|_| tier.tier == Tier::Pod);
         let verdict = Verdict::of(rule.verb, tier.audit);
         let logged = |verdict: &Verdict| rule.log.is_some() || verdict.is_audited();
         let log = verdict.filter(logged).map(|verdict| {
@@ -74,6 +75,10 @@ impl Action {
             let limit = match rule.verb {
                 Verb::Allow => rate,
                 _ => Some(rate.unwrap_or(LOG_RATE)),
+            };
+            let limit = match (limit, most) {
+                (Some(limit), Some(most)) => Some(limit.min(most)),
+                (limit, most) => limit.or(most),
             };
             let kernel_rule = match limit {
                 Some(rate) => kernel_rule.then(Statement::Limit(Limit::per_second(rate))),

@@ -43,4 +43,4 @@ fn values((first, last): (IpAddr, IpAddr)) -> (Value, Value) {
 
 /// The version of what this program makes of an attachment and of a policy in the kernel. What another
 /// version made is not shared and not compared, but can be removed by its names.
-pub const LAYOUT: u32 = 5;
+pub const LAYOUT: u32 = 6;

@@ -134,8 +134,8 @@ pub fn name(policy: &Effective, log_group: u16) -> String {
     // Writing to a String can't fail.
     let _ = write!(
         said,
-        " {:?} {} {:?}",
-        policy.default_action, policy.default_audit, policy.facts
+        " {:?} {} {:?} {:?}",
+        policy.default_action, policy.default_audit, policy.facts, policy.pod_log_rate
     );
     let mut digest = Sha256::new_with_prefix(said);
     for tier in &policy.tiers {
@@ -213,7 +213,7 @@ fn planned(policy: &Effective, log_group: u16) -> (Vec<Planned>, Vec<Range<usize
             let conditions = condition::of_rule(rule, &policy.facts);
             if !conditions.is_empty() {
                 rules.push(Planned {
-                    action: Action::of_rule(tier, rule, log_group),
+                    action: Action::of_rule(policy, tier, rule, log_group),
                     conditions,
                     passes: rule.verb == Verb::Pass,
                     chain: None,
@@ -430,7 +430,7 @@ impl Compiler {
         }
         let name = names::policy_part(&self.name, &format!("s{}", self.sets.len() + 1));
         let set = Set {
-            interval: true,
+            interval: elements.iter().all(Element::is_interval),
             ..Set::new(&name, key)
         };
         self.sets.push((set, elements.clone()));

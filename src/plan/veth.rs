@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use rules::protocol;
+use rules::{class, protocol};
 
 use nft::{Family, Field, Rule, Test, Value, Verdict};
 
@@ -16,10 +16,10 @@ use super::attachment::AttachmentPlan;
 use super::base::{LINK_SCOPE, OWN_TARGET};
 
 const LOOPBACK: IpNet = v4([127, 0, 0, 0], 8);
-/// Multicast, reserved and broadcast.
-const NOT_UNICAST: IpNet = v4([224, 0, 0, 0], 3);
 const LOOPBACK6: IpNet = v6(Ipv6Addr::LOCALHOST, 128);
-const MULTICAST6: IpNet = v6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8);
+const MULTICAST4: IpNet = class::MULTICAST[0];
+const BROADCAST: IpNet = class::MULTICAST[1];
+const MULTICAST6: IpNet = class::MULTICAST[2];
 
 const fn v4(octets: [u8; 4], length: u8) -> IpNet {
     let [a, b, c, d] = octets;
@@ -222,7 +222,8 @@ fn from_own(rule: Rule, address: &IpAddr) -> Rule {
         IpAddr::V4(_) => rule
             .is(Field::IpSaddr, own)
             .test(Field::IpDaddr, Test::Outside(LOOPBACK))
-            .test(Field::IpDaddr, Test::Outside(NOT_UNICAST)),
+            .test(Field::IpDaddr, Test::Outside(MULTICAST4))
+            .not(Field::IpDaddr, Value::from(BROADCAST.addr())),
         IpAddr::V6(_) => rule
             .is(Field::Ip6Saddr, own)
             .test(Field::Ip6Daddr, Test::Outside(LOOPBACK6))

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::unistd::{AccessFlags, access};
 
@@ -9,8 +10,13 @@ use super::config::Config;
 use super::policy::{self, POLICY_KEY, Policy};
 use super::program::{Found, Program};
 use super::{coverage, kernel};
+use crate::attachment;
 use crate::source::PolicyFile;
 use crate::store::StateDir;
+use netlink::Rtnl;
+
+/// How long the kernel may take to tell of a device.
+const NETLINK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How one thing stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +65,7 @@ fn item(what: &'static str, status: Status, seen: impl Into<String>) -> Item {
 pub fn check(config: &Config) -> Vec<Item> {
     let mut items = vec![
         kernel_item(),
+        services_item(),
         program_item(config),
         policy_item(config),
         api_item(config),
@@ -90,6 +97,20 @@ fn kernel_item() -> Item {
             ),
         ),
         Err(e) => item("kernel", Status::Bad, e.to_string()),
+    }
+}
+
+fn services_item() -> Item {
+    const WHAT: &str = "kube-proxy";
+    let deadline = Instant::now() + NETLINK_TIMEOUT;
+    match Rtnl::open(deadline).and_then(|mut rtnl| attachment::ipvs(&mut rtnl)) {
+        Ok(None) => item(
+            WHAT,
+            Status::Good,
+            "Services are translated ahead of all rules",
+        ),
+        Ok(Some(why)) => item(WHAT, Status::Bad, format!("no pod would start: {why}")),
+        Err(e) => item(WHAT, Status::Bad, e.to_string()),
     }
 }
 

@@ -9,17 +9,21 @@ use ipnet::{IpNet, Ipv6Net};
 use serde_saphyr::Spanned;
 
 use super::mode::Mode;
-use super::yaml::{self, RawFile};
+use super::yaml::{self, RawFile, RawLimits};
 use super::{NamespaceAnnotations, SourceError};
 use rules::effective::{Api, DefaultAction, Facts, Tier, TierRules, note_unknown_names};
 use rules::fault::{Collector, Complaint, Faults, quoted};
 use rules::grammar::lexer::Place;
 use rules::grammar::{label, lexer, targets};
+use rules::limits::Limits;
 use rules::nat64;
 use rules::nearest::nearest;
 
 /// Bytes that a policy file may have. A ConfigMap has at most 1 MiB.
 const LARGEST: u64 = 4 << 20;
+
+/// How many lines a second a pod's own rule may log, if the file does not say.
+const LOG_PER_SECOND: u32 = 50;
 
 const API_VERSION: &str = "egressway.dev/v1alpha1";
 const KIND: &str = "ClusterEgressPolicy";
@@ -35,8 +39,12 @@ pub struct PolicyFile {
     pub default_action: DefaultAction,
     /// The cluster's mode.
     pub mode: Mode,
-    /// `clusterCIDRs`, `clusterDNS`, `nodeCIDRs` and `nat64Prefixes`.
+    /// `clusterCIDRs`, `clusterDNS`, `nodeCIDRs`, `nat64Prefixes` and `tunnelPorts`.
     pub facts: Facts,
+    /// How much the text of a pod and each of a namespace may ask for.
+    pub limits: Limits,
+    /// How many lines a second a pod's own rule may log.
+    pub log_per_second: u32,
     /// Namespaces whose pods have no rules.
     pub exempt_namespaces: BTreeSet<String>,
     /// What namespaces may ask for as egress addresses.
@@ -85,8 +93,14 @@ impl PolicyFile {
                 Some(prefixes) => reader.prefixes(prefixes),
                 None => vec![nat64::WELL_KNOWN],
             },
+            tunnel_ports: raw
+                .tunnel_ports
+                .iter()
+                .filter_map(|port| reader.number(port, "a UDP port from 1 to 65535"))
+                .collect(),
             ..Facts::default()
         };
+        let (limits, log_per_second) = reader.limits(&raw.limits);
         let mut file = PolicyFile {
             enforced: reader.tier(Tier::ClusterEnforced, "enforced", raw.enforced),
             defaults: reader.tier(Tier::ClusterDefaults, "defaults", raw.defaults),
@@ -99,6 +113,8 @@ impl PolicyFile {
             egress_ips: reader.each(&raw.egress_ips, targets::network),
             namespaces: BTreeMap::new(),
             egress_lists: BTreeMap::new(),
+            limits,
+            log_per_second,
             facts,
         };
         for (name, namespace) in raw.namespaces.0 {
@@ -233,6 +249,34 @@ impl Reader<'_> {
             }
         }
         all
+    }
+
+    /// A number from one on; `what`: what it counts.
+    fn number<T: TryFrom<u64>>(&mut self, value: &Spanned<u64>, what: &str) -> Option<T> {
+        let number = Some(value.value).filter(|number| *number > 0);
+        let number = number.and_then(|number| T::try_from(number).ok());
+        if number.is_none() {
+            let complaint = Complaint::new(format!("expected {what}, found {}", value.value));
+            let place = yaml::place(self.text, &value.referenced);
+            self.faults.add(self.source, place, complaint);
+        }
+        number
+    }
+
+    fn limits(&mut self, raw: &RawLimits) -> (Limits, u32) {
+        let usual = Limits::default();
+        let mut count = |value: &Option<Spanned<u64>>, usual| {
+            let given = value.as_ref();
+            let given = given.and_then(|value| self.number(value, "a number of rules from 1 on"));
+            given.unwrap_or(usual)
+        };
+        let limits = Limits {
+            rules: count(&raw.rules, usual.rules),
+            plain_rules: count(&raw.plain_rules, usual.plain_rules),
+        };
+        let rate = raw.log_per_second.as_ref();
+        let rate = rate.and_then(|value| self.number(value, "a number of log lines from 1 on"));
+        (limits, rate.unwrap_or(LOG_PER_SECOND))
     }
 
     fn tier(&mut self, tier: Tier, key: &str, text: Option<String>) -> TierRules {

@@ -6,11 +6,9 @@ use ipnet::IpNet;
 
 use super::mode::Mode;
 use super::{NamespaceAnnotations, PolicyFile, SourceError, egress, pod};
-use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+use rules::builtin;
+use rules::effective::{DefaultAction, Effective, Tier, TierRules};
 use rules::fault::Collector;
-
-/// The allowance that lets every pod ask clusterDNS.
-const DNS_RULES: &str = "allow to dns";
 
 /// What applies to one pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +42,7 @@ pub fn resolve(
             default_action: DefaultAction::Allow,
             default_audit: false,
             facts: file.facts.clone(),
+            pod_log_rate: None,
         }
     } else {
         effective(file, namespace_annotations, pod_annotations)?
@@ -94,32 +93,36 @@ fn effective(
         Err(SourceError::Text(found)) => faults.extend(found),
         Err(other) => return Err(other),
     }
+    let own = |tier: &&TierRules| {
+        matches!(
+            tier.tier,
+            Tier::NamespaceEnforced | Tier::Pod | Tier::NamespaceDefaults
+        )
+    };
+    for text in tiers.iter().filter(own) {
+        if let Err(found) = file.limits.check(text) {
+            faults.extend(found);
+        }
+    }
     faults.finish(())?;
-    tiers.extend(dns_allowance(&file.facts)?);
+    tiers.extend(builtin::tiers(&file.facts)?);
     soften(&mut tiers, file.mode, mode);
 
-    Ok(Effective::new(
-        tiers,
-        file.default_action,
-        [file.mode, mode].contains(&Mode::Audit),
-        file.facts.clone(),
-    )?)
+    let audit = [file.mode, mode].contains(&Mode::Audit);
+    let facts = file.facts.clone();
+    Ok(Effective {
+        pod_log_rate: Some(file.log_per_second),
+        ..Effective::new(tiers, file.default_action, audit, facts)?
+    })
 }
 
-fn dns_allowance(facts: &Facts) -> Result<Option<TierRules>, SourceError> {
-    if facts.dns.is_empty() {
-        return Ok(None);
-    }
-    let tier = TierRules::parse(Tier::Dns, "built-in", DNS_RULES, false)?;
-    Ok(Some(tier))
-}
-
-/// A namespace's audit mode never softens what the cluster enforces. The DNS allowance denies nothing.
+/// A namespace's audit mode never softens what the cluster enforces, nor what is built in. The DNS allowance
+/// denies nothing.
 fn soften(tiers: &mut [TierRules], cluster: Mode, namespace: Mode) {
     for tier in tiers {
         tier.audit = match tier.tier {
             Tier::Dns => false,
-            Tier::ClusterEnforced => cluster == Mode::Audit,
+            Tier::ClusterEnforced | Tier::BuiltIn => cluster == Mode::Audit,
             Tier::NamespaceEnforced
             | Tier::Pod
             | Tier::NamespaceDefaults

@@ -35,11 +35,24 @@ pub(super) struct RawFile {
     #[serde(rename = "nat64Prefixes")]
     pub nat64_prefixes: Option<Vec<Spanned<String>>>,
     #[serde(default)]
+    pub tunnel_ports: Vec<Spanned<u64>>,
+    #[serde(default)]
     pub exempt_namespaces: Vec<Spanned<String>>,
     #[serde(default, rename = "egressIPs")]
     pub egress_ips: Vec<Spanned<String>>,
     #[serde(default)]
+    pub limits: RawLimits,
+    #[serde(default)]
     pub namespaces: Entries<RawNamespace>,
+}
+
+/// What stands below `limits`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawLimits {
+    pub rules: Option<Spanned<u64>>,
+    pub plain_rules: Option<Spanned<u64>>,
+    pub log_per_second: Option<Spanned<u64>>,
 }
 
 /// A value that may be left out with its key, but not without it: `defaultAction:` alone says nothing.
@@ -93,6 +106,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Entries<T> {
 pub(super) fn read(source: &str, text: &str) -> Result<RawFile, Faults> {
     let options = serde_saphyr::options! {
         with_snippet: false,
+        // The library holds back only so many lines of comment between a key and its value.
+        emit_comments: false,
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error: Error| {
         let location = error.location().unwrap_or(Location::UNKNOWN);

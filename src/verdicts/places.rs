@@ -96,6 +96,7 @@ mod tests {
             default_action: DefaultAction::Deny,
             default_audit: false,
             facts: Facts::default(),
+            pod_log_rate: None,
         }
     }
 

@@ -210,8 +210,8 @@ fn json_of_one_answer() {
     assert_eq!(results.len(), 8);
     let all = json(&[&args.concat(), &["--all"]]);
     let steps = all["answers"][0]["steps"].as_array().unwrap();
-    assert_eq!(steps.len(), 11);
-    assert_eq!(steps[10]["result"], "not reached");
+    assert_eq!(steps.len(), 12);
+    assert_eq!(steps[11]["result"], "not reached");
 }
 
 #[test]

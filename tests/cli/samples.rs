@@ -27,7 +27,7 @@ const CONFLIST_KEYS: [&str; 12] = [
 ];
 
 /// Every key that a policy file can have.
-const POLICY_KEYS: [&str; 13] = [
+const POLICY_KEYS: [&str; 15] = [
     "apiVersion",
     "kind",
     "enforced",
@@ -38,8 +38,10 @@ const POLICY_KEYS: [&str; 13] = [
     "clusterDNS",
     "nodeCIDRs",
     "nat64Prefixes",
+    "tunnelPorts",
     "exemptNamespaces",
     "egressIPs",
+    "limits",
     "namespaces",
 ];
 

@@ -297,6 +297,7 @@ fn an_egress_address_whose_ports_run_out_is_seen() {
 #[test]
 fn a_log_storm() {
     let node = Node::new(NodeOptions::default());
+    node.set_policy(&Policy::default().set("limits", serde_json::json!({"logPerSecond": 10000})));
     quiet(&node);
     let pod = node.pod(
         PodSpec::new("a", Primary::Ptp).rules("deny udp to any log=10000/s name=storm\nallow"),

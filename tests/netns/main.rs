@@ -42,3 +42,4 @@ mod sync;
 mod tool;
 mod verbs;
 mod versions;
+mod words;

@@ -70,6 +70,7 @@ fn the_agent_does_not_grow_with_what_it_reads() {
 #[test]
 fn logs_forgets_the_rules_of_pods_that_are_gone() {
     let node = Node::new(NodeOptions::default());
+    node.set_policy(&Policy::default().set("limits", serde_json::json!({"logPerSecond": 10000})));
     let pod = node.pod(PodSpec::new("a", Primary::Bridge).rules("deny 9/udp log=1000/s name=nine"));
     let file = node
         .state_dir()

@@ -1,4 +1,7 @@
-//! The default route, whose device is the uplink unless the configuration names another.
+//! The default route, whose device is the uplink unless the configuration names another; and what the routing
+//! table calls this host's own.
+
+use std::net::IpAddr;
 
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -11,6 +14,8 @@ use super::{Error, Rtnl, netlink::Attributes};
 const HEADER_LENGTH: usize = 12;
 /// Length of struct rtnexthop.
 const NEXT_HOP_LENGTH: usize = 8;
+/// The table of the addresses that lead to this host (linux/rtnetlink.h).
+const RT_TABLE_LOCAL: u8 = 255;
 /// Flag of a next hop whose device is down (linux/rtnetlink.h).
 const RTNH_F_DEAD: u8 = 1;
 
@@ -51,6 +56,50 @@ pub fn default_route_device(rtnl: &mut Rtnl, family: Family) -> Result<Option<u3
         Err(error) if error.is_any_of(&[libc::ENOENT]) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Where a packet arrives at this host, whatever it is sent by: its own addresses, those to which everybody on
+/// one of its links is sent something, and those that it has together with others.
+pub fn own_addresses(rtnl: &mut Rtnl) -> Result<Vec<IpAddr>, Error> {
+    let mut all = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        message.header.table = RT_TABLE_LOCAL;
+        let operation = "list this host's own addresses";
+        let message = RouteNetlinkMessage::GetRoute(message);
+        match rtnl.dump(operation, message, |payload| {
+            own_address(operation, payload)
+        }) {
+            Ok(found) => all.extend(found),
+            // A namespace that never had an address has no such table.
+            Err(error) if error.is_any_of(&[libc::ENOENT]) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
+}
+
+fn own_address(operation: &str, payload: &[u8]) -> Result<Option<IpAddr>, Error> {
+    let header =
+        RouteHeader::parse(payload).map_err(|_| Error::malformed(operation, "no route header"))?;
+    let attributes = Attributes::new(payload.get(HEADER_LENGTH..).unwrap_or_default());
+    let is_own = matches!(
+        header.kind,
+        RouteType::Local | RouteType::Broadcast | RouteType::Anycast
+    );
+    if header.table != RT_TABLE_LOCAL || !is_own {
+        return Ok(None);
+    }
+    let address = match (
+        attributes.bytes(libc::RTA_DST),
+        header.destination_prefix_length,
+    ) {
+        (Some(bytes), 32) => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        (Some(bytes), 128) => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => None,
+    };
+    Ok(address)
 }
 
 struct DefaultRoute {
@@ -98,6 +147,25 @@ fn live_next_hop(mut bytes: &[u8]) -> Option<u32> {
 mod tests {
     use super::*;
     use crate::test_support::{in_fresh_netns, ip, link, new_netns, rtnl, veth};
+
+    #[test]
+    fn own_addresses_are_also_those_of_everybody() {
+        in_fresh_netns(|| {
+            let other = new_netns();
+            veth("va", "va1", &other);
+            ip("addr add 10.0.1.1/24 dev va broadcast +");
+            ip("addr add fd01::1/64 dev va nodad");
+            std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+            let own = own_addresses(&mut rtnl()).unwrap();
+            for address in ["10.0.1.1", "10.0.1.255", "fd01::1", "fd01::"] {
+                assert!(
+                    own.contains(&address.parse().unwrap()),
+                    "{address}: {own:?}"
+                );
+            }
+            assert!(!own.contains(&"10.0.1.2".parse().unwrap()));
+        });
+    }
 
     fn device(family: Family) -> Option<u32> {
         default_route_device(&mut rtnl(), family).unwrap()

@@ -29,6 +29,8 @@ pub enum KeyType {
     Mark,
     /// Names of devices.
     Interface,
+    /// What the routing table says of an address.
+    FibAddrtype,
     /// What these fields have together. A field that sets cannot hold
     /// [makes the set invalid](super::Invalid).
     Concat(Concat),
@@ -51,6 +53,7 @@ impl KeyType {
             KeyType::Icmpv6Type => (29, "icmpv6_type", 1),
             KeyType::Mark => (19, "mark", 4),
             KeyType::Interface => (41, "ifname", 16),
+            KeyType::FibAddrtype => (38, "fib_addrtype", 4),
             KeyType::Concat(_) => return None,
         })
     }

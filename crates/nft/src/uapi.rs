@@ -247,6 +247,10 @@ pub const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
 pub const NFTA_FIB_F_DADDR: u32 = 2;
 /// `RTN_LOCAL` (`include/uapi/linux/rtnetlink.h`).
 pub const RTN_LOCAL: u32 = 2;
+/// `RTN_BROADCAST`.
+pub const RTN_BROADCAST: u32 = 3;
+/// `RTN_ANYCAST`.
+pub const RTN_ANYCAST: u32 = 4;
 
 pub const NFTA_FLOWTABLE_TABLE: u16 = 1;
 pub const NFTA_FLOWTABLE_NAME: u16 = 2;

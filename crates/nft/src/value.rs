@@ -95,8 +95,12 @@ pub enum Value {
     Original,
     /// `ct direction`: back.
     Reply,
-    /// `fib daddr type local`.
+    /// `fib daddr type local`: one of this host's addresses.
     Local,
+    /// `fib daddr type broadcast`: everybody's on a link of this host.
+    Broadcast,
+    /// `fib daddr type anycast`: an address that others have, too.
+    Anycast,
     /// A moment.
     Time(Time),
     /// A 128-bit number printed in hex: an address where nft knows no field.
@@ -182,6 +186,8 @@ impl Value {
             Value::Original => Bytes::of(&[IP_CT_DIR_ORIGINAL]),
             Value::Reply => Bytes::of(&[IP_CT_DIR_REPLY]),
             Value::Local => Bytes::of(&RTN_LOCAL.to_ne_bytes()),
+            Value::Broadcast => Bytes::of(&RTN_BROADCAST.to_ne_bytes()),
+            Value::Anycast => Bytes::of(&RTN_ANYCAST.to_ne_bytes()),
             Value::Time(time) => {
                 let nanoseconds = time.seconds().saturating_mul(1_000_000_000);
                 Bytes::of(&nanoseconds.to_be_bytes())
@@ -227,6 +233,8 @@ impl fmt::Display for Value {
             Value::Original => f.write_str("original"),
             Value::Reply => f.write_str("reply"),
             Value::Local => f.write_str("local"),
+            Value::Broadcast => f.write_str("broadcast"),
+            Value::Anycast => f.write_str("anycast"),
             Value::Time(time) => write!(f, "{}", time.seconds()),
         }
     }

@@ -20,6 +20,8 @@ pub enum Tier {
     NamespaceEnforced,
     /// The built-in allowance that lets every pod ask clusterDNS.
     Dns,
+    /// The built-in rules that only enforced ones override.
+    BuiltIn,
     /// The pod's `egressway.dev/rules`.
     Pod,
     /// The namespace's `egressway.dev/default-rules`.
@@ -30,10 +32,11 @@ pub enum Tier {
 
 impl Tier {
     /// All tiers, in the order in which they are asked.
-    pub const ALL: [Tier; 6] = [
+    pub const ALL: [Tier; 7] = [
         Tier::ClusterEnforced,
         Tier::NamespaceEnforced,
         Tier::Dns,
+        Tier::BuiltIn,
         Tier::Pod,
         Tier::NamespaceDefaults,
         Tier::ClusterDefaults,
@@ -45,6 +48,7 @@ impl Tier {
             Tier::ClusterEnforced => "cluster-enforced",
             Tier::NamespaceEnforced => "namespace-enforced",
             Tier::Dns => "dns",
+            Tier::BuiltIn => "built-in",
             Tier::Pod => "pod",
             Tier::NamespaceDefaults => "namespace-defaults",
             Tier::ClusterDefaults => "cluster-defaults",
@@ -113,6 +117,8 @@ pub struct Effective {
     pub default_audit: bool,
     /// What names in rules stand for.
     pub facts: Facts,
+    /// How many lines a second a rule of the pod's own may log; `None`: as many as it says.
+    pub pod_log_rate: Option<u32>,
 }
 
 impl TierRules {
@@ -158,6 +164,7 @@ impl Effective {
             default_action,
             default_audit,
             facts,
+            pod_log_rate: None,
         })
     }
 }

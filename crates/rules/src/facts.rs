@@ -24,7 +24,8 @@ pub struct Facts {
     /// The policy file's `nat64Prefixes`; none holds an address of another.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nat64: Vec<Ipv6Net>,
-    /// What the policy file's `tunnelPorts` adds to the encapsulation that nodes are known to open.
+    /// The policy file's `tunnelPorts`: more UDP ports at which nodes open what they are sent than
+    /// [`TUNNEL_PORTS`](super::builtin::TUNNEL_PORTS).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tunnel_ports: Vec<u16>,
     /// What is behind `apiserver`, from the API: the Service and its endpoints, each with a TCP port of it.

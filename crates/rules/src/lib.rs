@@ -10,6 +10,7 @@
 //!
 //! Nothing in here does I/O, and nothing in here knows a kernel word.
 
+pub mod builtin;
 mod canonical;
 pub mod class;
 pub mod effective;
@@ -18,6 +19,7 @@ pub mod facts;
 pub mod fault;
 pub mod grammar;
 pub mod inside;
+pub mod limits;
 pub mod lint;
 pub mod nat64;
 pub mod nearest;

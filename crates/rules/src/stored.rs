@@ -17,6 +17,9 @@ pub struct StoredPolicy {
     pub default_audit: bool,
     /// What the keywords `cluster` and `dns` stand for.
     pub facts: Facts,
+    /// How many lines a second a rule of the pod's own may log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_log_rate: Option<u32>,
 }
 
 /// What one tier's rules are read from.
@@ -45,6 +48,7 @@ impl From<&Effective> for StoredPolicy {
             default_action: effective.default_action,
             default_audit: effective.default_audit,
             facts: effective.facts.clone(),
+            pod_log_rate: effective.pod_log_rate,
         }
     }
 }
@@ -69,12 +73,16 @@ impl StoredPolicy {
             }
         }
         faults.finish(())?;
-        Effective::new(
+        let read = Effective::new(
             tiers,
             self.default_action,
             self.default_audit,
             self.facts.clone(),
-        )
+        )?;
+        Ok(Effective {
+            pod_log_rate: self.pod_log_rate,
+            ..read
+        })
     }
 }
 
@@ -87,7 +95,7 @@ mod tests {
         let tier = |tier, text, audit| {
             TierRules::parse(tier, "somewhere", text, audit).expect("the text is valid")
         };
-        let effective = Effective::new(
+        let mut effective = Effective::new(
             vec![
                 tier(Tier::Pod, "deny to dns priority=5; allow # all\n", true),
                 tier(Tier::ClusterEnforced, "deny to metadata log name=m", false),
@@ -102,6 +110,7 @@ mod tests {
         )
         .expect("everything is known");
 
+        effective.pod_log_rate = Some(7);
         let json = serde_json::to_string(&StoredPolicy::from(&effective)).expect("is JSON");
         let stored: StoredPolicy = serde_json::from_str(&json).expect("was JSON");
         assert_eq!(stored.rebuild(), Ok(effective));
@@ -119,6 +128,7 @@ mod tests {
             default_action: DefaultAction::Allow,
             default_audit: false,
             facts: Facts::default(),
+            pod_log_rate: None,
         };
         let faults = stored.rebuild().expect_err("is no rule");
         assert_eq!(faults.described()[0].source, "pod annotation");

@@ -128,7 +128,7 @@ impl Manifest {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Manifest, ManifestError> {
-        let options = serde_saphyr::options! { with_snippet: false };
+        let options = serde_saphyr::options! { with_snippet: false, emit_comments: false };
         let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
             .map_err(|error| ManifestError::NotYaml {
                 path: path.to_owned(),

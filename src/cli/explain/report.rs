@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::Serialize;
 
-use rules::effective::{Effective, TierRules};
+use rules::effective::{Effective, Tier, TierRules};
 use rules::evaluate::{Packet, Step, Trace};
 use rules::inside::is_inside;
 use rules::rule::{Ports, Rule, Verb};
@@ -298,7 +298,9 @@ fn egress(subject: &Subject, packet: &Packet) -> Vec<String> {
 fn steps(policy: &Effective, trace: &Trace<'_>, all: bool) -> Vec<StepLine> {
     if !all {
         let line = |step: &Step<'_>| step_line(step.tier, step.rule, result(step));
-        return trace.steps.iter().map(line).collect();
+        // What is built in is told where it matters.
+        let is_told = |step: &&Step<'_>| step.tier.tier != Tier::BuiltIn || step.mismatch.is_none();
+        return trace.steps.iter().filter(is_told).map(line).collect();
     }
     // Steps and rules come in the same order; behind a `pass`, rules are left out.
     let mut steps = trace.steps.iter().peekable();

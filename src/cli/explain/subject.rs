@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use crate::cli::records::{self, Records};
 use crate::source::{self, NamespaceAnnotations, PolicyFile, SourceError};
 use crate::store::{Record, StateDir, StateError};
-use netlink::{self, Rtnl, address};
+use netlink::{self, Rtnl, route};
 use rules::effective::Effective;
 use rules::fault::Faults;
 
@@ -215,7 +215,7 @@ pub(super) fn attached(
             faults,
         })?;
     let mut rtnl = Rtnl::open(Instant::now() + KERNEL_TIMEOUT)?;
-    let local = address::all(&mut rtnl)?;
+    let local = route::own_addresses(&mut rtnl)?;
     Ok(Subject {
         name,
         namespace: record.namespace,
@@ -226,7 +226,7 @@ pub(super) fn attached(
         exempt: record.exempt,
         egress: record.egress.into_iter().map(IpNet::from).collect(),
         addresses: record.addresses,
-        local: local.into_iter().map(|own| own.address).collect(),
+        local,
         guarded: state.list_egress()?,
         notes: Vec::new(),
     })

@@ -163,7 +163,7 @@ fn check_values(
                     .into_iter()
                     .chain(namespace)
                     .chain(&enforced)
-                    .chain(&context.dns_allowance)
+                    .chain(&context.built_in)
                     .collect(),
             };
             let around = Surroundings {

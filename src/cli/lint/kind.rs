@@ -19,6 +19,7 @@ kinds! {
     RULE_SYNTAX Error "rule-syntax" "A rule that the plugin refuses, and with it the pod"
     POLICY_FILE Error "policy-file" "A key or value of the policy file that the plugin refuses"
     ANNOTATION_VALUE Error "annotation-value" "An annotation's value that is refused"
+    LIMITS Error "limits" "More rules than the policy file's `limits` lets a pod or a namespace have"
     UNKNOWN_KEYWORD Error "unknown-keyword" "`cluster` or `dns`, where the policy file does not say what they stand for"
     EGRESS_IP_REFUSED Error "egress-ip-refused" "An egress address that the policy file does not offer, or that another namespace has"
     UNKNOWN_ANNOTATION Error "unknown-annotation" "An annotation that does not exist"
@@ -43,6 +44,7 @@ pub(super) const ALL: &[&Check] = &[
     &RULE_SYNTAX,
     &POLICY_FILE,
     &ANNOTATION_VALUE,
+    &LIMITS,
     &UNKNOWN_KEYWORD,
     &EGRESS_IP_REFUSED,
     &UNKNOWN_ANNOTATION,

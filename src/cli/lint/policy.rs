@@ -66,17 +66,22 @@ pub(super) fn check(
         rules::check(report, tier, key, &text, &around)
     };
     let enforced: Option<TierRules> = tier(report, Tier::ClusterEnforced, "enforced", Vec::new());
-    let above = enforced.iter().chain(&context.dns_allowance).collect();
+    let built_in = super::built_in(Some(&facts));
+    let above = enforced.iter().chain(&built_in).collect();
     tier(report, Tier::ClusterDefaults, "defaults", above);
 
+    let limits = policy
+        .as_ref()
+        .map_or(context.limits, |policy| policy.limits);
     let inside = Context {
         policy,
         enforced,
         facts: Some(facts.clone()),
         namespaces: Default::default(),
-        dns_allowance: context.dns_allowance.clone(),
+        built_in,
         service_cidrs: context.service_cidrs.clone(),
         services: context.services.clone(),
+        limits,
         now: context.now,
     };
     for (name, namespace) in root
@@ -126,6 +131,7 @@ fn facts_of(root: View<'_>) -> Facts {
     let dns = words("clusterDNS").into_iter();
     let nodes = words("nodeCIDRs").into_iter();
     let prefixes = words("nat64Prefixes").into_iter();
+    let tunnels = words("tunnelPorts").into_iter();
     Facts {
         cluster: cidrs
             .filter_map(|word| targets::network(word).ok())
@@ -140,6 +146,7 @@ fn facts_of(root: View<'_>) -> Facts {
                 .collect(),
             None => vec![nat64::WELL_KNOWN],
         },
+        tunnel_ports: tunnels.filter_map(|word| word.parse().ok()).collect(),
         ..Facts::default()
     }
 }

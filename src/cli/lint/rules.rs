@@ -11,6 +11,7 @@ use rules::effective::{Api, Facts, Tier, TierRules, note_unknown_names};
 use rules::fault::{Collector, Complaint, quoted};
 use rules::grammar::lexer::{self, Place};
 use rules::grammar::{self, targets};
+use rules::limits::Limits;
 use rules::lint;
 use rules::rule::{Rule, Target};
 
@@ -22,6 +23,8 @@ pub(super) struct Surroundings<'a> {
     pub facts: Option<&'a Facts>,
     pub service_cidrs: &'a [IpNet],
     pub services: &'a Services,
+    /// How much the text of a pod or a namespace may ask for.
+    pub limits: Limits,
     pub now: Timestamp,
 }
 
@@ -46,6 +49,11 @@ pub(super) fn check(
         if let Err(faults) = faults.finish(()) {
             report.add_faults(&kind::UNKNOWN_KEYWORD, text, &faults);
         }
+    }
+    let is_clusters = matches!(tier, Tier::ClusterEnforced | Tier::ClusterDefaults);
+    if !is_clusters && let Err(faults) = around.limits.check(&rules) {
+        report.add_faults(&kind::LIMITS, text, &faults);
+        return Some(rules);
     }
     let places = grammar::places(&text.content, &rules.rules);
     let mut checker = Checker {

@@ -60,7 +60,9 @@ pub(super) struct View<'d> {
 pub(super) fn read(text: &str) -> Documents {
     let mut reader = Reader::default();
     let mut error = None;
-    for event in Parser::new_from_str(text) {
+    // Comments say nothing here, and only so many of them are held back before a value.
+    let options = granit_parser::options! { emit_comments: false };
+    for event in Parser::new_from_str_with_options(text, options) {
         match event {
             Ok((event, span)) => reader.event(event, span),
             Err(found) => {
@@ -320,6 +322,14 @@ same: *base
         let document = one(&text);
         let root = document.root().expect("a root");
         assert!(root.path(&["a59", "x"]).is_some());
+    }
+
+    #[test]
+    fn comments_may_be_of_any_length() {
+        let comment = "# why\n".repeat(5000);
+        let document = one(&format!("a:\n{comment}  b:\n{comment}    - c\n"));
+        let root = document.root().expect("a root");
+        assert_eq!(root.path(&["a", "b"]).map(|b| b.items().count()), Some(1));
     }
 
     #[test]

@@ -37,7 +37,13 @@ pub struct Condition {
 pub enum Check {
     Plain(Match),
     Ranges(Field, KeyType, Vec<(Value, Value)>),
+    /// Whether the routing table calls the destination this node's own: what is sent to everybody on one of
+    /// its links arrives at it, too, and so does what is sent to an address that it has together with
+    /// others.
+    Node(bool),
 }
+
+const NODES_OWN: [Value; 3] = [Value::Local, Value::Broadcast, Value::Anycast];
 
 impl Check {
     /// The match; `set` makes a set and gives its name.
@@ -49,6 +55,17 @@ impl Check {
                 Match {
                     field: *field,
                     test: Test::In(set(*key, elements.collect())),
+                }
+            }
+            Check::Node(own) => {
+                let types = set(KeyType::FibAddrtype, NODES_OWN.map(Element::of).into());
+                Match {
+                    field: Field::FibDaddrType,
+                    test: if *own {
+                        Test::In(types)
+                    } else {
+                        Test::NotIn(types)
+                    },
                 }
             }
         }
@@ -278,11 +295,7 @@ impl Condition {
     }
 
     fn local(&mut self, local: Option<bool>) {
-        match local {
-            Some(true) => self.push(Field::FibDaddrType, Test::Is(Value::Local)),
-            Some(false) => self.push(Field::FibDaddrType, Test::Not(Value::Local)),
-            None => {}
-        }
+        self.tests.extend(local.map(Check::Node));
     }
 
     fn port(&mut self, port: &PortTest) {

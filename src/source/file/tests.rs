@@ -71,6 +71,49 @@ fn nat64_has_its_well_known_prefix_unless_another_is_given() {
     assert_eq!(prefixes("nat64Prefixes: []"), []);
 }
 
+/// As kubectl reads it.
+#[test]
+fn comments_may_be_of_any_length() {
+    for lines in [33, 97, 5000] {
+        let comment = "# why\n".repeat(lines);
+        let text = format!(
+            "{HEAD}enforced:\n{comment}  deny to 192.0.2.1\nclusterCIDRs:\n{comment}- 10.0.0.0/8\n{comment}"
+        );
+        let file = PolicyFile::parse("f.yaml", &text);
+        let file = file.unwrap_or_else(|error| panic!("{lines}: {error}"));
+        assert_eq!(
+            (file.enforced.rules.len(), file.facts.cluster.len()),
+            (1, 1)
+        );
+    }
+}
+
+#[test]
+fn limits_and_tunnel_ports() {
+    let file = |keys: &str| PolicyFile::parse("f.yaml", &format!("{HEAD}{keys}"));
+    let usual = file("").expect("is valid");
+    let all = |file: &PolicyFile| {
+        (
+            file.limits.rules,
+            file.limits.plain_rules,
+            file.log_per_second,
+        )
+    };
+    assert_eq!(all(&usual), (10_000, 256, 50));
+    let given = file("limits: {plainRules: 7}\ntunnelPorts: [51820]").expect("is valid");
+    assert_eq!(all(&given), (10_000, 7, 50));
+    assert_eq!(given.facts.tunnel_ports, [51820]);
+    let wrong = file("limits: {rules: 0}\ntunnelPorts: [0, 65536, 1]").expect_err("is wrong");
+    let wrong = wrong.to_string();
+    for part in [
+        "f.yaml:3:17: expected a number of rules from 1 on, found 0",
+        "expected a UDP port from 1 to 65535, found 0",
+        "expected a UDP port from 1 to 65535, found 65536",
+    ] {
+        assert!(wrong.contains(part), "{wrong}");
+    }
+}
+
 #[test]
 fn the_smallest_file_is_the_one_in_the_message() {
     let message = SourceError::FileMissing {

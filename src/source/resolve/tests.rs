@@ -88,6 +88,11 @@ fn all_tiers_in_their_order_with_their_sources() {
             ),
             (Tier::Dns, "built-in", "allow to dns"),
             (
+                Tier::BuiltIn,
+                "built-in",
+                "deny 4789/udp,4799/udp,6081/udp,8472/udp,proto/4,proto/41,proto/47 to node,cluster log name=no-tunnels"
+            ),
+            (
                 Tier::Pod,
                 "pod annotation egressway.dev/rules",
                 "deny 25/tcp name=mail"
@@ -118,6 +123,7 @@ fn without_annotations_the_cluster_decides() {
             [
                 (Tier::ClusterEnforced, false),
                 (Tier::Dns, false),
+                (Tier::BuiltIn, false),
                 (Tier::ClusterDefaults, false)
             ]
         );
@@ -133,6 +139,7 @@ fn no_cluster_dns_no_allowance() {
         tiers(&policy),
         [
             (Tier::ClusterEnforced, false),
+            (Tier::BuiltIn, false),
             (Tier::ClusterDefaults, false)
         ]
     );
@@ -172,6 +179,7 @@ fn audit_of_a_namespace_leaves_what_the_cluster_enforces() {
             (Tier::ClusterEnforced, false),
             (Tier::NamespaceEnforced, true),
             (Tier::Dns, false),
+            (Tier::BuiltIn, false),
             (Tier::Pod, true),
             (Tier::NamespaceDefaults, true),
             (Tier::ClusterDefaults, true),
@@ -191,6 +199,7 @@ fn audit_of_the_cluster_softens_all() {
             (Tier::ClusterEnforced, true),
             (Tier::NamespaceEnforced, true),
             (Tier::Dns, false),
+            (Tier::BuiltIn, true),
             (Tier::Pod, true),
             (Tier::NamespaceDefaults, true),
             (Tier::ClusterDefaults, true),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use proptest::prelude::*;
 use proptest::sample::select;
+use rules::builtin;
 use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 
 /// Addresses that meet: neighbours, one in the other, ends of the address space.
@@ -128,6 +129,7 @@ pub fn policy() -> impl Strategy<Value = Effective> {
                 let allowance = TierRules::parse(Tier::Dns, "built in", "allow to dns", false);
                 parsed.push(allowance.expect("is a rule"));
             }
+            parsed.push(builtin::no_tunnels(Some(&facts)).expect("is a rule"));
             Effective::new(parsed, default_action, default_audit, facts)
                 .expect("unknown keywords were left out")
         },

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use rules::builtin;
 use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +96,9 @@ impl Case {
             let allowance = TierRules::parse(Tier::Dns, "built-in", "allow to dns", false);
             tiers.push(allowance.expect("a rule"));
         }
+        let mut tunnels = builtin::no_tunnels(Some(&self.facts())).expect("a rule");
+        tunnels.audit = self.cluster_audit;
+        tiers.push(tunnels);
         let audit = self.cluster_audit || self.namespace_audit;
         Effective::new(tiers, self.default_action, audit, self.facts())
             .unwrap_or_else(|faults| panic!("{faults}"))

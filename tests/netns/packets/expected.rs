@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use rules::effective::Effective;
+use rules::effective::{Effective, Tier};
 use rules::evaluate::{Original, Packet, Verdict};
 use rules::rule::{Log, Verb};
 
@@ -38,6 +38,8 @@ pub struct Expected {
 
 /// How often a second a deny or reject is logged if it does not say (README).
 const DEFAULT_RATE: u32 = 10;
+/// And how often a pod's own at most, if the policy file does not say.
+const MOST_OF_A_POD: u32 = 50;
 
 impl Expected {
     pub fn of(policy: &Effective, sent: &Sent) -> Self {
@@ -67,6 +69,13 @@ impl Expected {
             Some((_, Some(Log::PerSecond(rate)))) => Some(rate),
             Some((Verb::Allow, _)) => None,
             _ => Some(DEFAULT_RATE),
+        };
+        let is_pods = decision
+            .rule
+            .is_some_and(|(tier, _)| tier.tier == Tier::Pod);
+        let rate = match is_pods {
+            true => Some(rate.unwrap_or(MOST_OF_A_POD).min(MOST_OF_A_POD)),
+            false => rate,
         };
         // An allow logs a flow's first packet; what conntrack does not track is no flow.
         let is_logged = decision.logged && (decision.verdict != Verdict::Allow || is_tracked(sent));

@@ -58,7 +58,7 @@ const KEYWORDS: [&str; 7] = [
 ];
 
 /// At the ends of those networks, beside them, and elsewhere. All can be routed.
-const DESTINATIONS: [&str; 56] = [
+const DESTINATIONS: [&str; 58] = [
     "203.0.113.4",
     "203.0.113.5",
     "203.0.113.7",
@@ -99,6 +99,8 @@ const DESTINATIONS: [&str; 56] = [
     "100.128.0.0",
     "169.254.169.254",
     "223.255.255.254",
+    "240.0.0.1",
+    "255.255.255.254",
     "2001:db8::1",
     "2001:db8:99::4",
     "2001:db8:99::5",

@@ -135,10 +135,21 @@ fn until(value: Option<&str>) -> Result<Timestamp, Complaint> {
         return Err(complaint.maybe_meant(is_rfc3339(&zoned).then(|| format!("until={zoned}"))));
     }
     match value.parse::<Timestamp>() {
+        // jiff's own last moment is a day before the last one that can be written.
+        Err(_) if is_last_day(value) => Ok(whole_seconds(Timestamp::MAX)),
         Ok(until) if until >= Timestamp::UNIX_EPOCH => Ok(whole_seconds(until)),
         Ok(_) => Err(Complaint::new(format!("{} is before 1970", quoted(value)))),
         Err(_) => Err(complaint.help("there is no such day or hour")),
     }
+}
+
+/// 30 or 31 December 9999, at an hour that there is.
+fn is_last_day(value: &str) -> bool {
+    let Some((day, time)) = value.split_at_checked("9999-12-3".len() + 1) else {
+        return false;
+    };
+    matches!(day, "9999-12-30" | "9999-12-31")
+        && format!("9999-12-29{time}").parse::<Timestamp>().is_ok()
 }
 
 /// Without its fraction: nf_tables text knows whole seconds only, and a rule has to mean the same there.

@@ -1,8 +1,8 @@
 //! One entry of a rule's target list: an address, a network, a range or a keyword.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::label;
 use super::number::number;
@@ -78,6 +78,11 @@ pub fn network(word: &str) -> Result<IpNet, Complaint> {
     let Some((address, prefix)) = word.split_once('/') else {
         return Ok(IpNet::from(address(word)?));
     };
+    if let Ok(IpAddr::V6(v6)) = address.parse()
+        && let Some(mapped) = v6.to_ipv4_mapped()
+    {
+        return Err(mapped_network(word, mapped, prefix));
+    }
     let address = self::address(address)?;
     let longest = if address.is_ipv4() { 32 } else { 128 };
     let prefix = match number::<u8>(prefix) {
@@ -102,6 +107,17 @@ pub fn network(word: &str) -> Result<IpNet, Complaint> {
         return Err(complaint.meant(net.trunc()));
     }
     Ok(net)
+}
+
+/// What is wrong with an IPv4-mapped network: no packet's header has an address of it. IPv4's prefix
+/// length is what is left behind the 96 bits before the address.
+fn mapped_network(word: &str, mapped: Ipv4Addr, prefix: &str) -> Complaint {
+    let complaint = Complaint::new(format!("{} is an IPv4-mapped network", quoted(word)));
+    let length = number::<u8>(prefix).ok().and_then(|n| n.checked_sub(96));
+    match length.and_then(|length| Ipv4Net::new(mapped, length).ok()) {
+        Some(net) => complaint.help(format!("write the IPv4 network, `{}`", net.trunc())),
+        None => complaint.help("write an IPv4 network: its prefix length is the one here less 96"),
+    }
 }
 
 /// Reads one address. IPv4 inside IPv6 never stands in a packet's header: IPv4 is meant.

@@ -203,6 +203,33 @@ fn until_with_zone_and_fraction_which_is_cut() {
     }
 }
 
+/// What people write for "never".
+#[test]
+fn until_the_last_moment_that_can_be_written() {
+    for text in [
+        "9999-12-31T23:59:59Z",
+        "9999-12-31T00:00:00-05:00",
+        "9999-12-30T22:00:01Z",
+        "9999-12-31t23:59:59.999z",
+    ] {
+        let until = rule(&format!("deny until={text}")).until;
+        assert!(
+            until >= "9999-12-30T22:00:00Z".parse().ok(),
+            "{text}: {until:?}"
+        );
+    }
+    for text in [
+        "9999-12-32T00:00:00Z",
+        "9999-12-31T25:00:00Z",
+        "9999-13-31T00:00:00Z",
+    ] {
+        assert!(
+            parse("pod", &format!("deny until={text}")).is_err(),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn hostile_texts_cost_little() {
     let many = |piece: &str| piece.repeat(200_000 / piece.len());

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use jiff::Timestamp;
 
-use crate::effective::{Facts, Tier, TierRules};
+use crate::effective::{Facts, TierRules};
 use crate::region::{self, Region};
 use crate::rule::{Rule, Verb};
 
@@ -210,11 +210,6 @@ impl<'a> Judge<'a, '_> {
             .or_insert_with(|| region::of_rule(rule, facts).into())
             .clone()
     }
-}
-
-/// The tier that lets every pod ask clusterDNS. It is there whenever `dns` stands for anything.
-pub fn dns_allowance() -> Option<TierRules> {
-    TierRules::parse(Tier::Dns, "built-in", "allow to dns", false).ok()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::grammar::{self, lexer::Place};
 use super::rule::{Rule, Verb};
 
 use coverage::Reason;
-pub use coverage::{dns_allowance, is_over};
+pub use coverage::is_over;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -232,13 +232,13 @@ impl Finding<'_> {
                     "this rule can never match: {} {decide} before",
                     listed(&names)
                 ));
-                let built_in = others
-                    .first()
-                    .is_some_and(|(tier, _)| tier.tier == Tier::Dns);
-                complaint.help(if built_in {
-                    "only an enforced rule can say something else of clusterDNS; remove this one"
-                } else {
-                    "remove it, or ask those who enforce the other for an exception"
+                complaint.help(match others.first().map(|(tier, _)| tier.tier) {
+                    Some(Tier::Dns) => "only an enforced rule can say something else of clusterDNS; remove this one",
+                    Some(Tier::BuiltIn) => {
+                        "only an enforced `allow` lets tunnels through to nodes and pods: remove this one, or ask \
+                         those who enforce rules for one"
+                    }
+                    _ => "remove it, or ask those who enforce the other for an exception",
                 })
             }
             Problem::TakesEverything(after) => {
@@ -282,6 +282,7 @@ fn cut_off(tier: Tier, rule: &Rule) -> Complaint {
 fn called_above(tier: &TierRules, rule: &Rule) -> String {
     match tier.tier {
         Tier::Dns => "the built-in allowance of DNS".to_owned(),
+        Tier::BuiltIn => format!("the built-in rule {}", quoted(&rule.label())),
         _ => format!("{} ({}:{})", quoted(&rule.text), tier.source, rule.line),
     }
 }
@@ -352,7 +353,7 @@ mod tests {
         );
         let enforced = TierRules::parse(Tier::ClusterEnforced, "policy", "deny 25/tcp", false);
         let enforced = enforced.expect("is valid");
-        let dns = dns_allowance().expect("is valid");
+        let dns = crate::builtin::dns().expect("is valid");
         assert_eq!(
             found(Tier::Pod, "allow 25/tcp to 8.8.8.8", &[&enforced, &dns]),
             [
@@ -365,6 +366,15 @@ mod tests {
             [
                 "1:1 overridden-rule: this rule can never match: the built-in allowance of DNS decides before; only \
                  an enforced rule can say something else of clusterDNS; remove this one",
+            ]
+        );
+        let tunnels = crate::builtin::no_tunnels(None).expect("is valid");
+        assert_eq!(
+            found(Tier::Pod, "allow 8472/udp to cluster", &[&tunnels]),
+            [
+                "1:1 overridden-rule: this rule can never match: the built-in rule `no-tunnels` decides before; only an \
+                 enforced `allow` lets tunnels through to nodes and pods: remove this one, or ask those who enforce \
+                 rules for one",
             ]
         );
     }

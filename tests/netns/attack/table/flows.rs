@@ -41,8 +41,8 @@ pub static TUNNELS: Group = Group {
         judged(Outside, On::ALL, "VXLAN", "tx(E / IP(src=me4, dst=ext4) / UDP(sport=4201, dport=4789) / VXLAN(vni=1) / Ether() / IP(src=victim4, dst=ext4) / u10 / m)"),
         allowed(Outside, On::ALL, "VXLAN to an allowed port", "tx(E / IP(src=me4, dst=ext4) / UDP(sport=4201, dport=10) / VXLAN(vni=1) / Ether() / IP(src=victim4, dst=ext4) / u10 / m)",
             "it is UDP to an allowed port, whatever is in it"),
-        judged(Victim, On::ALL, "IPIP to another pod", "tx(E / IP(src=me4, dst=victim4) / IP(src=gw4, dst=victim4) / u10 / m)"),
-        judged(Victim, On::BRIDGES, "IPIP to another pod's MAC", "tx(V / IP(src=me4, dst=victim4) / IP(src=gw4, dst=victim4) / u10 / m)"),
+        never(Victim, On::ALL, "IPIP to another pod", "tx(E / IP(src=me4, dst=victim4) / IP(src=gw4, dst=victim4) / u10 / m)").why("only an enforced rule lets a tunnel through"),
+        never(Victim, On::BRIDGES, "IPIP to another pod's MAC", "tx(V / IP(src=me4, dst=victim4) / IP(src=gw4, dst=victim4) / u10 / m)").why("only an enforced rule lets a tunnel through"),
     ],
 };
 

@@ -20,8 +20,8 @@ pub static NODE: Group = Group {
         never(Node, On::NOWHERE, "::1", "tx(E / IPv6(src=me6, dst='::1') / u10 / m)")
             .why("the node's kernel takes nothing for loopback from outside"),
         judged(Node, On::ALL, "TCP to a denied port of the node", "tx(E / IP(src=me4, dst=node4) / TCP(sport=4300, dport=9, flags='S') / m)"),
-        judged(Node, On::ALL, "IPIP to the node", "tx(E / IP(src=me4, dst=node4) / IP(src=victim4, dst=ext4) / u10 / m)"),
-        judged(Node, On::ALL, "VXLAN to the node", "tx(E / IP(src=me4, dst=node4) / UDP(sport=4301, dport=4789) / VXLAN(vni=1) / Ether() / IP(src=victim4, dst=victim4) / u10 / m)"),
+        never(Node, On::ALL, "IPIP to the node", "tx(E / IP(src=me4, dst=node4) / IP(src=victim4, dst=ext4) / u10 / m)").why("only an enforced rule lets a tunnel through"),
+        never(Node, On::ALL, "VXLAN to the node", "tx(E / IP(src=me4, dst=node4) / UDP(sport=4301, dport=4789) / VXLAN(vni=1) / Ether() / IP(src=victim4, dst=victim4) / u10 / m)").why("only an enforced rule lets a tunnel through"),
         never(Node, On::ALL, "neighbour solicitation with much in it", "tx(E / IPv6(src=me_ll, dst=node_ll, hlim=255) / ICMPv6ND_NS(tgt=node_ll) / nonce / m)"),
         never(Node, On::ALL, "neighbour solicitation of hop limit 254", "tx(E / IPv6(src=me_ll, dst=node_ll, hlim=254) / ICMPv6ND_NS(tgt=node_ll) / nonce)"),
         allowed(Node, On::ALL, "neighbour solicitation", "tx(E / IPv6(src=me_ll, dst=node_ll, hlim=255) / ICMPv6ND_NS(tgt=node_ll) / nonce)",

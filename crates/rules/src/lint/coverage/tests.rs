@@ -1,3 +1,4 @@
+use crate::effective::Tier;
 use std::net::IpAddr;
 
 use proptest::prelude::*;
@@ -218,7 +219,7 @@ fn tiers_above_decide_before() {
             "{enforced} / {text}"
         );
     }
-    let dns = dns_allowance().expect("is valid");
+    let dns = crate::builtin::dns().expect("is valid");
     assert_eq!(judged(&[&dns], "deny to dns\ndeny 53/udp", None), "o1 -");
     let (first, second) = (
         above("pass tcp; deny"),

@@ -1,0 +1,153 @@
+//! How much one text may ask of the nodes that enforce it. What is beyond is refused before anything is made
+//! of it.
+
+use crate::effective::TierRules;
+use crate::fault::{Complaint, Faults};
+use crate::grammar::lexer;
+use crate::rule::{Ports, Rule, Target};
+
+/// The policy file's `limits`, for the text of one pod and for each text of one namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Rules.
+    pub rules: usize,
+    /// Rules that are [plain](is_plain).
+    pub plain_rules: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            rules: 10_000,
+            plain_rules: 256,
+        }
+    }
+}
+
+impl Limits {
+    /// Compares a text with the limits.
+    ///
+    /// # Errors
+    /// There are more, said at the first one that is too many.
+    pub fn check(&self, text: &TierRules) -> Result<(), Faults> {
+        let mut rules: Vec<&Rule> = text.rules.iter().collect();
+        rules.sort_by_key(|rule| rule.line);
+        if let Some(first) = rules.get(self.rules) {
+            let message = format!(
+                "there are {} rules here: the policy file's `limits.rules` is {}",
+                rules.len(),
+                self.rules
+            );
+            let help = "one rule may have many ports, and a list of addresses or networks";
+            return Err(fault(text, first, Complaint::new(message).help(help)));
+        }
+        rules.retain(|rule| is_plain(rule));
+        let Some(first) = rules.get(self.plain_rules) else {
+            return Ok(());
+        };
+        let message = format!(
+            "there are {} rules here that every packet is compared with one by one (with `until`, `node`, `nodes`, \
+             `dns`, `metadata`, `apiserver`, `internet`, `private`, `svc/`, or an ICMP code): the policy file's \
+             `limits.plainRules` is {}",
+            rules.len(),
+            self.plain_rules
+        );
+        let help = "put their ports and targets into lists of fewer rules; rules about addresses alone are looked up";
+        Err(fault(text, first, Complaint::new(message).help(help)))
+    }
+}
+
+fn fault(text: &TierRules, rule: &Rule, complaint: Complaint) -> Faults {
+    let line = lexer::lines(&text.text).nth(rule.line.saturating_sub(1));
+    let (number, line) = line.unwrap_or((1, ""));
+    Faults::one(&text.source, lexer::whole_line(number, line), complaint)
+}
+
+/// Whether a rule can't be looked up together with others, so that each packet is compared with it.
+pub fn is_plain(rule: &Rule) -> bool {
+    let asks = |target: &Target| match target {
+        Target::Node
+        | Target::Nodes
+        | Target::Dns
+        | Target::Metadata
+        | Target::ApiServer
+        | Target::Internet
+        | Target::Private
+        | Target::Service(_) => true,
+        Target::Net(_) | Target::Range(..) | Target::Any | Target::Cluster => false,
+    };
+    let has_code = |ports: &Ports| {
+        matches!(
+            ports,
+            Ports::Icmp { code: Some(_), .. } | Ports::Icmpv6 { code: Some(_), .. }
+        )
+    };
+    rule.until.is_some()
+        || rule.to.iter().chain(&rule.except).any(asks)
+        || rule.ports.iter().any(has_code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effective::Tier;
+
+    fn checked(text: &str, rules: usize, plain_rules: usize) -> Result<(), String> {
+        let tier = TierRules::parse(Tier::Pod, "pod", text, false).expect("is valid");
+        let limits = Limits { rules, plain_rules };
+        limits.check(&tier).map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn both_numbers_are_said_at_the_first_rule_beyond() {
+        let text = "deny 1/tcp priority=7; deny 2/tcp\ndeny 3/tcp priority=5";
+        assert_eq!(checked(text, 3, 0), Ok(()));
+        let told = checked(text, 2, 0).expect_err("there are three");
+        assert!(
+            told.starts_with(
+                "pod:2:1: there are 3 rules here: the policy file's `limits.rules` is 2\n"
+            ),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn plain_rules_are_counted_by_themselves() {
+        let text = "deny 1/tcp to 10.0.0.0/8\nallow to node\ndeny icmp/3/4\nallow udp until=2027-01-31T00:00:00Z";
+        assert_eq!(checked(text, 4, 3), Ok(()));
+        let told = checked(text, 4, 2).expect_err("there are three");
+        assert!(
+            told.starts_with("pod:4:1: there are 3 rules here that "),
+            "{told}"
+        );
+        assert!(told.contains("`limits.plainRules` is 2"), "{told}");
+    }
+
+    #[test]
+    fn each_way_to_be_plain() {
+        for text in [
+            "deny to node",
+            "deny to nodes",
+            "deny to dns",
+            "deny to metadata",
+            "deny to apiserver",
+            "deny to internet",
+            "deny to private",
+            "deny to svc/a/b",
+            "deny to any except private",
+            "deny icmp/3/4",
+            "deny icmpv6/1/4",
+            "deny until=2027-01-31T00:00:00Z",
+        ] {
+            assert!(checked(text, 1, 0).is_err(), "{text}");
+        }
+        for text in [
+            "deny",
+            "deny icmp/3",
+            "deny 1/tcp to cluster",
+            "deny to 10.0.0.0/8 except 10.1.0.0/16",
+        ] {
+            assert!(checked(text, 1, 0).is_ok(), "{text}");
+        }
+    }
+}
