@@ -17,7 +17,8 @@ use crate::defaults;
 use crate::store::Record;
 use crate::verdicts;
 use crate::verdicts::packet::{self, Packet};
-use netlink::nflog::{self, Logged, Nflog};
+use crate::verdicts::stream::Groups;
+use netlink::nflog::{self, Logged};
 use rules::verdict::{Verdict, parse_prefix};
 
 mod file;
@@ -157,7 +158,7 @@ fn create(path: &Path) -> Result<File, Error> {
 struct Capture<'a> {
     args: &'a Args,
     record: &'a Record,
-    nflog: Nflog,
+    nflog: Groups,
     losses: Losses,
     pcap: Pcap,
     /// How many were written.
@@ -165,7 +166,7 @@ struct Capture<'a> {
 }
 
 impl<'a> Capture<'a> {
-    fn new(args: &'a Args, record: &'a Record, nflog: Nflog) -> Result<Self, Error> {
+    fn new(args: &'a Args, record: &'a Record, nflog: Groups) -> Result<Self, Error> {
         Ok(Capture {
             args,
             record,
@@ -192,7 +193,7 @@ impl<'a> Capture<'a> {
         loop {
             let tick = Instant::now() + TICK;
             let until = deadline.map_or(tick, |deadline| deadline.min(tick));
-            match stream::wait(self.nflog.as_fd(), Some(until), stop, out.as_fd())? {
+            match stream::wait(self.nflog.fds(), Some(until), stop, out.as_fd())? {
                 Woken::Stopped => return Ok(()),
                 Woken::Deadline if deadline.is_some_and(|at| at <= Instant::now()) => return Ok(()),
                 Woken::Deadline => {}

@@ -50,8 +50,8 @@ pub(super) struct Args {
     /// Go on until interrupted: this is so without it, too
     #[arg(short, long)]
     follow: bool,
-    /// NFLOG group, the conflist's logGroup
-    #[arg(long, default_value_t = defaults::LOG_GROUP)]
+    /// NFLOG group, the conflist's logGroup; the next one is read, too
+    #[arg(long, default_value_t = defaults::LOG_GROUP, value_parser = clap::value_parser!(u16).range(..=65534))]
     group: u16,
     /// The conflist's stateDir, which knows the pods
     #[arg(long, value_name = "DIR", default_value = defaults::STATE_DIR)]
@@ -170,7 +170,7 @@ impl Log {
     ) -> Result<(), Error> {
         let deadline = stream::deadline(args.seconds);
         let mut left = args.count.unwrap_or(u64::MAX);
-        while stream::wait(self.stream.as_fd(), deadline, stop, out.as_fd())? == Woken::Messages {
+        while stream::wait(self.stream.fds(), deadline, stop, out.as_fd())? == Woken::Messages {
             let Received { loss, lines } = self.stream.receive()?;
             self.losses.tell_if_due(self.stream.lost());
             if args.output == Format::Json

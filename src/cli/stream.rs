@@ -45,9 +45,9 @@ pub(super) enum Woken {
     Stopped,
 }
 
-/// Waits until there is something to read on `source`.
+/// Waits until there is something to read on one of `sources`.
 pub(super) fn wait(
-    source: BorrowedFd<'_>,
+    sources: [BorrowedFd<'_>; 2],
     deadline: Option<Instant>,
     stop: BorrowedFd<'_>,
     out: BorrowedFd<'_>,
@@ -57,15 +57,17 @@ pub(super) fn wait(
         if left == Some(Duration::ZERO) {
             return Ok(Woken::Deadline);
         }
+        let [first, second] = sources;
         let mut polled = [
-            PollFd::new(source, PollFlags::POLLIN),
+            PollFd::new(first, PollFlags::POLLIN),
+            PollFd::new(second, PollFlags::POLLIN),
             PollFd::new(stop, PollFlags::POLLIN),
             // Errors only: the other end of a pipe was closed.
             PollFd::new(out, PollFlags::empty()),
         ];
         match poll(&mut polled, timeout(left)) {
-            Ok(_) if polled[1..].iter().any(happened) => return Ok(Woken::Stopped),
-            Ok(_) if happened(&polled[0]) => return Ok(Woken::Messages),
+            Ok(_) if polled[2..].iter().any(happened) => return Ok(Woken::Stopped),
+            Ok(_) if polled[..2].iter().any(happened) => return Ok(Woken::Messages),
             Ok(_) | Err(Errno::EINTR) => continue,
             Err(errno) => return Err(Error::Wait(errno)),
         }

@@ -48,7 +48,8 @@ pub struct Conf {
     pub state_dir: PathBuf,
     /// None: the device of the default route.
     pub uplink: Option<String>,
-    /// The NFLOG group of logged packets. Default [`defaults::LOG_GROUP`].
+    /// The NFLOG group of what enforced rules log; what others log goes to the next one. Default
+    /// [`defaults::LOG_GROUP`].
     pub log_group: u16,
     /// How much the plugin says about itself. Default info.
     pub log_level: Level,
@@ -79,6 +80,22 @@ pub enum WhenUnenforceable {
     Refuse,
     /// The pod runs without any policy.
     Allow,
+}
+
+/// A group that has another one behind it.
+#[derive(serde::Deserialize)]
+#[serde(try_from = "u16")]
+struct LogGroup(u16);
+
+impl TryFrom<u16> for LogGroup {
+    type Error = &'static str;
+
+    fn try_from(group: u16) -> Result<Self, Self::Error> {
+        match group {
+            u16::MAX => Err("there is no group behind it"),
+            group => Ok(LogGroup(group)),
+        }
+    }
 }
 
 /// Reads stdin to its end.
@@ -202,9 +219,9 @@ impl Conf {
                     entry,
                     "logGroup",
                     "logGroup",
-                    "a number from 0 to 65535",
+                    "a number from 0 to 65534",
                 ))?
-                .unwrap_or(defaults::LOG_GROUP),
+                .map_or(defaults::LOG_GROUP, |group: LogGroup| group.0),
             log_level: check.optional(log_level(entry))?.unwrap_or(Level::INFO),
             log_file: check.optional(path(entry, "logFile", "logFile"))?,
             unenforceable: check.optional(unenforceable(entry))?.unwrap_or_default(),

@@ -71,7 +71,7 @@ fn every_key() {
             "kubeconfig": "/k", "timeout": "1500ms", "whenUnreachable": "snapshot",
             "snapshotMaxAge": "1h30m", "nodeName": "node-1.example.com",
         },
-        "stateDir": "/s", "uplink": "bond0.7", "logGroup": 65535, "logLevel": "trace", "logFile": "/l",
+        "stateDir": "/s", "uplink": "bond0.7", "logGroup": 65534, "logLevel": "trace", "logFile": "/l",
         "unenforceable": "allow",
         "forgedChecksums": "ignore",
         "arpProbe": "off",
@@ -88,7 +88,7 @@ fn every_key() {
     assert_eq!(conf.kubernetes, Some(kubernetes));
     assert_eq!(conf.state_dir, PathBuf::from("/s"));
     assert_eq!(conf.uplink.as_deref(), Some("bond0.7"));
-    assert_eq!(conf.log_group, 65535);
+    assert_eq!(conf.log_group, 65534);
     assert_eq!(conf.log_level, Level::TRACE);
     assert_eq!(conf.log_file, Some(PathBuf::from("/l")));
     assert_eq!(conf.unenforceable, WhenUnenforceable::Allow);
@@ -146,11 +146,11 @@ fn wrong_values_name_the_key_and_what_was_expected() {
         (json!({"uplink": ""}), "uplink: interface name is empty"),
         (
             json!({"logGroup": "100"}),
-            "logGroup: expected a number from 0 to 65535, got \"\\\"100\\\"\"",
+            "logGroup: expected a number from 0 to 65534, got \"\\\"100\\\"\"",
         ),
         (
-            json!({"logGroup": 65536}),
-            "logGroup: expected a number from 0 to 65535",
+            json!({"logGroup": 65535}),
+            "logGroup: expected a number from 0 to 65534",
         ),
         (json!({"logGroup": -1}), "logGroup: expected"),
         (json!({"logGroup": 1.5}), "logGroup: expected"),

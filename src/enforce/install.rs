@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use crate::plan::names::{nd_chain, veth_chain};
+use crate::plan::names::{many_chain, nd_chain, veth_chain};
 use crate::plan::{AttachmentPlan, Base, Bridge, Compiled, INET, NETDEV, base};
 use crate::refusal::{CniError, nft_failure};
 use crate::store::{AttachmentId, StateDir};
@@ -161,8 +161,10 @@ impl Install<'_, '_> {
         let stale = nft.chain(&NETDEV, &chain)?;
         if stale.is_some_and(|c| c.device.as_deref() == Some(&self.attachment.veth)) {
             ops.delete(&NETDEV, Chain::new(chain));
-            if nft.chain(&NETDEV, &nd_chain(id))?.is_some() {
-                ops.delete(&NETDEV, Chain::new(nd_chain(id)));
+            for chain in [nd_chain(id), many_chain(id)] {
+                if nft.chain(&NETDEV, &chain)?.is_some() {
+                    ops.delete(&NETDEV, Chain::new(chain));
+                }
             }
         }
         Ok(())
@@ -184,8 +186,10 @@ impl Install<'_, '_> {
                 false => ops.delete(&NETDEV, chain),
             };
         }
-        if nft.chain(&NETDEV, &plan.nd_chain())?.is_some() {
-            ops.flush(&NETDEV, Chain::new(plan.nd_chain()));
+        for chain in [plan.nd_chain(), plan.many_chain()] {
+            if nft.chain(&NETDEV, &chain)?.is_some() {
+                ops.flush(&NETDEV, Chain::new(chain));
+            }
         }
         if nft.chain(&INET, &plan.pod_chain())?.is_none() {
             return Ok(None);

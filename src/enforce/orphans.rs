@@ -20,17 +20,18 @@ pub fn remove_all(nft: &mut Nft) -> Result<(), nft::Error> {
     nft.commit(&ops)
 }
 
-/// Removes all chains and sets of some policies.
+/// Removes these chains and sets of policies.
 ///
 /// # Errors
 /// The kernel refuses; then nothing has changed.
 pub fn remove_policies(
     nft: &mut Nft,
+    table: &'static Table,
     chains: Vec<String>,
     sets: Vec<String>,
 ) -> Result<(), nft::Error> {
     let mut ops = Transaction::new();
-    delete_policies(chains, sets, &mut ops);
+    delete_policies(table, chains, sets, &mut ops);
     nft.commit(&ops)
 }
 

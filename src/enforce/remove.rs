@@ -2,9 +2,12 @@
 
 use std::net::IpAddr;
 
-use crate::plan::names::{Purpose, is_part_of, is_port_of, nd_chain, pod_chain, veth_chain};
+use crate::plan::names::{
+    Purpose, is_part_of, is_port_of, lets_multicast_out, many_chain, nd_chain, pod_chain,
+    veth_chain,
+};
 use crate::plan::{Bridge, INET, NETDEV, base};
-use nft::{self, Chain, Family, Nft, SetName, Transaction};
+use nft::{self, Chain, Family, Nft, SetName, Table, Transaction};
 
 use super::{commit, delete_element, delete_elements, owner_of};
 
@@ -45,19 +48,19 @@ impl Remove<'_> {
                 &mut ops,
             )?;
         }
+        let mut targets = Vec::new();
+        for chain in [veth_chain(self.id), nd_chain(self.id), many_chain(self.id)] {
+            if nft.chain(&NETDEV, &chain)?.is_some() {
+                targets.extend(nft.targets(&NETDEV, &chain)?);
+                ops.delete(&NETDEV, Chain::new(chain));
+            }
+        }
         let pod = pod_chain(self.id);
         if nft.chain(&INET, &pod)?.is_some() {
             let policy = nft.goto_of(&INET, &pod)?;
             ops.delete(&INET, Chain::new(pod));
             if let Some(policy) = policy {
                 delete_unused_policy(nft, &policy, 1, &mut ops)?;
-            }
-        }
-        let mut targets = Vec::new();
-        for chain in [veth_chain(self.id), nd_chain(self.id)] {
-            if nft.chain(&NETDEV, &chain)?.is_some() {
-                targets.extend(nft.targets(&NETDEV, &chain)?);
-                ops.delete(&NETDEV, Chain::new(chain));
             }
         }
         let is_bridge = |chain: &&String| Purpose::of(chain) == Some(Purpose::Bridge);
@@ -108,27 +111,47 @@ pub(super) fn delete_unused_policy(
     if chain.uses > nft.rule_count(&INET, name)? + leaving {
         return Ok(());
     }
-    let of_policy = |part: &String| is_part_of(name, part);
-    let chains = nft.chains(&INET)?.into_iter().map(|chain| chain.name);
-    let chains: Vec<String> = chains.filter(of_policy).collect();
-    let sets = nft.sets(&INET)?;
-    let sets: Vec<String> = sets.into_iter().filter(of_policy).collect();
-    delete_policies(chains, sets, ops);
+    delete_parts(nft, name, ops)
+}
+
+/// All that there is of a policy, in both tables.
+pub(super) fn delete_parts(
+    nft: &mut Nft,
+    policy: &str,
+    ops: &mut Transaction,
+) -> Result<(), nft::Error> {
+    let mut tables = vec![&INET];
+    if lets_multicast_out(policy) {
+        tables.push(&NETDEV);
+    }
+    let of_policy = |part: &String| is_part_of(policy, part);
+    for table in tables {
+        let chains = nft.chains(table)?.into_iter().map(|chain| chain.name);
+        let chains: Vec<String> = chains.filter(of_policy).collect();
+        let sets = nft.sets(table)?;
+        let sets: Vec<String> = sets.into_iter().filter(of_policy).collect();
+        delete_policies(table, chains, sets, ops);
+    }
     Ok(())
 }
 
 /// Whole policies, in the order in which the kernel lets them go.
-pub(super) fn delete_policies(chains: Vec<String>, sets: Vec<String>, ops: &mut Transaction) {
+pub(super) fn delete_policies(
+    table: &'static Table,
+    chains: Vec<String>,
+    sets: Vec<String>,
+    ops: &mut Transaction,
+) {
     // Their parts refer to one another: all rules go first.
     for chain in &chains {
-        ops.flush(&INET, Chain::new(chain));
+        ops.flush(table, Chain::new(chain));
     }
     // A map's elements lead to chains: it goes before them.
     for set in sets {
-        ops.delete(&INET, SetName(set));
+        ops.delete(table, SetName(set));
     }
     for chain in chains {
-        ops.delete(&INET, Chain::new(chain));
+        ops.delete(table, Chain::new(chain));
     }
 }
 

@@ -9,11 +9,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::plan::names::{Purpose, is_part_of, pod_chain};
-use crate::plan::{Base, Compiled, INET};
+use crate::plan::names::{Purpose, many_chain, pod_chain};
+use crate::plan::veth::many_rules;
+use crate::plan::{Base, Compiled, INET, NETDEV};
 use nft::{self, Chain, Nft, Rule, SetName, Transaction, Verdict};
 
-use super::remove::{delete_policies, delete_unused_policy};
+use super::remove::{delete_parts, delete_unused_policy};
 use super::verify::{damaged_base, damaged_policy};
 use super::whole::Ledger;
 
@@ -53,7 +54,7 @@ pub fn switch(
         }
         let before = nft.goto_of(&INET, &chain)?;
         if before.as_deref() != Some(&*policy.name) {
-            lead(&chain, &policy.name, &mut ops);
+            lead(nft, &chain, &policy.name, &mut ops)?;
             left.extend(before);
         }
     }
@@ -63,11 +64,24 @@ pub fn switch(
     take_away(nft, ledger, &left)
 }
 
-/// The pod's chain leads to this policy, and nowhere else.
-fn lead(chain: &str, policy: &str, ops: &mut Transaction) {
+/// The pod's chain leads to this policy, and nowhere else; and so does what its veth sends to many.
+fn lead(nft: &mut Nft, chain: &str, policy: &str, ops: &mut Transaction) -> Result<(), nft::Error> {
     ops.flush(&INET, Chain::new(chain));
     let rule = Rule::new().then(Verdict::goto(policy));
     ops.add(&INET, rule.in_chain(chain));
+    let Some(many) = Purpose::of(chain)
+        .and_then(Purpose::attachment)
+        .map(many_chain)
+    else {
+        return Ok(());
+    };
+    if nft.chain(&NETDEV, &many)?.is_some() {
+        ops.flush(&NETDEV, Chain::new(&many));
+        for rule in many_rules(policy) {
+            ops.add(&NETDEV, rule.in_chain(&many));
+        }
+    }
+    Ok(())
 }
 
 /// Removes those policies to which nobody leads, once no packet can be in them.
@@ -129,7 +143,7 @@ fn lead_all(
 ) -> Result<(), nft::Error> {
     let mut ops = Transaction::new();
     for chain in chains {
-        lead(chain, policy, &mut ops);
+        lead(nft, chain, policy, &mut ops)?;
     }
     ledger.commit(nft, &ops, &[], &[])?;
     nft.settle();
@@ -143,11 +157,7 @@ fn make_policy(
     policy: &Compiled,
 ) -> Result<(), nft::Error> {
     let mut ops = Transaction::new();
-    let of_policy = |part: &String| is_part_of(&policy.name, part);
-    let chains = nft.chains(&INET)?.into_iter().map(|chain| chain.name);
-    let chains = chains.filter(of_policy).collect();
-    let sets = nft.sets(&INET)?.into_iter().filter(of_policy).collect();
-    delete_policies(chains, sets, &mut ops);
+    delete_parts(nft, &policy.name, &mut ops)?;
     ops.append(policy.add());
     ledger.commit(nft, &ops, &[&policy.name], &[])
 }

@@ -37,6 +37,9 @@ pub fn verify(
     if !same_rules(nft, &NETDEV, &plan.nd_chain(), &plan.nd_rules())? {
         return missing(format!("the chain {}", plan.nd_chain()));
     }
+    if !same_rules(nft, &NETDEV, &plan.many_chain(), &plan.many_rules())? {
+        return missing(format!("the chain {}", plan.many_chain()));
+    }
     if let Some(bridge) = &plan.bridge
         && !same_rules(nft, &NETDEV, &bridge.chain(), &bridge.rules())?
     {
@@ -133,14 +136,21 @@ pub(super) fn damaged_policy(
     nft: &mut Nft,
     policy: &Compiled,
 ) -> Result<Option<String>, nft::Error> {
-    for (chain, rules) in &policy.chains {
-        if !same_rules(nft, &INET, chain, rules)? {
-            return Ok(Some(format!("the policy's chain {chain}")));
+    let multicast = policy.multicast.as_ref();
+    let multicast = multicast.map(|part| (&NETDEV, &part.chains, &part.sets));
+    for (table, chains, sets) in [Some((&INET, &policy.chains, &policy.sets)), multicast]
+        .into_iter()
+        .flatten()
+    {
+        for (chain, rules) in chains {
+            if !same_rules(nft, table, chain, rules)? {
+                return Ok(Some(format!("the policy's chain {chain}")));
+            }
         }
-    }
-    for (set, elements) in &policy.sets {
-        if !nft.elements_are(&INET, &set.name, elements)? {
-            return Ok(Some(format!("the policy's set {}", set.name)));
+        for (set, elements) in sets {
+            if !nft.elements_are(table, &set.name, elements)? {
+                return Ok(Some(format!("the policy's set {}", set.name)));
+            }
         }
     }
     Ok(None)

@@ -8,6 +8,7 @@ use rules::rule::{Log, Rule, Verb};
 use rules::verdict::{self, Verdict};
 
 use super::base;
+use super::log_group_of_others;
 
 /// How often a second a deny or reject is logged, if the rule does not say.
 const LOG_RATE: u32 = 10;
@@ -84,7 +85,13 @@ impl Action {
                 Some(rate) => kernel_rule.then(Statement::Limit(Limit::per_second(rate))),
                 None => kernel_rule,
             };
-            kernel_rule.then(log(&label, verdict, log_group))
+            let group = match tier.tier {
+                Tier::ClusterEnforced | Tier::NamespaceEnforced | Tier::BuiltIn => log_group,
+                Tier::Dns | Tier::Pod | Tier::NamespaceDefaults | Tier::ClusterDefaults => {
+                    log_group_of_others(log_group)
+                }
+            };
+            kernel_rule.then(log(&label, verdict, group))
         });
         Self {
             label: label.into(),
@@ -100,7 +107,8 @@ impl Action {
         let limit = KernelRule::new().then(Statement::Limit(Limit::per_second(LOG_RATE)));
         Self {
             label: label.into(),
-            log: (verdict != Verdict::Allow).then(|| limit.then(log(label, verdict, log_group))),
+            log: (verdict != Verdict::Allow)
+                .then(|| limit.then(log(label, verdict, log_group_of_others(log_group)))),
             outcome: Outcome::of(verdict),
         }
     }

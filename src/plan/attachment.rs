@@ -1,6 +1,6 @@
 //! One attachment's own objects: its chain, its veth's anti-spoofing, its elements.
 //!
-//! `pod-ID` leads to the shared policy; `if-ID` and `nd-ID` are in [`super::veth`].
+//! `pod-ID` leads to the shared policy; `if-ID`, `nd-ID` and `mc-ID` are in [`super::veth`].
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -8,7 +8,7 @@ use nft::{Chain, Element, Elements, Family, Hook, Rule, Table, Transaction, Verd
 
 use super::base::{self, ingress};
 use super::bridge::Bridge;
-use super::names::{nd_chain, pod_chain, veth_chain};
+use super::names::{many_chain, nd_chain, pod_chain, veth_chain};
 use super::{INET, NETDEV};
 
 /// All that the kernel has to know of an attachment.
@@ -59,6 +59,11 @@ impl AttachmentPlan {
         nd_chain(&self.id)
     }
 
+    /// `mc-ID`
+    pub fn many_chain(&self) -> String {
+        many_chain(&self.id)
+    }
+
     /// The hook of `if-ID`.
     pub fn veth_hook(&self) -> Hook {
         ingress(&self.veth, -500, false)
@@ -67,6 +72,7 @@ impl AttachmentPlan {
     /// Chains, rules, then elements: the order in which the kernel wants them.
     pub fn add(&self) -> Transaction {
         let mut ops = Transaction::new();
+        ops.add(&NETDEV, Chain::new(self.many_chain()));
         ops.add(&NETDEV, Chain::new(self.nd_chain()));
         ops.add(&NETDEV, Chain::base(self.veth_chain(), self.veth_hook()));
         ops.add(&INET, Chain::new(self.pod_chain()));
@@ -75,6 +81,7 @@ impl AttachmentPlan {
                 ops.add(table, rule.in_chain(chain.clone()));
             }
         };
+        rules(&NETDEV, self.many_chain(), self.many_rules());
         rules(&NETDEV, self.nd_chain(), self.nd_rules());
         rules(&NETDEV, self.veth_chain(), self.veth_rules());
         rules(&INET, self.pod_chain(), self.pod_rules());

@@ -7,11 +7,12 @@ pub mod base;
 pub mod bridge;
 mod condition;
 mod lookup;
+pub mod multicast;
 pub mod names;
 pub mod policy;
 mod reach;
 mod traffic;
-mod veth;
+pub mod veth;
 
 use std::net::IpAddr;
 
@@ -39,6 +40,12 @@ const fn kernel_family(family: Family) -> nft::Family {
 /// Both ends of a range as values to compare with.
 fn values((first, last): (IpAddr, IpAddr)) -> (Value, Value) {
     (first.into(), last.into())
+}
+
+/// The NFLOG group of rules that are not enforced ones: what a pod's own rules log, however much that is, keeps
+/// nothing of what the platform's do from being read.
+pub const fn log_group_of_others(log_group: u16) -> u16 {
+    log_group.saturating_add(1)
 }
 
 /// The version of what this program makes of an attachment and of a policy in the kernel. What another

@@ -6,6 +6,9 @@ const POD: &str = "pod-";
 const VETH: &str = "if-";
 const ND: &str = "nd-";
 const POLICY: &str = "pol-";
+/// No hex digit: what stands before a policy's hash if it lets multicast out.
+const MULTICAST: &str = "m";
+const MANY: &str = "mc-";
 const BRIDGE: &str = "bridge-";
 const PORT: &str = "port-";
 
@@ -24,9 +27,22 @@ pub fn nd_chain(id: &str) -> String {
     format!("{ND}{id}")
 }
 
-/// The first chain of a policy.
-pub(super) fn policy(hash: &str) -> String {
-    format!("{POLICY}{hash}")
+/// What a veth sends to many.
+pub fn many_chain(id: &str) -> String {
+    format!("{MANY}{id}")
+}
+
+/// The first chain of a policy, and whether it lets any multicast out.
+pub(super) fn policy(hash: &str, multicast: bool) -> String {
+    let mark = if multicast { MULTICAST } else { "" };
+    format!("{POLICY}{mark}{hash}")
+}
+
+/// Whether the policy of this name lets any multicast out: then a chain of its name is in the other
+/// table, too.
+pub fn lets_multicast_out(policy: &str) -> bool {
+    let hash = policy.strip_prefix(POLICY);
+    hash.is_some_and(|hash| hash.starts_with(MULTICAST))
 }
 
 /// Another chain, or a set, of a policy.
@@ -54,6 +70,8 @@ pub enum Purpose<'a> {
     Veth(&'a str),
     /// A veth's neighbour discovery; the attachment's id.
     Nd(&'a str),
+    /// What a veth sends to many; the attachment's id.
+    Many(&'a str),
     /// A policy, or a part of one.
     Policy,
     /// A bridge.
@@ -70,6 +88,7 @@ impl<'a> Purpose<'a> {
         (id(POD).map(Purpose::Pod))
             .or_else(|| id(VETH).map(Purpose::Veth))
             .or_else(|| id(ND).map(Purpose::Nd))
+            .or_else(|| id(MANY).map(Purpose::Many))
             .or_else(|| is(POLICY, Purpose::Policy))
             .or_else(|| is(BRIDGE, Purpose::Bridge))
             .or_else(|| is(PORT, Purpose::Port))
@@ -78,7 +97,7 @@ impl<'a> Purpose<'a> {
     /// The id of the attachment whose chain it is.
     pub const fn attachment(self) -> Option<&'a str> {
         match self {
-            Purpose::Pod(id) | Purpose::Veth(id) | Purpose::Nd(id) => Some(id),
+            Purpose::Pod(id) | Purpose::Veth(id) | Purpose::Nd(id) | Purpose::Many(id) => Some(id),
             Purpose::Policy | Purpose::Bridge | Purpose::Port => None,
         }
     }
@@ -112,8 +131,10 @@ mod tests {
             (pod_chain(ID), Purpose::Pod(ID)),
             (veth_chain(ID), Purpose::Veth(ID)),
             (nd_chain(ID), Purpose::Nd(ID)),
-            (policy(ID), Purpose::Policy),
-            (policy_part(&policy(ID), "t1"), Purpose::Policy),
+            (many_chain(ID), Purpose::Many(ID)),
+            (policy(ID, false), Purpose::Policy),
+            (policy(ID, true), Purpose::Policy),
+            (policy_part(&policy(ID, false), "t1"), Purpose::Policy),
             (bridge("01234567"), Purpose::Bridge),
             (port(&bridge("01234567"), "89abcdef"), Purpose::Port),
         ] {
@@ -128,9 +149,12 @@ mod tests {
 
     #[test]
     fn names_that_begin_alike_are_told_apart() {
-        let own = policy("00");
+        assert!(
+            lets_multicast_out(&policy("00", true)) && !lets_multicast_out(&policy("00", false))
+        );
+        let own = policy("00", false);
         assert!(is_part_of(&own, &own) && is_part_of(&own, &policy_part(&own, "s1")));
-        assert!(!is_part_of(&own, &policy("001")) && !is_part_of(&own, "00"));
+        assert!(!is_part_of(&own, &policy("001", false)) && !is_part_of(&own, "00"));
         let own = bridge("00");
         assert!(is_port_of(&own, &port(&own, "1")));
         assert!(!is_port_of(&own, &port(&bridge("001"), "1")) && !is_port_of(&own, &own));

@@ -40,6 +40,7 @@ use super::LAYOUT;
 use super::action::Action;
 use super::condition::{self, Condition};
 use super::lookup::{self, Entry, Part};
+use super::multicast::{self, Multicast};
 use super::names;
 use super::reach::Words;
 
@@ -52,6 +53,8 @@ pub struct Compiled {
     pub chains: Vec<(String, Vec<KernelRule>)>,
     /// Every set with its elements.
     pub sets: Vec<(Set, Vec<Element>)>,
+    /// What it says of multicast, if it allows any.
+    pub multicast: Option<Multicast>,
 }
 
 impl Compiled {
@@ -70,6 +73,9 @@ impl Compiled {
                 ops.add(&INET, rule.clone().in_chain(chain));
             }
         }
+        if let Some(multicast) = &self.multicast {
+            ops.append(multicast.add());
+        }
         ops
     }
 }
@@ -78,7 +84,10 @@ impl Compiled {
     /// The same under another name: what pods are led by while this one is made anew.
     pub fn aside(&self) -> Self {
         let digest = Sha256::new_with_prefix("aside ").chain_update(&self.name);
-        let name = names::policy(&crate::hex::hex(&digest.finalize()[..8]));
+        let name = names::policy(
+            &crate::hex::hex(&digest.finalize()[..8]),
+            self.multicast.is_some(),
+        );
         let renamed = |old: &str| match old.strip_prefix(&self.name) {
             Some(part) => format!("{name}{part}"),
             None => old.to_owned(),
@@ -108,20 +117,30 @@ impl Compiled {
             Some(Data::Verdict(own)) => element.clone().verdict(verdict(own)),
             _ => element.clone(),
         };
-        let chains = self.chains.iter();
-        let chains =
-            chains.map(|(chain, rules)| (renamed(chain), rules.iter().map(rule).collect()));
-        let sets = self.sets.iter().map(|(set, elements)| {
-            let name = renamed(&set.name);
-            let set = Set {
-                name,
-                ..set.clone()
-            };
-            (set, elements.iter().map(element).collect())
-        });
+        let chains = |chains: &[(String, Vec<KernelRule>)]| {
+            let chains = chains.iter();
+            let renamed =
+                chains.map(|(chain, rules)| (renamed(chain), rules.iter().map(rule).collect()));
+            renamed.collect()
+        };
+        let sets = |sets: &[(Set, Vec<Element>)]| {
+            let sets = sets.iter().map(|(set, elements)| {
+                let name = renamed(&set.name);
+                let set = Set {
+                    name,
+                    ..set.clone()
+                };
+                (set, elements.iter().map(element).collect())
+            });
+            sets.collect()
+        };
         Self {
-            chains: chains.collect(),
-            sets: sets.collect(),
+            chains: chains(&self.chains),
+            sets: sets(&self.sets),
+            multicast: self.multicast.as_ref().map(|part| Multicast {
+                chains: chains(&part.chains),
+                sets: sets(&part.sets),
+            }),
             name: name.clone(),
         }
     }
@@ -134,8 +153,12 @@ pub fn name(policy: &Effective, log_group: u16) -> String {
     // Writing to a String can't fail.
     let _ = write!(
         said,
-        " {:?} {} {:?} {:?}",
-        policy.default_action, policy.default_audit, policy.facts, policy.pod_log_rate
+        " {:?} {} {:?} {:?} {}",
+        policy.default_action,
+        policy.default_audit,
+        policy.facts,
+        policy.pod_log_rate,
+        policy.exempt
     );
     let mut digest = Sha256::new_with_prefix(said);
     for tier in &policy.tiers {
@@ -144,7 +167,10 @@ pub fn name(policy: &Effective, log_group: u16) -> String {
         digest.update(head);
         digest.update(&tier.text);
     }
-    names::policy(&crate::hex::hex(&digest.finalize()[..8]))
+    names::policy(
+        &crate::hex::hex(&digest.finalize()[..8]),
+        multicast::is_allowed(policy),
+    )
 }
 
 /// Who compiles: the same policy may become something else with another one.
@@ -276,6 +302,7 @@ impl Compiler {
         };
         self.split((START, ""), &split, known, rules, &all);
         Compiled {
+            multicast: multicast::compile(&self.name, policy),
             name: self.name,
             chains: self.chains,
             sets: self.sets,

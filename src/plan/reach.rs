@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use rules::class::WIRESERVER_PORTS;
+use rules::class::{MULTICAST, WIRESERVER_PORTS};
 use rules::effective::Facts;
 use rules::facts::Word;
 use rules::places::Places;
@@ -193,6 +193,7 @@ fn of_target(target: &Target, facts: &Facts) -> Vec<Reach> {
             let others = Reach::at(Places::of(prefixes, &facts.nodes));
             return vec![local(true), others];
         }
+        Target::Multicast => Reach::at(Places::of(&[], &MULTICAST)),
         Target::Dns => Reach::of_word(Word::Dns),
         Target::Metadata => Reach::of_word(Word::Metadata),
         Target::ApiServer => Reach::of_word(Word::ApiServer),

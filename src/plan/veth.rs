@@ -14,9 +14,12 @@ use nft::{Family, Field, Rule, Test, Value, Verdict};
 
 use super::attachment::AttachmentPlan;
 use super::base::{LINK_SCOPE, OWN_TARGET};
+use super::names;
 
 const LOOPBACK: IpNet = v4([127, 0, 0, 0], 8);
 const LOOPBACK6: IpNet = v6(Ipv6Addr::LOCALHOST, 128);
+pub mod table;
+
 const MULTICAST4: IpNet = class::MULTICAST[0];
 const BROADCAST: IpNet = class::MULTICAST[1];
 const MULTICAST6: IpNet = class::MULTICAST[2];
@@ -45,12 +48,10 @@ impl AttachmentPlan {
     /// `ether type` is checked in each rule: a bare `ip saddr` would match inside VLAN tags, too.
     pub fn veth_rules(&self) -> Vec<Rule> {
         let own_mac = Value::Mac(self.mac);
-        let mut rules = vec![
-            Rule::new()
-                .not(Field::EtherSaddr, own_mac)
-                .counter()
-                .then(Verdict::Drop),
-        ];
+        let mut rules = vec![dropped(
+            Rule::new().not(Field::EtherSaddr, own_mac),
+            &table::MAC,
+        )];
         // Nearly all packets are of this kind. No rule before the one that says the same of all
         // protocols is about them.
         for address in &self.addresses {
@@ -62,8 +63,15 @@ impl AttachmentPlan {
         let own = self.own(Family::V4);
         if !own.is_empty() {
             rules.extend(self.about_own(&own));
-            rules.push(error4().counter().then(Verdict::Drop));
+            rules.push(dropped(error4(), &table::ICMP_ERROR));
             rules.extend(self.let_through(&own));
+        }
+        for address in &own {
+            // What is left of an own address's goes to the pod itself or to many.
+            let from = || frame_of(Family::V4).is(Field::IpSaddr, Value::from(*address));
+            let loopback = from().test(Field::IpDaddr, Test::Within(LOOPBACK));
+            rules.push(dropped(loopback, &table::LOOPBACK));
+            rules.push(from().then(Verdict::goto(self.many_chain())));
         }
         for address in own {
             let own = Value::from(address);
@@ -87,8 +95,14 @@ impl AttachmentPlan {
                     .then(Verdict::Accept),
             );
         }
-        rules.push(Rule::new().counter().then(Verdict::Drop));
+        rules.push(dropped(frame_of(Family::V4), &table::SOURCE));
+        rules.push(dropped(Rule::new(), &table::OTHER));
         rules
+    }
+
+    /// What the pod sends to many: a policy that says something of it, then none of it.
+    pub fn many_rules(&self) -> Vec<Rule> {
+        many_rules(&self.policy)
     }
 
     /// IPv6 beside the usual. On its link a pod solicits from any own address, and advertises own
@@ -101,7 +115,7 @@ impl AttachmentPlan {
         let forged = sources.iter().fold(unspecified, |rule, own| {
             rule.not(Field::Ip6Saddr, Value::from(*own))
         });
-        let mut rules = vec![forged.counter().then(Verdict::Drop)];
+        let mut rules = vec![dropped(forged, &table::SOURCE)];
         rules.extend(sources.iter().map(|target| {
             let solicitation_or_advertisement = Test::Between(Value::U8(135), Value::U8(136));
             Rule::new()
@@ -112,10 +126,27 @@ impl AttachmentPlan {
         rules.push(Rule::new().then(Verdict::jump(LINK_SCOPE)));
         if !own.is_empty() {
             rules.extend(self.about_own(&own));
-            rules.push(error_or_discovery6().counter().then(Verdict::Drop));
-            rules.extend(self.let_through(&own));
         }
-        rules.push(Rule::new().counter().then(Verdict::Drop));
+        rules.push(dropped(
+            frame_of(Family::V6).test(Field::Icmpv6Type, ICMPV6_ERRORS),
+            &table::ICMP_ERROR,
+        ));
+        rules.push(dropped(discovery6(), &table::OTHER_DISCOVERY));
+        rules.extend(self.let_through(&own));
+        rules.push(dropped(
+            Rule::new().test(Field::Ip6Daddr, Test::Within(LOOPBACK6)),
+            &table::LOOPBACK,
+        ));
+        // A pod speaks to its link by its link-local address, too. ICMPv6 to many is no matter of rules.
+        let many = || Rule::new().test(Field::Ip6Daddr, Test::Within(MULTICAST6));
+        rules.push(
+            many()
+                .not(Field::L4proto, icmp(Family::V6))
+                .not(Field::Ip6Saddr, Value::V6(Ipv6Addr::UNSPECIFIED))
+                .then(Verdict::goto(self.many_chain())),
+        );
+        rules.push(dropped(many(), &table::MULTICAST));
+        rules.push(dropped(Rule::new(), &table::SOURCE));
         rules
     }
 
@@ -185,18 +216,26 @@ fn error4() -> Rule {
 /// RFC 4443, 2.1.
 const ICMPV6_ERRORS: Test = Test::Between(Value::U8(0), Value::U8(127));
 
-/// All that RFC 4443, 2.1 calls an error, and neighbour discovery (133 to 137) through any extension
-/// headers: behind one, a lie about a neighbour is as good.
-fn error_or_discovery6() -> Rule {
-    frame_of(Family::V6)
-        .test(
-            Field::Icmpv6Type,
-            Test::Between(Value::U8(0), Value::U8(137)),
-        )
-        .test(
-            Field::Icmpv6Type,
-            Test::NotBetween(Value::U8(128), Value::U8(132)),
-        )
+/// Neighbour discovery (133 to 137) through any extension headers: behind one, a lie about a neighbour is as
+/// good.
+fn discovery6() -> Rule {
+    frame_of(Family::V6).test(
+        Field::Icmpv6Type,
+        Test::Between(Value::U8(133), Value::U8(137)),
+    )
+}
+
+/// Counts it in its row of the table.
+fn dropped(rule: Rule, row: &table::Row) -> Rule {
+    rule.counter().then(Verdict::Drop).comment(row.name)
+}
+
+/// The rules of `mc-ID` under this policy.
+pub fn many_rules(policy: &str) -> Vec<Rule> {
+    let asks = names::lets_multicast_out(policy).then(|| Rule::new().then(Verdict::jump(policy)));
+    asks.into_iter()
+        .chain([dropped(Rule::new(), &table::MULTICAST)])
+        .collect()
 }
 
 /// An address that is compared with what nft has no name for.

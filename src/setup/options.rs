@@ -73,8 +73,8 @@ pub struct EntryKeys {
     #[arg(long, value_name = "DEVICE")]
     uplink: Option<String>,
 
-    /// The NFLOG group of logged packets
-    #[arg(long, value_name = "N")]
+    /// The NFLOG group of what enforced rules log; the next one is that of all others
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(..=65534))]
     log_group: Option<u16>,
 
     /// How much the plugin says about itself: error, warn, info, debug, trace

@@ -43,6 +43,7 @@ pub fn resolve(
             default_audit: false,
             facts: file.facts.clone(),
             pod_log_rate: None,
+            exempt: true,
         }
     } else {
         effective(file, namespace_annotations, pod_annotations)?

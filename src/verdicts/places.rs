@@ -97,6 +97,7 @@ mod tests {
             default_audit: false,
             facts: Facts::default(),
             pod_log_rate: None,
+            exempt: false,
         }
     }
 

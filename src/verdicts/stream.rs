@@ -1,10 +1,11 @@
-//! A group's messages as lines, as they come.
+//! Both groups' messages as lines, as they come.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use netlink::nflog::{Error, Lost, Nflog};
+use crate::plan::log_group_of_others as others;
+use netlink::nflog::{Error, Logged, Lost, Nflog};
 
 use super::line::Line;
 use super::loss::{Loss, Told};
@@ -13,20 +14,51 @@ use super::reader::Reader;
 /// How long the kernel may take to hand over the group.
 const BIND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Takes a group over, for those who want its packets as they are.
+/// Takes both groups over, for those who want their packets as they are.
 ///
 /// # Errors
-/// Another process reads it, or this one may not.
-pub fn bind(group: u16) -> Result<Nflog, Error> {
-    Nflog::bind(group, Instant::now() + BIND_TIMEOUT)
+/// Another process reads one of them, or this one may not.
+pub fn bind(group: u16) -> Result<Groups, Error> {
+    let bind = |group| Nflog::bind(group, Instant::now() + BIND_TIMEOUT);
+    Ok(Groups([bind(group)?, bind(others(group))?]))
 }
 
-/// The only reader of a group, in the network namespace of its rules.
-///
-/// Its file descriptor is readable when there are messages.
+/// The group of enforced rules and that of all others, each with a backlog of its own: however much the one
+/// gets, nothing of the other is lost.
+#[derive(Debug)]
+pub struct Groups([Nflog; 2]);
+
+impl Groups {
+    /// Takes what is there, enforced rules' first; nothing if there is nothing.
+    ///
+    /// # Errors
+    /// The kernel's, of reading the sockets.
+    pub fn receive(&mut self) -> Result<Vec<Logged>, Error> {
+        let [enforced, others] = &mut self.0;
+        let mut messages = enforced.receive()?;
+        messages.extend(others.receive()?);
+        Ok(messages)
+    }
+
+    /// What has been lost so far.
+    pub fn lost(&self) -> Lost {
+        let [enforced, others] = self.0.each_ref().map(Nflog::lost);
+        Lost {
+            messages: enforced.messages + others.messages,
+            more: enforced.more || others.more,
+        }
+    }
+
+    /// Readable when there are messages: one of them, or both.
+    pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        self.0.each_ref().map(AsFd::as_fd)
+    }
+}
+
+/// The only reader of both groups, in the network namespace of their rules.
 #[derive(Debug)]
 pub struct Stream {
-    nflog: Nflog,
+    nflog: Groups,
     reader: Reader,
     told: Told,
 }
@@ -41,10 +73,10 @@ pub struct Received {
 }
 
 impl Stream {
-    /// Takes a group over. `state_dir` is the conflist's, which knows the pods.
+    /// Takes both groups over. `state_dir` is the conflist's, which knows the pods.
     ///
     /// # Errors
-    /// Another process reads the group, or this one may not.
+    /// Another process reads one of them, or this one may not.
     pub fn open(group: u16, state_dir: &Path) -> Result<Self, Error> {
         Ok(Self {
             nflog: bind(group)?,
@@ -55,12 +87,17 @@ impl Stream {
 
     /// Whether messages tell where packets went before translation.
     pub fn tells_original(&self) -> bool {
-        self.nflog.tells_original()
+        self.nflog.0.iter().all(Nflog::tells_original)
     }
 
     /// What has been lost so far.
     pub fn lost(&self) -> Lost {
         self.nflog.lost()
+    }
+
+    /// Readable when there are messages: one of them, or both.
+    pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        self.nflog.fds()
     }
 
     /// Takes what is there; nothing if there is nothing.
@@ -89,7 +126,7 @@ impl Stream {
     /// For tests of what is lost.
     #[cfg(test)]
     pub(crate) fn shrink_backlog(&self) {
-        self.nflog.shrink_backlog();
+        self.nflog.0.iter().for_each(Nflog::shrink_backlog);
     }
 }
 
@@ -98,9 +135,3 @@ const _: () = {
     const fn is_send<T: Send>() {}
     is_send::<Stream>();
 };
-
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.nflog.as_fd()
-    }
-}

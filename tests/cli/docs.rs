@@ -91,3 +91,19 @@ fn the_list_of_metadata_services_is_the_one_that_is_enforced() {
     let wanted: Vec<String> = METADATA.iter().chain([&WIRESERVER]).map(row).collect();
     assert_eq!(rows, wanted);
 }
+
+/// What people read of a pod's interface is what its chains do.
+#[test]
+fn the_table_of_the_veth_is_the_one_of_its_chains() {
+    use egressway::plan::veth::table::ROWS;
+    let page = fs::read_to_string(root().join("docs/veth.md")).expect("is there");
+    let rows: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
+    let wanted = ROWS.iter().map(|row| {
+        let fate = row.fate.as_str();
+        format!("| `{}` | {} | {fate} |", row.name, row.what)
+    });
+    assert_eq!(rows, wanted.collect::<Vec<String>>());
+}

@@ -6,7 +6,7 @@ use crate::harness::*;
 /// How many packets the drops of the pod's own chains have counted.
 fn dropped(pod: &Pod<'_>) -> u64 {
     let id = pod.id();
-    let chains = ["if", "nd"].map(|kind| {
+    let chains = ["if", "nd", "mc"].map(|kind| {
         let line = format!("nft list chain netdev egressway {kind}-{id}");
         pod.node.netns.exec(&line)
     });

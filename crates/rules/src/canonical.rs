@@ -108,6 +108,7 @@ impl Display for Target {
             Target::Metadata => f.write_str("metadata"),
             Target::Dns => f.write_str("dns"),
             Target::ApiServer => f.write_str("apiserver"),
+            Target::Multicast => f.write_str("multicast"),
             Target::Service(service) => write!(f, "svc/{service}"),
         }
     }

@@ -9,7 +9,7 @@
 //! | `metadata` | [`METADATA`] and [`WIRESERVER`], as asked or as translated |
 //! | `dns` | [`Facts::dns`](super::facts::Facts), port 53 over TCP and UDP, as asked or as translated |
 //! | `apiserver` | [`Facts::api_server`](super::facts::Facts) with their ports, as asked or as translated |
-//! | `multicast` | [`MULTICAST`] |
+//! | `multicast` | [`MULTICAST`]; only a rule lets it out |
 //! | `private` | [`PRIVATE`], less cluster, nodes and metadata |
 //! | `internet` | all but [`NOT_INTERNET`], [`PRIVATE`], cluster, nodes and metadata |
 //!

@@ -119,6 +119,8 @@ pub struct Effective {
     pub facts: Facts,
     /// How many lines a second a rule of the pod's own may log; `None`: as many as it says.
     pub pod_log_rate: Option<u32>,
+    /// The pod's namespace is exempt: there are no rules, and multicast goes as all else does.
+    pub exempt: bool,
 }
 
 impl TierRules {
@@ -165,6 +167,7 @@ impl Effective {
             default_audit,
             facts,
             pod_log_rate: None,
+            exempt: false,
         })
     }
 }

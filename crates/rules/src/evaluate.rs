@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::class::{METADATA, NOT_INTERNET, PRIVATE, WIRESERVER, WIRESERVER_PORTS};
+use super::class::{self, METADATA, NOT_INTERNET, PRIVATE, WIRESERVER, WIRESERVER_PORTS};
 use super::effective::{DefaultAction, Effective, Facts, TierRules};
 use super::facts::Word;
 use super::nat64;
@@ -54,12 +54,19 @@ pub struct Decision<'a> {
     pub rule: Option<(&'a TierRules, &'a Rule)>,
     /// Whether it is logged, apart from rate limits.
     pub logged: bool,
+    /// It does not get as far as the rules: multicast that none of them allows is dropped at the pod's own
+    /// interface.
+    pub at_veth: bool,
 }
+
+/// What decides where [`Decision::at_veth`].
+pub const VETH_MULTICAST: &str = "veth:multicast";
 
 impl Decision<'_> {
     /// What decided, as in log lines: `pod:erp`, `cluster-enforced:2`, `default:deny`.
     pub fn label(&self) -> String {
         match (self.rule, self.verdict) {
+            _ if self.at_veth => VETH_MULTICAST.to_owned(),
             (Some((tier, rule)), _) => tier.label(rule),
             (None, Verdict::Allow) => DefaultAction::Allow.label().to_owned(),
             (None, _) => DefaultAction::Deny.label().to_owned(),
@@ -135,7 +142,25 @@ impl Effective {
     }
 
     /// Decides a packet and shows `see` every rule that it looks at.
-    fn walk<'a>(&'a self, packet: &Packet, mut see: impl FnMut(Step<'a>)) -> Decision<'a> {
+    ///
+    /// What goes to many at once goes only if a rule says so. ICMPv6 to many is neighbours' and listeners', and
+    /// no matter of rules.
+    fn walk<'a>(&'a self, packet: &Packet, see: impl FnMut(Step<'a>)) -> Decision<'a> {
+        let decision = self.by_rules(packet, see);
+        let is_allowed =
+            self.exempt || decision.rule.is_some() && decision.verdict == Verdict::Allow;
+        if !is_multicast(packet) || is_allowed && packet.protocol != ICMPV6 {
+            return decision;
+        }
+        Decision {
+            verdict: Verdict::Deny,
+            rule: None,
+            logged: false,
+            at_veth: true,
+        }
+    }
+
+    fn by_rules<'a>(&'a self, packet: &Packet, mut see: impl FnMut(Step<'a>)) -> Decision<'a> {
         for tier in &self.tiers {
             let mut rules = tier.rules.iter();
             let Some(rule) = rules.find(|rule| {
@@ -156,6 +181,7 @@ impl Effective {
                 verdict,
                 rule: Some((tier, rule)),
                 logged: rule.log.is_some() || verdict.is_audited(),
+                at_veth: false,
             };
         }
         let verdict = Verdict::by_default(self.default_action, self.default_audit);
@@ -163,6 +189,7 @@ impl Effective {
             verdict,
             rule: None,
             logged: verdict != Verdict::Allow,
+            at_veth: false,
         }
     }
 }
@@ -297,8 +324,9 @@ fn goes_to(target: &Target, packet: &Packet, facts: &Facts) -> Option<bool> {
             behind || (*first..=*last).contains(&packet.destination)
         }
         Target::Cluster => place.is_in(&facts.cluster),
-        Target::Node => packet.local,
-        Target::Nodes => packet.local || place.is_in(&facts.nodes),
+        Target::Node => is_local(packet),
+        Target::Nodes => is_local(packet) || place.is_in(&facts.nodes),
+        Target::Multicast => is_multicast(packet),
         Target::Dns => sent(packet).any(|sent| is_for(Word::Dns, sent, packet, facts)),
         Target::Metadata => sent(packet).any(|sent| is_for(Word::Metadata, sent, packet, facts)),
         Target::ApiServer => sent(packet).any(|sent| is_for(Word::ApiServer, sent, packet, facts)),
@@ -314,13 +342,23 @@ fn goes_to(target: &Target, packet: &Packet, facts: &Facts) -> Option<bool> {
     })
 }
 
+/// What is sent to everybody on a link arrives at the node, too.
+fn is_local(packet: &Packet) -> bool {
+    let [_, broadcast, _] = class::MULTICAST;
+    packet.local || broadcast.contains(&packet.destination)
+}
+
+fn is_multicast(packet: &Packet) -> bool {
+    class::contains(&class::MULTICAST, packet.destination)
+}
+
 /// Neither the cluster, nor a node, nor a metadata service that has an address of its own.
 fn is_elsewhere(place: &Place, packet: &Packet, facts: &Facts) -> bool {
     let metadata = METADATA.iter().map(|service| &service.address);
     let others = facts.cluster.iter().chain(&facts.nodes).chain(metadata);
     // What the address itself is, and what it stands for.
     let own = Place::of(packet.destination, facts);
-    !packet.local && !place.touches(others.clone()) && !own.touches(others)
+    !is_local(packet) && !place.touches(others.clone()) && !own.touches(others)
 }
 
 fn is_internet(place: Place, packet: &Packet, facts: &Facts) -> Option<bool> {

@@ -74,7 +74,9 @@ pub fn is_plain(rule: &Rule) -> bool {
         | Target::Internet
         | Target::Private
         | Target::Service(_) => true,
-        Target::Net(_) | Target::Range(..) | Target::Any | Target::Cluster => false,
+        Target::Net(_) | Target::Range(..) | Target::Any | Target::Cluster | Target::Multicast => {
+            false
+        }
     };
     let has_code = |ports: &Ports| {
         matches!(

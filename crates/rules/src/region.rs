@@ -6,7 +6,7 @@
 //! service or API server was asked, and at which port, says nothing of where a packet goes in the end: it is
 //! a dimension of its own.
 
-use super::class::{DNS_PORT, METADATA, WIRESERVER, WIRESERVER_PORTS};
+use super::class::{DNS_PORT, METADATA, MULTICAST, WIRESERVER, WIRESERVER_PORTS};
 use super::effective::Facts;
 use super::nat64;
 use super::places::Places;
@@ -287,6 +287,7 @@ impl Keyword<'_> {
                     ..self.answered(DNS, true)
                 }
             }
+            Target::Multicast => self.at(&Places::of(&[], &MULTICAST)),
             Target::Cluster if self.cluster_is_known => {
                 self.at(&Places::of(&self.facts.nat64, &self.facts.cluster))
             }

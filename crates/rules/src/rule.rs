@@ -101,6 +101,8 @@ pub enum Target {
     Dns,
     /// The API server: the Service default/kubernetes and its endpoints, on their ports, as asked or as translated.
     ApiServer,
+    /// What goes to many at once: 224.0.0.0/4, ff00::/8, and 255.255.255.255.
+    Multicast,
     /// `svc/shop/web`, here without `svc/`: what the pod sends to the addresses of this Service.
     Service(String),
 }

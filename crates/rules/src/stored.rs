@@ -20,6 +20,9 @@ pub struct StoredPolicy {
     /// How many lines a second a rule of the pod's own may log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_log_rate: Option<u32>,
+    /// The pod's namespace is exempt.
+    #[serde(default)]
+    pub exempt: bool,
 }
 
 /// What one tier's rules are read from.
@@ -49,6 +52,7 @@ impl From<&Effective> for StoredPolicy {
             default_audit: effective.default_audit,
             facts: effective.facts.clone(),
             pod_log_rate: effective.pod_log_rate,
+            exempt: effective.exempt,
         }
     }
 }
@@ -81,6 +85,7 @@ impl StoredPolicy {
         )?;
         Ok(Effective {
             pod_log_rate: self.pod_log_rate,
+            exempt: self.exempt,
             ..read
         })
     }
@@ -129,6 +134,7 @@ mod tests {
             default_audit: false,
             facts: Facts::default(),
             pod_log_rate: None,
+            exempt: false,
         };
         let faults = stored.rebuild().expect_err("is no rule");
         assert_eq!(faults.described()[0].source, "pod annotation");

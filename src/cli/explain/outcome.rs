@@ -22,7 +22,9 @@ pub(super) struct Outcome<'a> {
 impl Outcome<'_> {
     /// Whether the same rules matched.
     pub fn is_like(&self, other: &Self) -> bool {
-        self.guarded == other.guarded && matched(&self.trace).eq(matched(&other.trace))
+        self.guarded == other.guarded
+            && self.trace.decision.at_veth == other.trace.decision.at_veth
+            && matched(&self.trace).eq(matched(&other.trace))
     }
 
     /// What would be, had the packet gone another way.

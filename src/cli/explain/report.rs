@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::plan::veth::table;
 use rules::effective::{Effective, Tier, TierRules};
 use rules::evaluate::{Packet, Step, Trace};
 use rules::inside::is_inside;
@@ -252,12 +253,13 @@ fn answer(
     question: &Question,
 ) -> Answer {
     let decision = &outcome.trace.decision;
-    let label = decision.label();
-    let verdict = if outcome.guarded {
-        Verdict::Deny
-    } else {
-        decision.verdict
+    let never = table::never(to).map(table::label);
+    let logged = decision.logged && never.is_none();
+    let verdict = match outcome.guarded || never.is_some() {
+        true => Verdict::Deny,
+        false => decision.verdict,
     };
+    let label = never.unwrap_or_else(|| decision.label());
     Answer {
         destination: to,
         via: question.via.as_ref().map(|via| via.to_string()),
@@ -265,15 +267,13 @@ fn answer(
         traffic,
         verdict: verdict.as_str(),
         passes: verdict.passes(),
-        log_prefix: decision
-            .logged
-            .then(|| verdict::prefix(&label, decision.verdict)),
+        log_prefix: logged.then(|| verdict::prefix(&label, decision.verdict)),
         rule: if outcome.guarded {
             EGRESS_GUARD.to_owned()
         } else {
             label
         },
-        logged: decision.logged,
+        logged,
         egress_ips,
         steps,
         sent_to: outcome.sent_to,

@@ -3,6 +3,8 @@
 use std::fmt::Write;
 
 use super::super::output::{Table, Tone, toned};
+use crate::plan::veth::table;
+
 use super::report::{Answer, DECIDES, EGRESS_GUARD, NOT_REACHED, PASSES_ON, Report, StepLine};
 
 /// The whole report. `all`: also where nothing was reached.
@@ -157,6 +159,17 @@ fn decided_by(out: &mut String, report: &Report, answer: &Answer) {
             out,
             "by built-in:egress-ip: it is an egress IP of this node, on which only ping is answered",
         ),
+        _ if table::of_label(&answer.rule).is_some() => {
+            let row = table::of_label(&answer.rule).unwrap_or(&table::OTHER);
+            let (what, fate) = (row.what, row.fate.as_str());
+            line(
+                out,
+                &format!(
+                    "by {}, at the pod's own interface: {what}: {fate}",
+                    answer.rule
+                ),
+            );
+        }
         Some(step) => {
             let StepLine {
                 line: number,

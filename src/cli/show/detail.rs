@@ -1,6 +1,6 @@
 //! One attachment in full.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::net::Ipv6Addr;
 
@@ -10,7 +10,7 @@ use super::kernel::{self, Kernel};
 use super::list::{Row, addresses, ago, amount};
 use crate::cli::output::{Table, Tone, toned};
 use crate::enforce;
-use crate::plan::names::{nd_chain, veth_chain};
+use crate::plan::names::{many_chain, nd_chain, veth_chain};
 use crate::plan::{self, AttachmentPlan, Base, Compiled, INET, LAYOUT, NETDEV};
 use crate::store::Record;
 use nft::{self, Counter, Nft, Value};
@@ -31,9 +31,10 @@ pub(super) struct Detail {
     pub policy_chain: String,
     /// How many attachments have the same policy, and so the same rule counters.
     pub policy_users: usize,
-    /// What no pod may send, whatever the rules: others' addresses or MACs, multicast, what is
-    /// neither IP nor ARP.
+    /// What did not get as far as the rules.
     pub dropped_at_veth: Counter,
+    /// The same by the rows of [`crate::plan::veth::table`].
+    pub dropped_by_kind: Dropped,
     /// What denied last. None: nothing did, or one of several: rules know how often they denied, not
     /// when.
     pub last_deny_rule: Option<String>,
@@ -70,6 +71,9 @@ pub(super) struct DefaultView {
     pub counted: Option<Counter>,
 }
 
+/// What the veth's chains dropped, by the rows of their table.
+pub(super) type Dropped = BTreeMap<String, Counter>;
+
 /// What rules counted, by their labels.
 pub(super) type Counted = HashMap<String, Counter>;
 
@@ -81,10 +85,13 @@ impl Detail {
     ) -> Result<Detail, kernel::Error> {
         let kernel = Kernel::read(nft, [record])?;
         let mut row = Row::new(record, &kernel, users);
-        let mut dropped = Counter::default();
-        for chain in [veth_chain(record.id.as_str()), nd_chain(record.id.as_str())] {
-            let rules = nft.rule_counters(&NETDEV, &chain)?;
-            dropped += rules.into_iter().map(|rule| rule.counter).sum();
+        let mut dropped = Dropped::new();
+        for chain in [veth_chain, nd_chain, many_chain] {
+            for rule in nft.rule_counters(&NETDEV, &chain(record.id.as_str()))? {
+                // Another version's rules have no names.
+                let kind = rule.comment.unwrap_or_else(|| "other".to_owned());
+                *dropped.entry(kind).or_default() += rule.counter;
+            }
         }
         let policy = record.policy.rebuild().ok();
         let mut counted = Counted::new();
@@ -109,7 +116,7 @@ impl Detail {
         record: &Record,
         row: Row,
         users: usize,
-        dropped_at_veth: Counter,
+        dropped_by_kind: Dropped,
         policy: Option<&Effective>,
         counted: &Counted,
     ) -> Detail {
@@ -122,10 +129,23 @@ impl Detail {
             log_group: record.log_group,
             policy_chain: record.policy_chain.clone(),
             policy_users: users,
-            dropped_at_veth,
+            dropped_at_veth: dropped_by_kind.values().copied().sum(),
+            dropped_by_kind,
             last_deny_rule: policy.and_then(|p| only_denier(p, counted)),
             tiers: policy.map(|p| tiers(p, counted)).unwrap_or_default(),
             default: policy.map(|p| default(p, counted)),
+        }
+    }
+
+    fn dropped_text(&self) -> String {
+        let some = self.dropped_by_kind.iter().filter(|(_, c)| c.packets > 0);
+        let kinds: Vec<String> = some
+            .map(|(kind, c)| format!("{kind} {}", c.packets))
+            .collect();
+        let all = amount(self.dropped_at_veth);
+        match &kinds[..] {
+            [] => format!("{all}, at the veth"),
+            kinds => format!("{all}, at the veth: {}", kinds.join(", ")),
         }
     }
 
@@ -159,13 +179,7 @@ impl Detail {
             ("judged", amount(row.judged)),
             ("denied", amount(row.denied)),
             ("last deny", self.last_deny_text()),
-            (
-                "dropped",
-                format!(
-                    "{}, at the veth: forged, multicast, or neither IP nor ARP",
-                    amount(self.dropped_at_veth)
-                ),
-            ),
+            ("dropped", self.dropped_text()),
             ("forged checksums", row.forged_checksums.to_string()),
             ("state", row.state_text(colour)),
         ];

@@ -199,14 +199,21 @@ impl Kernel {
             Some(chain) if (chain.uses as usize) < plan.veth_rules().len() => {
                 problems.push(format!("chain {name} lacks rules"));
             }
-            Some(_) => match self.netdev.get(&nd) {
-                None => problems.push(format!("chain {nd} is missing")),
-                // One of the veth's rules refers to it.
-                Some(chain) if chain.uses as usize <= plan.nd_rules().len() => {
-                    problems.push(format!("chain {nd} lacks rules"));
+            Some(_) => {
+                // One of the veth's rules refers to each.
+                for (chain, rules) in [
+                    (nd, plan.nd_rules()),
+                    (plan.many_chain(), plan.many_rules()),
+                ] {
+                    match self.netdev.get(&chain) {
+                        None => problems.push(format!("chain {chain} is missing")),
+                        Some(held) if held.uses as usize <= rules.len() => {
+                            problems.push(format!("chain {chain} lacks rules"));
+                        }
+                        Some(_) => {}
+                    }
                 }
-                Some(_) => {}
-            },
+            }
         }
         if let Some(bridge) = &plan.bridge
             && !self.netdev.contains_key(&bridge.chain())

@@ -141,7 +141,11 @@ fn detail(users: usize) -> Detail {
         ("default:deny".to_owned(), count(0, 0)),
     ]);
     let policy = record.policy.rebuild().expect("valid");
-    Detail::new(&record, row, users, count(1, 60), Some(&policy), &counted)
+    let dropped = [("source", count(1, 60)), ("mac", count(0, 0))];
+    let dropped = dropped
+        .map(|(kind, counter)| (kind.to_owned(), counter))
+        .into();
+    Detail::new(&record, row, users, dropped, Some(&policy), &counted)
 }
 
 #[test]
@@ -167,7 +171,7 @@ shop/web
   judged            12 packets, 720 bytes
   denied            3 packets, 180 bytes
   last deny         TIME, 2d ago, by pod:no-mail
-  dropped           1 packet, 60 bytes, at the veth: forged, multicast, or neither IP nor ARP
+  dropped           1 packet, 60 bytes, at the veth: source 1
   forged checksums  drop (9 dropped)
   state             ok
 

@@ -96,19 +96,21 @@ impl Sync<'_> {
         let is_garbage = |name: &String| {
             names::is_policys(name) && !used.iter().any(|policy| names::is_part_of(policy, name))
         };
-        let chains: Vec<String> = chains.into_iter().filter(is_garbage).collect();
-        let sets: Vec<String> = self.nft.sets(&INET)?;
-        let sets: Vec<String> = sets.into_iter().filter(is_garbage).collect();
-        if chains.is_empty() && sets.is_empty() {
-            return Ok(());
+        for (table, chains) in [(&INET, chains), (&NETDEV, self.chains(&NETDEV)?)] {
+            let chains: Vec<String> = chains.into_iter().filter(is_garbage).collect();
+            let sets: Vec<String> = self.nft.sets(table)?;
+            let sets: Vec<String> = sets.into_iter().filter(is_garbage).collect();
+            if chains.is_empty() && sets.is_empty() {
+                continue;
+            }
+            let what = format!(
+                "policy objects {}",
+                [&chains[..], &sets[..]].concat().join(", ")
+            );
+            self.remove(what, "no pod has this policy", |nft, _| {
+                enforce::remove_policies(nft, table, chains, sets)
+            });
         }
-        let what = format!(
-            "policy objects {}",
-            [&chains[..], &sets[..]].concat().join(", ")
-        );
-        self.remove(what, "no pod has this policy", |nft, _| {
-            enforce::remove_policies(nft, chains, sets)
-        });
         Ok(())
     }
 

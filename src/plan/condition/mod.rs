@@ -76,11 +76,7 @@ impl Check {
 pub fn of_rule(rule: &Rule, facts: &Facts) -> Vec<Condition> {
     let ports = PortTest::of(&rule.ports);
     let shape = Shape {
-        // the kernel's clock counts nanoseconds in 63 bits
-        until: rule.until.map(|until| {
-            let seconds = until.as_second().clamp(0, i64::MAX / 1_000_000_000);
-            seconds.unsigned_abs()
-        }),
+        until: until(rule),
         // What `pass` returns from is the chain that it stands in: it can't stand in one of its own.
         nests: rule.verb != Verb::Pass,
     };
@@ -107,6 +103,28 @@ pub fn of_rule(rule: &Rule, facts: &Facts) -> Vec<Condition> {
         conditions.iter_mut().for_each(|one| one.end_at(until));
     }
     conditions
+}
+
+/// The conditions under which a rule matches at these places. None is put into another.
+pub fn of_places(rule: &Rule, places: Vec<Reach>) -> Vec<Condition> {
+    let shape = Shape {
+        until: until(rule),
+        nests: false,
+    };
+    let mut conditions = Vec::new();
+    shape.places(places, &PortTest::of(&rule.ports), &mut conditions);
+    if let Some(until) = shape.until {
+        conditions.iter_mut().for_each(|one| one.end_at(until));
+    }
+    conditions
+}
+
+/// In seconds: the kernel's clock counts nanoseconds in 63 bits.
+fn until(rule: &Rule) -> Option<u64> {
+    rule.until.map(|until| {
+        let seconds = until.as_second().clamp(0, i64::MAX / 1_000_000_000);
+        seconds.unsigned_abs()
+    })
 }
 
 /// The conditions under which a packet is for a service that a word stands for.

@@ -117,6 +117,9 @@ impl Pool {
                     let nets = nets.chain(metadata());
                     nets.for_each(|net| ends(&mut addresses, net));
                 }
+                Target::Multicast => {
+                    MULTICAST.iter().for_each(|net| ends(&mut addresses, net));
+                }
                 Target::Any
                 | Target::Cluster
                 | Target::Node

@@ -9,13 +9,17 @@ use rules::builtin;
 use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 
 /// Addresses that meet: neighbours, one in the other, ends of the address space.
-const ADDRESSES: [&str; 33] = [
+const ADDRESSES: [&str; 37] = [
     "0.0.0.0/0",
     "0.0.0.0/1",
     "128.0.0.0/1",
     "0.0.0.0-9.255.255.255",
     "240.0.0.0-255.255.255.255",
     "255.255.255.255",
+    "224.0.0.0/24",
+    "224.0.0.251",
+    "ff02::/16",
+    "ff02::fb",
     "10.0.0.0/8",
     "10.1.0.0/16",
     "10.1.2.0/23",
@@ -45,7 +49,7 @@ const ADDRESSES: [&str; 33] = [
     "ffff:ffff:ffff:ffff:ffff:ffff:ffff:0-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
 ];
 
-const KEYWORDS: [&str; 9] = [
+const KEYWORDS: [&str; 10] = [
     "any",
     "Internet",
     "PRIVATE",
@@ -55,6 +59,7 @@ const KEYWORDS: [&str; 9] = [
     "metadata",
     "dns",
     "apiserver",
+    "multicast",
 ];
 
 /// They can't stand behind `except`.

@@ -77,7 +77,7 @@ impl<'n> Scene<'n> {
                 None => spec,
             })
         };
-        let closed = "allow 10/tcp, 10/udp, 30010/udp to any\ndeny to any";
+        let closed = "deny to multicast\nallow 10/tcp, 10/udp, 30010/udp to any\ndeny to any";
         let attacker = pod("attacker", (plugin == Plugin::Closed).then_some(closed));
         let victim = pod("victim", None);
         let owner = if plugin == Plugin::Absent {

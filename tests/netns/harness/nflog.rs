@@ -44,33 +44,25 @@ impl Logged {
     }
 }
 
-/// Reads what nf_tables logs to one group in one namespace.
+/// Reads what nf_tables logs to groups in one namespace.
 pub struct Nflog {
     socket: Socket,
     seen: Vec<Logged>,
 }
 
 impl Nflog {
-    /// Bound when this returns: every packet logged afterwards is read.
+    /// The group of enforced rules and that of all others, the next one. Bound when this returns: every packet
+    /// logged afterwards is read.
     pub fn start(netns: &Netns, group: u16) -> Self {
+        Self::of(netns, &[group, group + 1])
+    }
+
+    /// Only these groups.
+    pub fn of(netns: &Netns, groups: &[u16]) -> Self {
         let mut socket = netns.run(|| Socket::new(NETLINK_NETFILTER).expect("a netlink socket"));
         socket.bind_auto().expect("bind a netlink socket");
         setsockopt(&socket, sockopt::RcvBufForce, &EYE).expect("a large buffer");
-        let request = config_request(
-            NetfilterProtoFamily::Unspec,
-            group,
-            vec![ConfigCmd::Bind.into(), ConfigMode::PACKET_MAX.into()],
-        );
-        let mut bytes = vec![0; request.header.length as usize];
-        request.serialize(&mut bytes);
-        socket.send(&bytes, 0).expect("ask for a log group");
-        let (answer, _) = socket.recv_from_full().expect("an answer");
-        let answer =
-            NetlinkMessage::<NetfilterMessage>::deserialize(&answer).expect("a netlink message");
-        match answer.payload {
-            NetlinkPayload::Error(e) => assert_eq!(e.code, None, "bind log group {group}"),
-            other => panic!("bind log group {group}: {other:?}"),
-        }
+        groups.iter().for_each(|group| bind(&socket, *group));
         socket
             .set_non_blocking(true)
             .expect("a non-blocking socket");
@@ -114,6 +106,24 @@ impl Nflog {
             }
             thread::sleep(Duration::from_millis(5));
         }
+    }
+}
+
+fn bind(socket: &Socket, group: u16) {
+    let request = config_request(
+        NetfilterProtoFamily::Unspec,
+        group,
+        vec![ConfigCmd::Bind.into(), ConfigMode::PACKET_MAX.into()],
+    );
+    let mut bytes = vec![0; request.header.length as usize];
+    request.serialize(&mut bytes);
+    socket.send(&bytes, 0).expect("ask for a log group");
+    let (answer, _) = socket.recv_from_full().expect("an answer");
+    let answer =
+        NetlinkMessage::<NetfilterMessage>::deserialize(&answer).expect("a netlink message");
+    match answer.payload {
+        NetlinkPayload::Error(e) => assert_eq!(e.code, None, "bind log group {group}"),
+        other => panic!("bind log group {group}: {other:?}"),
     }
 }
 

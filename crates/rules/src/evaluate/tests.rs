@@ -69,7 +69,9 @@ fn packet(text: &str) -> Packet {
 fn matches(rule: &str, text: &str) -> bool {
     let tiers = vec![tier(Tier::Pod, &format!("deny {rule}"), false)];
     let policy = policy(tiers, DefaultAction::Allow, false);
-    policy.decide(&packet(text)).verdict == Verdict::Deny
+    let packet = packet(text);
+    let steps = policy.trace(&packet).steps;
+    steps.iter().any(|step| step.mismatch.is_none())
 }
 
 fn check(rule: &str, hits: &[&str], misses: &[&str]) {

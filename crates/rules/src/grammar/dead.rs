@@ -53,6 +53,7 @@ fn no_port_fits(rule: &Rule) -> Option<Complaint> {
             | Target::Node
             | Target::Nodes
             | Target::Metadata
+            | Target::Multicast
             | Target::Service(_) => {
                 reach.ipv4 = true;
                 reach.ipv6 = true;

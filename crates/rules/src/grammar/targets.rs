@@ -11,7 +11,7 @@ use crate::nearest::nearest;
 use crate::rule::Target;
 
 /// The keywords that stand for addresses.
-const KEYWORDS: [&str; 9] = [
+const KEYWORDS: [&str; 10] = [
     "any",
     "internet",
     "private",
@@ -21,16 +21,18 @@ const KEYWORDS: [&str; 9] = [
     "metadata",
     "dns",
     "apiserver",
+    "multicast",
 ];
 
 /// Words of other firewalls for the same.
-const OTHERS: [(&str, &str); 6] = [
+const OTHERS: [(&str, &str); 7] = [
     ("all", "any"),
     ("*", "any"),
     ("everything", "any"),
     ("world", "internet"),
     ("host", "node"),
     ("kube-apiserver", "apiserver"),
+    ("broadcast", "multicast"),
 ];
 
 /// Reads one entry of a target list.
@@ -46,6 +48,7 @@ pub fn parse(word: &str) -> Result<Target, Complaint> {
         "metadata" => return Ok(Target::Metadata),
         "dns" => return Ok(Target::Dns),
         "apiserver" => return Ok(Target::ApiServer),
+        "multicast" => return Ok(Target::Multicast),
         _ => {}
     }
     if let Some(service) = lower.strip_prefix("svc/") {
@@ -201,7 +204,7 @@ fn no_address(word: &str, lower: &str) -> Complaint {
     }
     let complaint = Complaint::new(format!(
         "expected a target (an address, a network, a range, `svc/NAMESPACE/NAME`, `any`, `internet`, `private`, \
-         `cluster`, `node`, `nodes`, `metadata`, `dns` or `apiserver`), found {}",
+         `cluster`, `node`, `nodes`, `metadata`, `dns`, `apiserver` or `multicast`), found {}",
         quoted(word)
     ));
     if lower == "not" || lower.starts_with('!') {

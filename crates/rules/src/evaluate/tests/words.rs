@@ -28,13 +28,84 @@ fn check(rule: &str, hits: &[&str], misses: &[&str]) {
     let tiers = vec![tier(Tier::Pod, &format!("deny {rule}"), false)];
     let policy = Effective::new(tiers, DefaultAction::Allow, false, known());
     let policy = policy.unwrap_or_else(|faults| panic!("{faults}"));
-    let matches = |text| policy.decide(&packet(text)).verdict == Verdict::Deny;
+    let matches = |text| {
+        let packet = packet(text);
+        let steps = policy.trace(&packet).steps;
+        steps.iter().any(|step| step.mismatch.is_none())
+    };
     for hit in hits {
         assert!(matches(hit), "`{rule}` should match {hit}");
     }
     for miss in misses {
         assert!(!matches(miss), "`{rule}` should not match {miss}");
     }
+}
+
+#[test]
+fn multicast_goes_only_where_a_rule_says_so() {
+    check(
+        "to multicast",
+        &[
+            "udp 224.0.0.251 5353",
+            "udp 239.255.255.255 1",
+            "udp 255.255.255.255 67",
+            "udp ff02::fb 5353",
+        ],
+        &[
+            "udp 223.255.255.255 1",
+            "udp 240.0.0.1 1",
+            "udp 255.255.255.254 1",
+            "udp fe80::1 1",
+        ],
+    );
+    let decide = |rules: &str, action, exempt, text: &str| {
+        let tiers = vec![
+            tier(Tier::Pod, rules, false),
+            tier(Tier::ClusterDefaults, "deny log", true),
+        ];
+        let policy = Effective::new(tiers, action, false, known());
+        let policy = Effective {
+            exempt,
+            ..policy.unwrap_or_else(|faults| panic!("{faults}"))
+        };
+        let packet = packet(text);
+        let decision = policy.decide(&packet);
+        (decision.verdict, decision.label(), decision.logged)
+    };
+    let stopped = (Verdict::Deny, "veth:multicast".to_owned(), false);
+    let mdns = "udp 224.0.0.251 5353";
+    for rules in ["allow to internet", "deny log", "pass udp", "allow tcp"] {
+        assert_eq!(
+            decide(rules, DefaultAction::Allow, false, mdns),
+            stopped,
+            "{rules}"
+        );
+    }
+    for rules in [
+        "allow",
+        "allow udp",
+        "allow to multicast",
+        "allow to 224.0.0.0/8",
+        "allow to node except 10.0.0.0/8",
+    ] {
+        let text = if rules.contains("node") {
+            "udp 255.255.255.255 67"
+        } else {
+            mdns
+        };
+        let allowed = (Verdict::Allow, "pod:1".to_owned(), false);
+        assert_eq!(
+            decide(rules, DefaultAction::Deny, false, text),
+            allowed,
+            "{rules}"
+        );
+    }
+    assert_eq!(
+        decide("allow", DefaultAction::Allow, false, "icmpv6 ff02::1 128/0"),
+        stopped
+    );
+    let (verdict, ..) = decide("pass", DefaultAction::Allow, true, mdns);
+    assert_eq!(verdict, Verdict::Allow);
 }
 
 #[test]
