@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use smallvec::{SmallVec, smallvec};
 
+use super::matching::Range;
 use super::set::Spelled;
 use super::statement::Verdict;
 use super::value::Value;
@@ -164,11 +165,10 @@ impl fmt::Display for Element {
         for (n, (low, high)) in self.key.iter().enumerate() {
             let dot = if n > 0 { " . " } else { "" };
             f.write_str(dot)?;
-            match (low, high) {
-                _ if low == high => write!(f, "{low}")?,
-                // by their names, nft would take them for one name
-                (Value::Protocol(low), Value::Protocol(high)) => write!(f, "{low}-{high}")?,
-                _ => write!(f, "{low}-{high}")?,
+            if low == high {
+                write!(f, "{low}")?;
+            } else {
+                write!(f, "{}", Range(low, high))?;
             }
         }
         if let Some(timeout) = self.timeout {

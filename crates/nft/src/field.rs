@@ -25,7 +25,7 @@ pub(super) enum Load {
 /// Link, network and transport header (`enum nft_payload_bases`).
 pub(super) const LINK: u32 = 0;
 const NETWORK: u32 = 1;
-const TRANSPORT: u32 = 2;
+pub(super) const TRANSPORT: u32 = 2;
 
 /// What must hold before a field may be read: the same checks as `nft` makes by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +67,9 @@ macro_rules! fields {
         }
 
         impl Field {
+            /// Every field there is.
+            pub const ALL: &[Field] = &[$(Field::$field),*];
+
             pub(super) const fn spec(self) -> Spec {
                 match self {
                     $(Field::$field => Spec {
@@ -208,14 +211,6 @@ impl Field {
     /// As nft spells it.
     pub const fn as_str(self) -> &'static str {
         self.spec().name
-    }
-
-    /// The kernel has it as a number in this host's byte order, which cannot be compared byte by byte.
-    pub(super) const fn is_in_host_order(self) -> bool {
-        matches!(
-            self,
-            Field::Mark | Field::CtMark | Field::CtState | Field::CtStatus | Field::FibDaddrType
-        )
     }
 
     /// The bits that are the field's own, where it does not fill its bytes, and how far they are

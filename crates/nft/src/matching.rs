@@ -7,6 +7,7 @@ use std::fmt;
 use ipnet::IpNet;
 
 use super::field::Field;
+use super::kind::Kind;
 use super::value::Value;
 
 /// Fields that are looked up together, in their order; one alone is fine, too.
@@ -155,12 +156,14 @@ impl fmt::Display for Match {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.field.as_str())?;
         match &self.test {
+            // without `==`, nft asks whether any of the bits is set
+            Test::Is(v) if self.field.kind() == Kind::Flags => write!(f, " == {v}"),
             Test::Is(v) => write!(f, " {v}"),
             Test::Not(v) => write!(f, " != {v}"),
             Test::Below(v) => write!(f, " < {v}"),
             Test::Above(v) => write!(f, " > {v}"),
-            Test::Between(a, b) => write!(f, " {a}-{b}"),
-            Test::NotBetween(a, b) => write!(f, " != {a}-{b}"),
+            Test::Between(a, b) => write!(f, " {}", Range(a, b)),
+            Test::NotBetween(a, b) => write!(f, " != {}", Range(a, b)),
             Test::Masked(mask, v) => write!(f, " & {mask} == {v}"),
             Test::NotMasked(mask, v) => write!(f, " & {mask} != {v}"),
             Test::Within(net) => write!(f, " {net}"),
@@ -175,6 +178,18 @@ impl fmt::Display for Match {
                 }
                 Ok(())
             }
+        }
+    }
+}
+
+/// Both ends. By their names, nft would take those of two protocols for one name.
+pub(super) struct Range<'a>(pub &'a Value, pub &'a Value);
+
+impl fmt::Display for Range<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Range(Value::Protocol(low), Value::Protocol(high)) => write!(f, "{low}-{high}"),
+            Range(low, high) => write!(f, "{low}-{high}"),
         }
     }
 }

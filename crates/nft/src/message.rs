@@ -205,9 +205,32 @@ fn encode_set(w: &mut Writer, set: &Set, seq: u32) {
     if set.counter {
         w.nested(NFTA_SET_EXPR, encode::counter);
     }
+    let byte_orders = byte_orders(set);
+    if !byte_orders.is_empty() {
+        w.attr(NFTA_SET_USERDATA, &byte_orders);
+    }
     if let Some(timeout) = set.timeout {
         w.be64(NFTA_SET_TIMEOUT, milliseconds(timeout));
     }
+}
+
+/// What `nft list` has to know of keys and values that are in this host's byte order: libnftnl's type, length,
+/// value. The kernel makes nothing of it.
+fn byte_orders(set: &Set) -> Vec<u8> {
+    let data = match &set.data {
+        Some(DataType::Value(data)) => data.is_in_host_order(),
+        _ => false,
+    };
+    let kinds = [
+        (set.key.is_in_host_order(), UDATA_SET_KEYBYTEORDER),
+        (data, UDATA_SET_DATABYTEORDER),
+    ];
+    let mut bytes = Vec::new();
+    for (_, kind) in kinds.into_iter().filter(|(in_host_order, _)| *in_host_order) {
+        bytes.extend([kind, 4]);
+        bytes.extend(BYTEORDER_HOST_ENDIAN.to_ne_bytes());
+    }
+    bytes
 }
 
 /// The kernel keeps a set of intervals of one field as a sorted list of starts and ends; `nft` marks

@@ -80,6 +80,11 @@ impl KeyType {
         }
     }
 
+    /// Whether the kernel has it as this host does, and not as packets do.
+    pub(super) const fn is_in_host_order(&self) -> bool {
+        matches!(self, KeyType::Mark | KeyType::Interface)
+    }
+
     /// nft's number and the length in bytes. A concatenation's fields fill up registers of four.
     pub(super) fn number_and_length(&self) -> (u32, u32) {
         if let Some((number, _, length)) = self.field() {
@@ -89,6 +94,11 @@ impl KeyType {
             .fold((0, 0), |(all, sum), (number, _, length)| {
                 (all << TYPE_BITS | number, sum + length.next_multiple_of(4))
             })
+    }
+
+    /// The lengths in bytes of all fields of a key.
+    pub(super) fn lengths(&self) -> impl Iterator<Item = usize> {
+        self.fields().map(|(_, _, length)| length as usize)
     }
 
     /// The lengths in bytes of a concatenation's fields; none of a single key.

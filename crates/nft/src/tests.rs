@@ -143,7 +143,7 @@ fn prefix(field: Field, net: IpNet) -> (Vec<u8>, Vec<u8>) {
     let mut w = Writer::default();
     let rule = Rule::new().test(field, Test::Within(net));
     encode::expressions(&mut w, TableFamily::Inet, &rule);
-    let (mut width, mut mask, mut value) = (0, None, None);
+    let (mut width, mut mask, mut value) = (None, None, None);
     for (_, _, expression) in Attrs(&w.bytes).iter() {
         let expression = Attrs(expression);
         let data = expression.nest(NFTA_EXPR_DATA).expect("data");
@@ -152,15 +152,16 @@ fn prefix(field: Field, net: IpNet) -> (Vec<u8>, Vec<u8>) {
             bytes.expect("bytes").to_vec()
         };
         match expression.text(NFTA_EXPR_NAME).expect("a name") {
-            "payload" => width = data.be32(NFTA_PAYLOAD_LEN).expect("a length") as usize,
-            "ct" => width = if net.addr().is_ipv4() { 4 } else { 16 },
+            "payload" => width = Some(data.be32(NFTA_PAYLOAD_LEN).expect("a length") as usize),
             "bitwise" => mask = Some(bytes(NFTA_BITWISE_MASK)),
             "cmp" => value = Some(bytes(NFTA_CMP_DATA)),
             _ => {}
         }
     }
-    let mask = mask.unwrap_or_else(|| vec![0xff; width]);
     let value = value.expect("a comparison");
+    // all of what conntrack has is loaded, and its beginning compared
+    let width = width.unwrap_or(value.len());
+    let mask = mask.unwrap_or_else(|| vec![0xff; width]);
     assert_eq!((mask.len(), value.len()), (width, width), "{net}");
     (mask, value)
 }

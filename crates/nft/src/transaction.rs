@@ -227,8 +227,8 @@ impl Transaction {
             table,
             object,
         });
-        if let (None, Some(step)) = (&self.fault, self.steps.last()) {
-            self.fault = check::step(step).err();
+        if let (None, Some((step, before))) = (&self.fault, self.steps.split_last()) {
+            self.fault = check::step(step, before).err();
         }
         self
     }

@@ -77,6 +77,12 @@ pub const NFTA_SET_DESC_CONCAT: u16 = 2;
 pub const NFTA_SET_FIELD_LEN: u16 = 1;
 pub const NFTA_SET_ID: u16 = 10;
 pub const NFTA_SET_TIMEOUT: u16 = 11;
+pub const NFTA_SET_USERDATA: u16 = 13;
+/// libnftnl's `NFTNL_UDATA_SET_KEYBYTEORDER` and `_DATABYTEORDER`.
+pub const UDATA_SET_KEYBYTEORDER: u8 = 0;
+pub const UDATA_SET_DATABYTEORDER: u8 = 1;
+/// nft's `enum byteorder`.
+pub const BYTEORDER_HOST_ENDIAN: u32 = 1;
 pub const NFTA_SET_EXPR: u16 = 17;
 pub const NFTA_SET_DESC_SIZE: u16 = 1;
 
@@ -117,6 +123,7 @@ pub const NFTA_EXPR_DATA: u16 = 2;
 
 pub const NFT_REG_VERDICT: u32 = 0;
 pub const NFT_REG_1: u32 = 1;
+pub const NFT_REG_2: u32 = 2;
 /// The same registers again, in pieces of four bytes: `NFT_REG_1` begins with this one.
 pub const NFT_REG32_00: u32 = 8;
 

@@ -7,9 +7,11 @@
 //! Needs root, `nft` and `ip`.
 
 mod cases;
+mod firewall;
 mod lifecycle;
 mod netns;
 mod normal;
+mod offered;
 
 use egressway::plan::{INET, NETDEV, compile};
 use nft::{Chain, Element, Elements, KeyType, Object, Set, SetName, Transaction};

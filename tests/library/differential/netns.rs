@@ -80,6 +80,15 @@ pub fn list() -> String {
     nft(&["list", "ruleset"], "")
 }
 
+/// Runs `nft -f` in the calling thread's namespace; what it complains of, if it does.
+pub fn load(text: &str) -> Result<(), String> {
+    let Output { status, stderr, .. } = run("nft", &["-f", "-"], text);
+    if status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&stderr).into_owned())
+}
+
 fn nft(arguments: &[&str], input: &str) -> String {
     execute("nft", arguments, input)
 }
@@ -93,7 +102,7 @@ fn execute(program: &str, arguments: &[&str], input: &str) -> String {
     } = run(program, arguments, input);
     let stderr = String::from_utf8_lossy(&stderr);
     assert!(status.success(), "{program} {arguments:?}: {stderr}");
-    String::from_utf8(stdout).expect("text")
+    String::from_utf8_lossy(&stdout).into_owned()
 }
 
 fn run(program: &str, arguments: &[&str], input: &str) -> Output {

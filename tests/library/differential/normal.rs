@@ -84,7 +84,12 @@ pub fn expressions(debug: &str) -> Vec<String> {
                     length: length.trim_end_matches('b').parse().expect("a length"),
                 });
             }
-            [family @ ("inet" | "netdev"), table, chain, ..] => {
+            [
+                family @ ("ip" | "ip6" | "inet" | "arp" | "bridge" | "netdev"),
+                table,
+                chain,
+                ..,
+            ] => {
                 lines.push(format!("{family} {table} {chain}")); // without handles
             }
             _ => lines.push(line.to_owned()),
