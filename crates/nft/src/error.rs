@@ -130,6 +130,7 @@ fn hint(errno: &io::Error) -> &'static str {
         Some(libc::EOPNOTSUPP | libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT) => {
             " (this kernel lacks a part of nf_tables that is needed)"
         }
+        Some(libc::ERESTART) => " (somebody changed the ruleset since that generation)",
         _ => "",
     }
 }

@@ -226,7 +226,10 @@ fn byte_orders(set: &Set) -> Vec<u8> {
         (data, UDATA_SET_DATABYTEORDER),
     ];
     let mut bytes = Vec::new();
-    for (_, kind) in kinds.into_iter().filter(|(in_host_order, _)| *in_host_order) {
+    for (_, kind) in kinds
+        .into_iter()
+        .filter(|(in_host_order, _)| *in_host_order)
+    {
         bytes.extend([kind, 4]);
         bytes.extend(BYTEORDER_HOST_ENDIAN.to_ne_bytes());
     }

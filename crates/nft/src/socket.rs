@@ -87,7 +87,7 @@ impl Nft {
     pub fn commit_at(
         &mut self,
         transaction: &Transaction,
-        generation: Option<u32>,
+        generation: impl Into<Option<u32>>,
     ) -> Result<(), Error> {
         if let Some(fault) = transaction.fault() {
             return Err(fault.clone().into());
@@ -95,7 +95,7 @@ impl Nft {
         if transaction.is_empty() {
             return Ok(());
         }
-        let bytes = batch(transaction, generation);
+        let bytes = batch(transaction, generation.into());
         let failed = |operation| move |errno| Error::Socket { operation, errno };
         // A batch must go in one piece; the default buffer holds about 200 kB.
         if bytes.len() > 100_000 {

@@ -73,10 +73,11 @@ impl Limit {
     }
 }
 
-/// What is told to whom a packet is refused (`nft_reject.c`).
+/// What is told to whom a packet is refused (`nft_reject.c`): in tables of family inet or netdev, a TCP reset in
+/// those of ip and ip6, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reject {
-    /// The TCP connection is reset. The rule must match TCP only.
+    /// The TCP connection is reset. A match of TCP is put before it, unless there is one.
     TcpReset,
     /// ICMP or ICMPv6: no route.
     NoRoute,
@@ -100,7 +101,8 @@ impl Reject {
     }
 }
 
-/// What a flow's address is translated to (`nft_nat.c`).
+/// What a flow's address is translated to (`nft_nat.c`), in a chain of type nat. To translate a port, the rule must
+/// match its protocol before.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Nat {
     /// This address, and this port if one is given.

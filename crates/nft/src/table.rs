@@ -71,7 +71,8 @@ impl fmt::Display for TableFamily {
 pub struct Table {
     /// Which packets its chains may see.
     pub family: TableFamily,
-    /// Its name: at most 255 bytes, as all names of nf_tables.
+    /// Its name: at most 255 bytes, as all names of nf_tables. The kernel would take a word of nft's own language,
+    /// too, such as `map` or `devices`; `nft -f` then does not read what a [`Transaction`](super::Transaction) prints.
     pub name: Cow<'static, str>,
 }
 

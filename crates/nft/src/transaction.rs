@@ -77,7 +77,8 @@ pub struct PlacedRule {
     pub rule: Rule,
 }
 
-/// The name of a set or map.
+/// The name of a set or map. To flush a map, give its [`Set`]: by its name alone, the kernel flushes it, too, but
+/// nft reads `flush set` and looks for no map.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SetName(pub String);
 
