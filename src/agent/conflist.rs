@@ -105,8 +105,8 @@ impl Keeping {
         let path = self.program.path().display().to_string();
         match self.program.put()? {
             Found::Same => {}
-            Found::Nothing => tracing::warn!("put {path} back: something had removed it"),
-            Found::Other => tracing::warn!("put {path} back: something had replaced it"),
+            Found::Nothing => tracing::warn!("restored {path}: something had removed it"),
+            Found::Other => tracing::warn!("restored {path}: something had replaced it"),
         }
         Ok(())
     }

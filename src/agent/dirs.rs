@@ -43,7 +43,7 @@ impl Dirs {
             }
             Err(e) if !self.said => {
                 tracing::warn!(
-                    "cannot be told of changes on this node ({e}): looking every {} s instead",
+                    "cannot watch this node's files ({e}): checking every {} s instead",
                     TICK.as_secs()
                 );
                 self.said = true;

@@ -85,7 +85,7 @@ async fn say(context: &Context, api: &Api, lost: Lost) {
         holder,
     } = lost;
     let note = format!(
-        "node {holder} has egress IP {address} by now; pods of namespace {namespace} here reach nothing outside until they are recreated"
+        "egress IP {address} is now held by node {holder}; pods of namespace {namespace} here reach nothing outside until they are recreated"
     );
     tracing::error!("{note}");
     let regarding = tell::own_daemonset(api).await;
@@ -240,12 +240,12 @@ impl Renewer {
         match taken {
             Ok(Some(lock)) => {
                 leases.give_back(address).await?;
-                tracing::info!(%address, "gave the egress IP's Lease back");
+                tracing::info!(%address, "released the egress IP's Lease");
                 self.on_node(move |state| held::forget(&state, address, lock))
                     .await?;
             }
             Ok(None) => {} // a pod uses it by now
-            Err(e) => tracing::error!("egress IP {address} is not given back yet: {e}"),
+            Err(e) => tracing::error!("egress IP {address} is not released yet: {e}"),
         }
         Ok(None)
     }
@@ -267,7 +267,7 @@ impl Renewer {
                     continue;
                 }
                 leases.give_back(address).await?;
-                tracing::info!(%address, "gave a Lease back that no pod of this node uses any more");
+                tracing::info!(%address, "released a Lease that no pod of this node uses any more");
             }
         }
         Ok(())

@@ -68,7 +68,7 @@ pub enum Error {
     Entry(CniError),
     #[error("cannot start: {0}")]
     Start(#[source] io::Error),
-    #[error("a step of the agent has failed in a way that it must not: see the log")]
+    #[error("the agent has failed unexpectedly: see the log")]
     Worker,
     #[error("a task of the agent has failed: {0}")]
     Task(#[from] tokio::task::JoinError),

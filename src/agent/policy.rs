@@ -104,7 +104,7 @@ impl Following<'_> {
         match self.in_force {
             true => self
                 .part
-                .behind(format!("the last good one stays in force: {why}")),
+                .behind(format!("the last valid policy stays in force: {why}")),
             false => self.part.failed(format!("there is none yet: {why}")),
         }
     }

@@ -133,7 +133,7 @@ async fn post(api: Option<&Api>, context: &Context, note: Note) {
     let posted = api.ask(|client| async move { events::post(&client, &node, &note).await });
     tokio::select! {
         posted = posted => if let Err(e) = posted {
-            tracing::warn!("no Event could be made: {e}");
+            tracing::warn!("cannot create an Event: {e}");
         },
         () = context.cancel.cancelled() => {}
     }

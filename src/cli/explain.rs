@@ -35,8 +35,8 @@ use subject::{Files, Subject, SubjectError};
 ///
 ///   egressway explain --manifest web.yaml --policy policy.yaml 203.0.113.7:443/tcp
 ///
-/// Answered is what happens to packets that the pod originates. Replies to what was opened towards
-/// the pod, errors about known connections and neighbour discovery always pass.
+/// The answer covers packets of connections that the pod opens. Reply traffic of connections to the pod,
+/// ICMP errors about known connections and neighbour discovery are always allowed.
 ///
 /// Destinations: 203.0.113.7:443/tcp  [2001:db8::1]:443/tcp  203.0.113.7:8000-8100/udp
 ///   203.0.113.7/icmp/8  203.0.113.7/proto/47  203.0.113.7 (whatever the protocol)
@@ -48,8 +48,8 @@ use subject::{Files, Subject, SubjectError};
 /// Files do not tell the addresses of Services and of the API server. Where rules name some, notes say
 /// what would be answered with --via or --api-server.
 ///
-/// Exit status: 0 it goes, also if audit mode lets it; 1 it is denied or rejected; 2 wrong usage;
-/// 3 no answer, since something can't be read or is invalid; 4 it depends on the protocol, the port,
+/// Exit status: 0 allowed, also by audit mode; 1 denied or rejected; 2 wrong usage; 3 no answer:
+/// something cannot be read or is invalid; 4 it depends on the protocol, the port,
 /// the address, or the Service.
 ///
 /// JSON: source (namespace, pod, attachment, exempt), passes (null: it depends), answers, and
@@ -112,7 +112,7 @@ pub(super) struct Args {
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(
-        "whose packet? Name an attached pod, such as payments/web-0, or files: --manifest, --policy"
+        "no pod given: name an attached pod, such as payments/web-0, or files: --manifest, --policy"
     )]
     NoSource,
     #[error(

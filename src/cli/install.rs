@@ -12,11 +12,11 @@ use crate::setup::config::Config;
 use crate::setup::options::{EntryKeys, Paths};
 use crate::setup::{install, uninstall};
 
-/// Put the plugin on this node.
+/// Install the plugin on this node.
 ///
-/// Checks that the kernel can do what is needed, puts this program among the CNI plugins and its
-/// entry into the conflist that the runtime uses. It does not stay: if the primary plugin writes its
-/// conflist anew, the entry is gone. `egressway agent` keeps it there.
+/// Checks that the kernel has the features it needs, then installs this program beside the CNI plugins and
+/// its entry in the conflist that the runtime uses. It does not keep running: if the primary plugin
+/// rewrites its conflist, the entry is lost. `egressway agent` maintains it.
 ///
 /// Examples:
 ///
@@ -31,7 +31,7 @@ pub(super) struct InstallArgs {
     #[command(flatten)]
     keys: EntryKeys,
 
-    /// Only look: list what is there and what would be changed. Status 1 if something is missing
+    /// Change nothing; list what is installed and what would change. Exit status 1 if something is missing
     #[arg(long, conflicts_with = "once")]
     check: bool,
 
@@ -40,13 +40,13 @@ pub(super) struct InstallArgs {
     once: bool,
 }
 
-/// Take off this node what `install` or `agent` put there.
+/// Remove from this node what `install` or `agent` installed.
 ///
 /// The conflist's entry goes first, then the rules in the kernel, the egress addresses, the state
-/// directory and the files. The program stays, since runtimes may still call it for pods that it
-/// was once called for; it answers them with success.
+/// directory and the files. The program stays, since runtimes may still call it for pods that were started
+/// with it; it then reports success.
 ///
-/// Pods that run keep running, without any policy.
+/// Running pods keep running, without any policy.
 ///
 /// Example:
 ///   egressway uninstall

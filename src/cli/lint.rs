@@ -55,14 +55,14 @@ use yaml::Documents;
 /// Something could not be read.
 const UNREAD: u8 = 3;
 
-/// Find faults in manifests and policy files before a cluster sees them.
+/// Find errors in manifests and policy files before a cluster sees them.
 ///
 /// Reads Pods, workloads with a template of pods, Namespaces, Lists, policy files
 /// (ClusterEgressPolicy) and ConfigMaps that hold one, as YAML or JSON, several documents in a
 /// file. In a folder, every *.yaml, *.yml and *.json below it. Other objects and files that are no
 /// Kubernetes objects are left alone.
 ///
-/// Each fault is shown with its file, line and column. All checks: --list-checks.
+/// Each finding is shown with its file, line and column. All checks: --list-checks.
 ///
 /// Examples:
 ///   egressway lint deploy/
@@ -70,8 +70,8 @@ const UNREAD: u8 = 3;
 ///   helm template . | egressway lint -
 ///   egressway lint -o sarif . > lint.sarif
 ///
-/// Exit status: 0 nothing found (or only warnings, without --strict), 1 faults found, 2 called
-/// wrongly, 3 something could not be read or a folder has no manifests, whatever else was found.
+/// Exit status: 0 nothing found (or only warnings, without --strict); 1 errors found; 2 wrong usage;
+/// 3 something could not be read or a folder has no manifests, whatever else was found.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
@@ -84,7 +84,7 @@ pub(super) struct Args {
     /// The cluster's Service range, to find addresses that rules never see; may be repeated
     #[arg(long, value_name = "CIDR", value_parser = cidr, value_delimiter = ',')]
     service_cidr: Vec<IpNet>,
-    /// Let warnings fail, too
+    /// Treat warnings as errors
     #[arg(long)]
     strict: bool,
     /// Checks whose findings are left out; may be repeated
@@ -93,7 +93,7 @@ pub(super) struct Args {
     /// What to print
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     output: Format,
-    /// Say on stderr what was skipped, and how much was checked
+    /// Report on stderr what was skipped and how much was checked
     #[arg(short, long)]
     verbose: bool,
     /// Print all checks and exit

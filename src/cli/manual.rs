@@ -29,7 +29,7 @@ pub(super) struct Completions {
 /// Example: egressway man --out /usr/share/man/man1
 #[derive(Debug, clap::Args)]
 pub(super) struct Man {
-    /// The folder to write them into; it is made if it is not there
+    /// The directory for the pages; it is created if it does not exist
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }

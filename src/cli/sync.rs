@@ -12,21 +12,21 @@ use crate::lifecycle::ByLeases;
 use crate::lifecycle::reconcile::{self, Change, Did, Options, Report};
 use crate::store::StateDir;
 
-/// Put back what is missing of this node's attachments, and remove what is nobody's.
+/// Restore what is missing of this node's attachments, and remove orphaned objects.
 ///
 ///   egressway sync              after `nft flush ruleset`, or when `show` says damaged
 ///   egressway sync --dry-run    what it would do
 ///
 /// Compares the attachments' records with their interfaces and with the kernel: rules, sets, hooks,
-/// egress addresses on the uplink. What is missing or differs is put back from the record. What has
-/// neither record nor interface any more is removed. It may run at any time beside the runtime's
+/// egress addresses on the uplink. What is missing or out of sync is repaired from the record. Orphaned
+/// objects, with neither record nor interface, are removed. It may run at any time beside the runtime's
 /// ADD and DEL. Pods that the plugin has never seen stay as they are.
 ///
-/// A line each tells what was done. DID: repaired, removed, would-repair and would-remove with
-/// --dry-run; left, what can't be decided safely, and failed.
+/// One line for each change. DID: repaired, removed; would-repair and would-remove with --dry-run; left,
+/// what cannot be decided safely; and failed.
 ///
-/// Exit status: 0 all is as it should be now; 1 something was left or failed, with --dry-run also if
-/// there is anything to do; 2 on wrong usage.
+/// Exit status: 0 everything is in sync; 1 something was left or failed, with --dry-run also if there is
+/// anything to do; 2 wrong usage.
 ///
 /// JSON: compared (how many attachments), changes (a list of did, what, why).
 #[derive(Debug, clap::Args)]
@@ -43,9 +43,9 @@ pub(super) struct Args {
     policy_file: PathBuf,
 }
 
-/// Remove what is nobody's: attachments whose interface is gone, and what has no record.
+/// Remove orphaned objects: attachments without an interface, and what has no record.
 ///
-/// As `egressway sync`, but nothing is put back. Runtimes do it by CNI's GC; this is for those that
+/// Like `egressway sync`, but nothing is repaired. Runtimes do it by CNI's GC; this is for those that
 /// do not, and for the time after a crash.
 ///
 /// Exit status and JSON are those of `egressway sync`.
@@ -60,7 +60,7 @@ pub(super) struct GcArgs {
 
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// Change nothing, and say what would be done
+    /// Change nothing; print what would be done
     #[arg(long)]
     dry_run: bool,
     /// What to print

@@ -244,13 +244,13 @@ mod tests {
                 b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n",
                 11,
                 false,
-                "is in trouble (429) over: get namespaces shop; it says: nothing",
+                "failed (429) at: get namespaces shop; it says: nothing",
             ),
             (
                 b"HTTP/1.1 500 Oh\r\nContent-Length: 4\r\n\r\n\x1b[1m",
                 11,
                 true,
-                "is in trouble (500) over: get namespaces shop; it says: \\u{1b}[1m",
+                "failed (500) at: get namespaces shop; it says: \\u{1b}[1m",
             ),
             (
                 b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n",

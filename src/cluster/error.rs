@@ -86,7 +86,7 @@ pub enum Error {
     },
     /// 403
     #[error(
-        "the API server {server} does not allow egressway to {request} (403): a ClusterRole or Role of its service account needs the verb `{}` on `{}`; it says: {said}",
+        "the API server {server} forbids egressway to {request} (403): a ClusterRole or Role of its service account needs the verb `{}` on `{}`; it says: {said}",
         verb,
         resource
     )]
@@ -111,7 +111,7 @@ pub enum Error {
         request: String,
     },
     /// 429 and 5xx: it is there, and in trouble.
-    #[error("the API server {server} is in trouble ({code}) over: {request}; it says: {said}")]
+    #[error("the API server {server} failed ({code}) at: {request}; it says: {said}")]
     Trouble {
         /// Its URL.
         server: String,

@@ -66,7 +66,7 @@ impl Call {
 }
 
 fn too_late() -> CniError {
-    CniError::try_again(format!("not done within {} s; stopped", DEADLINE.as_secs()))
+    CniError::try_again(format!("timed out after {} s", DEADLINE.as_secs()))
 }
 
 /// The answer when time is up, before the configuration's version is known.

@@ -126,7 +126,7 @@ impl Claimant<'_> {
                     self.namespace
                 )));
             };
-            tracing::info!("waiting {wait:?} for an egress IP that its node does not renew");
+            tracing::info!("waiting {wait:?} for an egress IP whose node does not renew its Lease");
             thread::sleep(wait);
             ownership.look()?;
         }
@@ -189,7 +189,7 @@ impl Claimant<'_> {
         }
         if !ownership.take(address, self.namespace).map_err(Miss::All)? {
             return Err(Miss::This(CniError::try_again(format!(
-                "{address} was taken by another node just now"
+                "another node has just acquired {address}"
             ))));
         }
         let before = prepared.owner.lease.take().map(|held| held.unknown);

@@ -121,9 +121,9 @@ fn give_leases_back(
     let limit = API.min(deadline.saturating_duration_since(Instant::now()));
     let mut ownership = registry.open(&member(held), limit);
     for (address, _) in owed {
-        ownership.give_back(*address).map_err(|e| {
-            format!("the egress IP's Lease is given back later, or ends by itself: {e}")
-        })?;
+        ownership
+            .give_back(*address)
+            .map_err(|e| format!("the egress IP's Lease is released later, or expires: {e}"))?;
         if let Err(e) = state.remove_egress(*address) {
             tracing::warn!("{e}");
         }

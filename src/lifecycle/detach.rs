@@ -108,7 +108,7 @@ fn remove_as(
     let mut nft = match Nft::open() {
         Ok(nft) => nft,
         Err(e) => {
-            tracing::error!("nothing can be removed from the kernel: {e}");
+            tracing::error!("cannot remove anything from the kernel: {e}");
             return Ok(());
         }
     };
@@ -126,7 +126,7 @@ fn remove_as(
         Ok(removed) => removed,
         Err(e) if e.is_conflict() => return Err(nft_failure(e)),
         Err(e) => {
-            tracing::error!("the attachment's rules could not be removed: {e}");
+            tracing::error!("cannot remove the attachment's rules: {e}");
             return Ok(());
         }
     };

@@ -61,7 +61,7 @@ pub fn sentence(names: &[String]) -> Option<String> {
         ""
     };
     Some(format!(
-        "{pods} of this node (interfaces {}{more}) started while egressway was not in the conflist: they have no policy until they are started again",
+        "{pods} of this node (interfaces {}{more}) started while egressway was not in the conflist: they have no policy until they are recreated",
         shown.join(", ")
     ))
 }

@@ -74,14 +74,14 @@ pub fn install(config: &Config) -> Result<(), Error> {
 pub fn prepare(config: &Config) -> Result<(), Error> {
     kernel::check()?;
     tracing::info!(
-        "the kernel ({}) can do all that is needed",
+        "the kernel ({}) has all features that are needed",
         kernel::release()
     );
     let mut program = Program::at(config.program());
     if program.put()? != Found::Same {
         let version = env!("CARGO_PKG_VERSION");
         tracing::info!(
-            "put version {version} in place as {}",
+            "installed version {version} as {}",
             program.path().display()
         );
     }

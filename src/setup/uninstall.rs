@@ -67,5 +67,5 @@ fn unguard(state: &StateDir, deadline: Instant) -> Result<(), String> {
 fn delete_tables() -> Result<(), String> {
     Nft::open()
         .and_then(|mut nft| enforce::remove_all(&mut nft))
-        .map_err(|e| format!("the tables could not be removed: {e}"))
+        .map_err(|e| format!("cannot remove the tables: {e}"))
 }

@@ -14,7 +14,7 @@ use rules::fault::Faults;
 pub enum SourceError {
     /// No policy file: an empty policy would be an open door.
     #[error(
-        "there is no policy file {path}, and without one no pod is started. The smallest, which lets everything out:
+        "there is no policy file {path}, and without one no pod is started. The smallest, which allows everything:
   apiVersion: egressway.dev/v1alpha1
   kind: ClusterEgressPolicy
   defaultAction: allow",

@@ -332,7 +332,7 @@ fn stdin_that_never_ends() {
     stdin.write_all(b"{").unwrap();
     let output = finish(child);
     drop(stdin);
-    assert_error(&output, 11, "not done within 10 s");
+    assert_error(&output, 11, "timed out after 10 s");
     assert!(started.elapsed() >= egressway::conf::DEADLINE);
 }
 
@@ -363,10 +363,10 @@ fn time_that_is_up_is_told_and_logged() {
     let pid = Pid::from_raw(child.id().cast_signed());
     kill(pid, Signal::SIGALRM).unwrap();
     let output = finish(child);
-    let document = assert_error(&output, 11, "not done within 10 s");
+    let document = assert_error(&output, 11, "timed out after 10 s");
     assert_eq!(document["cniVersion"], "0.3.1");
     let logged = std::fs::read_to_string(&log).unwrap();
-    let line = "ERROR DEL of some-container-id: not done within 10 s; stopped";
+    let line = "ERROR DEL of some-container-id: timed out after 10 s";
     assert!(logged.lines().any(|logged| logged == line), "{logged}");
 }
 

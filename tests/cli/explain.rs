@@ -233,7 +233,7 @@ fn names() {
 
 #[test]
 fn what_cannot_be_answered() {
-    assert_refuses(&[&["192.0.2.1"]], 2, "whose packet?");
+    assert_refuses(&[&["192.0.2.1"]], 2, "no pod given");
     assert_refuses(&[&POLICY, &["shop/web", "192.0.2.1"]], 2, "SOURCE names");
     assert_refuses(&[&POLICY, &["192.0.2.1:443"]], 2, "`192.0.2.1:443/tcp`");
     let via = ["--via", "2001:db8::1", "192.0.2.1:443/tcp"];

@@ -330,7 +330,7 @@ fn what_cannot_be_decided_stays() {
     fs::remove_file(&file).expect("remove");
     for command in ["sync", "gc"] {
         let (changes, good) = tidy(&node, command);
-        left(&changes, "start it again");
+        left(&changes, "recreate");
         assert!(!good);
         deny(&pod, "the record is gone, the pod is not");
     }

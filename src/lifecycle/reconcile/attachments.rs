@@ -135,7 +135,7 @@ impl Sync<'_> {
             return Ok(Some(format!("its interface {veth} is gone")));
         }
         let other = self.carries_another(veth, id)?;
-        Ok(other.map(|other| format!("its interface {veth} carries attachment {other} by now")))
+        Ok(other.map(|other| format!("its interface {veth} now belongs to attachment {other}")))
     }
 
     /// A record that can't be read: only what else is there tells whether the pod is.
@@ -164,7 +164,7 @@ impl Sync<'_> {
         };
         let what = format!("attachment {id}");
         if is_there {
-            let why = format!("{error}; what the kernel has of it stays: start the pod again");
+            let why = format!("{error}; what the kernel has of it stays: recreate the pod");
             self.report.note(Did::Left, what, why);
         } else {
             let (registry, deadline) = (self.options.registry, self.deadline());
@@ -233,7 +233,7 @@ impl Sync<'_> {
                     false => state.set_link(veth, id).map(drop),
                 };
                 let did = self.repaired();
-                let why = format!("the note that {veth} carries it is missing");
+                let why = format!("the link entry of {veth} is missing");
                 self.report.outcome(did, what, &why, outcome);
             }
             return Ok(());
@@ -317,7 +317,7 @@ impl Sync<'_> {
             }
             if self.options.state.has_attachment(&id) {
                 let why = format!(
-                    "{why}, nor is there a note of its interface: its DEL or ADD was cut short. Delete the pod"
+                    "{why}, nor is there a link entry of its interface: its DEL or ADD was cut short. Delete the pod"
                 );
                 self.report.note(Did::Left, what, why);
             }

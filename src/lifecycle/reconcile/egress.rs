@@ -143,7 +143,7 @@ impl Reconcile<'_> {
         let why = damaged.unwrap_or_else(|| "its file is gone".to_owned());
         if !remains.strangers.is_empty() {
             let pods = remains.name_strangers();
-            let why = format!("{why}; pods without records use it ({pods}): start them again");
+            let why = format!("{why}; pods without records use it ({pods}): recreate them");
             report.note(Did::Left, what, why);
             return Ok(());
         }
@@ -223,7 +223,7 @@ impl Reconcile<'_> {
         let _locks = release.finish(self.state, self.registry, self.deadline);
         match self.state.read_egress(self.address)? {
             None => Ok(()),
-            Some(_) => Err(CniError::kernel("it could not be given back; see the log")),
+            Some(_) => Err(CniError::kernel("it could not be released; see the log")),
         }
     }
 

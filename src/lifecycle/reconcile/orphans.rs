@@ -83,7 +83,7 @@ impl Sync<'_> {
             return Ok(None); // the device was given another attachment
         }
         Ok(Some(format!(
-            "its record is gone, but {device} is there: the pod keeps its rules; start it again"
+            "its record is gone, but {device} is there: the pod keeps its rules; recreate it"
         )))
     }
 

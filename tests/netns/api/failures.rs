@@ -74,14 +74,9 @@ fn refusals_and_outages_are_told_apart() {
             Answer::Failure(500, "etcd is gone"),
             11,
             true,
-            "is in trouble (500)",
+            "failed (500)",
         ),
-        (
-            Answer::Failure(503, "not ready"),
-            11,
-            true,
-            "is in trouble (503)",
-        ),
+        (Answer::Failure(503, "not ready"), 11, true, "failed (503)"),
         (Answer::Raw(b""), 11, true, "cannot be reached"),
         (
             Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Le"),
@@ -120,12 +115,7 @@ fn refusals_and_outages_are_told_apart() {
             false,
             "has no such object (404): get namespaces shop",
         ),
-        (
-            Answer::Failure(429, "busy"),
-            11,
-            false,
-            "is in trouble (429)",
-        ),
+        (Answer::Failure(429, "busy"), 11, false, "failed (429)"),
         (Answer::Failure(410, "gone"), 7, false, "refuses (410)"),
         (
             Answer::Object(json!({})),
