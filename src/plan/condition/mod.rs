@@ -473,7 +473,8 @@ fn asked(piece: &Reach, ends: &[Endpoint], facts: &Facts, ports: &[PortTest]) ->
                 if port.family().is_some_and(|only| only != family) {
                     continue;
                 }
-                conditions.extend(arriving.iter().map(|arriving| {
+                let possible = arriving.iter().filter(|one| !one.excludes(&port));
+                conditions.extend(possible.map(|arriving| {
                     let mut condition = Condition::of(piece.words);
                     condition.addresses(daddr(family), ranges);
                     condition.port(arriving);

@@ -62,6 +62,29 @@ impl PortTest {
         }
     }
 
+    /// Whether no packet passes both: translation changes addresses and ports, and no protocol.
+    pub fn excludes(&self, other: &PortTest) -> bool {
+        const TCP: u8 = Transport::Tcp.protocol();
+        match (self, other) {
+            (PortTest::NotTcp, one) | (one, PortTest::NotTcp) => one.protocol() == Some(TCP),
+            (one, other) => match (one.protocol(), other.protocol()) {
+                (Some(one), Some(other)) => one != other,
+                _ => false,
+            },
+        }
+    }
+
+    /// The only IP protocol that passes.
+    fn protocol(&self) -> Option<u8> {
+        match self {
+            PortTest::Any | PortTest::NotTcp => None,
+            PortTest::Protocol(number) => Some(*number),
+            PortTest::Ports(transport, _) => Some(transport.protocol()),
+            PortTest::Icmp(..) => Some(1),
+            PortTest::Icmpv6(..) => Some(58),
+        }
+    }
+
     /// What is left of it where only this traffic is meant.
     pub fn within(&self, traffic: &Traffic) -> Vec<PortTest> {
         const TCP: Transport = Transport::Tcp;

@@ -97,6 +97,17 @@ fn random_policies() {
     }
 }
 
+/// nft refuses such a rule, and so do we: a pod with such a policy would not start.
+#[test]
+fn no_policy_becomes_a_rule_that_matches_nothing() {
+    let mut runner = TestRunner::default();
+    for _ in 0..200 {
+        let tree = policies::policy().new_tree(&mut runner).expect("a policy");
+        let operations = compile(&tree.current(), LOG_GROUP).add();
+        assert_eq!(operations.fault(), None);
+    }
+}
+
 #[test]
 fn random_lookups() {
     let mut runner = TestRunner::default();
