@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::effective::{Facts, Tier, TierRules};
-use super::fault::{Complaint, quoted};
+use super::fault::{Complaint, Fault, quoted};
 use super::grammar::{self, lexer::Place};
 use super::rule::{Rule, Verb};
 
@@ -194,6 +194,24 @@ impl Finding<'_> {
             Problem::CutOff => &CUT_OFF,
             Problem::Expired(_) => &EXPIRED_RULE,
         }
+    }
+
+    /// As a fault of the text called `source`: with place, caret and help, to be printed as those of a text that is
+    /// wrong.
+    ///
+    /// ```
+    /// use egressway_rules::effective::{Tier, TierRules};
+    /// use egressway_rules::lint;
+    ///
+    /// let rules = TierRules::parse(Tier::Pod, "web", "deny\nallow 443/tcp", false)?;
+    /// let around = lint::Around { above: Vec::new(), facts: None, now: jiff::Timestamp::UNIX_EPOCH };
+    /// let found = lint::check(&rules, &around);
+    /// assert!(found[0].fault("web").to_string().starts_with("web:1:1: "));
+    /// # Ok::<(), egressway_rules::fault::Faults>(())
+    /// ```
+    pub fn fault(&self, source: &str) -> Fault {
+        let complaint = self.complaint(|rule| rule.line);
+        Fault::new(source, self.place, complaint)
     }
 
     /// What is wrong, in words. `line` says in which line people find a rule of the same text.
