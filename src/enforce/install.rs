@@ -72,7 +72,7 @@ fn is_new(nft: &mut Nft, base: &Base) -> Result<bool, nft::Error> {
 
 impl Install<'_, '_> {
     /// Makes the kernel enforce the plan. Replaces what is left of an earlier ADD of the same
-    /// attachment, and takes addresses over from whoever had them. To be called under
+    /// attachment, and takes addresses over from whoever had them: the caller knows that they are dead. To be called under
     /// [`StateDir::lock`].
     ///
     /// The first ADD of a pod is one transaction, if no pod that runs is concerned.

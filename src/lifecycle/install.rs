@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use crate::enforce::{self, Install, Shared};
-use crate::plan::{AttachmentPlan, Bridge, NETDEV};
+use super::owners;
+use crate::enforce::{self, Install, Shared, Whole};
+use crate::plan::{AttachmentPlan, Bridge, INET, NETDEV};
 use crate::refusal::CniError;
 use crate::refusal::{net_failure, nft_failure};
 use crate::store::{AttachmentId, PolicyKey, Record, StateDir, StateError};
@@ -20,7 +21,8 @@ pub(crate) struct Node<'a> {
 }
 
 /// Record, then kernel: whoever finds the one without the other knows which was not finished. A
-/// repeated ADD that fails leaves what the first one made, and its record.
+/// repeated ADD that fails leaves what the first one made, and its record. An address that another pod
+/// holds is refused (code 11).
 ///
 /// `before`: the record that a first ADD of the same attachment has left.
 pub(crate) fn install(
@@ -32,7 +34,13 @@ pub(crate) fn install(
 ) -> Result<(), CniError> {
     let (state, veth) = (node.state, &record.veth);
     let plan = AttachmentPlan::from(record);
-    let taken_over = taken_over(node.nft, &plan)?;
+    let whole = Whole::load(state, node.nft).map_err(nft_failure)?;
+    let is_there = |node: &mut Node<'_>| node.nft.has_set(&INET, shared.marker);
+    let is_known = whole.has(shared.marker) || is_there(node).map_err(nft_failure)?;
+    let others = owners::others(node, record, is_known)?;
+    if let Some(holder) = others.holder {
+        return Err(holder.refusal());
+    }
     let bridge_ports = match &plan.bridge {
         Some(bridge) => ports_to_cover(node, bridge)?,
         None => Vec::new(),
@@ -63,7 +71,7 @@ pub(crate) fn install(
         let settled = state.settle_link(veth, id);
         settled.unwrap_or_else(|e| tracing::warn!("{e}"));
     }
-    if taken_over {
+    if others.any {
         // The address is another pod's now: its old connections must not be taken for this one's.
         if let Err(e) = conntrack::delete_of(&record.addresses, node.deadline) {
             tracing::warn!("old connections of a reused address may remain: {e}");
@@ -84,17 +92,6 @@ fn undo(
     }
     state.remove_link(&record.veth, id)?;
     state.remove_attachment(id)
-}
-
-/// Whether one of the addresses still leads to another attachment, which was never deleted.
-fn taken_over(nft: &mut Nft, plan: &AttachmentPlan) -> Result<bool, CniError> {
-    for address in &plan.addresses {
-        let owner = enforce::owner_of(nft, *address).map_err(nft_failure)?;
-        if owner.is_some_and(|chain| chain != plan.pod_chain()) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// The other ports of a bridge that none of our pods was on so far. Pins the bridge's MAC, to which

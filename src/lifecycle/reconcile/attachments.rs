@@ -6,11 +6,12 @@ use std::collections::hash_map::Entry;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Did, Error, Sync, title};
+use super::{Did, Error, STEP, Sync, title};
 use crate::enforce::{self, Shared};
 use crate::lifecycle::detach;
 use crate::lifecycle::install::{Node, install};
-use crate::plan::names::{Purpose, pod_chain, veth_chain};
+use crate::lifecycle::owners;
+use crate::plan::names::{pod_chain, veth_chain};
 use crate::plan::{self, AttachmentPlan, Base, Compiled, INET, LAYOUT, NETDEV};
 use crate::source::PolicyFile;
 use crate::store::{AttachmentId, PolicyKey, Record, StateError};
@@ -248,25 +249,33 @@ impl Sync<'_> {
             self.pending.push(Pending { id, what, why });
             return Ok(());
         }
-        if let Some(why) = self.taken(&record)? {
-            self.report.note(Did::Left, what, why);
-            return Ok(());
-        }
         let did = self.repaired();
+        let mut rtnl = self.rtnl()?;
+        let mut node = Node {
+            state,
+            rtnl: &mut rtnl,
+            nft: &mut self.nft,
+            deadline: Instant::now() + STEP,
+        };
+        // Whoever came first has it, for as long as it is there.
+        match owners::others(&mut node, &record, true).map(|others| others.holder) {
+            Ok(None) => {}
+            Ok(Some(holder)) => {
+                self.report.note(Did::Left, what, holder.words());
+                return Ok(());
+            }
+            Err(e) => {
+                self.report.note(Did::Failed, what, e.to_string());
+                return Ok(());
+            }
+        }
         let outcome = match did {
             Did::Repaired => {
                 record.policy_chain.clone_from(&compiled.name);
-                let deadline = self.deadline();
                 let shared = Shared {
                     marker: base.marker(),
                     base: &|| Ok(Cow::Borrowed(base)),
                     policy: &|| Ok(Cow::Borrowed(&*compiled)),
-                };
-                let mut node = Node {
-                    state,
-                    rtnl: &mut self.rtnl()?,
-                    nft: &mut self.nft,
-                    deadline,
                 };
                 install(&mut node, id, &record, Some(&record), &shared)
             }
@@ -274,30 +283,6 @@ impl Sync<'_> {
         };
         self.report.outcome(did, what, &why, outcome);
         Ok(())
-    }
-
-    /// Whether an address leads to another attachment, which has a record, too: to give it back to
-    /// this one would be taken away by the next comparison of the other.
-    fn taken(&mut self, record: &Record<PolicyKey>) -> Result<Option<String>, Error> {
-        let own = pod_chain(record.id.as_str());
-        for address in &record.addresses {
-            let Some(chain) = enforce::owner_of(&mut self.nft, *address)? else {
-                continue;
-            };
-            let other = Purpose::of(&chain).and_then(Purpose::attachment);
-            let other = other.unwrap_or_default();
-            if chain != own
-                && other
-                    .parse()
-                    .is_ok_and(|id| self.options.state.has_attachment(&id))
-            {
-                let why = format!(
-                    "its address {address} leads to attachment {other}, which came later: delete the one that is not there any more"
-                );
-                return Ok(Some(why));
-            }
-        }
-        Ok(None)
     }
 
     pub(super) fn repaired(&self) -> Did {

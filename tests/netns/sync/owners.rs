@@ -1,6 +1,7 @@
 //! An interface or an address that another attachment has by now.
 
 use super::{all_are, record, sync};
+use crate::harness::node::{EXT, ip};
 use crate::harness::*;
 use std::fs;
 
@@ -61,8 +62,8 @@ fn who_has_an_interface_is_known_without_its_entry() {
     node.assert_nothing_left();
 }
 
-/// Two interfaces, both there, and one address: who came last has it, and `sync` does not take it back
-/// for the other, as often as it is asked.
+/// Two interfaces, both there, and one address, as two networks give it out: who came first has it, and keeps
+/// it whatever becomes of the other. No rules of anybody else judge it meanwhile.
 #[test]
 fn an_address_is_not_fought_for() {
     let node = Node::new(NodeOptions::default());
@@ -72,23 +73,67 @@ fn an_address_is_not_fought_for() {
             .uncovered()
             .rules("deny 82/tcp"),
     );
-    let [own, others] = [&second, &first].map(|pod| pod.v4.to_string());
-    let result = second.prev_result.replace(&own, &others);
-    let add = second.call_with("ADD", &second.spec.annotations, Some(&result));
-    node.run(&add).ok();
-    for _ in 0..2 {
-        let (changes, good) = sync(&node);
-        assert!(!good && all_are(&changes, "left"), "{changes:#?}");
-        let why = changes[0]["why"].as_str().expect("why");
-        assert!(why.contains(&others) && why.contains(&second.id()), "{why}");
-        let chain = format!("goto pod-{}", second.id());
-        assert!(node.elements("pod4").contains(&chain), "{}", node.ruleset());
+    let _server = node.serve_ext(&[81, 82]);
+    let firsts_rules_hold = || {
+        let mut probes = Vec::new();
+        for ext in EXT.map(ip) {
+            probes.push(Probe::tcp(&first.netns, ext, 81, Want::Silence));
+            probes.push(Probe::tcp(&first.netns, ext, 82, Want::Reached));
+        }
+        check(&node, &probes);
+        assert_eq!(first.ours("CHECK").ok(), "");
+        assert_eq!(sync(&node), (vec![], true));
+    };
+    for (own, others) in second.addresses().into_iter().zip(first.addresses()) {
+        let [own, others] = [own, others].map(|address| address.to_string());
+        let result = second.prev_result.replace(&own, &others);
+        let add = second.call_with("ADD", &second.spec.annotations, Some(&result));
+        // Also where nothing but records tells whose it is.
+        for flushed in [false, true] {
+            if flushed {
+                node.netns.nft("flush ruleset");
+            }
+            let error = node.run(&add).error();
+            assert_eq!(error.code, 11, "{error:?}");
+            for word in [&*others, "shop/a", &first.id(), &first.veth] {
+                assert!(error.text().contains(word), "{word}: {error:?}");
+            }
+            node.assert_nothing_of(&second.who);
+            if flushed {
+                let (changes, good) = sync(&node);
+                assert!(good && all_are(&changes, "repaired"), "{changes:#?}");
+            }
+            firsts_rules_hold();
+        }
     }
-    // Once the second is gone, the first has it again.
     node.run(&second.call("DEL")).ok();
+    firsts_rules_hold();
+    // What has given it up, or is not up any more, holds nothing.
+    let (firsts, seconds) = (first.v4.to_string(), second.v4.to_string());
+    let result = second.prev_result.replace(&seconds, &firsts);
+    let add = second.call_with("ADD", &second.spec.annotations, Some(&result));
+    let give = |from: &Netns, to: &Netns| {
+        from.ip(&format!("addr del {firsts}/32 dev eth0"));
+        to.ip(&format!("addr add {firsts}/32 dev eth0"));
+    };
+    give(&first.netns, &second.netns);
+    node.run(&add).ok();
+    let (changes, good) = sync(&node);
+    assert!(!good && all_are(&changes, "left"), "{changes:#?}");
+    let why = changes[0]["why"].as_str().expect("why");
+    assert!(
+        why.contains("shop/b") && why.contains(&second.id()),
+        "{why}"
+    );
+    node.run(&second.call("DEL")).ok();
+    node.netns.ip(&format!("link set {} up", second.veth));
+    give(&second.netns, &first.netns);
     let (changes, good) = sync(&node);
     assert!(good && all_are(&changes, "repaired"), "{changes:#?}");
-    assert_eq!(first.ours("CHECK").ok(), "");
+    assert_eq!(node.run(&add).error().code, 11);
+    node.netns.ip(&format!("link set {} down", first.veth));
+    node.run(&add).ok();
+    node.run(&second.call("DEL")).ok();
     first.delete();
-    node.assert_nothing_of(&second.who);
+    node.assert_nothing_left();
 }
