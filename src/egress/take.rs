@@ -7,12 +7,14 @@ use ipnet::IpNet;
 
 use super::remains::Remains;
 use super::{Claim, Member, Registry, give_back, lock_name, net_error};
-use crate::refusal::CniError;
+use crate::enforce;
+use crate::plan::names::Purpose;
+use crate::refusal::{CniError, nft_failure};
 use crate::store::document::Unknown;
 use crate::store::{AttachmentId, Owner, StateDir, StateError};
 use netlink::link::{self, Link};
 use netlink::{Rtnl, address, neighbour, route};
-use nft::{Family, Value};
+use nft::{Family, Nft, Value};
 
 /// Who wants an egress address.
 pub struct Claimant<'a> {
@@ -150,7 +152,10 @@ impl Claimant<'_> {
             .find(|a| a.address == address)
             .map(|a| a.link);
         let known = match known {
-            None => self.without_file(address, here, &uplink, leased)?,
+            None => {
+                self.is_no_pods(address)?;
+                self.without_file(address, here, &uplink, leased)?
+            }
             known => known,
         };
         let mut owner = self.owner(address, known, here, &uplink)?;
@@ -163,6 +168,23 @@ impl Claimant<'_> {
             uplink,
             owner,
         })
+    }
+
+    /// What `clusterCIDRs` says of it is checked before; a pod of this node is met whatever that says.
+    fn is_no_pods(&self, address: IpAddr) -> Result<(), Miss> {
+        let kernel = |e| Miss::All(nft_failure(e));
+        let mut nft = Nft::open().map_err(kernel)?;
+        let Some(chain) = enforce::owner_of(&mut nft, address).map_err(kernel)? else {
+            return Ok(());
+        };
+        let id = Purpose::of(&chain).and_then(Purpose::attachment);
+        let id = id.and_then(|id| id.parse().ok());
+        let title = id.and_then(|id| self.state.title_of(&id));
+        Err(Miss::This(CniError::egress_ip(format!(
+            "egress IP {address} of namespace {}: it is the address of the pod {} on this node; list another one, and the cluster's networks in `clusterCIDRs` of the policy file",
+            self.namespace,
+            title.as_deref().unwrap_or(&chain)
+        ))))
     }
 
     /// Adds an address that nobody else has to the uplink, and announces it.

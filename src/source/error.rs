@@ -83,6 +83,16 @@ pub enum SourceError {
         /// By the runtime.
         started: String,
     },
+    /// A namespace asks for what can't be an egress address.
+    #[error(
+        "{place}: {reason}, and can't be an egress address: take one that is routed to the nodes and belongs to nobody"
+    )]
+    EgressImpossible {
+        /// Where the namespace asks.
+        place: String,
+        /// What it asks for, and what that is.
+        reason: String,
+    },
     /// A namespace asks for an egress address that the policy file does not offer.
     #[error(
         "{place}: {entry} is not inside `egressIPs` of the policy file ({offered}): \
@@ -117,7 +127,9 @@ impl SourceError {
     /// what is wrong with the way to the API, else 100.
     pub fn code(&self) -> u32 {
         match self {
-            SourceError::EgressNotOffered { .. } | SourceError::EgressTaken { .. } => 102,
+            SourceError::EgressImpossible { .. }
+            | SourceError::EgressNotOffered { .. }
+            | SourceError::EgressTaken { .. } => 102,
             SourceError::Api(error) => error.cni().code,
             SourceError::OtherPod { .. } | SourceError::NoService { .. } => code::TRY_AGAIN,
             SourceError::FileMissing { .. }

@@ -16,6 +16,7 @@ mod resolve;
 mod snapshot;
 mod yaml;
 
+pub use egress::impossible as impossible_egress;
 pub use error::SourceError;
 pub use file::PolicyFile;
 pub use mode::Mode;

@@ -63,13 +63,7 @@ fn egress_list(
     let list = annotations.egress()?;
     if let Some(text) = &annotations.egress_ip {
         let place = &text.source;
-        egress::check(
-            &list,
-            place,
-            namespace,
-            &file.egress_ips,
-            &file.egress_lists,
-        )?;
+        egress::check(&list, place, namespace, file)?;
     }
     Ok(list)
 }

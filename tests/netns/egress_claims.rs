@@ -106,6 +106,10 @@ fn an_address_that_is_not_the_namespaces_is_refused() {
         // Outside the policy file's egressIPs.
         Policy::default().namespace("shop", "egress-ip", "172.30.0.99"),
         Policy::default().namespace("shop", "egress-ip", "fd30::99"),
+        // Nobody's, or somebody's of the cluster, whatever is offered.
+        anything().namespace("shop", "egress-ip", "10.244.1.77"),
+        anything().namespace("shop", "egress-ip", "127.0.0.2"),
+        anything().namespace("shop", "egress-ip", "fe80::7"),
         // Listed by another namespace.
         Policy::default()
             .namespace("shop", "egress-ip", EGRESS[0])
@@ -125,6 +129,33 @@ fn an_address_that_is_not_the_namespaces_is_refused() {
         assert_eq!(uplink(&node), before);
         node.assert_nothing_left();
     }
+}
+
+/// Whatever may be asked for.
+fn anything() -> Policy {
+    Policy::default().set("egressIPs", json!(["0.0.0.0/0", "::/0"]))
+}
+
+/// Also where the policy file does not say which networks are the cluster's.
+#[test]
+fn an_address_of_a_pod_is_no_egress_address() {
+    let node = Node::new(NodeOptions {
+        dad: true,
+        ..NodeOptions::default()
+    });
+    let other = PodSpec::new("b", Primary::Bridge).namespace("other");
+    let other = node.pod(other);
+    for address in other.addresses() {
+        let policy = anything().set("clusterCIDRs", json!([]));
+        node.set_policy(&policy.namespace("shop", "egress-ip", &address.to_string()));
+        let refused = node.add_pod(PodSpec::new("a", Primary::Ptp));
+        let error = refused.expect_err("an address of a pod").error;
+        assert_eq!(error.code, 102, "{error:?}");
+        assert!(error.text().contains("other/b"), "{error:?}");
+        assert_eq!(other.ours("CHECK").ok(), "");
+    }
+    other.delete();
+    node.assert_nothing_left();
 }
 
 /// Switches and neighbours hear of the address's new place.

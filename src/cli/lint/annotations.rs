@@ -9,7 +9,7 @@ use super::yaml::View;
 use crate::source::annotation::{
     DEFAULT_RULES, EGRESS_IP, ENFORCED_RULES, MODE, PREFIX, RULES, SourcedText,
 };
-use crate::source::{NamespaceAnnotations, SourceError, resolve};
+use crate::source::{NamespaceAnnotations, SourceError, impossible_egress, resolve};
 use ::rules::effective::{Tier, TierRules};
 use ::rules::fault::{Complaint, quoted};
 use ::rules::nearest::nearest;
@@ -218,7 +218,15 @@ fn check_egress(report: &mut Report<'_>, context: &Context, text: &Text, carrier
         (Ok(_), Some(policy), Carrier::Namespace { name }) => {
             resolve(policy, name, &annotations, None).err()
         }
-        _ => None,
+        (Ok(list), ..) => {
+            let facts = context.facts.clone().unwrap_or_default();
+            let mut reasons = list
+                .iter()
+                .filter_map(|entry| impossible_egress(entry, &facts));
+            let place = EGRESS_IP.to_owned();
+            let impossible = |reason| SourceError::EgressImpossible { place, reason };
+            reasons.next().map(impossible)
+        }
     };
     let whole = Spot {
         line: 1,
@@ -230,6 +238,9 @@ fn check_egress(report: &mut Report<'_>, context: &Context, text: &Text, carrier
             .map_or(1, |line| line.chars().count()),
     };
     match refused {
+        Some(SourceError::EgressImpossible { reason, .. }) => {
+            report.add_in(&kind::EGRESS_IP_REFUSED, text, whole, impossible(&reason));
+        }
         Some(SourceError::EgressNotOffered { entry, offered, .. }) => {
             let message =
                 format!("{entry} is not inside `egressIPs` of the policy file ({offered})");
@@ -248,6 +259,11 @@ fn check_egress(report: &mut Report<'_>, context: &Context, text: &Text, carrier
         }
         _ => {}
     }
+}
+
+pub(super) fn impossible(reason: &str) -> Complaint {
+    Complaint::new(format!("{reason}, and can't be an egress address"))
+        .help("take one that is routed to the nodes and belongs to nobody")
 }
 
 fn sourced(key: &str, text: &Text) -> SourcedText {

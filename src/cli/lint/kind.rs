@@ -21,7 +21,7 @@ kinds! {
     ANNOTATION_VALUE Error "annotation-value" "An annotation's value that is refused"
     LIMITS Error "limits" "More rules than the policy file's `limits` lets a pod or a namespace have"
     UNKNOWN_KEYWORD Error "unknown-keyword" "`cluster` or `dns`, where the policy file does not say what they stand for"
-    EGRESS_IP_REFUSED Error "egress-ip-refused" "An egress address that the policy file does not offer, or that another namespace has"
+    EGRESS_IP_REFUSED Error "egress-ip-refused" "An egress address that can't be one, that the policy file does not offer, or that another namespace has"
     UNKNOWN_ANNOTATION Error "unknown-annotation" "An annotation that does not exist"
     DUPLICATE_ANNOTATION Error "duplicate-annotation" "An annotation that is there twice"
     WRONG_OBJECT Error "wrong-object" "An annotation of namespaces on a pod, or one of pods on a namespace"

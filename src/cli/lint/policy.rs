@@ -8,7 +8,7 @@ use super::kind;
 use super::rules::{self, Surroundings};
 use super::text::Text;
 use super::yaml::{self, Document, View};
-use crate::source::{PolicyFile, SourceError};
+use crate::source::{PolicyFile, SourceError, impossible_egress};
 use ::rules::effective::{Facts, Tier, TierRules};
 use ::rules::fault::{Complaint, Faults};
 use ::rules::grammar::targets;
@@ -56,6 +56,7 @@ pub(super) fn check(
     let facts = policy
         .as_ref()
         .map_or_else(|| facts_of(root), |policy| policy.facts.clone());
+    egress_ips(report, outer, root, &facts);
     let tier = |report: &mut Report<'_>, tier, key: &str, above| {
         let text = root.get(key).and_then(|value| value.text(outer))?;
         let around = Surroundings {
@@ -94,6 +95,20 @@ pub(super) fn check(
         };
         if let Some(annotations) = namespace.get("annotations") {
             annotations::check_map(report, &inside, outer, annotations, &carrier);
+        }
+    }
+}
+
+/// What the file offers, and no ADD will take.
+fn egress_ips(report: &mut Report<'_>, outer: &Text, root: View<'_>, facts: &Facts) {
+    let items = root.get("egressIPs").into_iter().flat_map(View::items);
+    for item in items {
+        let entry = item.as_str().and_then(|word| targets::network(word).ok());
+        let reason = entry.and_then(|entry| impossible_egress(&entry, facts));
+        if let Some(reason) = reason {
+            let at = annotations::place(outer, item);
+            let complaint = annotations::impossible(&reason);
+            report.add(&kind::EGRESS_IP_REFUSED, at, complaint);
         }
     }
 }

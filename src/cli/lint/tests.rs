@@ -227,6 +227,7 @@ fn annotations() {
         ("203.0.113.9", &[][..]),
         ("198.51.100.1", &["5:30 egress-ip-refused"]),
         ("203.0.113.7", &["5:30 egress-ip-refused"]), // shop has it
+        ("10.244.0.7", &["5:30 egress-ip-refused"]),
     ] {
         let text = object(
             "Namespace",
@@ -234,6 +235,15 @@ fn annotations() {
             "  name: erp\n",
         );
         assert_eq!(found(&text, true), wanted, "{text}");
+    }
+    // What no policy file could offer needs none.
+    for (list, wanted) in [
+        ("10.244.0.7", &[][..]),
+        ("203.0.113.9, fe80::7", &["5:30 egress-ip-refused"]),
+    ] {
+        let list = format!("egressway.dev/egress-ip: {list}");
+        let text = object("Namespace", &list, "  name: erp\n");
+        assert_eq!(found(&text, false), wanted, "{text}");
     }
 }
 
@@ -350,6 +360,13 @@ fn policy_files() {
         (
             edited("203.0.113.7", "198.51.100.7"),
             &["13:32 egress-ip-refused"],
+        ),
+        (
+            edited(
+                "203.0.113.0/24]",
+                "203.0.113.0/24, 10.0.0.0/8, 127.0.0.0/8]",
+            ),
+            &["8:29 egress-ip-refused", "8:41 egress-ip-refused"],
         ),
         (
             edited("apiVersion: egressway.dev/v1alpha1\n", ""),

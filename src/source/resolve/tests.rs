@@ -364,6 +364,66 @@ fn egress_addresses_that_are_refused() {
     }
 }
 
+/// Whatever `egressIPs` offers: answers would go elsewhere, or nowhere.
+#[test]
+fn egress_addresses_that_cannot_be_are_refused() {
+    let text = "apiVersion: egressway.dev/v1alpha1\nkind: ClusterEgressPolicy\n\
+                egressIPs: [0.0.0.0/0, \"::/0\"]\nclusterCIDRs: [10.244.0.0/16, \"fd44::/48\"]\n\
+                nodeCIDRs: [172.30.0.0/28]\nclusterDNS: [169.254.20.10, 192.0.2.53]\n";
+    let file = PolicyFile::parse("f.yaml", text).unwrap_or_else(|error| panic!("{error}"));
+    let ask = |text: &str| resolve(&file, "x", &namespace(&[("egress-ip", text)]), None);
+    for (text, expected) in [
+        (
+            "10.244.7.7",
+            "10.244.7.7/32 is in `clusterCIDRs` (10.244.0.0/16): a pod's or a Service's",
+        ),
+        (
+            "10.0.0.0/8",
+            "10.0.0.0/8 holds 10.244.0.0/16, which is in `clusterCIDRs`",
+        ),
+        ("fd44::7", "fd44::7/128 is in `clusterCIDRs` (fd44::/48)"),
+        (
+            "172.30.0.11",
+            "172.30.0.11/32 is in `nodeCIDRs` (172.30.0.0/28): a node's own",
+        ),
+        ("127.0.0.1", "127.0.0.1/32 is loopback"),
+        ("::1", "::1/128 is unspecified or loopback"),
+        ("0.0.0.0", "0.0.0.0/32 is unspecified"),
+        ("::", "::/128 is unspecified or loopback"),
+        (
+            "0.0.0.0/0",
+            "0.0.0.0/0 holds 0.0.0.0/8, which is unspecified",
+        ),
+        ("224.0.0.1", "224.0.0.1/32 is multicast"),
+        ("ff02::1", "ff02::1/128 is multicast"),
+        ("255.255.255.255", "255.255.255.255/32 is broadcast"),
+        ("169.254.7.7", "169.254.7.7/32 is link-local"),
+        ("fe80::7", "fe80::7/128 is link-local"),
+        (
+            "64:ff9b::203.0.113.7",
+            "64:ff9b::cb00:7107/128 is IPv4 behind a NAT64 prefix",
+        ),
+        ("fd00:ec2::254", "fd00:ec2::254/128 is a metadata service's"),
+        ("168.63.129.16", "168.63.129.16/32 is a metadata service's"),
+        ("192.0.2.53", "192.0.2.53/32 is a Service's"),
+        ("203.0.113.7, 127.0.0.1", "127.0.0.1/32 is loopback"),
+    ] {
+        let error = ask(text).expect_err(text);
+        let expected = format!("namespace x[egressway.dev/egress-ip]: {expected}");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+        assert_eq!(error.code(), 102);
+    }
+    for text in [
+        "203.0.113.7",
+        "240.0.0.7",
+        "172.30.0.50",
+        "10.0.0.1",
+        "2001:db8::7",
+    ] {
+        assert!(ask(text).is_ok(), "{text}: {:?}", ask(text));
+    }
+}
+
 #[test]
 fn without_egress_ips_none_may_be_asked_for() {
     let file = PolicyFile::parse(
