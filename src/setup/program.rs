@@ -103,7 +103,8 @@ impl Program {
                 files::create_dir(dir)?;
             }
             files::replace(&self.path, &own()?, 0o755)?;
-            self.seen = seen(&self.path);
+            // What is there now may be somebody else's already: the next look reads it.
+            self.seen = None;
             self.was_ours = true;
         }
         Ok(found)
@@ -157,6 +158,29 @@ mod tests {
         assert_eq!(program.put().unwrap(), Found::Other);
         assert_eq!(fs::read(&path).unwrap(), own().unwrap());
         assert_eq!(program.put().unwrap(), Found::Same);
+    }
+
+    /// Who waits for it to be back may undo that at once, before the disk has it.
+    #[test]
+    fn what_is_put_there_at_the_very_moment_is_noticed() {
+        let (_dir, mut program) = place();
+        let path = program.path().to_owned();
+        program.put().unwrap();
+        let length = own().unwrap().len() as u64;
+        for _ in 0..20 {
+            fs::remove_file(&path).unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let is_back = || fs::metadata(&path).is_ok_and(|m| m.len() == length);
+                    while !is_back() {
+                        std::hint::spin_loop();
+                    }
+                    fs::write(&path, "another").unwrap();
+                });
+                assert_eq!(program.put().unwrap(), Found::Nothing);
+            });
+            assert_eq!(program.put().unwrap(), Found::Other);
+        }
     }
 
     #[test]
