@@ -23,7 +23,9 @@ use crate::store::AttachmentId;
 use nft::{self, ChainState, Elements, Family, Nft, Table, Transaction};
 
 pub use install::{Install, Shared};
-pub use orphans::{remove_all, remove_bridge_chain, remove_element, remove_policies};
+pub use orphans::{
+    remove_all, remove_bridge_chain, remove_element, remove_policies, remove_sets, unasked_sets,
+};
 pub use remove::Remove;
 pub use switch::{Move, switch};
 pub use verify::{leads_somewhere, verify};

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use crate::plan::{INET, NETDEV};
-use nft::{self, Chain, Elements, Nft, Object, Table, Transaction};
+use crate::plan::{Base, INET, NETDEV};
+use nft::{self, Chain, Elements, Nft, Object, SetName, Table, Transaction};
 
 use super::remove::delete_policies;
+use super::verify::damaged_base;
 
 /// Removes both tables in one step, with all that is in them.
 ///
@@ -32,6 +33,34 @@ pub fn remove_policies(
 ) -> Result<(), nft::Error> {
     let mut ops = Transaction::new();
     delete_policies(table, chains, sets, &mut ops);
+    nft.commit(&ops)
+}
+
+/// The sets of other bases than this one, if this one is whole: then nobody asks them.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn unasked_sets(nft: &mut Nft, base: &Base) -> Result<Vec<String>, nft::Error> {
+    if damaged_base(nft, base)?.is_some() {
+        return Ok(Vec::new());
+    }
+    let sets = nft.sets(&INET)?;
+    Ok(base
+        .outdated(&sets)
+        .into_iter()
+        .map(str::to_owned)
+        .collect())
+}
+
+/// Removes sets that nobody asks.
+///
+/// # Errors
+/// The kernel refuses; then nothing has changed.
+pub fn remove_sets(nft: &mut Nft, sets: Vec<String>) -> Result<(), nft::Error> {
+    let mut ops = Transaction::new();
+    for set in sets {
+        ops.delete(&INET, SetName(set));
+    }
     nft.commit(&ops)
 }
 

@@ -235,7 +235,9 @@ fn hang(nft: &mut Nft, ledger: &mut Ledger<'_>, base: &Base) -> Result<(), nft::
         }
     }
     ops.append(base.hang());
-    ledger.commit(nft, &ops, &[base.marker()], &[])?;
+    // Another base may be there with all its sets, but nobody asks it: it is not whole.
+    let sets = nft.sets(&INET)?;
+    ledger.commit(nft, &ops, &[base.marker()], &base.outdated(&sets))?;
     nft.settle();
     Ok(())
 }

@@ -18,6 +18,8 @@ mod egress_ip;
 mod evasion;
 mod faults;
 mod faults_state;
+mod faults_switch;
+mod floods;
 mod flows;
 mod forged;
 mod harness;

@@ -378,6 +378,7 @@ fn another_base_lets_nothing_out_and_loses_nothing() {
         let bases = ["198.51.100.0/24", "203.0.113.0/24"].map(base);
         for base in bases.iter().cycle().take(CHANGES) {
             install(&node.with(&policy), &policy, base, true).commit_with(nft, state);
+            assert_eq!(damaged_base(nft, base).expect("told"), None);
         }
         // A network that is missing is put back the same way.
         let [_, current] = &bases;

@@ -59,7 +59,7 @@ impl Sync<'_> {
 
     /// The base that the node should have: the one that it has, if anybody has asked for it; else
     /// the policy file's, else that of the newest attachment.
-    fn current_base(&mut self, ids: &[AttachmentId]) -> Result<Base, Error> {
+    pub(super) fn current_base(&mut self, ids: &[AttachmentId]) -> Result<Base, Error> {
         let state = self.options.state;
         let mut records: Vec<Record> = ids
             .iter()

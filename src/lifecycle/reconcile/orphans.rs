@@ -20,6 +20,7 @@ impl Sync<'_> {
         self.orphaned_policies(&records)?;
         self.orphaned_bridges(&records)?;
         self.orphaned_elements(&records)?;
+        self.orphaned_base()?;
         self.strangers()
     }
 
@@ -109,6 +110,24 @@ impl Sync<'_> {
             );
             self.remove(what, "no pod has this policy", |nft, _| {
                 enforce::remove_policies(nft, table, chains, sets)
+            });
+        }
+        Ok(())
+    }
+
+    /// What a call left that was killed while it gave the node another base.
+    fn orphaned_base(&mut self) -> Result<(), Error> {
+        // A base has two: to tell which it is, all records have to be read.
+        if Base::new(&[]).outdated(&self.nft.sets(&INET)?).len() <= 2 {
+            return Ok(());
+        }
+        let ids = self.options.state.list_attachments()?;
+        let base = self.current_base(&ids)?;
+        let sets = enforce::unasked_sets(&mut self.nft, &base)?;
+        if !sets.is_empty() {
+            let what = format!("sets {}", sets.join(", "));
+            self.remove(what, "another base is in force", |nft, _| {
+                enforce::remove_sets(nft, sets)
             });
         }
         Ok(())

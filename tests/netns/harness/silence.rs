@@ -69,7 +69,7 @@ pub fn silently<T: Send>(node: &Node, send: impl FnOnce() -> T + Send) -> (T, Ve
 }
 
 /// Threads that this one starts inherit it.
-fn stay_on_this_processor() {
+pub fn stay_on_this_processor() {
     let mut processor = CpuSet::new();
     let here = sched_getcpu().expect("a processor");
     processor.set(here).expect("a processor's number");

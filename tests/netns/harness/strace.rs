@@ -2,7 +2,9 @@
 
 use super::Node;
 use super::cni::{Call, PluginRun};
+use super::exec::Output;
 use std::fs;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -48,6 +50,19 @@ pub fn injected(node: &Node, call: &Call, inject: &str) -> PluginRun {
     call.run_under(&node.netns, &wrapper)
 }
 
+/// The same of a subcommand.
+pub fn injected_command(node: &Node, command: &Command, inject: &str) -> Output {
+    let expression = format!("inject={inject}");
+    under_strace(node, command, &["-o", "/dev/null", "-e", &expression])
+}
+
+fn under_strace(node: &Node, command: &Command, options: &[&str]) -> Output {
+    let mut strace = Command::new("/usr/bin/strace");
+    strace.arg("-f").args(options);
+    strace.arg(command.get_program()).args(command.get_args());
+    node.netns.exec_with(&mut strace, b"")
+}
+
 /// Every system call of the main thread that may be seen from outside, in order; with the trace.
 pub fn syscalls(node: &Node, call: &Call) -> (Vec<Syscall>, String) {
     let file = node.dir.path().join("strace");
@@ -55,6 +70,18 @@ pub fn syscalls(node: &Node, call: &Call) -> (Vec<Syscall>, String) {
     call.run_under(&node.netns, &["/usr/bin/strace", "-f", "-o", path])
         .ok();
     let text = fs::read_to_string(&file).expect("a trace");
+    (of_main_thread(&text), text)
+}
+
+/// The same of a subcommand, which must succeed.
+pub fn syscalls_of(node: &Node, command: &Command) -> Vec<Syscall> {
+    let file = node.dir.path().join("strace");
+    let output = under_strace(node, command, &["-o", file.to_str().expect("a path")]);
+    assert_eq!(output.code, Some(0), "{}", output.stderr);
+    of_main_thread(&fs::read_to_string(&file).expect("a trace"))
+}
+
+fn of_main_thread(text: &str) -> Vec<Syscall> {
     let main = text.split(' ').next().expect("a process id").to_owned();
     let mut found: Vec<Syscall> = Vec::new();
     for line in text.lines() {
@@ -71,9 +98,8 @@ pub fn syscalls(node: &Node, call: &Call) -> (Vec<Syscall>, String) {
         found.push((name.to_owned(), before + 1));
     }
     assert!(found.len() > 20, "only {found:?}\n{text}");
-    (found, text)
+    found
 }
-
 /// Shares jobs out to a few nodes that work side by side; what they return comes in no order.
 pub fn on_nodes<J: Sync, R: Send>(
     jobs: &[J],
