@@ -19,7 +19,7 @@ pub fn seconds(number: u64) -> Duration {
 
 /// How long anything that is run may take.
 pub fn limit() -> Duration {
-    seconds(15)
+    seconds(60)
 }
 
 /// What a finished command left.

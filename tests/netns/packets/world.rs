@@ -207,7 +207,7 @@ impl<'n> World<'n> {
             if seen.differences(expected).is_empty() && seen.log_difference(expected).is_none() {
                 return seen;
             }
-            if started.elapsed() > exec::limit() / 5 {
+            if started.elapsed() > exec::seconds(3) {
                 return seen;
             }
             std::thread::sleep(Duration::from_millis(5));
