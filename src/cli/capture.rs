@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use pcap_file::PcapError;
 
+use super::output::shown;
 use super::records::{self, Records};
 use super::stream::{self, Losses, Woken, Written};
+use super::value;
 use crate::defaults;
 use crate::store::Record;
 use crate::verdicts;
@@ -32,7 +34,7 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Write a pod's denied packets to a pcap file, for tcpdump and Wireshark.
 ///
-///   egressway capture payments/web-0 -w denied.pcap --for 60
+///   egressway capture payments/web-0 -w denied.pcap --for 1m
 ///   egressway capture payments/web-0 | tcpdump -n -r -
 ///
 /// Only what is logged can be seen: packets of rules with `log`, of defaultAction deny, and of audit
@@ -55,16 +57,16 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = Which::Denied)]
     verdict: Which,
     /// The pod's namespace
-    #[arg(long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
     /// Stop after this many packets
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = value::count)]
     count: Option<u64>,
-    /// Stop after this many seconds
-    #[arg(long = "for", value_name = "SECONDS")]
-    seconds: Option<u64>,
+    /// Stop after this time, such as 90s, 1m or 1h30m
+    #[arg(long = "for", value_name = "DURATION", value_parser = value::duration)]
+    length: Option<Duration>,
     /// NFLOG group [default: the pod's, from the conflist's logGroup]
-    #[arg(long)]
+    #[arg(long, value_parser = value::group)]
     group: Option<u16>,
     /// The conflist's stateDir, which knows the pods
     #[arg(long, value_name = "DIR", default_value = defaults::STATE_DIR)]
@@ -95,7 +97,7 @@ enum Error {
     Records(#[from] records::Error),
     #[error("a pcap file is not for a terminal: say -w FILE, or pipe it to `tcpdump -n -r -`")]
     Terminal,
-    #[error("cannot create {}: {cause}", path.display())]
+    #[error("cannot create {}: {cause}", shown(path))]
     Create { path: PathBuf, cause: io::Error },
     #[error("cannot make a pcap record: {0}")]
     Encode(#[from] PcapError),
@@ -131,7 +133,7 @@ fn run(args: &Args) -> Result<(), Error> {
         capture.write_to(&mut io::stdout(), "stdout", signals.as_fd())
     } else {
         let mut file = create(&args.write)?;
-        let name = args.write.display().to_string();
+        let name = shown(&args.write);
         capture.write_to(&mut file, &name, signals.as_fd())
     };
     capture.losses.tell(capture.nflog.lost());
@@ -185,7 +187,7 @@ impl<'a> Capture<'a> {
         name: &str,
         stop: BorrowedFd<'_>,
     ) -> Result<(), Error> {
-        let deadline = stream::deadline(self.args.seconds);
+        let deadline = stream::deadline(self.args.length);
         let header = self.pcap.take();
         if stream::write(&header, stop, out, name)? == Written::Stopped {
             return Ok(());

@@ -80,7 +80,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// The pod's namespace
-    #[arg(long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
     /// Where the pod sent it, if to a Service: ADDRESS[:PORT] or svc/NAMESPACE/NAME[:PORT]
     #[arg(long, visible_alias = "service-destination", value_name = "SERVICE")]

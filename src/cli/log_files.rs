@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use super::output::how_many;
+use super::output::{how_many, shown};
 use super::progress::Progress;
 use crate::verdicts::Line;
 use crate::verdicts::files::{self, Skipped};
 
 /// A file that can't be opened or read.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read {}: {source}", path.display())]
+#[error("cannot read {}: {source}", shown(path))]
 pub(super) struct ReadError {
     path: PathBuf,
     source: io::Error,
@@ -56,7 +56,7 @@ pub(super) fn read(paths: &[PathBuf], mut see: impl FnMut(Line)) -> Result<Skipp
         } else {
             let file = File::open(path).map_err(failed)?;
             let length = file.metadata().map_err(failed)?.len();
-            let name = path.display().to_string();
+            let name = shown(path);
             (Box::new(BufReader::new(file)), length, name)
         };
         let mut progress = Progress::new("reading the log", length);

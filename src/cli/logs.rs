@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
@@ -11,6 +12,7 @@ use rules::verdict::Verdict;
 
 use super::output::Format;
 use super::stream::{self, Error, Losses, Woken, Written};
+use super::value;
 use crate::defaults;
 use crate::verdicts::{Line, Received, Stream};
 
@@ -24,8 +26,9 @@ mod tests;
 /// it does not say `log=N/s`; a rule that allows, the first packet of each flow.
 ///
 ///   egressway logs                                    everything
+///   egressway logs shop/web-0                         one pod
 ///   egressway logs --namespace shop --verdict deny,reject
-///   egressway logs --destination 203.0.113.0/24 --for 60
+///   egressway logs --destination 203.0.113.0/24 --for 1m
 ///   egressway logs -o json >> egress.log              for suggest, report and scripts
 ///
 /// Text: TIME NAMESPACE/POD VERDICT RULE PROTOCOL SOURCE[:PORT] -> DESTINATION[:PORT]
@@ -47,18 +50,24 @@ mod tests;
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
-    /// Go on until interrupted: this is so without it, too
+    /// Only this pod: POD, or NAMESPACE/POD
+    #[arg(value_name = "POD", conflicts_with = "pod")]
+    target: Option<String>,
+    /// Accepted for compatibility; output is always followed
     #[arg(short, long)]
     follow: bool,
     /// NFLOG group, the conflist's logGroup; the next one is read, too
-    #[arg(long, default_value_t = defaults::LOG_GROUP, value_parser = clap::value_parser!(u16).range(..=65534))]
+    #[arg(long, default_value_t = defaults::LOG_GROUP, value_parser = value::group)]
     group: u16,
     /// The conflist's stateDir, which knows the pods
     #[arg(long, value_name = "DIR", default_value = defaults::STATE_DIR)]
     state_dir: PathBuf,
     /// Only pods of this namespace
-    #[arg(long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
+    /// Pods of all namespaces, which is the default
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    all_namespaces: bool,
     /// Only pods of this name
     #[arg(long, value_name = "NAME")]
     pod: Option<String>,
@@ -75,11 +84,11 @@ pub(super) struct Args {
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     output: Format,
     /// Stop after this many lines
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = value::count)]
     count: Option<u64>,
-    /// Stop after this many seconds
-    #[arg(long = "for", value_name = "SECONDS")]
-    seconds: Option<u64>,
+    /// Stop after this time, such as 90s, 1m or 1h30m
+    #[arg(long = "for", value_name = "DURATION", value_parser = value::duration)]
+    length: Option<Duration>,
 }
 
 impl Args {
@@ -87,8 +96,17 @@ impl Args {
         fn is(wanted: &Option<String>, found: Option<&str>) -> bool {
             wanted.is_none() || wanted.as_deref() == found
         }
+        let (namespace, pod) = match &self.target {
+            Some(target) => match target.split_once('/') {
+                Some((namespace, pod)) => (Some(namespace), Some(pod)),
+                None => (None, Some(target.as_str())),
+            },
+            None => (None, None),
+        };
         is(&self.namespace, line.namespace.as_deref())
             && is(&self.pod, line.pod.as_deref())
+            && namespace.is_none_or(|wanted| line.namespace.as_deref() == Some(wanted))
+            && pod.is_none_or(|wanted| line.pod.as_deref() == Some(wanted))
             && is(&self.rule, Some(&line.rule))
             && (self.verdict.is_empty() || self.verdict.contains(&line.verdict))
             && (self.destination.is_empty() || self.goes_there(line))
@@ -168,7 +186,7 @@ impl Log {
         stop: BorrowedFd<'_>,
         out: &mut (impl Write + AsFd),
     ) -> Result<(), Error> {
-        let deadline = stream::deadline(args.seconds);
+        let deadline = stream::deadline(args.length);
         let mut left = args.count.unwrap_or(u64::MAX);
         while stream::wait(self.stream.fds(), deadline, stop, out.as_fd())? == Woken::Messages {
             let Received { loss, lines } = self.stream.receive()?;

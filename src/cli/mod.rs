@@ -28,6 +28,7 @@ mod show;
 mod stream;
 mod suggest;
 mod sync;
+mod value;
 
 /// Egress control for Kubernetes nodes: a CNI plugin chained after any primary CNI.
 ///

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use clap::ValueEnum;
+pub use rules::fault::{printable, shown};
 use unicode_width::UnicodeWidthStr;
 
 /// `-o`: for people or for programs.
@@ -71,15 +72,6 @@ fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
     error
         .downcast_ref::<io::Error>()
         .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
-}
-
-/// A text that others made, such as a file's name, fit for a terminal: control and invisible characters are escaped.
-pub fn printable(text: &str) -> String {
-    let escaped = |c: char| match c {
-        '"' | '\'' | '\\' => c.to_string(),
-        _ => c.escape_debug().to_string(),
-    };
-    text.chars().map(escaped).collect()
 }
 
 /// `1 line`, `2 lines`.

@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use super::output::shown;
 use crate::store::{Record, StateDir, StateError};
 
 /// All records that can be read, in the order of their pods' names.
@@ -22,7 +23,7 @@ pub(super) enum Error {
         #[from]
         cause: StateError,
     },
-    #[error("no pod {name} is attached on this node, by {}", dir.display())]
+    #[error("no pod {name} is attached on this node, by {}", shown(dir))]
     NotFound { name: String, dir: PathBuf },
     #[error("{name} has several attachments: say which by its id\n{}", list.join("\n"))]
     Several { name: String, list: Vec<String> },

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::log_files::{self, ReadError};
+use super::output::shown;
 use super::records;
 
 mod chart;
@@ -21,7 +22,7 @@ use summary::Summary;
 
 /// Make one HTML page of logs: who talks to what, and what was denied.
 ///
-///   egressway logs -o json --for 3600 > day.log
+///   egressway logs -o json --for 1h > day.log
 ///   egressway report day.log --state-dir /run/egressway -w report.html
 ///
 /// The page needs no network, no other file and no script, fits a phone, and follows the browser's
@@ -56,7 +57,7 @@ pub(super) enum Error {
     Records(#[from] records::Error),
     #[error("nothing to report: there is no log line; `egressway logs -o json` prints them")]
     Nothing,
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}: {source}", shown(path))]
     Write { path: PathBuf, source: io::Error },
 }
 

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::output::{self, Format};
 use super::records::Records;
+use super::value;
 use crate::defaults;
 use crate::plan::{self, AttachmentPlan};
 use crate::store::Record;
@@ -76,24 +77,28 @@ pub(super) struct Args {
     #[arg(value_name = "POD")]
     pod_name: Option<String>,
     /// Only pods of this namespace
-    #[arg(long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
+    /// Pods of all namespaces, which is the default
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    all_namespaces: bool,
     /// Only pods of this name
     #[arg(long, value_name = "NAME", conflicts_with = "pod_name")]
     pod: Option<String>,
     /// The nft text that was put into the kernel for it: its policy, then what is its own
     #[arg(long, requires = "pod_name", conflicts_with_all = ["output", "watch"])]
     nft: bool,
-    /// Show it again every so many seconds, 2 if not said, until interrupted
+    /// Show it again and again until interrupted; every two seconds if no interval is given
     #[arg(
+        short,
         long,
-        value_name = "SECONDS",
+        value_name = "INTERVAL",
         num_args = 0..=1,
         require_equals = true,
-        default_missing_value = "2",
-        value_parser = clap::value_parser!(u32).range(1..)
+        default_missing_value = "2s",
+        value_parser = value::interval
     )]
-    watch: Option<u32>,
+    watch: Option<Duration>,
     /// What to print
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     output: Format,
@@ -115,7 +120,7 @@ type Failure = Box<dyn std::error::Error>;
 pub(super) fn main(args: &Args) -> ExitCode {
     output::run(|out| match args.watch {
         None => show(args, out),
-        Some(seconds) => watch(args, Duration::from_secs(seconds.into()), out),
+        Some(interval) => watch(args, interval, out),
     })
 }
 
@@ -204,7 +209,7 @@ fn show_all(args: &Args, records: &Records, out: &mut dyn Write) -> Result<ExitC
     match args.output {
         Format::Text if nothing => {
             let such = if filtered { "no such pod" } else { "no pod" };
-            let dir = args.state_dir.display();
+            let dir = output::shown(&args.state_dir);
             let _ = writeln!(
                 io::stderr(),
                 "egressway: {such} is attached on this node, by {dir}"

@@ -112,9 +112,9 @@ fn how_many(lost: Lost) -> String {
     }
 }
 
-/// The moment until which `--for SECONDS` goes on.
-pub(super) fn deadline(seconds: Option<u64>) -> Option<Instant> {
-    seconds.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)))
+/// The moment until which `--for DURATION` goes on.
+pub(super) fn deadline(length: Option<Duration>) -> Option<Instant> {
+    length.and_then(|length| Instant::now().checked_add(length))
 }
 
 /// Whether something was written.

@@ -8,11 +8,12 @@ use ::rules::verdict::Verdict;
 use clap::ValueEnum;
 
 use super::output::{self, how_many};
-use super::{log_files, logs};
+use super::{log_files, logs, value};
 use crate::verdicts::Line;
 
 mod flow;
 mod groups;
+mod metadata;
 mod print;
 mod rules;
 mod targets;
@@ -26,12 +27,12 @@ use print::Group;
 ///
 /// In audit mode nothing is stopped, and what would have been is logged. So, to make a policy:
 ///
-///   egressway logs -o json --for 3600 > shop.log
+///   egressway logs -o json --for 1h > shop.log
 ///   egressway suggest --namespace shop shop.log
 ///
 /// or at once:
 ///
-///   egressway logs -o json --for 60 | egressway suggest -
+///   egressway logs -o json --for 1m | egressway suggest -
 ///
 /// The rules allow exactly what was logged, but for ICMP codes: addresses are joined into networks
 /// and ranges that hold no others. --generalise N widens them to the smallest network that holds N
@@ -44,7 +45,8 @@ use print::Group;
 /// YAML: manifests that have only the annotation, egressway.dev/default-rules of a Namespace or
 /// egressway.dev/rules of a Pod, to be merged into your own.
 /// JSON: a list of namespace, pod, rules; of a rule: rule, count, last, pods, enforcedBy (rules that
-/// stop it whatever a pod's or a default rule says).
+/// stop it whatever a pod's or a default rule says), metadata (true: it would open a metadata service,
+/// which hands out credentials of the node; in text and YAML such a rule is a comment).
 ///
 /// Exit status: 0 there are suggestions; 1 there are none, or something failed; 2 wrong usage.
 #[derive(Debug, clap::Args)]
@@ -57,8 +59,11 @@ pub(super) struct Args {
     #[arg(long, value_enum, value_name = "OWNER", default_value_t = By::Namespace)]
     by: By,
     /// Only pods of this namespace
-    #[arg(long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
+    /// Pods of all namespaces, which is the default
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    all_namespaces: bool,
     /// Only pods of this name
     #[arg(long, value_name = "NAME")]
     pod: Option<String>,
@@ -71,8 +76,8 @@ pub(super) struct Args {
     )]
     verdict: Vec<Verdict>,
     /// Widen to the smallest network that holds at least N of the addresses
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
-    generalise: Option<u32>,
+    #[arg(long, value_name = "N", value_parser = value::several)]
+    generalise: Option<u64>,
     /// What to print
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
     output: Format,

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::cluster;
 use crate::refusal::code;
-use rules::fault::Faults;
+use rules::fault::{Faults, shown};
 
 /// Why no policy could be made for a pod. Meant to be read in the pod's events: says what to change.
 #[derive(Debug, thiserror::Error)]
@@ -18,14 +18,14 @@ pub enum SourceError {
   apiVersion: egressway.dev/v1alpha1
   kind: ClusterEgressPolicy
   defaultAction: allow",
-        path = path.display()
+        path = shown(path)
     )]
     FileMissing {
         /// The file looked for.
         path: PathBuf,
     },
     /// The policy file is there and cannot be read.
-    #[error("cannot read the policy file {path}: {cause}", path = path.display())]
+    #[error("cannot read the policy file {path}: {cause}", path = shown(path))]
     FileUnreadable {
         /// The file.
         path: PathBuf,
@@ -34,7 +34,7 @@ pub enum SourceError {
         cause: io::Error,
     },
     /// The policy file is no text at all.
-    #[error("the policy file {path} {reason}", path = path.display())]
+    #[error("the policy file {path} {reason}", path = shown(path))]
     FileUnusable {
         /// The file.
         path: PathBuf,

@@ -12,7 +12,7 @@ use super::mode::Mode;
 use super::yaml::{self, RawFile, RawLimits};
 use super::{NamespaceAnnotations, SourceError};
 use rules::effective::{Api, DefaultAction, Facts, Tier, TierRules, note_unknown_names};
-use rules::fault::{Collector, Complaint, Faults, quoted};
+use rules::fault::{Collector, Complaint, Faults, quoted, shown};
 use rules::grammar::lexer::Place;
 use rules::grammar::{label, lexer, targets};
 use rules::limits::Limits;
@@ -62,7 +62,7 @@ impl PolicyFile {
     /// The file is missing, unreadable, no text, or says something invalid.
     pub fn load(path: &Path) -> Result<PolicyFile, SourceError> {
         let text = PolicyFile::read(path)?;
-        PolicyFile::parse(&path.display().to_string(), &text)
+        PolicyFile::parse(&shown(path), &text)
     }
 
     /// Reads a policy file's text, for [`PolicyFile::parse`].

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// What went wrong with a file.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {operation} {}: {source}", path.display())]
+#[error("cannot {operation} {}: {source}", rules::fault::shown(path))]
 pub struct FileError {
     /// What was being done, such as `write`.
     pub operation: &'static str,

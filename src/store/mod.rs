@@ -68,7 +68,7 @@ pub enum StateError {
     #[error("state directory: {0}")]
     Io(#[from] FileError),
     /// A file is there, but what it says can't be read.
-    #[error("state directory: {} is damaged: {reason}", path.display())]
+    #[error("state directory: {} is damaged: {reason}", rules::fault::shown(path))]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -76,7 +76,7 @@ pub enum StateError {
         reason: String,
     },
     /// Another version of this program wrote it, or another program. It is left alone.
-    #[error("state directory: {} {}; it is left alone", path.display(), written_by(*version, *newest))]
+    #[error("state directory: {} {}; it is left alone", rules::fault::shown(path), written_by(*version, *newest))]
     OtherVersion {
         /// Which file.
         path: PathBuf,
@@ -86,7 +86,10 @@ pub enum StateError {
         newest: u32,
     },
     /// Somebody else held a lock until the deadline.
-    #[error("state directory: {} is still locked by another call of egressway", path.display())]
+    #[error(
+        "state directory: {} is still locked by another call of egressway",
+        rules::fault::shown(path)
+    )]
     Locked {
         /// The lock's file.
         path: PathBuf,

@@ -1,6 +1,7 @@
 //! What is wrong with a policy text, shown so that its author can mend it.
 
 use std::fmt;
+use std::path::Path;
 
 use unicode_width::UnicodeWidthStr;
 
@@ -198,6 +199,20 @@ impl Complaint {
 /// A word of the text, fit for a message: in backticks, escaped, cut when long.
 pub fn quoted(word: &str) -> String {
     format!("`{}`", cut(word.chars(), word.len(), WORD))
+}
+
+/// A text that others made, such as a file's name, fit for a terminal: control and invisible characters are escaped.
+pub fn printable(text: &str) -> String {
+    let escaped = |c: char| match c {
+        '"' | '\'' | '\\' => c.to_string(),
+        _ => c.escape_debug().to_string(),
+    };
+    text.chars().map(escaped).collect()
+}
+
+/// A file's name in a message: see [`printable`].
+pub fn shown(path: &Path) -> String {
+    printable(&path.to_string_lossy())
 }
 
 /// The line around a place, and where the carets stand under it.

@@ -8,16 +8,17 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::cli::output::{printable, shown};
 use crate::source::annotation::PREFIX;
 
 /// Why a manifest does not say what applies to a pod.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ManifestError {
-    #[error("cannot read {}: {cause}", path.display())]
+    #[error("cannot read {}: {cause}", shown(path))]
     Unreadable { path: PathBuf, cause: io::Error },
-    #[error("{}: not YAML: {cause}", path.display())]
+    #[error("{}: not YAML: {cause}", shown(path))]
     NotYaml { path: PathBuf, cause: String },
-    #[error("{}: {kind} {name}: {cause}", path.display())]
+    #[error("{}: {kind} {name}: {cause}", shown(path))]
     NotAnObject {
         path: PathBuf,
         kind: String,
@@ -26,7 +27,7 @@ pub(super) enum ManifestError {
     },
     #[error(
         "{}: no Pod, Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or CronJob{}",
-        path.display(),
+        shown(path),
         wanted.as_ref().map(|name| format!(" called {name}")).unwrap_or_default()
     )]
     NoWorkload {
@@ -35,17 +36,17 @@ pub(super) enum ManifestError {
     },
     #[error(
         "{} has several workloads: say which as SOURCE, one of {}",
-        path.display(),
+        shown(path),
         names.join(", ")
     )]
     SeveralWorkloads { path: PathBuf, names: Vec<String> },
-    #[error("{}: no Namespace", path.display())]
+    #[error("{}: no Namespace", shown(path))]
     NoNamespace { path: PathBuf },
-    #[error("{}: several Namespaces: say which with --namespace", path.display())]
+    #[error("{}: several Namespaces: say which with --namespace", shown(path))]
     SeveralNamespaces { path: PathBuf },
     #[error(
         "{}: {workload} has `hostNetwork: true`: its pods never come to a CNI plugin, and no rule applies to them",
-        path.display()
+        shown(path)
     )]
     HostNetwork { path: PathBuf, workload: String },
 }
@@ -238,11 +239,6 @@ impl Manifest {
     }
 }
 
-/// A name as it may be shown on a terminal. Those that the API takes stay as they are.
-fn printable(name: &str) -> String {
-    name.replace(char::is_control, "\u{fffd}")
-}
-
 /// Takes lists apart. What is no object at all, such as an empty document, is left out.
 fn gather(document: Value, objects: &mut Vec<(String, String, Value)>) {
     let text = |pointer: &str| {
@@ -342,7 +338,7 @@ items:
             assert_eq!(app.workload(wanted).unwrap_err().to_string(), expected);
         }
         let escape = manifest("kind: Pod\nmetadata: {name: \"w\\u001bb\"}");
-        assert_eq!(escape.workload(None).unwrap().name, "pod/w\u{fffd}b");
+        assert_eq!(escape.workload(None).unwrap().name, "pod/w\\u{1b}b");
         let number = manifest("kind: Pod\nmetadata: {name: web, annotations: {a: 1}}");
         assert_eq!(
             number.workload(None).unwrap_err().to_string(),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
+use crate::cli::output::shown;
 use crate::cli::records::{self, Records};
 use crate::source::{self, NamespaceAnnotations, PolicyFile, SourceError};
 use crate::store::{Record, StateDir, StateError};
@@ -39,7 +40,7 @@ pub(super) enum SubjectError {
     OtherVersion { name: String, faults: Faults },
     #[error(
         "no pod {name} is attached on this node, by {}; elsewhere, use --manifest and --policy{}",
-        state.display(),
+        shown(state),
         unreadable.as_ref().map(|e| format!(" ({e})")).unwrap_or_default()
     )]
     NoAttachment {

@@ -112,6 +112,12 @@ fn prints_only_what_is_asked_for() {
         for (filter, wanted) in [
             ("--pod web", &[WEB_7000, WEB_7001][..]),
             ("--pod db", &[DB_7000]),
+            ("db", &[DB_7000]),
+            ("shop/web", &[WEB_7000, WEB_7001]),
+            ("other/web", &[]),
+            ("web -n shop", &[WEB_7000, WEB_7001]),
+            ("web -n other", &[]),
+            ("-A", &[WEB_7000, DB_7000, WEB_7001]),
             ("--rule cluster-defaults:3", &[WEB_7001]),
             ("--verdict deny --namespace shop", &[WEB_7000, DB_7000]),
             ("--verdict deny,allow -f", &[WEB_7000, DB_7000, WEB_7001]),

@@ -276,6 +276,6 @@ fn wrong_usage_is_refused() {
     let watching = args(std::path::Path::new("/"), "--watch web");
     assert_eq!(
         (watching.watch, watching.pod_name.as_deref()),
-        (Some(2), Some("web"))
+        (Some(Duration::from_secs(2)), Some("web"))
     );
 }

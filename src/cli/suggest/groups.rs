@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::flow::Flow;
+use super::metadata;
 use super::rules::{Flows, Seen};
 use crate::verdicts::Line;
 use ::rules::effective::Tier;
@@ -48,6 +49,7 @@ impl Groups {
         seen.count += 1;
         seen.last = seen.last.max(line.time);
         seen.pods.extend(line.pod.clone());
+        seen.metadata |= metadata::is_for(line);
         if is_enforced(&line.rule) {
             seen.enforced_by.insert(line.rule.clone());
         }

@@ -51,7 +51,15 @@ fn rule_text(group: &Group) -> String {
                 by.join(", ")
             );
         }
-        let _ = write!(text, "# {comment}\n{}\n", suggestion.rule);
+        let live = if seen.metadata {
+            comment.push_str(
+                "; a metadata service hands out credentials of the node: remove the `#` only if the pods must have them",
+            );
+            "# "
+        } else {
+            ""
+        };
+        let _ = write!(text, "# {comment}\n{live}{}\n", suggestion.rule);
     }
     text
 }
@@ -127,6 +135,9 @@ struct JsonRule<'a> {
     pods: Vec<&'a str>,
     #[serde(rename = "enforcedBy", skip_serializing_if = "Vec::is_empty")]
     enforced_by: Vec<&'a str>,
+    /// Of a metadata service, which hands out credentials.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    metadata: bool,
 }
 
 /// A list of groups, on one line.
@@ -154,6 +165,7 @@ fn json_group(group: &Group) -> JsonGroup<'_> {
             .iter()
             .map(String::as_str)
             .collect(),
+        metadata: suggestion.seen.metadata,
     });
     JsonGroup {
         namespace,

@@ -19,6 +19,8 @@ pub(super) struct Seen {
     pub pods: BTreeSet<String>,
     /// The enforced rules that stopped it, such as `cluster-enforced:no-metadata`.
     pub enforced_by: BTreeSet<String>,
+    /// It went to a metadata service, at least once.
+    pub metadata: bool,
 }
 
 impl Seen {
@@ -28,6 +30,7 @@ impl Seen {
             last,
             pods: BTreeSet::new(),
             enforced_by: BTreeSet::new(),
+            metadata: false,
         }
     }
 
@@ -36,6 +39,7 @@ impl Seen {
         self.last = self.last.max(other.last);
         self.pods.extend(other.pods.iter().cloned());
         self.enforced_by.extend(other.enforced_by.iter().cloned());
+        self.metadata |= other.metadata;
     }
 }
 
@@ -51,12 +55,16 @@ pub(super) struct Suggestion {
 }
 
 /// The rules that allow the flows, the most frequent first. What an enforced rule stops comes last,
-/// in rules of its own: only another enforced rule can allow it.
+/// in rules of its own: only another enforced rule can allow it. So does what is for metadata services.
 pub(super) fn rules(flows: &Flows, generalise: Option<usize>) -> Vec<Suggestion> {
+    let is_metadata = |(_, seen): &(&Flow, &Seen)| seen.metadata;
     let is_free = |(_, seen): &(&Flow, &Seen)| seen.enforced_by.is_empty();
-    let (free, enforced): (Vec<_>, Vec<_>) = flows.iter().partition(is_free);
+    let (metadata, others): (Vec<_>, Vec<_>) = flows.iter().partition(is_metadata);
+    let (free, enforced): (Vec<_>, Vec<_>) = others.into_iter().partition(is_free);
     let mut all = shortest(&free, generalise);
     all.extend(shortest(&enforced, generalise));
+    // Never widened: that could open the rest of link-local, too.
+    all.extend(shortest(&metadata, None));
     all
 }
 

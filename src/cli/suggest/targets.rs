@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, IpSubnets, Ipv4Subnets, Ipv6Subnets};
 
+use super::metadata;
 use rules::rule::Target;
 use rules::set::{Addresses, Family};
 
@@ -54,7 +55,7 @@ fn shortest(first: IpAddr, last: IpAddr) -> Vec<Target> {
 }
 
 /// The smallest networks that hold at least `least` of the sorted single addresses, and the
-/// addresses that are in none of them.
+/// addresses that are in none of them. Never one that holds a metadata service.
 fn generalised(sorted: &[IpNet], least: usize) -> Vec<IpNet> {
     let (Some(first), Some(last)) = (sorted.first(), sorted.last()) else {
         return Vec::new();
@@ -76,7 +77,8 @@ fn generalised(sorted: &[IpNet], least: usize) -> Vec<IpNet> {
     } else {
         WIDEST_V6
     };
-    if low.len() < least && high.len() < least && common.prefix_len() >= widest {
+    let narrow = common.prefix_len() >= widest && !metadata::is_in(&common);
+    if low.len() < least && high.len() < least && narrow {
         return vec![common];
     }
     let mut all = generalised(low, least);

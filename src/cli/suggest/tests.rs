@@ -66,8 +66,8 @@ fn text_is_ready_to_paste() {
 # namespace bank
 # logged 1 time by 1 pod, last 2026-01-31T09:06:00Z
 allow icmp/8 to 192.0.2.1
-# logged 1 time by 1 pod, last 2026-01-31T09:05:00Z; stopped by cluster-enforced:no-metadata: only an enforced rule before it can allow this
-allow 80/tcp to 169.254.169.254
+# logged 1 time by 1 pod, last 2026-01-31T09:05:00Z; stopped by cluster-enforced:no-metadata: only an enforced rule before it can allow this; a metadata service hands out credentials of the node: remove the `#` only if the pods must have them
+# allow 80/tcp to 169.254.169.254
 
 # namespace shop
 # logged 3 times by 2 pods, last 2026-01-31T09:02:00Z
@@ -119,10 +119,64 @@ fn json_has_the_documented_fields() {
                   "last": "2026-01-31T09:06:00.500000Z", "pods": ["db"] },
                 { "rule": "allow 80/tcp to 169.254.169.254", "count": 1,
                   "last": "2026-01-31T09:05:00.500000Z", "pods": ["db"],
-                  "enforcedBy": ["cluster-enforced:no-metadata"] },
+                  "enforcedBy": ["cluster-enforced:no-metadata"], "metadata": true },
             ],
         }])
     );
+}
+
+/// Pasted as it is, no suggestion opens what hands out credentials.
+#[test]
+fn metadata_services_are_never_live_rules() {
+    let log = "
+        shop/web deny pod:3 tcp 169.254.169.254 80
+        shop/web deny pod:3 tcp 169.254.169.253 80
+        shop/web deny pod:3 tcp 169.254.169.250 80
+        shop/web deny pod:3 tcp fd00:ec2::254 80
+        shop/web deny pod:3 tcp 64:ff9b::a9fe:a9fe 80
+        shop/web deny pod:3 tcp 64:ff9b::a9fe:a9fd 80
+        shop/web deny pod:3 tcp 64:ff9b::a9fe:a9ff 80
+        shop/web deny pod:3 tcp 168.63.129.16 32526
+        shop/web deny pod:3 tcp 168.63.129.16 53
+        shop/web deny pod:3 tcp 203.0.113.8 80
+    ";
+    for options in ["", "--generalise 2"] {
+        let (groups, _) = suggested(options, log);
+        let text = print::text(&groups);
+        let live: Vec<&str> = text.lines().filter(|l| !l.starts_with('#')).collect();
+        let rules = TierRules::parse(Tier::Pod, "test", &text, false)
+            .expect("is valid")
+            .rules;
+        assert!(!live.is_empty() && rules.len() == live.len(), "{text}");
+        let live = parse(&live.join("\n"));
+        for (address, port) in [
+            ("169.254.169.254", 80),
+            ("fd00:ec2::254", 80),
+            ("64:ff9b::a9fe:a9fe", 80),
+            ("168.63.129.16", 32526),
+        ] {
+            let packet = Packet {
+                port: Some(port),
+                ..packet(&line(0, &format!("a/b deny pod:3 tcp {address} {port}")))
+            };
+            let verdict = live.decide(&packet).verdict;
+            assert_eq!(verdict, evaluate::Verdict::Deny, "{text}");
+            assert!(text.contains(address), "{text}");
+        }
+        assert!(text.contains("\nallow 53/tcp to 168.63.129.16\n"), "{text}");
+    }
+}
+
+/// Some clouds' and tools' node agents answer at another address, to which the node translates.
+#[test]
+fn what_was_asked_of_a_metadata_service_is_no_live_rule() {
+    let mut translated = line(0, "shop/web deny pod:3 tcp 10.9.9.9 8181");
+    translated.original_destination = Some("169.254.169.254".parse().unwrap());
+    translated.original_destination_port = Some(80);
+    let mut groups = Groups::default();
+    groups.add(&translated, false);
+    let text = print::text(&suggest(&groups, &args("")));
+    assert!(text.contains("\n# allow 8181/tcp to 10.9.9.9\n"), "{text}");
 }
 
 #[test]
@@ -222,6 +276,7 @@ fn help_names_every_field() {
         "last",
         "pods",
         "enforcedBy",
+        "metadata",
     ] {
         assert!(help.contains(field), "{field}: {help}");
     }
@@ -282,7 +337,7 @@ proptest! {
     fn suggested_rules_allow_all_that_was_stopped_and_nothing_else(
         lines in prop::collection::vec(any_line(), 1..80),
         by_pod in any::<bool>(),
-        generalise in prop::option::of(2_u32..5),
+        generalise in prop::option::of(2_u64..5),
     ) {
         let mut arguments = args(if by_pod { "--by pod" } else { "" });
         arguments.generalise = generalise;
