@@ -77,6 +77,8 @@ def goals(bench, samples):
         Goal(f"compile {bench.most} rules", 15, " ms", cases=kinds("compile", "{}")),
         Goal(f"first ADD with {bench.most} rules", 200, " ms", cases=kinds(f"add@{few}", f"{most}, first, {{}}")),
         Goal(f"kernel memory of {bench.most} rules", 6, " MiB", cases=kinds("kernel MiB", "{}")),
+        Goal("`sync` of a node on which nothing is wrong", 100, " ms", cases=[
+            (name, samples.of("upkeep ms", name)) for name in samples.names("upkeep ms") if name.startswith("sync")]),
         Goal("DEL : the netlink bytes alone, with the socket's close", 1.3, cases=[
             case for p in (few, many) for case in ratio(f"del@{p}", ten, "netlink alone", f"{p} pods")]),
         Goal("ADDs beside our DELs : beside DELs with a plain close", 0.65, cases=ratio("add beside", "DEL", "plain close")),

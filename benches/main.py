@@ -10,6 +10,7 @@ import packets
 import report
 import rules
 import starts
+import upkeep
 import world
 from stats import Samples
 
@@ -17,6 +18,7 @@ PARTS = {
     "adds": starts.adds_and_dels,
     "packets": packets.measure,
     "memory": memory.measure,
+    "upkeep": upkeep.measure,
     "churn": starts.churn,
 }
 

@@ -83,6 +83,9 @@ def start_tables(bench, samples):
                 for name in samples.names("churn ADD")]
         count = 20 if bench.quick else 100
         lines += table(f"{count} at once, until the last is done, milliseconds", ["ADD", "DEL"], rows)
+    if samples.names("upkeep ms"):
+        rows = [[name, f"{samples.of('upkeep ms', name):.0f}"] for name in samples.names("upkeep ms")]
+        lines += table("A node on which nothing is wrong, whole process", ["milliseconds"], rows)
     return ["## Pod starts and stops", "", *lines] if lines else []
 
 

@@ -7,12 +7,14 @@ use std::time::Instant;
 use crate::guard;
 use crate::store::Bridge;
 use crate::store::document::Unknown;
+use netlink::address::IfAddr;
 use netlink::link::{self, Link};
 use netlink::tc::{self, Detour};
 use netlink::{self, Netns, Rtnl, address};
 use nft::{self, Nft};
 use result::PodResult;
 
+pub mod now;
 mod plan;
 pub mod result;
 #[cfg(test)]
@@ -60,6 +62,14 @@ pub enum Unenforceable {
         veth: String,
         master: String,
         kind: String,
+    },
+    #[error(
+        "bridge {bridge} does not forward {family} (net.{family_path}.conf.{bridge}.forwarding is 0), so that what its pods send would be lost where it is judged, and br_netfilter is off (net.bridge.bridge-nf-call-iptables, bridge-nf-call-ip6tables): let the node forward, or turn br_netfilter on"
+    )]
+    NotForwarding {
+        bridge: String,
+        family: &'static str,
+        family_path: &'static str,
     },
     #[error(
         "bridge {bridge} is not the gateway of its pods, and br_netfilter is off (net.bridge.bridge-nf-call-iptables, bridge-nf-call-ip6tables): packets between its pods pass no netfilter hook"
@@ -275,15 +285,25 @@ fn bridge_of(
     let Some(link) = link::get_by_index(rtnl, master)? else {
         return Ok(None); // it went away: the veth is on its own now
     };
-    let (Some("bridge"), Some(mac)) = (link.kind.as_deref(), link.mac) else {
+    let own = address::of_link(rtnl, link.index)?;
+    Ok(bridge_with(veth, &link, &own, addresses, gateways)?)
+}
+
+/// The same for a `master` with these addresses of its `own`.
+fn bridge_with(
+    veth: &Link,
+    master: &Link,
+    own: &[IfAddr],
+    addresses: &[IpAddr],
+    gateways: &[IpAddr],
+) -> Result<Option<Bridge>, Unenforceable> {
+    let (Some("bridge"), Some(mac)) = (master.kind.as_deref(), master.mac) else {
         return Err(Unenforceable::Master {
             veth: veth.name.clone(),
-            master: link.name,
-            kind: link.kind.unwrap_or_else(|| "device".to_owned()),
-        }
-        .into());
+            master: master.name.clone(),
+            kind: master.kind.clone().unwrap_or_else(|| "device".to_owned()),
+        });
     };
-    let own = address::of_link(rtnl, link.index)?;
     let is_gateway = |address: &IpAddr| {
         own.iter().any(|a| {
             gateways.contains(&a.address)
@@ -291,10 +311,12 @@ fn bridge_of(
                     .is_ok_and(|net| net.contains(address))
         })
     };
-    if addresses.iter().all(is_gateway) {
+    let is_gateway = addresses.iter().all(is_gateway);
+    let stuck = addresses.iter().find(|a| !forwards(master, a.is_ipv4()));
+    if is_gateway && stuck.is_none() {
         return Ok(Some(Bridge {
-            name: link.name,
-            index: link.index,
+            name: master.name.clone(),
+            index: master.index,
             mac,
             unknown: Unknown::default(),
         }));
@@ -302,16 +324,41 @@ fn bridge_of(
     if br_netfilter(addresses) {
         return Ok(None);
     }
-    Err(Unenforceable::NotGateway { bridge: link.name }.into())
+    if let (true, Some(stuck)) = (is_gateway, stuck) {
+        let (family, family_path) = match stuck {
+            IpAddr::V4(_) => ("IPv4", "ipv4"),
+            IpAddr::V6(_) => ("IPv6", "ipv6"),
+        };
+        return Err(Unenforceable::NotForwarding {
+            bridge: master.name.clone(),
+            family,
+            family_path,
+        });
+    }
+    Err(Unenforceable::NotGateway {
+        bridge: master.name.clone(),
+    })
+}
+
+/// Whether what comes in by a bridge is routed on. IPv6 asks only whether the node as a whole forwards, which its
+/// devices say, too, unless somebody has set one of them apart.
+fn forwards(bridge: &Link, ipv4: bool) -> bool {
+    let [v4, v6] = bridge.forwards;
+    match ipv4 {
+        true => v4,
+        false => v6 || is_set("/proc/sys/net/ipv6/conf/all/forwarding"),
+    }
+}
+
+/// Whether a setting of the kernel is on.
+fn is_set(path: &str) -> bool {
+    std::fs::read_to_string(path).is_ok_and(|value| value.trim() == "1")
 }
 
 /// Whether bridged packets of these addresses' families pass netfilter's IP hooks
 /// (`Documentation/networking/ip-sysctl.rst`, `bridge-nf-call-*`).
 fn br_netfilter(addresses: &[IpAddr]) -> bool {
-    let on = |name: &str| {
-        std::fs::read_to_string(format!("/proc/sys/net/bridge/bridge-nf-call-{name}"))
-            .is_ok_and(|value| value.trim() == "1")
-    };
+    let on = |name: &str| is_set(&format!("/proc/sys/net/bridge/bridge-nf-call-{name}"));
     addresses
         .iter()
         .all(|a| on(if a.is_ipv4() { "iptables" } else { "ip6tables" }))

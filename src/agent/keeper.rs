@@ -104,7 +104,7 @@ impl Keeper {
     pub fn complaint(&self, path: &Path) -> Option<String> {
         (self.undone.len() >= TOLD_AFTER).then(|| {
             format!(
-                "something removes egressway from {} as soon as it is restored, {} times within the last minute, and pods that start meanwhile are not enforced: two agents must not write one file. If it is Cilium, set cni.exclusive=false; else let that agent keep the entry, or write the conflist by hand",
+                "something undoes egressway's entry in {} as soon as it is restored, {} times within the last minute, and pods that start meanwhile are not enforced: two agents must not write one file. If it is Cilium, set cni.exclusive=false; else let that agent keep the entry, or write the conflist by hand",
                 path.display(),
                 self.undone.len()
             )

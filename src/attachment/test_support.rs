@@ -23,6 +23,7 @@ pub(crate) fn record(pod: &str, veth_index: u32, addresses: &[&str], rules: &str
         pod: Some(pod.to_owned()),
         uid: None,
         exempt: false,
+        netns: None,
         veth_index,
         uplink: None,
         log_group: 100,

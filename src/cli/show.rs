@@ -15,7 +15,7 @@ use super::records::Records;
 use super::value;
 use crate::defaults;
 use crate::plan::{self, AttachmentPlan};
-use crate::store::Record;
+use crate::store::{Record, StateDir};
 use nft::{self, Nft};
 use rules::fault::Faults;
 
@@ -44,8 +44,9 @@ use list::{List, users, users_of};
 /// says (`egressway logs`).
 ///
 /// MODE: enforce; audit, where denies of all or some sources only log and count; exempt, of a
-/// namespace without any rules. STATE: ok, or what of the attachment is missing in the kernel. For
-/// one attachment every rule is compared; in the list only chains, hooks, elements and the veth.
+/// namespace without any rules. STATE: ok, or what of the attachment is missing in the kernel, or is on
+/// the node otherwise than when the pod started. For one attachment every rule is compared; in the list
+/// only chains, hooks, elements and the veth.
 ///
 /// FORGED CHECKSUMS: what is done about packets that would be written behind the rules. drop, with
 /// how many were: nothing legitimate is. resolve: the pod's kernel writes all checksums itself, which
@@ -188,7 +189,12 @@ fn show_one(
         return Ok(ExitCode::SUCCESS);
     }
     let users = users_of(&users(&records.list), record);
-    let detail = Detail::read(record, &mut Nft::open()?, users)?;
+    let detail = Detail::read(
+        record,
+        &mut Nft::open()?,
+        &StateDir::new(&args.state_dir),
+        users,
+    )?;
     match args.output {
         Format::Text => out.write_all(detail.text(output::colour()).as_bytes())?,
         Format::Json => json(args, &detail, out)?,
@@ -202,7 +208,8 @@ fn show_all(args: &Args, records: &Records, out: &mut dyn Write) -> Result<ExitC
         .list
         .iter()
         .filter(|r| is(&args.namespace, &r.namespace) && is(&args.pod, &r.pod));
-    let kernel = Kernel::read(&mut Nft::open()?, wanted.clone())?;
+    let state = StateDir::new(&args.state_dir);
+    let kernel = Kernel::read(&mut Nft::open()?, &state, wanted.clone())?;
     let list = List::new(wanted, &kernel, &users(&records.list));
     let filtered = args.namespace.is_some() || args.pod.is_some();
     let nothing = list.attachments.is_empty();

@@ -17,9 +17,10 @@ use crate::store::StateDir;
 ///   egressway sync              after `nft flush ruleset`, or when `show` says damaged
 ///   egressway sync --dry-run    what it would do
 ///
-/// Compares the attachments' records with their interfaces and with the kernel: rules, sets, hooks,
-/// egress addresses on the uplink. What is missing or out of sync is repaired from the record. Orphaned
-/// objects, with neither record nor interface, are removed. It may run at any time beside the runtime's
+/// Compares the attachments' records with the node as it is now: interfaces, their names, bridges and MACs;
+/// rules, sets, hooks; egress addresses, on the device by which packets leave. What is missing or out of sync
+/// is repaired from the record. Orphaned objects, with neither record nor interface, are removed. It may run
+/// at any time beside the runtime's
 /// ADD and DEL. Pods that the plugin has never seen stay as they are.
 ///
 /// One line for each change. DID: repaired, removed; would-repair and would-remove with --dry-run; left,

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::attachment::Unenforceable;
-use crate::enforce;
+use crate::attachment::now::Interface;
+use crate::egress::place::Ways;
+use crate::enforce::{self, Verified};
 use crate::guard;
 use crate::plan::{self, AttachmentPlan, Base, INET, LAYOUT};
 use crate::source::PolicyFile;
@@ -38,9 +40,13 @@ pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), Cn
         tracing::warn!("added by another version of this plugin, whose objects it cannot compare");
         return Ok(());
     }
+    let failed = |e| net_failure("look at the node's devices", e);
+    let mut rtnl = Rtnl::open(deadline).map_err(failed)?;
+    let ways = Ways::read(&mut rtnl).map_err(failed)?;
+    interface_is_there(&ways, &mut rtnl, &record)?;
+    egress_is_there(&ways, &state, &record)?;
     // A plugin behind this one in the chain may have led the packets elsewhere.
     let failed = |e| net_failure("look at the pod's veth", e);
-    let mut rtnl = Rtnl::open(deadline).map_err(failed)?;
     if let Some(detour) = tc::detour(&mut rtnl, record.veth_index, guard::is_own).map_err(failed)? {
         return Err(CniError::unenforceable(format!(
             "traffic control at {} takes packets past netfilter's ingress hook ({detour}): put this plugin last in the conflist",
@@ -70,12 +76,59 @@ pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), Cn
     let compiled = plan::compile(&policy, record.log_group);
     let base = current_base(&mut nft, conf, &record)?;
     let plan = AttachmentPlan::from(&record);
-    match enforce::verify(&mut nft, &base, &compiled, &plan).map_err(nft_failure)? {
+    let mut whole = Verified::default();
+    match enforce::verify(&mut nft, &base, &compiled, &plan, &mut whole).map_err(nft_failure)? {
         None => Ok(()),
         Some(difference) => Err(CniError::kernel(format!(
             "{difference}: the nf_tables of egressway are out of sync; `egressway sync` on the node repairs them, the pod goes on"
         ))),
     }
+}
+
+/// The record may be of a node that has changed since.
+fn interface_is_there(ways: &Ways, rtnl: &mut Rtnl, record: &Record) -> Result<(), CniError> {
+    let failed = |e| net_failure("look at the pod's interface", e);
+    let veth = &record.veth;
+    let now = match ways.devices.interface(rtnl, record).map_err(failed)? {
+        Interface::Gone => return Err(CniError::kernel(format!("the pod's veth {veth} is gone"))),
+        Interface::Elsewhere => {
+            return Err(CniError::kernel(format!(
+                "the pod's veth {veth} is in another network namespace by now: nobody judges what goes there"
+            )));
+        }
+        Interface::Here(now) => now,
+    };
+    if !now.changed.is_empty() {
+        return Err(CniError::kernel(format!(
+            "{}: `egressway sync` on the node repairs it, the pod goes on",
+            now.changed.join("; ")
+        )));
+    }
+    match now.told.is_empty() {
+        true => Ok(()),
+        false => Err(CniError::kernel(now.told.join("; "))),
+    }
+}
+
+fn egress_is_there(ways: &Ways, state: &StateDir, record: &Record) -> Result<(), CniError> {
+    for address in &record.egress {
+        let Some(owner) = state.read_egress(*address)? else {
+            return Err(CniError::kernel(format!(
+                "egress IP {address}: its file is missing; `egressway sync` on the node repairs it"
+            )));
+        };
+        if let Some(fault) = ways.faults(*address, &owner).into_iter().next() {
+            let repair = match fault.mends {
+                true => "; `egressway sync` on the node repairs it, the pod goes on",
+                false => "",
+            };
+            let why = fault.why;
+            return Err(CniError::kernel(format!(
+                "egress IP {address}: {why}{repair}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn addresses_are_known(record: &Record, addresses: &[IpAddr]) -> Result<(), CniError> {

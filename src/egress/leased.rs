@@ -93,11 +93,15 @@ impl Claimant<'_> {
         if !owner.is_some_and(|owner| self.may_join(&owner)) {
             return Ok(false);
         }
-        let prepared = self.prepare(address, false).map_err(CniError::from)?;
-        if !prepared.here {
-            return Ok(false);
+        let mut prepared = self.prepare(address, false).map_err(CniError::from)?;
+        match (prepared.here, prepared.moves_from) {
+            (true, _) => self.state.write_egress(address, &prepared.owner)?,
+            (false, Some(_)) => {
+                self.probe(&mut prepared, address)?;
+                self.add(&mut prepared, address)?;
+            }
+            (false, None) => return Ok(false),
         }
-        self.state.write_egress(address, &prepared.owner)?;
         claim.locks.push(lock);
         claim.addresses.push(address);
         claim.uplink = Some(prepared.uplink.index);
@@ -185,7 +189,7 @@ impl Claimant<'_> {
         let mut prepared = self.prepare(address, own)?;
         // Before the Lease: who is silent here may be using the address with an expired one.
         if !prepared.here {
-            self.probe(&prepared.uplink, address)?;
+            self.probe(&mut prepared, address)?;
         }
         if !ownership.take(address, self.namespace).map_err(Miss::All)? {
             return Err(Miss::This(CniError::try_again(format!(

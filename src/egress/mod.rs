@@ -20,6 +20,7 @@ mod choose;
 pub mod held;
 mod leased;
 mod ownership;
+pub mod place;
 mod release;
 pub(crate) mod remains;
 mod take;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::plan::{INET, base};
 use crate::refusal::CniError;
-use crate::store::{AttachmentId, Record, StateDir, StateError};
+use crate::store::{AttachmentId, PolicyKey, Record, StateDir, StateError};
 use nft::{self, Family, Nft};
 
 /// An address that is this node's for its pods.
@@ -58,7 +58,7 @@ impl Remains {
 fn strangers(
     nft: &mut Nft,
     address: IpAddr,
-    records: &[(AttachmentId, Record)],
+    records: &[(AttachmentId, Record<PolicyKey>)],
 ) -> Result<Vec<IpAddr>, nft::Error> {
     let family = Family::of(&address);
     let known: BTreeSet<&IpAddr> = records.iter().flat_map(|(_, r)| &r.addresses).collect();
@@ -78,11 +78,13 @@ pub(crate) fn guarded(nft: &mut Nft) -> Result<Vec<IpAddr>, nft::Error> {
     Ok(addresses)
 }
 
-/// All records that can be read.
-pub(crate) fn records(state: &StateDir) -> Result<Vec<(AttachmentId, Record)>, StateError> {
+/// All records that can be read, without their policies.
+pub(crate) fn records(
+    state: &StateDir,
+) -> Result<Vec<(AttachmentId, Record<PolicyKey>)>, StateError> {
     let mut records = Vec::new();
     for id in state.list_attachments()? {
-        if let Ok(Some(record)) = Record::read(state, &id) {
+        if let Ok(Some(record)) = Record::read_alone(state, &id) {
             records.push((id, record));
         }
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 
+use super::place::{cannot_carry, leaves_elsewhere, said_elsewhere};
 use super::remains::Remains;
 use super::{Claim, Member, Registry, give_back, lock_name, net_error};
 use crate::enforce;
@@ -68,6 +69,8 @@ pub(super) struct Prepared {
     pub(super) owner: Owner,
     /// It is on the uplink already.
     pub(super) here: bool,
+    /// It is on this device, by which packets left before: it moves with them.
+    pub(super) moves_from: Option<u32>,
 }
 
 impl Claimant<'_> {
@@ -125,7 +128,7 @@ impl Claimant<'_> {
         if prepared.here {
             self.state.write_egress(address, &prepared.owner)?;
         } else {
-            self.probe(&prepared.uplink, address)?;
+            self.probe(&mut prepared, address)?;
             self.add(&mut prepared, address)?;
         }
         Ok(prepared.uplink.index)
@@ -146,11 +149,12 @@ impl Claimant<'_> {
                 None
             }),
         };
-        let here = address::all(&mut rtnl)
-            .map_err(unreached)?
-            .into_iter()
-            .find(|a| a.address == address)
-            .map(|a| a.link);
+        let everywhere = address::all(&mut rtnl).map_err(unreached)?;
+        let mut places = everywhere.iter().filter(|a| a.address == address);
+        let here = match places.clone().find(|a| a.link == uplink.index) {
+            Some(found) => Some(found.link),
+            None => places.next().map(|found| found.link),
+        };
         let known = match known {
             None => {
                 self.is_no_pods(address)?;
@@ -162,8 +166,10 @@ impl Claimant<'_> {
         if !owner.users.contains(self.id) {
             owner.users.push(self.id.clone());
         }
+        let is_here = here == Some(uplink.index);
         Ok(Prepared {
-            here: here == Some(uplink.index),
+            here: is_here,
+            moves_from: here.filter(|_| !is_here),
             rtnl,
             uplink,
             owner,
@@ -187,11 +193,34 @@ impl Claimant<'_> {
         ))))
     }
 
+    /// What other software, or other hosts, may make of an address that is on the uplink now.
+    fn tell_others(&self, rtnl: &mut Rtnl, uplink: &Link, address: IpAddr) -> Result<(), Miss> {
+        if address.is_ipv4() {
+            return Ok(());
+        }
+        let there = address::of_link(rtnl, uplink.index).map_err(unreached)?;
+        let is_global = |a: &&address::IfAddr| {
+            a.address.is_ipv6() && a.scope == address::AddressScope::Universe
+        };
+        let mut global = there.iter().filter(is_global);
+        let is_first = global.next().is_some_and(|a| a.address == address);
+        // The kernel lists the newest first, and there is no other place for it.
+        if let (true, Some(own)) = (is_first, global.find(|a| !a.deprecated)) {
+            tracing::warn!(
+                "egress IP {address} is listed before {} on {}: software that takes a device's first global IPv6 address for the node's has to be told the right one (`--node-ip` of kubelet, for one)",
+                own.address,
+                uplink.name
+            );
+        }
+        Ok(())
+    }
+
     /// Adds an address that nobody else has to the uplink, and announces it.
     pub(super) fn add(&self, prepared: &mut Prepared, address: IpAddr) -> Result<(), Miss> {
-        let uplink = &prepared.uplink;
         self.state.write_egress(address, &prepared.owner)?;
+        let uplink = &prepared.uplink;
         address::add(&mut prepared.rtnl, uplink.index, address).map_err(unreached)?;
+        self.tell_others(&mut prepared.rtnl, uplink, address)?;
         if let Err(e) = neighbour::announce(uplink, &[address]) {
             // Neighbours that never heard of the address will ask; those that did are rare.
             tracing::warn!("cannot announce {address}: {e}");
@@ -252,7 +281,20 @@ impl Claimant<'_> {
             }
             (Some(mut owner), Some(device)) if device == uplink.index && !owner.is_lost() => {
                 owner.users.retain(|id| self.is_alive(id));
+                owner.uplink.clone_from(&uplink.name);
+                owner.uplink_index = uplink.index;
+                owner.follows_route = self.uplink.is_none();
                 Ok(owner)
+            }
+            // The default route has gone to another device, or somebody names another one.
+            (Some(mut owner), Some(device)) if device == owner.uplink_index && !owner.is_lost() => {
+                owner.users.retain(|id| self.is_alive(id));
+                Ok(Owner {
+                    users: owner.users,
+                    lease: owner.lease,
+                    unknown: owner.unknown,
+                    ..self.new_owner(uplink)
+                })
             }
             (_, Some(device)) => Err(Miss::This(CniError::egress_ip(format!(
                 "egress IP {address} is already an address of this node (on device {device}): list another one in egressway.dev/egress-ip of namespace {}",
@@ -277,6 +319,7 @@ impl Claimant<'_> {
             namespace: self.namespace.to_owned(),
             uplink: uplink.name.clone(),
             uplink_index: uplink.index,
+            follows_route: self.uplink.is_none(),
             users: Vec::new(),
             lease: None,
             unknown: Unknown::default(),
@@ -310,7 +353,7 @@ impl Claimant<'_> {
             }
         };
         // As wrong for every other address.
-        link.ok_or_else(|| {
+        let link = link.ok_or_else(|| {
             Miss::All(CniError::egress_ip(match self.uplink {
                 Some(name) => format!(
                     "egress IP {address}: the conflist's `uplink` {name:?} does not exist on this node"
@@ -319,10 +362,79 @@ impl Claimant<'_> {
                     "egress IP {address}: this node has no default route; name the device in `uplink` of the conflist"
                 ),
             }))
-        })
+        })?;
+        if let Some(why) = cannot_carry(&link) {
+            return Err(Miss::All(CniError::try_again(format!(
+                "egress IP {address}: its uplink {why}"
+            ))));
+        }
+        if self.uplink.is_none() {
+            return Ok(link);
+        }
+        let family = match address {
+            IpAddr::V4(_) => route::Family::V4,
+            IpAddr::V6(_) => route::Family::V6,
+        };
+        let routes = route::all(rtnl, family).map_err(unreached)?;
+        let Some(out) = leaves_elsewhere(&routes, link.index) else {
+            return Ok(link);
+        };
+        let out = link::get_by_index(rtnl, out).map_err(unreached)?;
+        let out = out.map_or_else(|| "another device".to_owned(), |out| out.name);
+        Err(Miss::All(CniError::egress_ip(format!(
+            "egress IP {address}: {}; correct `uplink` in the conflist, or leave it out",
+            said_elsewhere(&link.name, &out)
+        ))))
     }
 
-    pub(super) fn probe(&self, uplink: &Link, address: IpAddr) -> Result<(), Miss> {
+    /// By `arp_ignore`, this node may answer nobody who asks for an address of its own
+    /// (`Documentation/networking/ip-sysctl.rst`).
+    fn is_answered(&self, rtnl: &mut Rtnl, uplink: &Link, address: IpAddr) -> Result<(), Miss> {
+        let setting = |device: &str| {
+            let path = format!("/proc/sys/net/ipv4/conf/{device}/arp_ignore");
+            let value = std::fs::read_to_string(path).unwrap_or_default();
+            value.trim().parse().unwrap_or(0u8)
+        };
+        let (ignore, name) = (setting("all").max(setting(&uplink.name)), &uplink.name);
+        if address.is_ipv6() || !matches!(ignore, 2 | 8) {
+            return Ok(());
+        }
+        let own = address::of_link(rtnl, uplink.index).map_err(unreached)?;
+        let is_neighbour = own.iter().any(|a| {
+            ipnet::IpNet::new(a.address, a.prefix_length).is_ok_and(|net| net.contains(&address))
+        });
+        let what = format!(
+            "egress IP {address}: with arp_ignore={ignore} (net.ipv4.conf.all or .{name}) this node answers no ARP request for it on {name}"
+        );
+        match (ignore, is_neighbour) {
+            (2, true) => Ok(()),
+            (_, true) => Err(Miss::All(CniError::egress_ip(format!(
+                "{what}: set it to 0, 1 or 2"
+            )))),
+            // A route to this node may lead it here without anybody asking.
+            (_, false) => {
+                tracing::warn!("{what}: the network must have a route to it by way of this node");
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether somebody else has it. One that moves is taken from its old device before: else this node would
+    /// answer for it itself.
+    pub(super) fn probe(&self, prepared: &mut Prepared, address: IpAddr) -> Result<(), Miss> {
+        self.is_answered(&mut prepared.rtnl, &prepared.uplink, address)?;
+        let from = prepared.moves_from;
+        if let Some(from) = from {
+            address::delete(&mut prepared.rtnl, from, address).map_err(unreached)?;
+        }
+        let probed = self.ask(&prepared.uplink, address);
+        if let (Err(_), Some(from)) = (&probed, from) {
+            address::add(&mut prepared.rtnl, from, address).map_err(unreached)?;
+        }
+        probed
+    }
+
+    fn ask(&self, uplink: &Link, address: IpAddr) -> Result<(), Miss> {
         if address.is_ipv4() && !self.arp_probe {
             return Ok(());
         }

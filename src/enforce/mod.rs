@@ -28,7 +28,7 @@ pub use orphans::{
 };
 pub use remove::Remove;
 pub use switch::{Move, switch};
-pub use verify::{leads_somewhere, verify};
+pub use verify::{Verified, leads_somewhere, verify};
 pub use whole::{Ledger, Whole};
 
 /// How often a transaction that met somebody else's change is made anew.

@@ -1,10 +1,17 @@
 //! The comparison of the kernel with a plan: CHECK says what it finds, ADD and sync mend it.
 
+use std::collections::HashSet;
+
 use crate::plan::attachment::Entry;
 use crate::plan::{AttachmentPlan, Base, Compiled, INET, NETDEV, base};
 use nft::{self, Data, Family, Nft, Table, Value};
 
-/// Compares the kernel with a plan: the first thing that is missing or differs, in words.
+/// What several pods share and was found whole a moment ago: it is not compared for each of them.
+#[derive(Debug, Default)]
+pub struct Verified(HashSet<String>);
+
+/// Compares the kernel with a plan: the first thing that is missing or differs, in words. What is `whole` already is
+/// not compared again.
 ///
 /// # Errors
 /// The kernel does not tell.
@@ -13,13 +20,20 @@ pub fn verify(
     base: &Base,
     policy: &Compiled,
     plan: &AttachmentPlan,
+    Verified(whole): &mut Verified,
 ) -> Result<Option<String>, nft::Error> {
     let missing = |what: String| Ok(Some(format!("{what} is missing or differs")));
-    if let Some(part) = damaged_base(nft, base)? {
-        return missing(part);
+    if !whole.contains(base.marker()) {
+        if let Some(part) = damaged_base(nft, base)? {
+            return missing(part);
+        }
+        whole.insert(base.marker().to_owned());
     }
-    if let Some(part) = damaged_policy(nft, policy)? {
-        return missing(part);
+    if !whole.contains(&policy.name) {
+        if let Some(part) = damaged_policy(nft, policy)? {
+            return missing(part);
+        }
+        whole.insert(policy.name.clone());
     }
     if !same_rules(nft, &INET, &plan.pod_chain(), &plan.pod_rules())? {
         return missing(format!("the pod's chain {}", plan.pod_chain()));
@@ -41,13 +55,16 @@ pub fn verify(
         return missing(format!("the chain {}", plan.many_chain()));
     }
     if let Some(bridge) = &plan.bridge
-        && !same_rules(nft, &NETDEV, &bridge.chain(), &bridge.rules())?
+        && !whole.contains(&bridge.chain())
     {
-        return missing(format!(
-            "the chain {} of bridge {}",
-            bridge.chain(),
-            bridge.name
-        ));
+        if !same_rules(nft, &NETDEV, &bridge.chain(), &bridge.rules())? {
+            return missing(format!(
+                "the chain {} of bridge {}",
+                bridge.chain(),
+                bridge.name
+            ));
+        }
+        whole.insert(bridge.chain());
     }
     for Entry {
         table,

@@ -273,6 +273,7 @@ impl Attach<'_> {
             pod: owned(self.who.pod),
             uid: owned(self.who.uid),
             exempt: policy.head.exempt,
+            netns: Some(self.netns.to_owned()),
             veth_index: attachment.veth.index,
             uplink: claim.uplink,
             log_group: self.log_group,

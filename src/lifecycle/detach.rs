@@ -2,19 +2,21 @@
 //! pod's namespace is never entered: by now its path may lead to another pod's.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Instant;
 
+use crate::attachment::now::{Devices, Interface, own_veth};
 use crate::egress::{self, Registry};
 use crate::enforce::{self, Remove, Whole};
 use crate::guard;
-use crate::plan::names::pod_chain;
-use crate::plan::{Bridge, INET, base};
+use crate::plan::names::{Purpose, pod_chain};
+use crate::plan::{Bridge, INET, NETDEV, base};
 use crate::store::{AttachmentId, PolicyKey, Record, StateDir, StateError};
-use netlink::{self, Rtnl, conntrack, link};
-use nft::{Family, Nft};
+use netlink::{self, Netns, Rtnl, conntrack, link};
+use nft::{ChainState, Family, Nft};
 
 use crate::refusal::CniError;
-use crate::refusal::nft_failure;
+use crate::refusal::{net_failure, nft_failure};
 
 /// Removes one attachment, known or not.
 ///
@@ -219,20 +221,11 @@ fn is_owner_of_veth(state: &StateDir, record: &Record<PolicyKey>, id: &Attachmen
     owner.is_none_or(|owner| owner == *id)
 }
 
-/// The index of the host's side of the veth, if it still is the one that the record means: after a boot,
-/// another pod's may have it.
-fn own_veth(rtnl: &mut Rtnl, record: &Record<PolicyKey>) -> Result<Option<u32>, netlink::Error> {
-    let link = link::get_by_index(rtnl, record.veth_index)?;
-    let is_own =
-        |link: &link::Link| link.name == record.veth && link.kind.as_deref() == Some("veth");
-    Ok(link.filter(is_own).map(|link| link.index))
-}
-
 /// Sets the host's side of the veth down.
 fn silence(record: &Record<PolicyKey>, deadline: Instant) -> Result<(), netlink::Error> {
     let mut rtnl = Rtnl::open(deadline)?;
     let own = own_veth(&mut rtnl, record)?;
-    own.map_or(Ok(()), |index| link::set_down(&mut rtnl, index))
+    own.map_or(Ok(()), |veth| link::set_down(&mut rtnl, veth.index))
 }
 
 /// Leaves the veth as it was before. In the same breath as the transaction: what has no guard any more is
@@ -240,7 +233,7 @@ fn silence(record: &Record<PolicyKey>, deadline: Instant) -> Result<(), netlink:
 fn unguard(record: &Record<PolicyKey>, deadline: Instant) -> Result<(), guard::Error> {
     let mut rtnl = Rtnl::open(deadline)?;
     let own = own_veth(&mut rtnl, record)?;
-    own.map_or(Ok(()), |index| record.guard.remove(&mut rtnl, index))
+    own.map_or(Ok(()), |veth| record.guard.remove(&mut rtnl, veth.index))
 }
 
 /// Those of its addresses that nobody has taken over. Without a record, the kernel knows them; with one,
@@ -270,13 +263,71 @@ fn owned_addresses(
     owned
 }
 
-/// Whether the host's interface of an attachment is gone.
+/// Takes out the chain of a bridge's port that was to become a pod's, and did not: nothing else would ever. And
+/// those of ports that are gone. The namespace is not entered, and no interface of an attachment is touched.
+///
+/// # Errors
+/// The kernel or the state directory does not tell.
+pub fn uncover_port(
+    state: &StateDir,
+    netns: &Path,
+    ifname: &str,
+    deadline: Instant,
+) -> Result<(), CniError> {
+    let failed = |e| net_failure("look for ports that are gone", e);
+    let _lock = state.lock(deadline)?;
+    let mut nft = Nft::open().map_err(nft_failure)?;
+    let chains = nft.chains(&NETDEV).map_err(nft_failure)?;
+    let is_port = |chain: &ChainState| Purpose::of(&chain.name) == Some(Purpose::Port);
+    let ports: Vec<ChainState> = chains.into_iter().filter(is_port).collect();
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let mut rtnl = Rtnl::open(deadline).map_err(failed)?;
+    let own = host_side(&mut rtnl, netns, ifname).map_err(failed)?;
+    for port in ports {
+        let Some(device) = &port.device else { continue };
+        let mut is_gone = || link::get_by_name(&mut rtnl, device).map(|link| link.is_none());
+        let is_own = own.as_ref() == Some(device) && state.link(device)?.is_none();
+        if is_own || is_gone().map_err(failed)? {
+            enforce::remove_bridge_chain(&mut nft, &port.name).map_err(nft_failure)?;
+        }
+    }
+    Ok(())
+}
+
+/// The name of the host's side of a veth, by its other end.
+fn host_side(
+    rtnl: &mut Rtnl,
+    netns: &Path,
+    ifname: &str,
+) -> Result<Option<String>, netlink::Error> {
+    let Ok(netns) = Netns::open(netns) else {
+        return Ok(None);
+    };
+    let Some(id) = rtnl.netnsid_of(&netns)? else {
+        return Ok(None);
+    };
+    let links = link::all_in(rtnl, Some(id))?;
+    let Some(pod) = links.into_iter().find(|link| link.name == ifname) else {
+        return Ok(None);
+    };
+    let Some(index) = pod.peer_index else {
+        return Ok(None);
+    };
+    let host = link::get_by_index(rtnl, index)?;
+    let is_other_end =
+        |host: &link::Link| host.peer_index == Some(pod.index) && host.peer_netnsid == Some(id);
+    Ok(host.filter(is_other_end).map(|host| host.name))
+}
+
+/// Whether the interface of an attachment is gone: not renamed, and not moved.
 pub fn interface_is_gone(
     record: &Record<PolicyKey>,
     rtnl: &mut Rtnl,
 ) -> Result<bool, netlink::Error> {
-    let link = link::get_by_index(rtnl, record.veth_index)?;
-    Ok(link.is_none_or(|link| link.name != record.veth))
+    let found = Devices::read(rtnl)?.interface(rtnl, record)?;
+    Ok(found == Interface::Gone)
 }
 
 #[cfg(test)]

@@ -67,6 +67,10 @@ pub(crate) fn install(
         let undone = undo(state, id, record, before);
         undone.unwrap_or_else(|e| tracing::warn!("{e}"));
     })?;
+    if let Some(before) = before.filter(|before| before.veth != *veth) {
+        let forgotten = state.remove_link(&before.veth, id);
+        forgotten.unwrap_or_else(|e| tracing::warn!("{e}"));
+    }
     if !previous.is_empty() {
         let settled = state.settle_link(veth, id);
         settled.unwrap_or_else(|e| tracing::warn!("{e}"));

@@ -106,11 +106,15 @@ pub struct EntryKeys {
     snapshot_max_age: Option<String>,
 }
 
+/// For how many seconds a Lease of an egress IP holds if nobody says otherwise: a node that died has lost its
+/// addresses after a quarter more, and no pod start that waits for one has to be tried again.
+pub const LEASE_SECONDS: u64 = 7;
+
 /// What only a pod of the DaemonSet is told.
 #[derive(Debug, clap::Args)]
 pub struct InPod {
     /// For how many seconds a Lease of an egress IP holds; it is renewed three times as often
-    #[arg(long, value_name = "SECONDS", default_value_t = 7, value_parser = clap::value_parser!(u64).range(3..=60))]
+    #[arg(long, value_name = "SECONDS", default_value_t = LEASE_SECONDS, value_parser = clap::value_parser!(u64).range(3..=60))]
     lease_duration: u64,
 
     /// The name of the pod in which this runs, for Events

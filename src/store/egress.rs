@@ -18,6 +18,9 @@ pub struct Owner {
     pub uplink: String,
     /// That device's index.
     pub uplink_index: u32,
+    /// Nobody has named the device: it is that of the default route, wherever that goes.
+    #[serde(default)]
+    pub follows_route: bool,
     /// None are left: only the Lease is still to be given back.
     pub users: Vec<AttachmentId>,
     /// The Lease by which this node has it, in a cluster.

@@ -34,6 +34,9 @@ pub struct Record<P = StoredPolicy> {
     pub uid: Option<String>,
     /// Its namespace is exempt: the policy allows everything.
     pub exempt: bool,
+    /// `CNI_NETNS`: the pod's namespace, as long as no other one has come to this path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<PathBuf>,
     /// The index of the host's side of the veth: its name may be reused, this is not.
     pub veth_index: u32,
     /// The uplink's index, if there are egress addresses.
@@ -136,6 +139,7 @@ impl<P> Record<P> {
             pod: self.pod,
             uid: self.uid,
             exempt: self.exempt,
+            netns: self.netns,
             veth_index: self.veth_index,
             uplink: self.uplink,
             log_group: self.log_group,

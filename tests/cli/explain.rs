@@ -298,6 +298,7 @@ mod on_a_node {
         let policy = Effective::new(vec![tier.unwrap()], default, false, facts).unwrap();
         let id = attachment_id("net", container, "eth0");
         let record = Record {
+            netns: None,
             layout: LAYOUT,
             network: "net".to_owned(),
             container_id: container.to_owned(),
@@ -328,6 +329,7 @@ mod on_a_node {
             egress: Vec::new(),
         };
         let owner = Owner {
+            follows_route: false,
             namespace: "shop".to_owned(),
             uplink: "eth0".to_owned(),
             uplink_index: 2,

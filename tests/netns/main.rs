@@ -10,6 +10,7 @@ mod api;
 mod attack;
 mod bad_input;
 mod bad_policy;
+mod changed;
 mod check;
 mod churn;
 mod concurrency;

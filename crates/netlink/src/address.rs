@@ -35,6 +35,8 @@ pub struct IfAddr {
     pub tentative: bool,
     /// IPv6: duplicate address detection found another owner, the address can't be used.
     pub dad_failed: bool,
+    /// IPv6: no new connection takes it for its source by itself.
+    pub deprecated: bool,
 }
 
 /// The addresses of one link. No such link: none.
@@ -155,6 +157,7 @@ fn decode(operation: &str, payload: &[u8]) -> Result<Option<IfAddr>, Error> {
         scope: header.scope,
         tentative: flags.contains(AddressFlags::Tentative),
         dad_failed: flags.contains(AddressFlags::Dadfailed),
+        deprecated: flags.contains(AddressFlags::Deprecated),
     }))
 }
 

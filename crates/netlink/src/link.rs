@@ -13,6 +13,9 @@ use super::{Error, Rtnl, netlink::Attributes};
 
 /// Length of struct ifinfomsg.
 const HEADER_LENGTH: usize = 16;
+/// linux/if_link.h: settings of the link, one number each.
+const IFLA_INET_CONF: u16 = 1;
+const IFLA_INET6_CONF: u16 = 2;
 /// Longest name of a link, without the NUL (IFNAMSIZ).
 const NAME_MAX: usize = 15;
 
@@ -37,6 +40,10 @@ pub struct Link {
     pub master: Option<u32>,
     /// Set up by the administrator (IFF_UP).
     pub up: bool,
+    /// The other side is there (IFF_LOWER_UP): a cable, a veth's other end that is up.
+    pub carrier: bool,
+    /// What comes in here for others is routed on: IPv4, IPv6.
+    pub forwards: [bool; 2],
     /// Whether ARP and neighbour discovery run on it: Ethernet, neither loopback nor IFF_NOARP.
     pub has_neighbours: bool,
 }
@@ -57,6 +64,18 @@ pub fn get_by_index(rtnl: &mut Rtnl, index: u32) -> Result<Option<Link>, Error> 
     let mut message = with_index(index);
     message.attributes = vec![without_statistics()];
     get(rtnl, &format!("read link {index}"), message)
+}
+
+/// The link of that index of another namespace, which this one knows by this number
+/// ([`Rtnl::netnsid_of`]), if there is one.
+pub fn get_in(rtnl: &mut Rtnl, netnsid: i32, index: u32) -> Result<Option<Link>, Error> {
+    let mut message = with_index(index);
+    message.attributes = vec![LinkAttribute::IfNetnsId(netnsid), without_statistics()];
+    get(
+        rtnl,
+        &format!("read link {index} of another namespace"),
+        message,
+    )
 }
 
 /// All links of the namespace.
@@ -165,7 +184,28 @@ fn decode(operation: &str, payload: &[u8]) -> Result<Link, Error> {
         peer_netnsid: attributes.i32(libc::IFLA_LINK_NETNSID),
         master: attributes.u32(libc::IFLA_MASTER),
         up: header.flags.contains(LinkFlags::Up),
+        carrier: header.flags.contains(LinkFlags::LowerUp),
+        forwards: forwards(&attributes),
         has_neighbours: is_ethernet && !header.flags.intersects(opts_out),
+    })
+}
+
+/// What the link's settings say of forwarding: IPv4's are an array from 1 on (`linux/ip.h`), IPv6's from 0
+/// (`linux/ipv6.h`).
+fn forwards(attributes: &Attributes<'_>) -> [bool; 2] {
+    const FAMILIES: [(i32, u16); 2] = [
+        (libc::AF_INET, IFLA_INET_CONF),
+        (libc::AF_INET6, IFLA_INET6_CONF),
+    ];
+    let families = attributes.nested(libc::IFLA_AF_SPEC);
+    FAMILIES.map(|(family, settings)| {
+        let family = u16::try_from(family).ok();
+        let family = families
+            .as_ref()
+            .and_then(|families| families.nested(family?));
+        let settings = family.and_then(|family| family.bytes(settings));
+        let first = settings.and_then(|settings| settings.first_chunk());
+        first.is_some_and(|first| u32::from_ne_bytes(*first) != 0)
     })
 }
 
@@ -248,6 +288,27 @@ mod tests {
             }
             let links = all(&mut rtnl()).unwrap();
             assert_eq!(links.len(), 121);
+        });
+    }
+
+    #[test]
+    fn tells_carrier_and_forwarding() {
+        in_fresh_netns(|| {
+            ip("link add v0 type veth peer name v1");
+            ip("link set v0 up");
+            assert_eq!((link("v0").up, link("v0").carrier), (true, false));
+            ip("link set v1 up");
+            assert!(link("v0").carrier);
+            let set = |path: &str| std::fs::write(format!("/proc/sys/net/{path}"), "1").unwrap();
+            // Those who forward by default, in new namespaces.
+            let off = |path: &str| std::fs::write(format!("/proc/sys/net/{path}"), "0").unwrap();
+            off("ipv4/conf/v0/forwarding");
+            off("ipv6/conf/v0/forwarding");
+            assert_eq!(link("v0").forwards, [false, false]);
+            set("ipv4/conf/v0/forwarding");
+            assert_eq!(link("v0").forwards, [true, false]);
+            set("ipv6/conf/v0/forwarding");
+            assert_eq!(link("v0").forwards, [true, true]);
         });
     }
 

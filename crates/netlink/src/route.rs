@@ -1,5 +1,5 @@
-//! The default route, whose device is the uplink unless the configuration names another; and what the routing
-//! table calls this host's own.
+//! Where packets leave the node: the default route, whose device is the uplink unless the configuration names
+//! another, and all other ways out; and what the routing table calls this host's own.
 
 use std::net::IpAddr;
 
@@ -28,33 +28,67 @@ pub enum Family {
     V6,
 }
 
+/// A unicast route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Route {
+    /// It is in the main table.
+    pub is_main: bool,
+    /// It is for all destinations.
+    pub is_default: bool,
+    /// By a router, and not only to neighbours.
+    pub by_router: bool,
+    /// The lowest counts.
+    pub metric: u32,
+    /// The links of its next hops, those that are not dead.
+    pub devices: Vec<u32>,
+}
+
 /// The index of the link that the main table's default route of a family leaves through.
 ///
 /// Of several routes the one with the lowest metric counts, of several next hops the first
 /// that is not dead. A route by a next hop object that the kernel doesn't spell out
 /// (net.ipv4.nexthop_compat_mode=0) is not seen.
 pub fn default_route_device(rtnl: &mut Rtnl, family: Family) -> Result<Option<u32>, Error> {
-    let (address_family, text) = match family {
-        Family::V4 => (AddressFamily::Inet, "IPv4"),
-        Family::V6 => (AddressFamily::Inet6, "IPv6"),
-    };
-    let mut message = RouteMessage::default();
-    message.header.address_family = address_family;
+    let mut message = of_family(family);
     message.header.table = RouteHeader::RT_TABLE_MAIN;
-    let operation = format!("list {text} default routes");
-    let found = rtnl.dump(
-        &operation,
-        RouteNetlinkMessage::GetRoute(message),
-        |payload| decode(&operation, payload),
-    );
-    match found {
-        Ok(routes) => Ok(routes
-            .into_iter()
-            .min_by_key(|route| route.metric)
-            .map(|route| route.device)),
-        // A namespace that never had a route has no main table.
-        Err(error) if error.is_any_of(&[libc::ENOENT]) => Ok(None),
-        Err(error) => Err(error),
+    let routes = dump(
+        rtnl,
+        &format!("list {} default routes", text(family)),
+        message,
+    )?;
+    Ok(default_device(&routes))
+}
+
+/// The link by which the main table's default route leaves, of [`all`] routes of a family.
+pub fn default_device(routes: &[Route]) -> Option<u32> {
+    let defaults = routes.iter().filter(|route| {
+        // Other tables are there if the kernel passed over the filter.
+        route.is_main && route.is_default && !route.devices.is_empty()
+    });
+    let best = defaults.min_by_key(|route| route.metric)?;
+    best.devices.first().copied()
+}
+
+/// All unicast routes of a family, of all tables.
+pub fn all(rtnl: &mut Rtnl, family: Family) -> Result<Vec<Route>, Error> {
+    let operation = format!("list {} routes", text(family));
+    dump(rtnl, &operation, of_family(family))
+}
+
+fn of_family(family: Family) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    };
+    message
+}
+
+fn text(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
     }
 }
 
@@ -102,45 +136,59 @@ fn own_address(operation: &str, payload: &[u8]) -> Result<Option<IpAddr>, Error>
     Ok(address)
 }
 
-struct DefaultRoute {
-    metric: u32,
-    device: u32,
+fn dump(rtnl: &mut Rtnl, operation: &str, message: RouteMessage) -> Result<Vec<Route>, Error> {
+    let message = RouteNetlinkMessage::GetRoute(message);
+    match rtnl.dump(operation, message, |payload| decode(operation, payload)) {
+        // A namespace that never had a route has no main table.
+        Err(error) if error.is_any_of(&[libc::ENOENT]) => Ok(Vec::new()),
+        routes => routes,
+    }
 }
 
-fn decode(operation: &str, payload: &[u8]) -> Result<Option<DefaultRoute>, Error> {
+fn decode(operation: &str, payload: &[u8]) -> Result<Option<Route>, Error> {
     let header =
         RouteHeader::parse(payload).map_err(|_| Error::malformed(operation, "no route header"))?;
-    let attributes = Attributes::new(payload.get(HEADER_LENGTH..).unwrap_or_default());
-    // Other tables are there if the kernel passed over the filter.
-    let is_main = header.table == RouteHeader::RT_TABLE_MAIN;
-    let is_default = header.destination_prefix_length == 0 && header.kind == RouteType::Unicast;
-    if !is_main || !is_default {
+    if header.kind != RouteType::Unicast {
         return Ok(None);
     }
-    let single = attributes.u32(libc::RTA_OIF);
-    let device = single.or_else(|| {
-        attributes
-            .bytes(libc::RTA_MULTIPATH)
-            .and_then(live_next_hop)
-    });
-    Ok(device.map(|device| DefaultRoute {
+    let attributes = Attributes::new(payload.get(HEADER_LENGTH..).unwrap_or_default());
+    let by_router = |attributes: &Attributes<'_>| {
+        [libc::RTA_GATEWAY, libc::RTA_VIA]
+            .iter()
+            .any(|kind| attributes.bytes(*kind).is_some())
+    };
+    let mut route = Route {
+        is_main: header.table == RouteHeader::RT_TABLE_MAIN,
+        is_default: header.destination_prefix_length == 0,
+        by_router: by_router(&attributes),
         metric: attributes.u32(libc::RTA_PRIORITY).unwrap_or(0),
-        device,
-    }))
+        devices: attributes.u32(libc::RTA_OIF).into_iter().collect(),
+    };
+    if let (true, Some(hops)) = (
+        route.devices.is_empty(),
+        attributes.bytes(libc::RTA_MULTIPATH),
+    ) {
+        for (device, attributes) in live_next_hops(hops) {
+            route.devices.push(device);
+            route.by_router |= by_router(&attributes);
+        }
+    }
+    Ok(Some(route))
 }
 
-/// The device of the first next hop that isn't dead: a list of struct rtnexthop, each with its
-/// own attributes behind it.
-fn live_next_hop(mut bytes: &[u8]) -> Option<u32> {
+/// The next hops that aren't dead: a list of struct rtnexthop, each with its own attributes behind it.
+fn live_next_hops(mut bytes: &[u8]) -> Vec<(u32, Attributes<'_>)> {
+    let mut live = Vec::new();
     while let Some(hop) = bytes.first_chunk::<NEXT_HOP_LENGTH>() {
         let [length_0, length_1, flags, _hops, device @ ..] = *hop;
+        let length = usize::from(u16::from_ne_bytes([length_0, length_1])).max(NEXT_HOP_LENGTH);
         if flags & RTNH_F_DEAD == 0 {
-            return Some(u32::from_ne_bytes(device));
+            let attributes = bytes.get(NEXT_HOP_LENGTH..length).unwrap_or_default();
+            live.push((u32::from_ne_bytes(device), Attributes::new(attributes)));
         }
-        let length = usize::from(u16::from_ne_bytes([length_0, length_1]));
-        bytes = bytes.get(length.max(NEXT_HOP_LENGTH).next_multiple_of(4)..)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-    None
+    live
 }
 
 #[cfg(test)]
@@ -220,8 +268,18 @@ mod tests {
 
     #[test]
     fn next_hop_lists_that_end_early_are_no_device() {
-        assert_eq!(live_next_hop(&[]), None);
-        assert_eq!(live_next_hop(&[8, 0, RTNH_F_DEAD, 0, 3, 0, 0, 0]), None);
-        assert_eq!(live_next_hop(&[0, 0, RTNH_F_DEAD, 0, 3, 0, 0, 0]), None);
+        let devices = |bytes| live_next_hops(bytes).into_iter().map(|(device, _)| device);
+        for dead in [
+            &[][..],
+            &[8, 0, RTNH_F_DEAD, 0, 3, 0, 0, 0],
+            &[0, 0, RTNH_F_DEAD, 0, 3, 0, 0, 0],
+        ] {
+            assert_eq!(devices(dead).count(), 0);
+        }
+        let cut = [16, 0, 0, 0, 3, 0, 0, 0, 8, 0];
+        assert_eq!(
+            devices(&cut).collect::<Vec<_>>(),
+            [u32::from_ne_bytes([3, 0, 0, 0])]
+        );
     }
 }

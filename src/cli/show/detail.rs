@@ -9,10 +9,10 @@ use serde::Serialize;
 use super::kernel::{self, Kernel};
 use super::list::{Row, addresses, ago, amount};
 use crate::cli::output::{Table, Tone, toned};
-use crate::enforce;
+use crate::enforce::{self, Verified};
 use crate::plan::names::{many_chain, nd_chain, veth_chain};
 use crate::plan::{self, AttachmentPlan, Base, Compiled, INET, LAYOUT, NETDEV};
-use crate::store::Record;
+use crate::store::{Record, StateDir};
 use nft::{self, Counter, Nft, Value};
 use rules::effective::{DefaultAction, Effective, Tier};
 use rules::rule::{Rule, Verb};
@@ -81,9 +81,10 @@ impl Detail {
     pub(super) fn read(
         record: &Record,
         nft: &mut Nft,
+        state: &StateDir,
         users: usize,
     ) -> Result<Detail, kernel::Error> {
-        let kernel = Kernel::read(nft, [record])?;
+        let kernel = Kernel::read(nft, state, [record])?;
         let mut row = Row::new(record, &kernel, users);
         let mut dropped = Dropped::new();
         for chain in [veth_chain, nd_chain, many_chain] {
@@ -339,5 +340,6 @@ fn difference(
     if !nft.has_set(&INET, base.marker())? {
         return Ok(None);
     }
-    enforce::verify(nft, &base, compiled, &AttachmentPlan::from(record))
+    let plan = AttachmentPlan::from(record);
+    enforce::verify(nft, &base, compiled, &plan, &mut Verified::default())
 }

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::guards::{ForgedChecksums, Guards};
+use crate::attachment::now::Interface;
+use crate::egress::place::Ways;
 use crate::plan::base::{self, Base};
 use crate::plan::names::pod_chain;
 use crate::plan::{AttachmentPlan, LAYOUT};
 use crate::plan::{INET, NETDEV};
-use crate::store::Record;
-use netlink::{self, Rtnl, conntrack, link};
+use crate::store::{AttachmentId, Record, StateDir};
+use netlink::{self, Rtnl, conntrack};
 use nft::{self, ChainState, Counter, ElementCounter, Family, Nft, TableFamily};
 
 /// How long the kernel may take to list the links.
@@ -39,8 +41,10 @@ pub(super) struct Kernel {
     egress: HashSet<IpAddr>,
     inet: HashMap<String, ChainState>,
     netdev: HashMap<String, ChainState>,
-    links: HashSet<u32>,
     guards: Guards,
+    interfaces: HashMap<AttachmentId, Interface>,
+    /// What is wrong with egress addresses.
+    places: HashMap<IpAddr, Vec<String>>,
     /// What would have left the node with another source than the egress address.
     pub leak_stop: Counter,
     /// Connections that the node could not take on.
@@ -53,6 +57,7 @@ impl Kernel {
     /// `records`: whose veths are looked at one by one.
     pub(super) fn read<'r>(
         nft: &mut Nft,
+        state: &StateDir,
         records: impl IntoIterator<Item = &'r Record>,
     ) -> Result<Self, Error> {
         let mut kernel = Kernel {
@@ -86,14 +91,37 @@ impl Kernel {
         let leaks = nft.rule_counters(&INET, base::LEAK_STOP)?;
         kernel.leak_stop = leaks.into_iter().map(|rule| rule.counter).sum();
         let mut rtnl = Rtnl::open(Instant::now() + TIMEOUT)?;
-        kernel.links = link::all(&mut rtnl)?
-            .iter()
-            .map(|link| link.index)
-            .collect();
+        let records: Vec<&Record> = records.into_iter().collect();
+        kernel.look_at_node(&mut rtnl, state, &records)?;
         kernel.guards = Guards::read(&mut rtnl, records)?;
         kernel.connections_failed = conntrack::failed(Instant::now() + TIMEOUT)?;
         kernel.base = kernel.base_problems(nft)?;
         Ok(kernel)
+    }
+
+    /// How interfaces and egress addresses are by now.
+    fn look_at_node(
+        &mut self,
+        rtnl: &mut Rtnl,
+        state: &StateDir,
+        records: &[&Record],
+    ) -> Result<(), Error> {
+        let ways = Ways::read(rtnl)?;
+        for record in records {
+            let interface = ways.devices.interface(rtnl, record)?;
+            self.interfaces.insert(record.id.clone(), interface);
+            for address in &record.egress {
+                self.places.entry(*address).or_insert_with(|| {
+                    let faults = match state.read_egress(*address) {
+                        Ok(Some(owner)) => ways.faults(*address, &owner),
+                        Ok(None) => return vec!["its file is missing".to_owned()],
+                        Err(e) => return vec![e.to_string()],
+                    };
+                    faults.into_iter().map(|fault| fault.why).collect()
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The packets of this attachment that rules looked at.
@@ -182,9 +210,18 @@ impl Kernel {
 
     fn veth_problems(&self, record: &Record, problems: &mut Vec<String>) {
         let plan = &AttachmentPlan::from(record);
-        if !self.links.contains(&record.veth_index) {
-            problems.push(format!("{} is gone", plan.veth));
-            return; // its chain goes with it
+        match self.interfaces.get(&record.id) {
+            None | Some(Interface::Gone) => {
+                problems.push(format!("{} is gone", plan.veth));
+                return; // its chain goes with it
+            }
+            Some(Interface::Elsewhere) => {
+                problems.push(format!("{} is in another network namespace", plan.veth));
+                return;
+            }
+            Some(Interface::Here(now)) => {
+                problems.extend(now.changed.iter().chain(&now.told).cloned());
+            }
         }
         problems.extend(self.guards.problem(record.veth_index));
         let (name, nd) = (plan.veth_chain(), plan.nd_chain());
@@ -245,6 +282,9 @@ impl Kernel {
             let Some(egress) = plan.egress.iter().find(|e| Family::of(e) == family) else {
                 continue;
             };
+            for why in self.places.get(egress).into_iter().flatten() {
+                problems.push(format!("egress IP {egress}: {why}"));
+            }
             if !self.translated.contains(address)
                 || !self.guarded.contains(address)
                 || !self.egress.contains(egress)

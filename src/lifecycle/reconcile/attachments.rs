@@ -1,13 +1,14 @@
 //! Each record against its interface and what the kernel holds of it.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Did, Error, STEP, Sync, title};
-use crate::enforce::{self, Shared};
+use crate::attachment::now::{Devices, Interface, Now};
+use crate::enforce::{self, Shared, Verified};
 use crate::lifecycle::detach;
 use crate::lifecycle::install::{Node, install};
 use crate::lifecycle::owners;
@@ -61,21 +62,24 @@ impl Sync<'_> {
     /// the policy file's, else that of the newest attachment.
     pub(super) fn current_base(&mut self, ids: &[AttachmentId]) -> Result<Base, Error> {
         let state = self.options.state;
-        let mut records: Vec<Record> = ids
-            .iter()
-            .filter_map(|id| Record::read(state, id).ok().flatten())
-            .collect();
+        let read = |id| Record::read_alone(state, id).ok().flatten();
+        let mut records: Vec<Record<PolicyKey>> = ids.iter().filter_map(read).collect();
         // Indexes are given in order, and no clock can jump.
         records.sort_by_key(|record| std::cmp::Reverse(record.veth_index));
         let file = self
             .options
             .policy_file
             .and_then(|path| PolicyFile::load(path).ok());
-        let of_file = file.iter().map(|file| &file.facts.cluster);
-        let of_records = records.iter().map(|record| &record.policy.facts.cluster);
+        let of_file = file.iter().map(|file| Base::new(&file.facts.cluster));
+        // Few policies, as a rule the same base: read until one is there.
+        let mut keys = BTreeSet::new();
+        records.retain(|record| keys.insert(record.policy.clone()));
+        let of_records = records.iter().filter_map(|record| {
+            let policy = state.read_policy(&record.id, &record.policy).ok()??;
+            Some(Base::new(&policy.facts.cluster))
+        });
         let mut wanted: Vec<Base> = Vec::new();
-        for cluster in of_file.chain(of_records) {
-            let base = Base::new(cluster);
+        for base in of_file.chain(of_records) {
             if wanted.iter().any(|known| known.marker() == base.marker()) {
                 continue;
             }
@@ -109,34 +113,68 @@ impl Sync<'_> {
         if record.id != *id {
             let why = format!("its file is called {id}: somebody has moved it");
             self.report.note(Did::Left, what, why);
-        } else if let Some(why) = self.nobodys(id, &record)? {
-            drop(lock); // removing takes it
-            let (registry, deadline) = (self.options.registry, self.deadline());
-            self.remove(what, &why, |_, state| {
-                detach::remove_stale(state, registry, id, &record, deadline)
-            });
-        } else if self.options.repair {
-            let is_noted = state.link(&record.veth).ok().flatten().as_ref() == Some(id);
-            if record.layout == LAYOUT && is_noted {
-                self.guard(id, &mut record)?;
-            }
-            self.compare(id, record, base, policies)?;
+            return Ok(None);
         }
+        let why = match self.interface(&record)? {
+            Interface::Gone => format!("its interface {} is gone", record.veth),
+            Interface::Elsewhere => {
+                let why = format!(
+                    "its veth {} is in another network namespace by now, and the pod still has it: nobody judges what goes there; give it back, or start the pod again",
+                    record.veth
+                );
+                self.report.note(Did::Left, what, why);
+                return Ok(None);
+            }
+            Interface::Here(now) => match self.other_at(id, &record, &now)? {
+                None if self.options.repair => {
+                    let is_noted = state.link(&record.veth).ok().flatten().as_ref() == Some(id);
+                    if record.layout == LAYOUT && is_noted {
+                        self.guard(id, &mut record)?;
+                    }
+                    for why in &now.told {
+                        self.report.note(Did::Left, &what, why);
+                    }
+                    self.compare(id, record, now, base, policies)?;
+                    return Ok(None);
+                }
+                None => return Ok(None),
+                Some(other) => format!(
+                    "its interface {} now belongs to attachment {other}",
+                    record.veth
+                ),
+            },
+        };
+        drop(lock); // removing takes it
+        let (registry, deadline) = (self.options.registry, self.deadline());
+        self.remove(what, &why, |_, state| {
+            detach::remove_stale(state, registry, id, &record, deadline)
+        });
         Ok(None)
     }
 
-    /// Why nobody needs this attachment any more, if that is so.
-    fn nobodys(
+    /// How the attachment's interface is: as all were when they were looked at, unless that was before the record.
+    fn interface(&mut self, record: &Record<PolicyKey>) -> Result<Interface, Error> {
+        let mut rtnl = self.rtnl()?;
+        let found = self.ways.devices.interface(&mut rtnl, record)?;
+        if matches!(&found, Interface::Here(now) if now.is_as_recorded()) {
+            return Ok(found);
+        }
+        self.ways.devices = Devices::read(&mut rtnl)?;
+        Ok(self.ways.devices.interface(&mut rtnl, record)?)
+    }
+
+    /// The attachment that was given the same interface later. One that has another name was found by what is at
+    /// its other end: the names' notes are of others.
+    fn other_at(
         &mut self,
         id: &AttachmentId,
         record: &Record<PolicyKey>,
-    ) -> Result<Option<String>, Error> {
-        let veth = &record.veth;
-        if detach::interface_is_gone(record, &mut self.rtnl()?)? {
-            return Ok(Some(format!("its interface {veth} is gone")));
+        now: &Now,
+    ) -> Result<Option<AttachmentId>, Error> {
+        match now.veth == record.veth {
+            true => self.carries_another(&record.veth, id),
+            false => Ok(None),
         }
-        let other = self.carries_another(veth, id)?;
-        Ok(other.map(|other| format!("its interface {veth} now belongs to attachment {other}")))
     }
 
     /// A record that can't be read: only what else is there tells whether the pod is.
@@ -181,10 +219,13 @@ impl Sync<'_> {
     fn compare(
         &mut self,
         id: &AttachmentId,
-        mut record: Record<PolicyKey>,
+        before: Record<PolicyKey>,
+        now: Now,
         base: &Base,
         policies: &mut Policies,
     ) -> Result<(), Error> {
+        let mut record = before.clone();
+        (record.veth, record.bridge) = (now.veth, now.bridge);
         let what = title(&record);
         if record.layout != LAYOUT {
             let why = "it was added by another version of egressway, and is not compared";
@@ -214,18 +255,16 @@ impl Sync<'_> {
         };
         // Another version may compile the same rules to other chains. They are as good.
         let same_compiler = compiled.name == record.policy_chain;
-        let found = if same_compiler {
-            enforce::verify(
-                &mut self.nft,
-                base,
-                compiled,
-                &AttachmentPlan::from(&record),
-            )?
+        let found = if !now.changed.is_empty() {
+            Some(now.changed.join("; "))
+        } else if same_compiler {
+            let plan = AttachmentPlan::from(&record);
+            enforce::verify(&mut self.nft, base, compiled, &plan, &mut self.whole)?
         } else {
             enforce::leads_somewhere(&mut self.nft, &AttachmentPlan::from(&record))?
         };
         let state = self.options.state;
-        let noted = state.link(&record.veth).ok().flatten();
+        let noted = state.link(&before.veth).ok().flatten();
         let Some(why) = found else {
             if noted.as_ref() != Some(id) {
                 let veth = &record.veth;
@@ -272,12 +311,13 @@ impl Sync<'_> {
         let outcome = match did {
             Did::Repaired => {
                 record.policy_chain.clone_from(&compiled.name);
+                self.whole = Verified::default();
                 let shared = Shared {
                     marker: base.marker(),
                     base: &|| Ok(Cow::Borrowed(base)),
                     policy: &|| Ok(Cow::Borrowed(&*compiled)),
                 };
-                install(&mut node, id, &record, Some(&record), &shared)
+                install(&mut node, id, &record, Some(&before), &shared)
             }
             _ => Ok(()),
         };

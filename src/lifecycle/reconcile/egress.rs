@@ -1,16 +1,17 @@
 //! One egress address against its file, its users' records and the uplink.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Instant;
 
 use super::{Did, Error, Report};
+use crate::egress::place::Ways;
 use crate::egress::remains::{self, Remains, records};
 use crate::egress::{Claimant, Registry, Release, lock_name, net_error};
 use crate::enforce::Remove;
 use crate::refusal::CniError;
 use crate::store::document::Unknown;
-use crate::store::{AttachmentId, Lock, Owner, Record, StateDir, StateError};
+use crate::store::{AttachmentId, Lock, Owner, PolicyKey, Record, StateDir, StateError};
 use netlink::{Rtnl, address, link};
 use nft::Nft;
 
@@ -24,6 +25,40 @@ pub fn known(state: &StateDir, nft: &mut Nft) -> Result<BTreeSet<IpAddr>, Error>
     addresses.extend(records(state)?.into_iter().flat_map(|(_, r)| r.egress));
     addresses.extend(remains::guarded(nft)?);
     Ok(addresses)
+}
+
+/// Whose records name which address.
+///
+/// # Errors
+/// The state directory can't be listed.
+pub fn users(state: &StateDir) -> Result<HashMap<IpAddr, Vec<AttachmentId>>, StateError> {
+    let mut users: HashMap<IpAddr, Vec<AttachmentId>> = HashMap::new();
+    for (id, record) in records(state)? {
+        for address in record.egress {
+            users.entry(address).or_default().push(id.clone());
+        }
+    }
+    Ok(users)
+}
+
+/// Whether there is nothing to do about an address, as far as can be seen without its lock.
+pub fn is_fine(
+    state: &StateDir,
+    address: IpAddr,
+    users: Option<&Vec<AttachmentId>>,
+    ways: &Ways,
+) -> bool {
+    let (Some(users), Ok(Some(owner))) = (users, state.read_egress(address)) else {
+        return false;
+    };
+    let is_unfinished = state
+        .unfinished_egress()
+        .map_or(true, |unfinished| unfinished.contains(&address));
+    !is_unfinished
+        && !owner.is_lost()
+        && owner.users.len() == users.len()
+        && users.iter().all(|user| owner.users.contains(user))
+        && ways.faults(address, &owner).is_empty()
 }
 
 /// What shall be done about one address.
@@ -79,7 +114,7 @@ impl Reconcile<'_> {
         let mut ids: Vec<AttachmentId> = users.iter().map(|(id, _)| id.clone()).collect();
         // Whoever has a record that can't be read uses what the file says: nobody knows better.
         let unreadable = owner.iter().flat_map(|owner| &owner.users);
-        let unreadable = unreadable.filter(|id| Record::read(self.state, id).is_err());
+        let unreadable = unreadable.filter(|id| Record::read_alone(self.state, id).is_err());
         ids.extend(unreadable.cloned());
         match (owner, users.first()) {
             (Some(owner), Some(_)) if owner.is_lost() => {
@@ -97,7 +132,7 @@ impl Reconcile<'_> {
             }
             (owner, Some((id, record))) => {
                 let missing = match self.repair {
-                    true => self.missing(owner.as_ref(), &ids, damaged)?,
+                    true => self.missing(report, what, owner.as_ref(), &ids, damaged)?,
                     false => None,
                 };
                 if let Some(why) = missing {
@@ -167,6 +202,7 @@ impl Reconcile<'_> {
             namespace: String::new(),
             uplink: String::new(),
             uplink_index: found.map_or(0, |a| a.link),
+            follows_route: false,
             users: Vec::new(),
             lease: None,
             unknown: Unknown::default(),
@@ -181,9 +217,11 @@ impl Reconcile<'_> {
         }
     }
 
-    /// What has to be put back.
+    /// What has to be put back. What only others can mend is said.
     fn missing(
         &self,
+        report: &mut Report,
+        what: &str,
         owner: Option<&Owner>,
         users: &[AttachmentId],
         damaged: Option<String>,
@@ -194,9 +232,18 @@ impl Reconcile<'_> {
             ));
         };
         let mut rtnl = Rtnl::open(self.deadline).map_err(net_error)?;
-        let there = address::of_link(&mut rtnl, owner.uplink_index).map_err(net_error)?;
-        if !there.iter().any(|a| a.address == self.address) {
-            return Ok(Some(format!("it is missing on {}", owner.uplink)));
+        let ways = Ways::read(&mut rtnl).map_err(net_error)?;
+        let (mends, stays): (Vec<_>, Vec<_>) = ways
+            .faults(self.address, owner)
+            .into_iter()
+            .partition(|fault| fault.mends);
+        // Nothing can be put on a device that does not carry.
+        let is_hopeless = !stays.is_empty();
+        for fault in stays {
+            report.note(Did::Left, what, fault.why);
+        }
+        if let Some(fault) = mends.into_iter().next().filter(|_| !is_hopeless) {
+            return Ok(Some(fault.why));
         }
         let unknown = users.iter().any(|user| !owner.users.contains(user));
         Ok(unknown.then(|| "its file lacks a user".to_owned()))
@@ -232,7 +279,7 @@ impl Reconcile<'_> {
         &self,
         owner: Option<Owner>,
         id: &AttachmentId,
-        record: &Record,
+        record: &Record<PolicyKey>,
         users: Vec<AttachmentId>,
     ) -> Result<(), CniError> {
         let mut rtnl = Rtnl::open(self.deadline).map_err(net_error)?;
@@ -241,27 +288,30 @@ impl Reconcile<'_> {
             Some(index) => link::get_by_index(&mut rtnl, index).map_err(net_error)?,
             None => None,
         };
-        let there = match &uplink {
-            Some(link) => address::of_link(&mut rtnl, link.index).map_err(net_error)?,
-            None => Vec::new(),
-        };
-        let there = there.iter().any(|a| a.address == self.address);
+        let follows_route = owner.as_ref().is_some_and(|owner| owner.follows_route);
+        let named = uplink.as_ref().filter(|_| !follows_route);
         let claimant = Claimant {
             state: self.state,
             id,
             namespace: record.namespace.as_deref().unwrap_or_default(),
-            uplink: uplink.as_ref().map(|link| link.name.as_str()),
+            uplink: named.map(|link| link.name.as_str()),
             member: None, // whether it still is this node's, the agent finds out
             registry: self.registry,
             arp_probe: true,
             deadline: self.deadline,
         };
+        let there = match &uplink {
+            Some(link) => address::of_link(&mut rtnl, link.index).map_err(net_error)?,
+            None => Vec::new(),
+        };
+        let there = there.iter().any(|a| a.address == self.address);
+        let is_known = owner.is_some();
         let (lease, unknown) = owner
             .map(|owner| (owner.lease, owner.unknown))
             .unwrap_or_default();
         match &uplink {
             // With a file the address is known to be ours; without one it would look like the node's.
-            Some(link) if there => self
+            Some(link) if there && !is_known => self
                 .state
                 .write_egress(self.address, &claimant.new_owner(link))?,
             _ => {

@@ -22,6 +22,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::egress::Registry;
+use crate::egress::place::Ways;
+use crate::enforce::Verified;
 use crate::store::{Lock, StateDir, StateError};
 use netlink::{self, Rtnl};
 use nft::{self, Nft};
@@ -103,16 +105,23 @@ struct Sync<'a> {
     options: Options<'a>,
     nft: Nft,
     report: Report,
+    /// The node's devices, addresses and routes, as they were when all began or something had changed.
+    ways: Ways,
+    /// What pods share and was found whole, so that it is looked at once.
+    whole: Verified,
     /// Attachments of which a DEL may be at work, and what is wrong with each.
     pending: Vec<attachments::Pending>,
 }
 
 impl<'a> Sync<'a> {
     fn new(options: &Options<'a>) -> Result<Self, Error> {
+        let mut rtnl = Rtnl::open(Instant::now() + STEP)?;
         Ok(Self {
             options: *options,
+            ways: Ways::read(&mut rtnl)?,
             nft: Nft::open()?,
             report: Report::default(),
+            whole: Verified::default(),
             pending: Vec::new(),
         })
     }
@@ -168,7 +177,11 @@ impl<'a> Sync<'a> {
     /// Addresses whose users are gone, or that are gone from the uplink.
     fn egress(&mut self) -> Result<(), Error> {
         let addresses = egress::known(self.options.state, &mut self.nft)?;
+        let users = egress::users(self.options.state)?;
         for address in addresses {
+            if egress::is_fine(self.options.state, address, users.get(&address), &self.ways) {
+                continue;
+            }
             let request = egress::Reconcile {
                 state: self.options.state,
                 registry: self.options.registry,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use egressway::enforce::{Install, Remove, Shared, verify};
+use egressway::enforce::{Install, Remove, Shared, Verified, verify};
 use egressway::plan::{AttachmentPlan, Compiled, INET, compile};
 use egressway::store::StateDir;
 use nft::{Chain, Nft};
@@ -28,7 +28,8 @@ fn install(nft: &mut Nft, policy: &Compiled, attachment: &AttachmentPlan) {
     let state = tempfile::tempdir().expect("a directory");
     let state = StateDir::new(state.path());
     install.commit(nft, &state).expect("the kernel takes it");
-    let found = verify(nft, &base, policy, attachment).expect("the kernel tells");
+    let found =
+        verify(nft, &base, policy, attachment, &mut Verified::default()).expect("the kernel tells");
     assert_eq!(found, None);
 }
 
@@ -98,7 +99,14 @@ fn removing_leaves_what_others_use() {
         assert_eq!(list(), one);
         install(&mut nft, &policy, &second);
         remove(&mut nft, &first);
-        let found = verify(&mut nft, &base(), &policy, &second).expect("the kernel tells");
+        let found = verify(
+            &mut nft,
+            &base(),
+            &policy,
+            &second,
+            &mut Verified::default(),
+        )
+        .expect("the kernel tells");
         assert_eq!(found, None);
         remove(&mut nft, &second);
         assert_eq!(list(), empty);

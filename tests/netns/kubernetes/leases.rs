@@ -11,6 +11,7 @@ use egressway::cluster::{self, Client, Limit};
 use egressway::egress::{self, Claim, Claimant, Member as OfCluster};
 use egressway::lifecycle::ByLeases;
 use egressway::refusal::CniError;
+use egressway::setup::options::LEASE_SECONDS;
 use egressway::store::{AttachmentId, StateDir, attachment_id};
 use nft::Family;
 use serde_json::{Value, json};
@@ -99,11 +100,20 @@ impl<'a> Member<'a> {
 
     /// One round of the agent's, which may fail.
     fn try_round(&self, renewer: &mut Renewer) -> Result<Vec<Lost>, cluster::Error> {
+        self.try_round_for(renewer, Duration::from_secs(60))
+    }
+
+    /// The same, where the agent's Leases last for this long.
+    fn try_round_for(
+        &self,
+        renewer: &mut Renewer,
+        duration: Duration,
+    ) -> Result<Vec<Lost>, cluster::Error> {
         self.node.netns.run(|| {
             cluster::run(async {
                 let limit = Limit::Each(Duration::from_secs(5));
                 let client = Client::that_stays(&self.member.kubeconfig, limit)?;
-                let leases = Leases::of(client, &self.member.node, Duration::from_secs(60));
+                let leases = Leases::of(client, &self.member.node, duration);
                 renewer.round(&leases).await
             })
         })
@@ -264,6 +274,35 @@ fn a_node_started_again_finds_its_own() {
     let mut renewer = a.renewer();
     assert_eq!(a.round(&mut renewer), []);
     assert_eq!(holder(api, first[0]), None, "no pod has asked for it");
+}
+
+/// By the Lease's own times: it ends soon enough for another node's pod start to wait for it, which then takes it.
+#[test]
+fn a_dead_nodes_address_is_free_within_one_pod_start() {
+    let api = ApiServer::shared();
+    let [dead, other] = ["dead-a", "dead-b"].map(|name| Member::new(api, name));
+    let list = ["172.30.0.90/32"];
+    let taken = dead.take("pod", "dead", &list).expect("it is free");
+    let mut renewer = dead.renewer();
+    let lasts = Duration::from_secs(LEASE_SECONDS);
+    let renewed = dead.try_round_for(&mut renewer, lasts);
+    assert_eq!(renewed.expect("renewed"), []);
+    let lease = api.get(&object(taken[0])).expect("the Lease");
+    assert_eq!(lease["spec"]["leaseDurationSeconds"], LEASE_SECONDS);
+    let lease = serde_json::from_value(lease).expect("a Lease");
+    let left = leases::held_for(&lease, jiff::Timestamp::now()).expect("an end");
+    assert!(left <= lasts + lasts / 4, "{left:?}");
+    assert!(
+        lasts + lasts / 4 < Duration::from_secs(9),
+        "an ADD has ten, for all it does"
+    );
+    let takes_over = other.take("pod", "dead", &list);
+    assert_eq!(takes_over.as_ref(), Ok(&taken));
+    assert_eq!(holder(api, taken[0]).as_deref(), Some("dead-b"));
+    let lost = dead.round(&mut renewer);
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    assert!(!dead.has(taken[0]));
+    other.give_back("pod");
 }
 
 #[test]

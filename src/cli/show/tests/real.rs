@@ -8,12 +8,16 @@ use std::borrow::Cow;
 use crate::attachment::test_support::{record, store};
 use crate::enforce::{Install, Shared};
 use crate::plan::Base;
-use crate::store::StateDir;
+use crate::store::document::Unknown;
+use crate::store::{Owner, StateDir};
 use netlink::test_support::{in_fresh_netns, ip, link, run};
 
 /// A node with pod `web`, its veth `host0` and an egress IP, as ADD leaves it.
 fn node() -> (tempfile::TempDir, Record) {
-    ip("link add host0 type veth peer name eth0");
+    ip("link add host0 type veth peer name eth0 address 02:00:00:00:00:01");
+    ip("link add uplink type dummy");
+    ip("link set uplink up");
+    ip("addr add 203.0.113.10/32 dev uplink");
     let mut web = record(
         "web",
         link("host0").index,
@@ -24,6 +28,17 @@ fn node() -> (tempfile::TempDir, Record) {
     web.egress = vec!["203.0.113.10".parse().expect("an address")];
     let dir = tempfile::tempdir().expect("a directory");
     store(dir.path(), &web);
+    let owner = Owner {
+        namespace: "shop".to_owned(),
+        uplink: "uplink".to_owned(),
+        uplink_index: link("uplink").index,
+        follows_route: false,
+        users: vec![web.id.clone()],
+        lease: None,
+        unknown: Unknown::default(),
+    };
+    let written = StateDir::new(dir.path()).write_egress(web.egress[0], &owner);
+    written.expect("writable");
     install(&web);
     (dir, web)
 }
@@ -53,17 +68,18 @@ fn install(record: &Record) {
         .expect("the kernel takes it");
 }
 
-fn problems(record: &Record) -> Vec<String> {
+fn problems(dir: &tempfile::TempDir, record: &Record) -> Vec<String> {
+    let state = StateDir::new(dir.path());
     let mut nft = Nft::open().expect("a socket");
-    let kernel = Kernel::read(&mut nft, [record]).expect("the kernel tells");
-    kernel.problems(record, 1)
+    let kernel = Kernel::read(&mut nft, &state, [record]);
+    kernel.expect("the kernel tells").problems(record, 1)
 }
 
 #[test]
 fn each_damage_is_named() {
     in_fresh_netns(|| {
-        let (_dir, web) = node();
-        assert_eq!(problems(&web), [""; 0]);
+        let (dir, web) = node();
+        assert_eq!(problems(&dir, &web), [""; 0]);
         let (id, policy) = (web.id.as_str(), &web.policy_chain);
         let damages = [
             (
@@ -104,26 +120,26 @@ fn each_damage_is_named() {
         for (damage, problem) in damages {
             let named = |text: &str| text.replace("ID", id).replace("POLICY", policy);
             run("nft", &[&named(damage)]);
-            assert_eq!(problems(&web), [named(problem)], "{damage}");
+            assert_eq!(problems(&dir, &web), [named(problem)], "{damage}");
             install(&web);
-            assert_eq!(problems(&web), [""; 0], "after {damage}");
+            assert_eq!(problems(&dir, &web), [""; 0], "after {damage}");
         }
         let mut other = web.clone();
         other.id = "0123456789abcdef".parse().expect("an id");
-        let told = problems(&other);
+        let told = problems(&dir, &other);
         assert!(
             told.contains(&"fd00::2 is another attachment's".to_owned()),
             "{told:?}"
         );
         other.layout += 1;
         assert_eq!(
-            problems(&other),
+            problems(&dir, &other),
             ["added by another version of egressway: not compared"]
         );
         ip("link del host0");
-        assert_eq!(problems(&web), ["host0 is gone"]);
+        assert_eq!(problems(&dir, &web), ["host0 is gone"]);
         run("nft", &["delete table inet egressway"]);
-        let told = problems(&web);
+        let told = problems(&dir, &web);
         assert!(
             told.contains(&"chain enforce is missing".to_owned()),
             "{told:?}"
@@ -139,7 +155,7 @@ fn many_pods_are_listed_at_once() {
         let dir = tempfile::tempdir().expect("a directory");
         for n in 0..PODS {
             ip(&format!(
-                "link add veth{n} index {} type veth peer name peer{n}",
+                "link add veth{n} index {} type veth peer name peer{n} address 02:00:00:00:00:01",
                 1000 + n
             ));
             let addresses = [format!("10.0.0.{n}"), format!("fd00::{n}")];
@@ -210,7 +226,7 @@ fn nft_takes_its_own_text() {
         run("nft", &["flush ruleset"]);
         let base = Base::new(&[]).add(&[]).to_string();
         run("nft", &[&(base + &text)]);
-        assert_eq!(problems(&web), [""; 0]);
+        assert_eq!(problems(&dir, &web), [""; 0]);
     });
 }
 
