@@ -54,7 +54,7 @@ pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), Cn
         )));
     }
     let guarded = record.guard.verify(&mut rtnl, record.veth_index);
-    if let Err(difference) = guarded.map_err(|e| CniError::kernel(e.to_string()))? {
+    if let Some(difference) = guarded.map_err(|e| CniError::kernel(e.to_string()))? {
         return Err(CniError::kernel(format!(
             "{difference}: the pod could have packets rewritten behind its rules; `egressway sync` on the node repairs it, the pod goes on"
         )));

@@ -42,16 +42,11 @@ fn as_own(filter: &Filter) -> Option<Classifier> {
         .find(|own| own.handle == filter.handle)
 }
 
-/// Puts it, unless it is there; also over one of another version.
-pub(super) fn put(
-    state: &StateDir,
-    rtnl: &mut Rtnl,
-    veth: &Link,
-) -> Result<Result<Tag, Unavailable>, Error> {
-    match kernel::program(state) {
-        Ok(program) => hang(rtnl, veth.index, &veth.name, &program),
-        Err(why) => Ok(Err(why)),
-    }
+/// Puts it, unless it is there; also over one of another version. A kernel that can't have it is
+/// [`Error::Unavailable`].
+pub(super) fn put(state: &StateDir, rtnl: &mut Rtnl, veth: &Link) -> Result<Tag, Error> {
+    let program = kernel::program(state)?;
+    hang(rtnl, veth.index, &veth.name, &program)
 }
 
 /// Puts a program there.
@@ -60,10 +55,10 @@ pub(super) fn hang(
     index: u32,
     name: &str,
     program: &Program,
-) -> Result<Result<Tag, Unavailable>, Error> {
+) -> Result<Tag, Error> {
     let made = match tc::add_clsact(rtnl, index) {
         Ok(made) => made,
-        Err(e) => return missing("the clsact qdisc (CONFIG_NET_SCH_INGRESS)", e),
+        Err(e) => return Err(missing("the clsact qdisc (CONFIG_NET_SCH_INGRESS)", e)),
     };
     let place = if made {
         WITH_QDISC
@@ -73,7 +68,7 @@ pub(super) fn hang(
             .iter()
             .find_map(|f| as_own(f).map(|own| (own, f.tag)));
         match own {
-            Some((_, tag)) if tag == Some(program.tag) => return Ok(Ok(program.tag)),
+            Some((_, tag)) if tag == Some(program.tag) => return Ok(program.tag),
             Some((own, _)) => own,
             None => {
                 let taken = |f: &&Filter| f.chain == 0 && f.preference <= FIRST && !f.is_bpf();
@@ -88,49 +83,49 @@ pub(super) fn hang(
         }
     };
     match tc::put(rtnl, index, &place, program) {
-        Ok(()) => Ok(Ok(program.tag)),
+        Ok(()) => Ok(program.tag),
         Err(e) => {
             if made {
                 tc::remove_clsact(rtnl, index)?;
             }
-            missing("the classifier cls_bpf (CONFIG_NET_CLS_BPF)", e)
+            Err(missing("the classifier cls_bpf (CONFIG_NET_CLS_BPF)", e))
         }
     }
 }
 
 /// An error that says that the kernel has no such thing, told from others.
-fn missing<T>(what: &'static str, error: netlink::Error) -> Result<Result<T, Unavailable>, Error> {
+fn missing(what: &'static str, error: netlink::Error) -> Error {
     match error.errno() {
-        Some(libc::ENOENT | libc::EOPNOTSUPP) => Ok(Err(Unavailable::NoClassifier {
+        Some(libc::ENOENT | libc::EOPNOTSUPP) => Error::Unavailable(Unavailable::NoClassifier {
             what,
             source: error,
-        })),
-        _ => Err(error.into()),
+        }),
+        _ => error.into(),
     }
 }
 
-/// Whether it is there, is the first, and is the program of this tag.
-pub(super) fn verify(rtnl: &mut Rtnl, veth: u32, tag: &str) -> Result<Result<(), String>, Error> {
+/// Whether it is there, is the first, and is the program of this tag: what is not so, in words.
+pub(super) fn verify(rtnl: &mut Rtnl, veth: u32, tag: &str) -> Result<Option<String>, Error> {
     let filters = tc::filters(rtnl, veth)?;
     let Some(at) = filters.iter().position(is_own) else {
-        return Ok(Err(format!("the filter {NAME} at the veth is missing")));
+        return Ok(Some(format!("the filter {NAME} at the veth is missing")));
     };
     let found = filters[at]
         .tag
         .map(|tag| tag.to_string())
         .unwrap_or_default();
     if found != tag {
-        return Ok(Err(format!(
+        return Ok(Some(format!(
             "the filter {NAME} at the veth is another program ({found}, not {tag})"
         )));
     }
     if at != 0 {
-        return Ok(Err(format!(
+        return Ok(Some(format!(
             "a filter of kind {} is ahead of the filter {NAME} at the veth",
             filters[0].kind
         )));
     }
-    Ok(Ok(()))
+    Ok(None)
 }
 
 /// Takes it away, and the qdisc if that came with it and nobody else uses it by now.

@@ -84,15 +84,16 @@ impl Guard {
         before: Option<&Guard>,
     ) -> Result<Guard, Error> {
         let guard = match mode {
-            Mode::Drop => match filter::put(state, rtnl, place.veth)? {
+            Mode::Drop => match filter::put(state, rtnl, place.veth) {
                 Ok(tag) => Guard::Drop {
                     tag: tag.to_string(),
                 },
-                Err(why) => {
+                Err(Error::Unavailable(why)) => {
                     let why = why.to_string();
                     kernel::tell_once(state, &why);
                     resolve::put(rtnl, place, Some(why), before)?
                 }
+                Err(e) => return Err(e),
             },
             Mode::Resolve => resolve::put(rtnl, place, None, before)?,
             Mode::Ignore => Guard::Ignore,
@@ -121,15 +122,15 @@ impl Guard {
         }
     }
 
-    /// What of it is missing at the veth of that index, in words.
+    /// What of it is missing at the veth of that index, in words; nothing if it is whole.
     ///
     /// # Errors
     /// The kernel does not tell.
-    pub fn verify(&self, rtnl: &mut Rtnl, veth: u32) -> Result<Result<(), String>, Error> {
+    pub fn verify(&self, rtnl: &mut Rtnl, veth: u32) -> Result<Option<String>, Error> {
         match self {
             Guard::Drop { tag } => filter::verify(rtnl, veth, tag),
             Guard::Resolve { netns, .. } => resolve::verify(rtnl, veth, netns),
-            Guard::Ignore => Ok(Ok(())),
+            Guard::Ignore => Ok(None),
         }
     }
 
@@ -142,7 +143,7 @@ impl Guard {
         let link = link::get_by_index(rtnl, veth)?.ok_or_else(missing)?;
         match self {
             Guard::Drop { .. } => {
-                let tag = filter::put(state, rtnl, &link)??.to_string();
+                let tag = filter::put(state, rtnl, &link)?.to_string();
                 Ok(Guard::Drop { tag })
             }
             Guard::Resolve { netns, reason, .. } => {

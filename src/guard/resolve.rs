@@ -53,12 +53,12 @@ pub(super) fn undo(rtnl: &mut Rtnl, veth: u32, netns: &Path, joining: bool) -> R
     remove(rtnl, &place, joining)
 }
 
-pub(super) fn verify(rtnl: &mut Rtnl, veth: u32, path: &Path) -> Result<Result<(), String>, Error> {
+pub(super) fn verify(rtnl: &mut Rtnl, veth: u32, path: &Path) -> Result<Option<String>, Error> {
     let Some(veth) = link::get_by_index(rtnl, veth)? else {
-        return Ok(Err("the veth is missing".to_owned()));
+        return Ok(Some("the veth is missing".to_owned()));
     };
     let Some(netns) = still(rtnl, &veth, path)? else {
-        return Ok(Err(format!(
+        return Ok(Some(format!(
             "{} is not the pod's network namespace any more: whether its TX checksum offload is off cannot be seen",
             path.display()
         )));
@@ -69,10 +69,7 @@ pub(super) fn verify(rtnl: &mut Rtnl, veth: u32, path: &Path) -> Result<Result<(
     };
     let name = pod_end(rtnl, &place)?;
     let on = netns.run(|| Offload::TransmitChecksums.get(&name))??;
-    Ok(match on {
-        true => Err(format!("the TX checksum offload of the pod's {name} is on")),
-        false => Ok(()),
-    })
+    Ok(on.then(|| format!("the TX checksum offload of the pod's {name} is on")))
 }
 
 /// The namespace behind a path, which must be the one where the veth's other end is.

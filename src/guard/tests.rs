@@ -76,7 +76,7 @@ fn qdiscs() -> String {
 
 fn missing(guard: &Guard) -> String {
     let found = guard.verify(&mut rtnl(), index()).expect("an answer");
-    found.err().unwrap_or_default()
+    found.unwrap_or_default()
 }
 
 #[test]

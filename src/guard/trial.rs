@@ -60,8 +60,10 @@ fn in_here() -> Result<Outcome, Failure> {
         Ok(made) => made,
         Err(why) => return Ok(Outcome::Unavailable(why)),
     };
-    if let Err(why) = filter::hang(&mut rtnl, LO, "lo", &program)? {
-        return Ok(Outcome::Unavailable(why));
+    match filter::hang(&mut rtnl, LO, "lo", &program) {
+        Ok(_) => {}
+        Err(Error::Unavailable(why)) => return Ok(Outcome::Unavailable(why)),
+        Err(e) => return Err(e.into()),
     }
     let socket = Unfinished::open(LO)?;
     let packets = packets();

@@ -84,8 +84,8 @@ impl Guards {
 /// What somebody has done at the veth. What cannot be seen is not said to be well.
 fn problem(rtnl: &mut Rtnl, record: &Record) -> Option<String> {
     match record.guard.verify(rtnl, record.veth_index) {
-        Ok(Ok(())) => {}
-        Ok(Err(why)) => return Some(why),
+        Ok(None) => {}
+        Ok(Some(why)) => return Some(why),
         Err(e) => return Some(e.to_string()),
     }
     match tc::detour(rtnl, record.veth_index, guard::is_own) {

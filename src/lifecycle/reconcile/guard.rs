@@ -16,8 +16,8 @@ impl Sync<'_> {
         let found = record.guard.verify(&mut rtnl, record.veth_index);
         let what = title(record);
         let why = match found {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(why)) => why,
+            Ok(None) => return Ok(()),
+            Ok(Some(why)) => why,
             Err(e) => {
                 self.report.note(Did::Failed, what, e.to_string());
                 return Ok(());
