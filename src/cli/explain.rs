@@ -13,6 +13,7 @@ use crate::defaults;
 mod destination;
 mod manifest;
 mod outcome;
+mod question;
 mod report;
 mod subject;
 #[cfg(test)]
@@ -22,7 +23,8 @@ mod traffic;
 mod ways;
 
 use destination::{Destination, Host, SentTo, Via};
-use report::{Question, Report};
+use question::Question;
+use report::Report;
 use subject::{Files, Subject, SubjectError};
 
 /// Say whether a pod's packet may leave, by which rule, and why no other.

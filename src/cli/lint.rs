@@ -32,6 +32,7 @@ use ::rules::limits::Limits;
 mod annotations;
 mod finding;
 mod input;
+mod items;
 mod kind;
 mod objects;
 mod policy;

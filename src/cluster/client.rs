@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 use super::answer;
 use super::connect::{self, Keep};
 use super::error::Error;
@@ -138,6 +140,23 @@ impl Client {
         }
     }
 
+    /// Refuses an answer that is about something else, or about nothing: `{}` would be an object without
+    /// annotations.
+    ///
+    /// # Errors
+    /// [`Error::BadAnswer`]
+    pub fn expect_name(
+        &self,
+        request: &Request,
+        name: &str,
+        found: &ObjectMeta,
+    ) -> Result<(), Error> {
+        if found.name.as_deref() == Some(name) {
+            return Ok(());
+        }
+        Err(self.bad_answer(request, "it is not the object that was asked for"))
+    }
+
     /// Waits for the answer, and says what a failure means. `request` is what `question` asks.
     ///
     /// # Errors
@@ -157,6 +176,17 @@ impl Client {
             }),
         }
     }
+}
+
+/// Whether the kubeconfig, and all that it names, can be used. Nothing is asked of the API.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(path: &Path) -> Result<(), Error> {
+    super::run(async {
+        let limit = Limit::Each(Duration::ZERO);
+        Client::from_kubeconfig(path, limit).map(drop)
+    })
 }
 
 #[cfg(test)]

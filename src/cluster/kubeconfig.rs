@@ -15,17 +15,6 @@ const LARGEST: u64 = 1 << 20;
 
 const NO_CERTIFICATES: &str = "`certificate-authority` holds no PEM certificates";
 
-/// Whether the kubeconfig, and all that it names, can be used. Nothing is asked of the API.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn check(path: &Path) -> Result<(), Error> {
-    super::run(async {
-        let limit = super::Limit::Each(std::time::Duration::ZERO);
-        super::Client::from_kubeconfig(path, limit).map(drop)
-    })
-}
-
 /// The extension of a cluster that lists the API server's own addresses, which are tried before `server`:
 /// `{"name": "egressway.dev/addresses", "extension": {"addresses": ["192.0.2.1:6443"]}}`. The server's
 /// certificate must be for `server`'s host.
@@ -249,6 +238,7 @@ fn of_file(key: &str, error: &LoadDataError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::check;
 
     /// A kubeconfig with this cluster and this user, in YAML's flow style.
     fn kubeconfig(cluster: &str, user: &str) -> String {

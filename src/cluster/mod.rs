@@ -18,9 +18,9 @@ mod watch;
 
 use std::future::Future;
 
-pub use client::{Client, Limit};
+pub use client::{Client, Limit, check};
 pub use error::Error;
-pub use kubeconfig::{ADDRESSES, check};
+pub use kubeconfig::ADDRESSES;
 pub use object::ObjectName;
 pub use request::Request;
 pub use watch::{Backoff, Heard, Watch};

@@ -11,7 +11,6 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use tokio::task::JoinSet;
 
@@ -231,7 +230,7 @@ async fn ask_namespace(
     let api = Api::<Namespace>::all(client.kube());
     let request = Request::new("get", "namespaces").named(name);
     let found = client.ask(request.clone(), api.get_metadata(name)).await?;
-    named(client, &request, name, &found.metadata)?;
+    client.expect_name(&request, name, &found.metadata)?;
     let mut annotations = found.metadata.annotations.unwrap_or_default();
     // Others' are none of our business, and not to be kept.
     annotations.retain(|key, _| key.starts_with(PREFIX));
@@ -250,7 +249,7 @@ async fn ask_pod(
     let found = client
         .ask(request.clone(), api.get_metadata(pod.name))
         .await?;
-    named(client, &request, pod.name, &found.metadata)?;
+    client.expect_name(&request, pod.name, &found.metadata)?;
     let annotations = found.metadata.annotations.unwrap_or_default();
     let uid = found.metadata.uid.unwrap_or_default();
     let is_same = |started: &str| {
@@ -264,18 +263,4 @@ async fn ask_pod(
         }),
         _ => Ok(annotations),
     }
-}
-
-/// Refuses an answer that is about something else, or about nothing: `{}` would be an object without
-/// annotations.
-pub(super) fn named(
-    client: &Client,
-    request: &Request,
-    name: &str,
-    found: &ObjectMeta,
-) -> Result<(), cluster::Error> {
-    if found.name.as_deref() == Some(name) {
-        return Ok(());
-    }
-    Err(client.bad_answer(request, "it is not the object that was asked for"))
 }

@@ -26,7 +26,8 @@ const LARGEST: u64 = 4 << 20;
 const LOG_PER_SECOND: u32 = 50;
 
 const API_VERSION: &str = "egressway.dev/v1alpha1";
-const KIND: &str = "ClusterEgressPolicy";
+/// The `kind` of a policy file.
+pub const KIND: &str = "ClusterEgressPolicy";
 
 /// The policy file, with all its texts checked.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,7 +18,7 @@ mod yaml;
 
 pub use egress::impossible as impossible_egress;
 pub use error::SourceError;
-pub use file::PolicyFile;
+pub use file::{KIND, PolicyFile};
 pub use mode::Mode;
 pub(crate) use names::{Name, needed};
 pub use namespace::NamespaceAnnotations;

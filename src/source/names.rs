@@ -10,7 +10,6 @@ use k8s_openapi::api::core::v1::{EndpointSubset, Endpoints, Node, Service, Servi
 use kube::Api;
 use kube::api::ListParams;
 
-use super::api::named;
 use super::{NamespaceAnnotations, PolicyFile, pod};
 use crate::cluster::{Client, Error, Request};
 use crate::store::ServiceAnswer as Behind;
@@ -208,7 +207,7 @@ async fn ask_spec(client: &Client, service: &str) -> Result<ServiceSpec, Error> 
         .within(namespace)
         .named(name);
     let found = client.ask(request.clone(), api.get(name)).await?;
-    named(client, &request, name, &found.metadata)?;
+    client.expect_name(&request, name, &found.metadata)?;
     Ok(found.spec.unwrap_or_default())
 }
 
@@ -230,7 +229,7 @@ async fn ask_endpoints(client: &Client) -> Result<Vec<EndpointSubset>, Error> {
         .within(namespace)
         .named(name);
     let found = client.ask(request.clone(), api.get(name)).await?;
-    named(client, &request, name, &found.metadata)?;
+    client.expect_name(&request, name, &found.metadata)?;
     Ok(found.subsets.unwrap_or_default())
 }
 

@@ -204,10 +204,13 @@ fn decode<D: Document>(path: &Path, bytes: &[u8]) -> Result<D, StateError> {
     })
 }
 
+/// How the name of a file begins that has not got its place yet.
+const UNFINISHED: &str = ".new-";
+
 /// Where a file is written before it takes its name, which that follows from: so what a killed process
 /// leaves is overwritten, or removed with the file.
 fn unfinished(path: &Path) -> PathBuf {
-    let mut name = OsStr::new(tidy::UNFINISHED).to_owned();
+    let mut name = OsStr::new(UNFINISHED).to_owned();
     name.push(path.file_name().unwrap_or_default());
     path.with_file_name(name)
 }

@@ -17,8 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::document::Document;
 use super::files::{self, failed};
-use super::tidy::UNFINISHED;
-use super::{AttachmentId, StateDir, StateError, decode, encode};
+use super::{AttachmentId, StateDir, StateError, UNFINISHED, decode, encode};
 
 /// How many hex digits a key has: enough that nobody can make two policies with the same one.
 const DIGITS: usize = 32;

@@ -5,10 +5,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::policies::{PolicyKey, policy_user};
-use super::{AttachmentId, StateDir, StateError, answers, files, unescaped, unfinished};
-
-/// How the name of a file begins that has not got its place yet.
-pub(super) const UNFINISHED: &str = ".new-";
+use super::{
+    AttachmentId, StateDir, StateError, UNFINISHED, answers, files, unescaped, unfinished,
+};
 
 type IsDocument = fn(&str) -> bool;
 

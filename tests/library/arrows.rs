@@ -32,14 +32,19 @@ const ROOMS: [&str; 20] = [
 /// Three programs in one file: none uses another.
 const PROGRAMS: [&str; 3] = ["cni", "agent", "cli"];
 
-/// The rooms that a text of `room` names: in `use crate::...` and in paths. Comments and tests may name any.
-fn named(text: &str, room: &str) -> BTreeSet<String> {
+/// A text without what may name whatever it wants: comments and tests.
+pub(crate) fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or("");
-    let code: Vec<&str> = text
-        .lines()
+    let lines = text.lines();
+    let code: Vec<&str> = lines
         .map(|line| line.split("//").next().unwrap_or(""))
         .collect();
-    let code = code.join("\n");
+    code.join("\n")
+}
+
+/// The rooms that a text of `room` names: in `use crate::...` and in paths.
+fn named(text: &str, room: &str) -> BTreeSet<String> {
+    let code = code(text);
     let mut rooms = BTreeSet::new();
     for rest in code.split("crate::").skip(1) {
         match rest.strip_prefix('{') {
@@ -96,7 +101,8 @@ fn fault(from: &str, to: &str) -> Option<String> {
     both.then(|| format!("{from} and {to} are programs of their own"))
 }
 
-fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+/// The sources of a directory, without those that are tests only.
+pub(crate) fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).expect("a directory") {
         let path = entry.expect("readable").path();
         let name = path.file_name().and_then(|name| name.to_str());

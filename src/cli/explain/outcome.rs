@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use rules::effective::{Effective, Tier};
 use rules::evaluate::{Packet, Trace};
 
-use super::report::Question;
+use super::question::Question;
 use super::subject::Subject;
 use super::traffic;
 use super::ways::{API_SERVER_WAY, Way};

@@ -9,28 +9,15 @@ use crate::plan::veth::table;
 use rules::effective::{Effective, Tier, TierRules};
 use rules::evaluate::{Packet, Step, Trace};
 use rules::inside::is_inside;
-use rules::rule::{Ports, Rule, Verb};
+use rules::rule::{Rule, Verb};
 use rules::verdict::{self, Verdict};
 
-use super::destination::{self, Via};
+use super::destination;
 use super::outcome::{Outcome, outcomes};
+use super::question::Question;
 use super::subject::Subject;
 use super::traffic::{self, Sample, Traffic};
 use super::ways::ELSEWHERE;
-
-/// What is asked, apart from whose packet it is.
-#[derive(Debug)]
-pub(super) struct Question {
-    pub traffic: Option<Ports>,
-    pub via: Option<Via>,
-    /// The destination is an address of the node, whatever the node says.
-    pub node: bool,
-    /// The destination is an address of the API server, whatever is known of that.
-    pub api_server: bool,
-    pub time: jiff::Timestamp,
-    /// Tell the rules that were not reached, too.
-    pub all: bool,
-}
 
 /// The answer to one call.
 #[derive(Debug, Serialize)]

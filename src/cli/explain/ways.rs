@@ -15,7 +15,7 @@ use rules::evaluate::{Original, Packet};
 use rules::rule::{Ports, Target, Transport};
 
 use super::destination::{SERVICE, SentTo};
-use super::report::Question;
+use super::question::Question;
 use super::traffic;
 
 /// What clusterDNS is called in clusters of every kind.

@@ -46,7 +46,7 @@ pub(super) enum Error {
         "{name} has no manifests: no file below it ends in .yaml, .yml or .json; give another folder, or the files"
     )]
     NoManifests { name: String },
-    #[error("{name} is no policy file: it has no `kind: {}`", super::policy::KIND)]
+    #[error("{name} is no policy file: it has no `kind: {}`", crate::source::KIND)]
     NoPolicy { name: String },
 }
 

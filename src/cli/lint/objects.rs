@@ -1,20 +1,17 @@
 //! Kubernetes objects: which of them carry our annotations, and which make pods.
 
-use std::collections::HashSet;
-
 use super::Context;
 use super::annotations::{self, Carrier, place};
 use super::finding::Report;
+use super::items::{self, is_policy, kind_of, string};
 use super::kind;
 use super::policy;
 use super::text::Text;
 use super::yaml::{self, Document, View};
+use crate::source::KIND;
 use crate::source::annotation::ENFORCED_RULES;
 use rules::effective::{Tier, TierRules};
 use rules::fault::Complaint;
-
-/// Lists in lists, at most.
-const DEEPEST: usize = 16;
 
 /// Where an object keeps its template of pods.
 const TEMPLATE: &[&str] = &["spec", "template"];
@@ -36,26 +33,13 @@ pub(super) fn check(
     outer: &Text,
     document: &Document,
 ) -> bool {
-    let mut objects = Vec::new();
-    if let Some(root) = document.root() {
-        collect(root, 0, &mut HashSet::new(), &mut objects);
-    }
+    let objects = items::all(document);
     for object in &objects {
         report.object = Some(name_of(*object));
         check_object(report, context, outer, document, *object);
         report.object = None;
     }
     !objects.is_empty()
-}
-
-/// The objects of a kind in a document.
-pub(super) fn of_kind<'d>(document: &'d Document, kind: &str) -> Vec<View<'d>> {
-    let mut objects = Vec::new();
-    if let Some(root) = document.root() {
-        collect(root, 0, &mut HashSet::new(), &mut objects);
-    }
-    objects.retain(|object| kind_of(*object) == kind);
-    objects
 }
 
 /// Rules that the namespaces in a document enforce.
@@ -67,39 +51,8 @@ pub(super) fn enforced(file: &str, document: &Document) -> Vec<(String, TierRule
         let rules = TierRules::parse(Tier::NamespaceEnforced, &source, text.as_text()?, false);
         Some((name.to_owned(), rules.ok()?))
     };
-    let namespaces = of_kind(document, "Namespace").into_iter();
+    let namespaces = items::of_kind(document, "Namespace").into_iter();
     namespaces.filter_map(rules).collect()
-}
-
-/// Whether this is a policy for the node, in or outside a cluster.
-pub(super) fn is_policy(root: View<'_>) -> bool {
-    kind_of(root) == policy::KIND || string(root, "apiVersion").starts_with("egressway.dev/")
-}
-
-/// The objects in a document: itself, or a list's items, each once.
-fn collect<'d>(
-    view: View<'d>,
-    depth: usize,
-    seen: &mut HashSet<usize>,
-    objects: &mut Vec<View<'d>>,
-) {
-    if depth > DEEPEST || !seen.insert(view.id()) {
-        return;
-    }
-    let items = view.get("items").filter(|items| items.is_sequence());
-    match items {
-        Some(items) if kind_of(view).ends_with("List") => {
-            for item in items.items() {
-                collect(item, depth + 1, seen, objects);
-            }
-        }
-        _ => {
-            let is_object = !kind_of(view).is_empty() && !string(view, "apiVersion").is_empty();
-            if is_object || is_policy(view) {
-                objects.push(view);
-            }
-        }
-    }
 }
 
 fn check_object(
@@ -260,10 +213,7 @@ fn check_privileges(report: &mut Report<'_>, outer: &Text, spec: View<'_>) {
 fn check_config_map(report: &mut Report<'_>, context: &Context, outer: &Text, object: View<'_>) {
     let data = object.get("data").map(View::entries).unwrap_or_default();
     for (_, value) in data {
-        let Some(text) = value
-            .text(outer)
-            .filter(|t| t.content.contains(policy::KIND))
-        else {
+        let Some(text) = value.text(outer).filter(|t| t.content.contains(KIND)) else {
             continue;
         };
         let read = yaml::read(&text.content);
@@ -277,14 +227,6 @@ fn check_config_map(report: &mut Report<'_>, context: &Context, outer: &Text, ob
             report.add(&kind::YAML_SYNTAX, (at, at), Complaint::new(error.message));
         }
     }
-}
-
-fn kind_of(view: View<'_>) -> &str {
-    string(view, "kind")
-}
-
-fn string<'d>(view: View<'d>, key: &str) -> &'d str {
-    view.get(key).and_then(View::as_str).unwrap_or_default()
 }
 
 fn is_true(view: View<'_>) -> bool {

@@ -14,9 +14,6 @@ use ::rules::fault::{Complaint, Faults};
 use ::rules::grammar::targets;
 use ::rules::nat64;
 
-/// What a policy file calls itself.
-pub(super) const KIND: &str = "ClusterEgressPolicy";
-
 /// What the file's own values are called in faults; texts inside have longer names.
 const OWN: &str = "policy";
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::items;
 use super::kind::{self, Kind};
-use super::objects;
 use super::yaml::{Document, View};
 use rules::fault::Complaint;
 use rules::nearest::nearest;
@@ -26,7 +26,7 @@ struct Service {
 impl Services {
     /// Learns those of a document. One that does not say its namespace may come to be in any: it is left out.
     pub fn learn(&mut self, document: &Document) {
-        let all = objects::of_kind(document, "Service").into_iter();
+        let all = items::of_kind(document, "Service").into_iter();
         self.0.extend(all.filter_map(|object| {
             let metadata = |key| object.path(&["metadata", key]).and_then(View::as_str);
             let name = format!("{}/{}", metadata("namespace")?, metadata("name")?);

@@ -1,0 +1,65 @@
+//! The Kubernetes objects in a document, and what kind each of them is of.
+
+use std::collections::HashSet;
+
+use super::yaml::{Document, View};
+use crate::source::KIND;
+
+/// Lists in lists, at most.
+const DEEPEST: usize = 16;
+
+/// The objects in a document: itself, or a list's items, each once.
+pub(super) fn all(document: &Document) -> Vec<View<'_>> {
+    let mut objects = Vec::new();
+    if let Some(root) = document.root() {
+        collect(root, 0, &mut HashSet::new(), &mut objects);
+    }
+    objects
+}
+
+/// The objects of a kind in a document.
+pub(super) fn of_kind<'d>(document: &'d Document, kind: &str) -> Vec<View<'d>> {
+    let mut objects = all(document);
+    objects.retain(|object| kind_of(*object) == kind);
+    objects
+}
+
+/// Whether this is a policy for the node, in or outside a cluster.
+pub(super) fn is_policy(root: View<'_>) -> bool {
+    kind_of(root) == KIND || string(root, "apiVersion").starts_with("egressway.dev/")
+}
+
+fn collect<'d>(
+    view: View<'d>,
+    depth: usize,
+    seen: &mut HashSet<usize>,
+    objects: &mut Vec<View<'d>>,
+) {
+    if depth > DEEPEST || !seen.insert(view.id()) {
+        return;
+    }
+    let items = view.get("items").filter(|items| items.is_sequence());
+    match items {
+        Some(items) if kind_of(view).ends_with("List") => {
+            for item in items.items() {
+                collect(item, depth + 1, seen, objects);
+            }
+        }
+        _ => {
+            let is_object = !kind_of(view).is_empty() && !string(view, "apiVersion").is_empty();
+            if is_object || is_policy(view) {
+                objects.push(view);
+            }
+        }
+    }
+}
+
+/// Nothing is of no kind.
+pub(super) fn kind_of(view: View<'_>) -> &str {
+    string(view, "kind")
+}
+
+/// What stands there as text; else nothing.
+pub(super) fn string<'d>(view: View<'d>, key: &str) -> &'d str {
+    view.get(key).and_then(View::as_str).unwrap_or_default()
+}
