@@ -143,7 +143,8 @@ fn matching(m: &Match) -> Result<(), String> {
         Test::Within(net) | Test::Outside(net) => kind == Kind::Address(Family::of(&net.addr())),
         Test::In(set) | Test::NotIn(set) => {
             name("set", set)?;
-            m.field.spec().key.is_some()
+            // `type fib_addrtype` is no key of several fields, but one by itself
+            m.field.spec().key.is_some() || m.field == Field::FibDaddrType
         }
         Test::State(states) => kind == Kind::State && !states.is_empty(),
         Test::Dnat => kind == Kind::Status,

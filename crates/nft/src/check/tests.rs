@@ -83,6 +83,9 @@ fn comparisons_of_unlike_things() {
         let wanted = format!("`{}` is not compared so", field.as_str());
         assert_eq!(why, Some(wanted));
     }
+    // Its set has a type that no other field has.
+    let own = Rule::new().inside(Field::FibDaddrType, "types");
+    assert_eq!(in_table(TableFamily::Inet, rule(own)), None);
     let backwards = Test::Between(Value::U16(9), Value::U16(1));
     let why = in_table(
         TableFamily::Inet,
