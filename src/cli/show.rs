@@ -65,8 +65,8 @@ use list::{List, users, users_of};
 /// drop; reason, why it is not drop, which the conflist asks for), lastDeny (a time), state (ok or
 /// damaged), problems. With POD: the one attachment, and
 /// network, mac, linkLocal, vethIndex,
-/// logGroup, policyChain, policyUsers (how many have the same policy), droppedAtVeth (whatever the
-/// rules: forged addresses and MACs, multicast, what is neither IP nor ARP), lastDenyRule (the rule
+/// logGroup, policyChain, policyUsers (how many have the same policy), droppedAtVeth (what did not get
+/// as far as the rules), droppedByKind (the same by the rows of docs/veth.md), lastDenyRule (the rule
 /// that denied last, if only one of its policy ever denied), tiers, default. A
 /// tier: tier, source, audit, and rules: rule (as in log lines), line, text, counted (null: nothing
 /// can match it). The default: rule, action, audit, counted. What counts has packets and bytes.

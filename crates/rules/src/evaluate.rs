@@ -149,7 +149,8 @@ impl Effective {
         let decision = self.by_rules(packet, see);
         let is_allowed =
             self.exempt || decision.rule.is_some() && decision.verdict == Verdict::Allow;
-        if !is_multicast(packet) || is_allowed && packet.protocol != ICMPV6 {
+        let is_neighbours = packet.protocol == ICMPV6 && packet.destination.is_ipv6();
+        if !is_multicast(packet) || is_allowed && !is_neighbours {
             return decision;
         }
         Decision {

@@ -332,6 +332,13 @@ fn any_line() -> impl Strategy<Value = Line> {
     )
 }
 
+/// Whether one of the rules, which all allow, takes it. What a pod's interface stops all the same is not logged.
+fn is_matched(policy: &Effective, line: &Line) -> bool {
+    let packet = packet(line);
+    let steps = policy.trace(&packet).steps;
+    steps.iter().any(|step| step.mismatch.is_none())
+}
+
 proptest! {
     #[test]
     fn suggested_rules_allow_all_that_was_stopped_and_nothing_else(
@@ -361,8 +368,7 @@ proptest! {
             });
             let wanted: BTreeSet<_> = own.iter().map(|line| Flow::of(line)).collect();
             for line in own {
-                let verdict = policy.decide(&packet(line)).verdict;
-                prop_assert_eq!(verdict, evaluate::Verdict::Allow, "{:?}\n{}", line, text);
+                prop_assert!(is_matched(&policy, line), "{:?}\n{}", line, text);
             }
             if generalise.is_some() {
                 continue;
@@ -374,7 +380,7 @@ proptest! {
             };
             let neighbours: Vec<Line> = lines.iter().map(next_port).collect();
             for line in others.into_iter().chain(&neighbours) {
-                let allowed = policy.decide(&packet(line)).verdict.passes();
+                let allowed = is_matched(&policy, line);
                 prop_assert_eq!(allowed, wanted.contains(&Flow::of(line)), "{:?}\n{}", line, text);
             }
         }
