@@ -189,6 +189,9 @@ fn an_interface_that_is_no_veth_is_refused_by_its_kind() {
 #[test]
 fn a_bridge_is_the_gateway_of_all_addresses_or_of_none() {
     in_fresh_netns(|| {
+        for path in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            std::fs::write(format!("/proc/sys/net/{path}"), "1").expect("writable");
+        }
         bridge_nf(false);
         let pod = new_netns();
         veth("host0", "eth0", &pod);

@@ -15,7 +15,10 @@ use netlink::test_support::{in_fresh_netns, ip, link, run};
 /// A node with pod `web`, its veth `host0` and an egress IP, as ADD leaves it.
 fn node() -> (tempfile::TempDir, Record) {
     ip("link add host0 type veth peer name eth0 address 02:00:00:00:00:01");
-    ip("link add uplink type dummy");
+    ip("link add uplink type bridge");
+    ip("link add up0 type veth peer name up1");
+    ip("link set up0 master uplink up");
+    ip("link set up1 up");
     ip("link set uplink up");
     ip("addr add 203.0.113.10/32 dev uplink");
     let mut web = record(
