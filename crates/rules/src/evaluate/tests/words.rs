@@ -105,7 +105,7 @@ fn multicast_goes_only_where_a_rule_says_so() {
         stopped
     );
     let (verdict, ..) = decide("pass", DefaultAction::Allow, true, mdns);
-    assert_eq!(verdict, Verdict::Allow);
+    assert!(verdict.passes(), "{verdict:?}");
 }
 
 #[test]
