@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::time::Instant;
 
-use super::install::{Node, install};
+use super::install::install;
+use super::node::Node;
 use super::policy::Policy;
 use crate::attachment::result::PodResult;
 use crate::attachment::{self, Attachment, Unenforceable, Who};

@@ -1,24 +1,13 @@
 //! Brings what a record says into the kernel: the record first, then one transaction.
 
-use std::time::Instant;
-
+use super::node::Node;
 use super::owners;
 use crate::enforce::{self, Install, Shared, Whole};
 use crate::plan::{AttachmentPlan, Bridge, INET, NETDEV};
 use crate::refusal::CniError;
 use crate::refusal::{net_failure, nft_failure};
 use crate::store::{AttachmentId, PolicyKey, Record, StateDir, StateError};
-use netlink::{Rtnl, conntrack, link};
-use nft::Nft;
-
-/// What a piece of work on this node has at hand. The state directory is locked.
-pub(crate) struct Node<'a> {
-    pub state: &'a StateDir,
-    pub nft: &'a mut Nft,
-    pub rtnl: &'a mut Rtnl,
-    /// When to give up.
-    pub deadline: Instant,
-}
+use netlink::{conntrack, link};
 
 /// Record, then kernel: whoever finds the one without the other knows which was not finished. A
 /// repeated ADD that fails leaves what the first one made, and its record. An address that another pod

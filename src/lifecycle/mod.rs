@@ -5,6 +5,7 @@ pub mod attach;
 mod by_leases;
 pub mod detach;
 mod install;
+mod node;
 mod owners;
 pub mod policy;
 pub mod reconcile;

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::install::Node;
+use super::node::Node;
 use crate::enforce;
 use crate::plan::NETDEV;
 use crate::plan::names::{Purpose, veth_chain};

@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::annotation::SourcedText;
-use super::{PolicyFile, SourceError};
 use rules::class::{METADATA, MULTICAST, WIRESERVER};
 use rules::facts::Facts;
 use rules::fault::{Collector, Complaint, Faults};
@@ -96,52 +95,7 @@ pub fn impossible(entry: &IpNet, facts: &Facts) -> Option<String> {
     })
 }
 
-/// Refuses what can't be an egress address, what the policy file does not offer, and what another namespace
-/// of the file lists.
-pub(super) fn check(
-    list: &[IpNet],
-    place: &str,
-    namespace: &str,
-    file: &PolicyFile,
-) -> Result<(), SourceError> {
-    let (offered, lists) = (&file.egress_ips, &file.egress_lists);
-    for entry in list {
-        if let Some(reason) = impossible(entry, &file.facts) {
-            return Err(SourceError::EgressImpossible {
-                place: place.to_owned(),
-                reason,
-            });
-        }
-        if !offered.iter().any(|net| net.contains(entry)) {
-            return Err(SourceError::EgressNotOffered {
-                place: place.to_owned(),
-                entry: *entry,
-                offered: for_people(offered),
-            });
-        }
-        for (owner, others) in lists.iter().filter(|(owner, _)| *owner != namespace) {
-            if let Some(owned) = others.iter().find(|other| overlap(entry, other)) {
-                return Err(SourceError::EgressTaken {
-                    place: place.to_owned(),
-                    entry: *entry,
-                    owner: owner.clone(),
-                    owned: *owned,
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Networks are nested or disjoint.
-fn overlap(one: &IpNet, other: &IpNet) -> bool {
+pub(super) fn overlap(one: &IpNet, other: &IpNet) -> bool {
     one.contains(other) || other.contains(one)
-}
-
-fn for_people(nets: &[IpNet]) -> String {
-    if nets.is_empty() {
-        return "which has none".to_owned();
-    }
-    let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
-    nets.join(", ")
 }

@@ -63,9 +63,54 @@ fn egress_list(
     let list = annotations.egress()?;
     if let Some(text) = &annotations.egress_ip {
         let place = &text.source;
-        egress::check(&list, place, namespace, file)?;
+        check_egress(&list, place, namespace, file)?;
     }
     Ok(list)
+}
+
+/// Refuses what can't be an egress address, what the policy file does not offer, and what another namespace
+/// of the file lists.
+fn check_egress(
+    list: &[IpNet],
+    place: &str,
+    namespace: &str,
+    file: &PolicyFile,
+) -> Result<(), SourceError> {
+    let (offered, lists) = (&file.egress_ips, &file.egress_lists);
+    for entry in list {
+        if let Some(reason) = egress::impossible(entry, &file.facts) {
+            return Err(SourceError::EgressImpossible {
+                place: place.to_owned(),
+                reason,
+            });
+        }
+        if !offered.iter().any(|net| net.contains(entry)) {
+            return Err(SourceError::EgressNotOffered {
+                place: place.to_owned(),
+                entry: *entry,
+                offered: for_people(offered),
+            });
+        }
+        for (owner, others) in lists.iter().filter(|(owner, _)| *owner != namespace) {
+            if let Some(owned) = others.iter().find(|other| egress::overlap(entry, other)) {
+                return Err(SourceError::EgressTaken {
+                    place: place.to_owned(),
+                    entry: *entry,
+                    owner: owner.clone(),
+                    owned: *owned,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn for_people(nets: &[IpNet]) -> String {
+    if nets.is_empty() {
+        return "which has none".to_owned();
+    }
+    let nets: Vec<String> = nets.iter().map(ToString::to_string).collect();
+    nets.join(", ")
 }
 
 fn effective(
