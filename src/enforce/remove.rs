@@ -111,6 +111,13 @@ pub(super) fn delete_unused_policy(
     if chain.uses > nft.rule_count(&INET, name)? + leaving {
         return Ok(());
     }
+    // Who flushes a pod's chain leaves what its veth sends to many.
+    if lets_multicast_out(name)
+        && let Some(chain) = nft.chain(&NETDEV, name)?
+        && chain.uses > nft.rule_count(&NETDEV, name)? + leaving
+    {
+        return Ok(());
+    }
     delete_parts(nft, name, ops)
 }
 

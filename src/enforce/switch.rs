@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::plan::names::{Purpose, many_chain, pod_chain};
+use crate::plan::names::{Purpose, lets_multicast_out, many_chain, pod_chain};
 use crate::plan::veth::many_rules;
 use crate::plan::{Base, Compiled, INET, NETDEV};
 use nft::{self, Chain, Nft, Rule, SetName, Transaction, Verdict};
@@ -157,9 +157,28 @@ fn make_policy(
     policy: &Compiled,
 ) -> Result<(), nft::Error> {
     let mut ops = Transaction::new();
+    unhook(nft, &policy.name, &mut ops)?;
     delete_parts(nft, &policy.name, &mut ops)?;
     ops.append(policy.add());
     ledger.commit(nft, &ops, &[&policy.name], &[])
+}
+
+/// Somebody may have flushed the chain of a pod and left what its veth sends to many, which keeps the
+/// policy from going: that is dropped until the pod's chains are repaired.
+fn unhook(nft: &mut Nft, policy: &str, ops: &mut Transaction) -> Result<(), nft::Error> {
+    if !lets_multicast_out(policy) {
+        return Ok(());
+    }
+    for chain in nft.chains(&NETDEV)? {
+        let is_many = matches!(Purpose::of(&chain.name), Some(Purpose::Many(_)));
+        if is_many && nft.references(&NETDEV, &chain.name, policy)? > 0 {
+            ops.flush(&NETDEV, Chain::new(&chain.name));
+            for rule in many_rules("") {
+                ops.add(&NETDEV, rule.in_chain(&chain.name));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The pods' chains that lead to this policy.
