@@ -53,8 +53,8 @@ pub fn translated(sent: &Sent) -> (IpAddr, Option<u16>) {
     }
 }
 
-/// The log group of the rules.
-const RULES: u16 = 100;
+/// The log groups of the platform's rules, and of all others.
+const RULES: [u16; 2] = [100, 101];
 /// A log group of packets that the node itself got.
 const ARRIVED: u16 = 201;
 
@@ -64,7 +64,7 @@ pub struct World<'n> {
     pods: Vec<(Under, Pod<'n>, Hand, Eye)>,
     outside: Eye,
     neighbour: Eye,
-    rules: Nflog,
+    rules: [Nflog; 2],
     arrived: Nflog,
     serial: u32,
     /// How many packets met each fate, by what was expected.
@@ -109,7 +109,7 @@ impl<'n> World<'n> {
             pods: pods.into(),
             outside: Eye::open(&node.ext),
             neighbour: Eye::open(&peer.netns),
-            rules: nflog(RULES),
+            rules: RULES.map(nflog),
             arrived: nflog(ARRIVED),
             serial: 0,
             fates: BTreeMap::new(),
@@ -225,7 +225,7 @@ impl<'n> World<'n> {
         for packet in eye.read() {
             seen.refusal(&packet);
         }
-        for logged in receive(&mut self.rules) {
+        for logged in self.rules.iter_mut().flat_map(receive) {
             seen.log_line(&logged, pod.addresses());
         }
     }
