@@ -118,7 +118,7 @@ fn without_the_other_lists_no_egress_address_is_taken() {
             Answer::Failure(500, "gone"),
             11,
             true,
-            "in trouble (500) over: list namespaces",
+            "failed (500) at: list namespaces",
         ),
         (Answer::Raw(b""), 11, true, "cannot be reached"),
         (
