@@ -76,12 +76,17 @@ fn lead(nft: &mut Nft, chain: &str, policy: &str, ops: &mut Transaction) -> Resu
         return Ok(());
     };
     if nft.chain(&NETDEV, &many)?.is_some() {
-        ops.flush(&NETDEV, Chain::new(&many));
-        for rule in many_rules(policy) {
-            ops.add(&NETDEV, rule.in_chain(&many));
-        }
+        lead_many(&many, policy, ops);
     }
     Ok(())
+}
+
+/// What a veth sends to many is led by this policy, or is dropped if the policy says nothing of it.
+fn lead_many(many: &str, policy: &str, ops: &mut Transaction) {
+    ops.flush(&NETDEV, Chain::new(many));
+    for rule in many_rules(policy) {
+        ops.add(&NETDEV, rule.in_chain(many));
+    }
 }
 
 /// Removes those policies to which nobody leads, once no packet can be in them.
@@ -172,10 +177,7 @@ fn unhook(nft: &mut Nft, policy: &str, ops: &mut Transaction) -> Result<(), nft:
     for chain in nft.chains(&NETDEV)? {
         let is_many = matches!(Purpose::of(&chain.name), Some(Purpose::Many(_)));
         if is_many && nft.references(&NETDEV, &chain.name, policy)? > 0 {
-            ops.flush(&NETDEV, Chain::new(&chain.name));
-            for rule in many_rules("") {
-                ops.add(&NETDEV, rule.in_chain(&chain.name));
-            }
+            lead_many(&chain.name, "", ops);
         }
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use nft::Field;
 use rules::facts::Endpoint;
+use rules::protocol;
 use rules::rule::{Ports, Transport};
 use rules::set::Family;
 
@@ -80,8 +81,8 @@ impl PortTest {
             PortTest::Any | PortTest::NotTcp => None,
             PortTest::Protocol(number) => Some(*number),
             PortTest::Ports(transport, _) => Some(transport.protocol()),
-            PortTest::Icmp(..) => Some(1),
-            PortTest::Icmpv6(..) => Some(58),
+            PortTest::Icmp(..) => Some(protocol::ICMP),
+            PortTest::Icmpv6(..) => Some(protocol::ICMPV6),
         }
     }
 

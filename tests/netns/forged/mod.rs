@@ -75,22 +75,27 @@ fn dropped_none_arrives(primary: Primary, uplink_offload: bool) {
     assert_eq!(sender.dropped(), sent as u64);
 }
 
+/// Sends every attack: what arrives is as it was judged.
+fn none_succeeds(sender: &Sender, capture: &Capture) {
+    let attacks = attack::all(sender);
+    for attack in &attacks {
+        attack.frames.iter().for_each(|frame| sender.send(frame));
+    }
+    sender.fence(capture, "fence.");
+    for attack in &attacks {
+        for frame in arrived(capture, &attack.mark) {
+            assert!(!attack.succeeded(&frame), "{}: {frame:x?}", attack.name);
+        }
+    }
+}
+
 /// The pod's own kernel writes: so what is judged is what leaves.
 fn resolved_all_are_judged(primary: Primary, uplink_offload: bool) {
     let node = node("resolve", uplink_offload);
     let pod = pod(&node, primary);
     assert!(!offload(&pod.netns, "eth0"));
     let (sender, capture) = (Sender::new(&pod), Capture::start(&node.ext));
-    let attacks = attack::all(&sender);
-    for attack in &attacks {
-        attack.frames.iter().for_each(|frame| sender.send(frame));
-    }
-    sender.fence(&capture, "fence.");
-    for attack in &attacks {
-        for frame in arrived(&capture, &attack.mark) {
-            assert!(!attack.succeeded(&frame), "{}: {frame:x?}", attack.name);
-        }
-    }
+    none_succeeds(&sender, &capture);
     assert_eq!(sender.dropped(), 0);
     assert_eq!(pod.ours("CHECK").ok(), "");
 }
@@ -185,16 +190,7 @@ fn without_the_kernels_types_the_pod_writes_its_checksums() {
     assert_eq!(log.matches(words).count(), 1, "{log}");
     assert_eq!(pod.ours("CHECK").ok(), "");
     let (sender, capture) = (Sender::new(&pod), Capture::start(&node.ext));
-    let attacks = attack::all(&sender);
-    for attack in &attacks {
-        attack.frames.iter().for_each(|frame| sender.send(frame));
-    }
-    sender.fence(&capture, "fence.");
-    for attack in &attacks {
-        for frame in arrived(&capture, &attack.mark) {
-            assert!(!attack.succeeded(&frame), "{}: {frame:x?}", attack.name);
-        }
-    }
+    none_succeeds(&sender, &capture);
     // With the types, the next ADD has the filter, and the pod's offload is as it was.
     pod.ours("ADD").ok();
     assert!(offload(&pod.netns, "eth0"));
