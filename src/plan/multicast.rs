@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use nft::{Chain, Element, Elements, Rule as KernelRule, Set, Transaction, Verdict};
+use nft::{Chain, Element, Elements, Rule as KernelRule, Set, Table, Transaction, Verdict};
 use rules::class::MULTICAST;
 use rules::effective::{Effective, Facts, TierRules};
 use rules::places::Places;
@@ -35,21 +35,30 @@ pub struct Multicast {
 impl Multicast {
     /// The operations that put it into the kernel.
     pub fn add(&self) -> Transaction {
-        let mut ops = Transaction::new();
-        for (chain, _) in &self.chains {
-            ops.add(&NETDEV, Chain::new(chain));
-        }
-        for (set, elements) in &self.sets {
-            ops.add(&NETDEV, set.clone());
-            ops.add(&NETDEV, Elements::new(&set.name, elements.clone()));
-        }
-        for (chain, rules) in &self.chains {
-            for rule in rules {
-                ops.add(&NETDEV, rule.clone().in_chain(chain));
-            }
-        }
-        ops
+        add_parts(&NETDEV, &self.chains, &self.sets)
     }
+}
+
+/// The operations that put chains and sets into a table. `nft` wants a map's chains before the map.
+pub(super) fn add_parts(
+    table: &'static Table,
+    chains: &[(String, Vec<KernelRule>)],
+    sets: &[(Set, Vec<Element>)],
+) -> Transaction {
+    let mut ops = Transaction::new();
+    for (chain, _) in chains {
+        ops.add(table, Chain::new(chain));
+    }
+    for (set, elements) in sets {
+        ops.add(table, set.clone());
+        ops.add(table, Elements::new(&set.name, elements.clone()));
+    }
+    for (chain, rules) in chains {
+        for rule in rules {
+            ops.add(table, rule.clone().in_chain(chain));
+        }
+    }
+    ops
 }
 
 /// Whether a policy lets any multicast out.

@@ -28,8 +28,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use nft::{
-    Chain, Data, Element, Elements, KeyType, Match, Rule as KernelRule, Set, Statement, Test,
-    Transaction, Verdict,
+    Data, Element, KeyType, Match, Rule as KernelRule, Set, Statement, Test, Transaction, Verdict,
 };
 use rules::effective::{Effective, Facts};
 use rules::facts::Word;
@@ -40,7 +39,7 @@ use super::LAYOUT;
 use super::action::Action;
 use super::condition::{self, Condition};
 use super::lookup::{self, Entry, Part};
-use super::multicast::{self, Multicast};
+use super::multicast::{self, Multicast, add_parts};
 use super::names;
 use super::reach::Words;
 
@@ -58,21 +57,9 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// The operations that put it into the kernel. `nft` wants a map's chains before the map.
+    /// The operations that put it into the kernel.
     pub fn add(&self) -> Transaction {
-        let mut ops = Transaction::new();
-        for (chain, _) in &self.chains {
-            ops.add(&INET, Chain::new(chain));
-        }
-        for (set, elements) in &self.sets {
-            ops.add(&INET, set.clone());
-            ops.add(&INET, Elements::new(&set.name, elements.clone()));
-        }
-        for (chain, rules) in &self.chains {
-            for rule in rules {
-                ops.add(&INET, rule.clone().in_chain(chain));
-            }
-        }
+        let mut ops = add_parts(&INET, &self.chains, &self.sets);
         if let Some(multicast) = &self.multicast {
             ops.append(multicast.add());
         }
