@@ -139,10 +139,11 @@ impl Keeping {
         let step = self.keeper.step(&self.confs, &self.entry, &look, now)?;
         let mut news: Vec<String> = look.skipped.iter().map(ToString::to_string).collect();
         let nothing = format!(
-            "waiting for the primary CNI plugin: {} has no configuration that a runtime could use",
-            self.confs.dir.display()
+            "waiting for the primary CNI plugin: {} has no configuration that a runtime could use{}",
+            self.confs.dir.display(),
+            look.reasons()
         );
-        if step == Step::Nothing {
+        if step == Step::Nothing && news.is_empty() {
             news.push(nothing.clone());
         }
         if news != self.said {
@@ -174,7 +175,10 @@ impl Keeping {
     }
 
     fn tell_uncovered(&self) {
-        match coverage::uncovered(&StateDir::new(&self.config.state_dir)) {
+        match coverage::uncovered(
+            &StateDir::new(&self.config.state_dir),
+            coverage::CNI_CACHE.as_ref(),
+        ) {
             Ok(names) => {
                 if let Some(sentence) = coverage::sentence(&names) {
                     tracing::warn!("{sentence}");

@@ -45,6 +45,7 @@ mod dirs;
 mod health;
 mod keeper;
 pub mod leases;
+mod networks;
 mod policy;
 mod readiness;
 mod removal;

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use super::api::Api;
 use super::dirs::{Dirs, TICK};
 use super::readiness::Part;
-use super::{Context, Error, tell};
+use super::{Context, Error, networks, tell};
 use crate::cluster::events::{Note, Tone};
 use crate::cluster::{Backoff, Heard, ObjectName, Watch};
 use crate::setup::policy::{self, Policy};
@@ -41,6 +41,7 @@ pub(super) async fn follow(context: Context, api: Api) -> Error {
         part,
         in_force: false,
         faulty: false,
+        compared: false,
         context: &context,
         api: &api,
     };
@@ -89,6 +90,8 @@ struct Following<'a> {
     in_force: bool,
     /// What was last heard can't be used.
     faulty: bool,
+    /// The policy that was last heard was held against the node's networks.
+    compared: bool,
     context: &'a Context,
     api: &'a Api,
 }
@@ -130,9 +133,13 @@ impl Following<'_> {
                 self.part.ready();
                 self.is_in_force();
                 if self.faulty {
-                    self.mended(regarding);
+                    self.mended(regarding.clone());
                 }
                 self.faulty = false;
+                if changed || !self.compared {
+                    self.compared = true;
+                    networks::compare(self.context, self.api, regarding).await;
+                }
             }
             Err(why) => {
                 self.faulty = true;

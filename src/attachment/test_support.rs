@@ -24,6 +24,7 @@ pub(crate) fn record(pod: &str, veth_index: u32, addresses: &[&str], rules: &str
         uid: None,
         exempt: false,
         netns: None,
+        rules_ignored: false,
         veth_index,
         uplink: None,
         log_group: 100,

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 
 use super::output::{self, Format};
+use super::records::{self, Records};
 use crate::defaults;
 
 mod destination;
@@ -41,7 +42,8 @@ use subject::{Files, Subject, SubjectError};
 /// ICMP errors about known connections and neighbour discovery are always allowed.
 ///
 /// Destinations: 203.0.113.7:443/tcp  [2001:db8::1]:443/tcp  203.0.113.7:8000-8100/udp
-///   203.0.113.7/icmp/8  203.0.113.7/proto/47  203.0.113.7 (whatever the protocol)
+///   203.0.113.7/icmp/8  203.0.113.7/proto/47  203.0.113.7 (whatever the protocol)  shop/db-0:5432 (a
+///   pod of this node; TCP, if nothing else is said)
 /// An address is where the packet really goes; --via says where the pod sent it, if a Service
 /// translates that:
 ///
@@ -69,7 +71,8 @@ pub(super) struct Args {
     /// with --manifest, which workload of several: NAME or KIND/NAME
     #[arg(verbatim_doc_comment)]
     source: Option<String>,
-    /// Where the packet goes: ADDRESS, ADDRESS:PORT/PROTOCOL, ADDRESS/PROTOCOL, or a name
+    /// Where the packet goes: ADDRESS, ADDRESS:PORT/PROTOCOL, ADDRESS/PROTOCOL, a pod of this node as POD:PORT or
+    /// NAMESPACE/POD:PORT (TCP, if no /PROTOCOL is given), or a name
     #[arg(required = true)]
     destination: Destination,
     /// A pod, or a workload whose template makes pods; "-" is stdin
@@ -122,9 +125,11 @@ enum Error {
     )]
     SourceAndFiles,
     #[error(
-        "{0} is a name, and rules see addresses: give one, or --resolve to ask this machine's resolver for all of them"
+        "{0} is a name and no pod of this node, and rules see addresses: give one, or --resolve to ask this machine's resolver for all of them"
     )]
     Name(String),
+    #[error("no pod {name} is attached on this node: give its address (`kubectl get pod -o wide`)")]
+    NoPod { name: String },
     #[error("{name} has no address of the IP version that the protocol belongs to")]
     NoSuchAddress { name: String },
     #[error("{via} and {address} are not of the same IP version: no Service translates so")]
@@ -145,6 +150,7 @@ impl Error {
             | Error::Name(_)
             | Error::ViaOfOtherFamily { .. } => 2,
             Error::NoSuchAddress { .. }
+            | Error::NoPod { .. }
             | Error::Resolve(_)
             | Error::Subject(_)
             | Error::Write(_) => 3,
@@ -171,7 +177,10 @@ pub(super) fn main(args: &Args) -> ExitCode {
 
 fn report(args: &Args) -> Result<Report, Error> {
     let subject = subject(args)?;
-    let addresses = addresses(&args.destination, args.resolve)?;
+    let addresses = match attached(args, &subject)? {
+        Some(addresses) => addresses,
+        None => addresses(&args.destination, args.resolve)?,
+    };
     let question = Question {
         traffic: args.destination.traffic.clone(),
         via: args.via.clone(),
@@ -212,11 +221,48 @@ fn subject(args: &Args) -> Result<Subject, Error> {
     }
 }
 
+/// The addresses of the pod of this node that the destination names, if it names one.
+fn attached(args: &Args, subject: &Subject) -> Result<Option<Vec<IpAddr>>, Error> {
+    let (name, namespaces) = match &args.destination.host {
+        Host::Address(_) => return Ok(None),
+        Host::Name(_) if args.resolve => return Ok(None),
+        // In the asking pod's namespace first.
+        Host::Name(name) => (name, vec![subject.namespace.as_deref(), None]),
+        Host::Pod { namespace, name } => (name, vec![Some(namespace.as_str())]),
+    };
+    let records = Records::read(&args.state_dir).map_err(SubjectError::from)?;
+    let mut found = None;
+    for namespace in namespaces {
+        match records.find(name, namespace) {
+            Ok(record) => found = Some(record),
+            Err(records::Error::NotFound { .. }) => continue,
+            Err(several) => return Err(SubjectError::from(several).into()),
+        }
+        break;
+    }
+    let mut addresses = match (found, &args.destination.host) {
+        (Some(record), _) => record.addresses.clone(),
+        (None, Host::Pod { namespace, name }) => {
+            return Err(Error::NoPod {
+                name: format!("{namespace}/{name}"),
+            });
+        }
+        (None, _) => return Ok(None),
+    };
+    addresses.retain(|address| args.destination.suits(*address));
+    if addresses.is_empty() {
+        let name = name.clone();
+        return Err(Error::NoSuchAddress { name });
+    }
+    Ok(Some(addresses))
+}
+
 fn addresses(destination: &Destination, may_resolve: bool) -> Result<Vec<IpAddr>, Error> {
     let name = match &destination.host {
         Host::Address(address) => return Ok(vec![*address]),
         Host::Name(name) if !may_resolve => return Err(Error::Name(name.clone())),
         Host::Name(name) => name,
+        Host::Pod { name, .. } => return Err(Error::Name(name.clone())),
     };
     let mut addresses = destination::resolve(name).map_err(Error::Resolve)?;
     addresses.retain(|address| destination.suits(*address));

@@ -85,6 +85,9 @@ pub(super) struct Args {
     /// The cluster's Service range, to find addresses that rules never see; may be repeated
     #[arg(long, value_name = "CIDR", value_parser = cidr, value_delimiter = ',')]
     service_cidr: Vec<IpNet>,
+    /// The nodes' conflist has no `kubernetes`: find what only the Kubernetes API could say
+    #[arg(long)]
+    no_api: bool,
     /// Treat warnings as errors
     #[arg(long)]
     strict: bool,
@@ -141,6 +144,8 @@ struct Context {
     services: Services,
     /// What the policy file says, or would without saying anything.
     limits: Limits,
+    /// The nodes ask no API.
+    no_api: bool,
     now: Timestamp,
 }
 
@@ -171,6 +176,7 @@ impl Context {
             namespaces,
             service_cidrs,
             services: Services::default(),
+            no_api: false,
             now,
         }
     }
@@ -183,6 +189,7 @@ impl Context {
             service_cidrs: &self.service_cidrs,
             services: &self.services,
             limits: self.limits,
+            no_api: self.no_api,
             now: self.now,
         }
     }
@@ -215,7 +222,8 @@ fn lint(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Box<dyn Error>> {
         Some(Err(error)) => errors.push(error),
         None => {}
     }
-    let context = Context::new(policy, args.service_cidr.clone(), Timestamp::now());
+    let mut context = Context::new(policy, args.service_cidr.clone(), Timestamp::now());
+    context.no_api = args.no_api;
     let (mut findings, notes) = check_all(&inputs, context);
     if let Some(name) = unusable
         && !findings.iter().any(|finding| finding.fault.source == name)

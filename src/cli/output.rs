@@ -124,18 +124,93 @@ pub fn toned(text: &str, tone: Tone, colour: bool) -> String {
     format!("\x1b[{code}m{text}\x1b[0m")
 }
 
+/// How wide the terminal is to which stdout goes. None: it goes elsewhere, where every cell is wanted whole.
+pub fn terminal_width() -> Option<usize> {
+    let (terminal_size::Width(width), _) = terminal_size::terminal_size_of(io::stdout())?;
+    Some(width.into())
+}
+
 /// Columns, as wide as their widest cell. The last one is never padded.
 #[derive(Debug, Default)]
 pub struct Table {
     rows: Vec<Vec<String>>,
+    /// How many spaces less than three are between columns.
+    closer: usize,
 }
+
+/// What stands for the rest of a cell.
+const CUT: char = '…';
+
+/// No column is cut to less.
+const NARROWEST: usize = 6;
 
 impl Table {
     /// A table whose first row are these titles.
     pub fn new(titles: &[&str]) -> Self {
         Self {
             rows: vec![titles.iter().map(|title| (*title).to_owned()).collect()],
+            closer: 0,
         }
+    }
+
+    /// The same with two spaces between columns.
+    pub fn close(titles: &[&str]) -> Self {
+        Self {
+            closer: 1,
+            ..Self::new(titles)
+        }
+    }
+
+    /// Whether each line fits.
+    pub fn fits(&self, width: usize) -> bool {
+        self.widths().iter().sum::<usize>() <= self.room(width)
+    }
+
+    /// What columns may take up together.
+    fn room(&self, width: usize) -> usize {
+        let columns = self.rows.first().map_or(0, Vec::len);
+        width.saturating_sub((3 - self.closer) * columns.saturating_sub(1))
+    }
+
+    /// Cuts the widest cells until each line fits.
+    pub fn fit(&mut self, width: usize) {
+        let mut widths = self.widths();
+        let room = self.room(width);
+        while widths.iter().sum::<usize>() > room {
+            let Some(widest) = widths
+                .iter_mut()
+                .max()
+                .filter(|widest| **widest > NARROWEST)
+            else {
+                break;
+            };
+            *widest -= 1;
+        }
+        for row in &mut self.rows {
+            for (cell, width) in row.iter_mut().zip(&widths) {
+                if cell.width() > *width {
+                    *cell = cut(cell, *width);
+                }
+            }
+        }
+    }
+
+    /// Changes the last cell of each row but the titles.
+    pub fn last_cells(&mut self) -> impl Iterator<Item = &mut String> {
+        self.rows
+            .iter_mut()
+            .skip(1)
+            .filter_map(|row| row.last_mut())
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let width = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.width()).max().unwrap_or(0)
+        };
+        (0..self.rows.first().map_or(0, Vec::len))
+            .map(width)
+            .collect()
     }
 
     pub fn row(&mut self, cells: Vec<String>) {
@@ -145,18 +220,13 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.width()).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..self.rows.first().map_or(0, Vec::len))
-            .map(width)
-            .collect();
+        let widths = self.widths();
+        let gap = 3 - self.closer;
         for row in &self.rows {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
                 let padding = width.saturating_sub(cell.width());
-                line.push_str(&format!("{cell}{:padding$}   ", ""));
+                line.push_str(&format!("{cell}{:1$}", "", padding + gap));
             }
             writeln!(f, "{}", line.trim_end())?;
         }
@@ -164,9 +234,59 @@ impl fmt::Display for Table {
     }
 }
 
+/// The beginning and the end of a cell: names of pods differ in the end.
+fn cut(cell: &str, width: usize) -> String {
+    let room = width.saturating_sub(1);
+    let (mut head, mut tail) = (String::new(), String::new());
+    for c in cell.chars() {
+        head.push(c);
+        if head.width() > room - room / 2 {
+            head.pop();
+            break;
+        }
+    }
+    for c in cell.chars().rev() {
+        tail.insert(0, c);
+        if tail.width() > room / 2 {
+            tail.remove(0);
+            break;
+        }
+    }
+    format!("{head}{CUT}{tail}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_too_wide_is_cut_in_the_middle() {
+        let mut table = Table::close(&["POD", "MODE", "STATE"]);
+        table.row(vec![
+            "payments/web-7f9c4d5b9-x2xkq".into(),
+            "enforce".into(),
+            "ok".into(),
+        ]);
+        table.row(vec![
+            "a".into(),
+            "audit".into(),
+            "chain pod-0123456789abcdef is missing".into(),
+        ]);
+        table.fit(40);
+        let text = table.to_string();
+        assert_eq!(
+            text,
+            "POD              MODE     STATE\n\
+             payment…9-x2xkq  enforce  ok\n\
+             a                audit    chain p…issing\n"
+        );
+        assert!(text.lines().all(|line| line.width() <= 40), "{text}");
+        table.fit(5);
+        assert!(
+            table.to_string().contains("pay…kq"),
+            "nothing is lost whole"
+        );
+    }
 
     #[test]
     fn columns_are_aligned_and_lines_have_no_trailing_space() {

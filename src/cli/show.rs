@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
-use super::output::{self, Format};
+use super::output;
 use super::records::Records;
 use super::value;
 use crate::defaults;
@@ -37,11 +38,10 @@ use list::{List, users, users_of};
 ///   egressway show payments/web-0 --nft     one as nft text
 ///   egressway show --namespace payments --watch
 ///
-/// JUDGED counts the packets that the pod originated and rules looked at; DENIED those of them that
-/// were denied or rejected. Both begin anew when the pod starts. A rule's counter is that of all
-/// pods of this node with the same policy; in audit mode it counts what would have been denied. LAST
-/// DENY is when a packet was denied or rejected last, in the last 30 days. Where it went, only the log
-/// says (`egressway logs`).
+/// DENIED counts the packets that were denied or rejected or, in audit mode, would have been; PACKETS
+/// (-o wide) all that the pod originated and rules looked at. Both begin anew when the pod starts. A
+/// rule's counter is that of all pods of this node with the same policy. LAST is how long ago a packet
+/// was denied last, in the last 30 days. Where it went, only the log says (`egressway logs`).
 ///
 /// MODE: enforce; audit, where denies of all or some sources only log and count; exempt, of a
 /// namespace without any rules. STATE: ok, or what of the attachment is missing in the kernel, or is on
@@ -60,7 +60,8 @@ use list::{List, users, users_of};
 /// JSON: attachments (a list), leakStop, what this node dropped that would have left with another
 /// source than the egress IP, and connectionsFailed, how many connections the node could not take
 /// on: no free port on an egress IP, or conntrack's table was full. An attachment: id, namespace, pod,
-/// uid, containerID, interface, addresses, veth, bridge, mode, rules (their number), egressIPs, judged,
+/// uid, containerID, interface, addresses, veth, bridge, mode, rulesIgnored (the pod has rules, and its
+/// namespace is exempt), rules (their number), egressIPs, judged,
 /// denied, forgedChecksums (action: drop, resolve or ignore; dropped, a number, null unless the action is
 /// drop; reason, why it is not drop, which the conflist asks for), lastDeny (a time), state (ok or
 /// damaged), problems. With POD: the one attachment, and
@@ -101,11 +102,22 @@ pub(super) struct Args {
     )]
     watch: Option<Duration>,
     /// What to print
-    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
-    output: Format,
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Output::Text)]
+    output: Output,
     /// The conflist's stateDir, which knows the pods
     #[arg(long, value_name = "DIR", default_value = defaults::STATE_DIR)]
     state_dir: PathBuf,
+}
+
+/// What to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// As wide as the terminal
+    Text,
+    /// With addresses, veths and packets
+    Wide,
+    /// With names that stay
+    Json,
 }
 
 /// What goes wrong for one attachment only.
@@ -135,7 +147,7 @@ fn watch(args: &Args, interval: Duration, out: &mut dyn Write) -> Result<ExitCod
             out.write_all(CLEAR)?;
         }
         show(args, out)?;
-        if !terminal && args.output == Format::Text {
+        if !terminal && args.output != Output::Json {
             writeln!(out)?;
         }
         out.flush()?;
@@ -196,8 +208,10 @@ fn show_one(
         users,
     )?;
     match args.output {
-        Format::Text => out.write_all(detail.text(output::colour()).as_bytes())?,
-        Format::Json => json(args, &detail, out)?,
+        Output::Text | Output::Wide => {
+            out.write_all(detail.text(output::colour()).as_bytes())?;
+        }
+        Output::Json => json(args, &detail, out)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -214,7 +228,7 @@ fn show_all(args: &Args, records: &Records, out: &mut dyn Write) -> Result<ExitC
     let filtered = args.namespace.is_some() || args.pod.is_some();
     let nothing = list.attachments.is_empty();
     match args.output {
-        Format::Text if nothing => {
+        Output::Text | Output::Wide if nothing => {
             let such = if filtered { "no such pod" } else { "no pod" };
             let dir = output::shown(&args.state_dir);
             let _ = writeln!(
@@ -222,8 +236,12 @@ fn show_all(args: &Args, records: &Records, out: &mut dyn Write) -> Result<ExitC
                 "egressway: {such} is attached on this node, by {dir}"
             );
         }
-        Format::Text => out.write_all(list.text(output::colour()).as_bytes())?,
-        Format::Json => json(args, &list, out)?,
+        Output::Text => {
+            let text = list.text(output::colour(), output::terminal_width());
+            out.write_all(text.as_bytes())?;
+        }
+        Output::Wide => out.write_all(list.wide(output::colour()).as_bytes())?,
+        Output::Json => json(args, &list, out)?,
     }
     Ok(if nothing && (filtered || !records.unreadable.is_empty()) {
         ExitCode::FAILURE

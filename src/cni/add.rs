@@ -19,7 +19,8 @@ use crate::store::StateDir;
 /// pod's packets would not be seen; 102: no egress IP; 103: the kernel refused; 5: the state directory.
 pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniError> {
     let state = StateDir::new(&conf.state_dir);
-    let policy = policy::of_pod(&sources(call, conf, &state, deadline), &state)?;
+    let sources = sources(call, conf, &state, deadline);
+    let policy = policy::of_pod(&sources, &state)?;
     let Some(prev_result) = &conf.prev_result else {
         return Err(CniError::invalid_config("prevResult is missing"));
     };
@@ -38,6 +39,7 @@ pub fn add(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniE
         arp_probe: conf.arp_probe,
         forged_checksums: conf.forged_checksums,
         log_group: conf.log_group,
+        rules_ignored: sources.ignored(&policy.head),
         deadline,
     };
     match attach.run(&policy) {

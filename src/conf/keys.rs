@@ -45,6 +45,15 @@ const KUBERNETES: [&str; 5] = [
     "nodeName",
 ];
 
+/// Whether an entry whose `type` is ours may be ours: of its own keys, it has none, or at least one that we know. Another
+/// program of that name has others.
+pub fn may_be_ours<'k>(keys: impl IntoIterator<Item = &'k str>) -> bool {
+    let standard = |key: &&str| STANDARD.contains(key) || key.starts_with("cni.dev/");
+    let mut own = keys.into_iter().filter(|key| !standard(key)).peekable();
+    // A misspelt one is for the plugin to refuse, by name.
+    own.peek().is_none() || own.any(|key| OURS.contains(&key) || nearest(key, &OURS).is_some())
+}
+
 /// The most edits between a misspelt key and the one it was meant to be.
 const MAX_EDITS: usize = 2;
 

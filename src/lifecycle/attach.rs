@@ -42,6 +42,8 @@ pub struct Attach<'a> {
     pub arp_probe: bool,
     /// The NFLOG group of its log rules.
     pub log_group: u16,
+    /// The pod has rules that its namespace's exemption makes void.
+    pub rules_ignored: bool,
     /// What is done about packets that would be written behind the rules.
     pub forged_checksums: guard::Mode,
     /// When to give up.
@@ -275,6 +277,7 @@ impl Attach<'_> {
             uid: owned(self.who.uid),
             exempt: policy.head.exempt,
             netns: Some(self.netns.to_owned()),
+            rules_ignored: self.rules_ignored,
             veth_index: attachment.veth.index,
             uplink: claim.uplink,
             log_group: self.log_group,

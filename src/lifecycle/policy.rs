@@ -35,6 +35,25 @@ pub struct Sources<'a> {
     pub log_group: u16,
 }
 
+impl Sources<'_> {
+    /// The pod has rules, and its namespace is exempt: nobody asks them.
+    pub fn ignored(&self, head: &PolicyHead) -> bool {
+        let has_rules =
+            |annotations: &BTreeMap<_, _>| annotations.contains_key(source::annotation::RULES);
+        head.exempt && self.annotations.is_some_and(has_rules)
+    }
+
+    fn tell_ignored(&self, head: &PolicyHead) {
+        if self.ignored(head) {
+            tracing::warn!(
+                "the pod's own rules ({}) are ignored: the policy file exempts its namespace {}",
+                source::annotation::RULES,
+                self.namespace.unwrap_or_default()
+            );
+        }
+    }
+}
+
 /// The policy of one pod, all of whose texts are valid.
 pub struct Policy<'a> {
     /// Under which it is stored.
@@ -81,7 +100,9 @@ pub fn of_pod<'a>(pod: &Sources<'a>, state: &StateDir) -> Result<Policy<'a>, Cni
             } else {
                 from_api(pod, file, api)?
             };
-            return Ok(Policy::resolved(None, resolved, pod.log_group, state));
+            let policy = Policy::resolved(None, resolved, pod.log_group, state);
+            pod.tell_ignored(&policy.head);
+            return Ok(policy);
         }
         None => {
             let key = texts.key(pod.log_group);
@@ -99,6 +120,7 @@ pub fn of_pod<'a>(pod: &Sources<'a>, state: &StateDir) -> Result<Policy<'a>, Cni
             }
         }
     };
+    pod.tell_ignored(&policy.head);
     if pod.annotations.is_none() && !policy.head.exempt {
         tracing::warn!(
             "the runtime hands no pod annotations over: only the cluster's and the namespace's rules apply"

@@ -31,6 +31,8 @@ pub enum Outcome {
     Allow,
     Deny,
     Reject,
+    /// Counts as denied, and goes.
+    Audit,
     /// Leaves the tier.
     Pass,
 }
@@ -39,7 +41,8 @@ impl Outcome {
     /// What a rule's verdict comes to in the kernel: in audit mode the packet goes.
     const fn of(verdict: Verdict) -> Self {
         match verdict {
-            Verdict::Allow | Verdict::WouldDeny | Verdict::WouldReject => Outcome::Allow,
+            Verdict::Allow => Outcome::Allow,
+            Verdict::WouldDeny | Verdict::WouldReject => Outcome::Audit,
             Verdict::Deny => Outcome::Deny,
             Verdict::Reject => Outcome::Reject,
         }
@@ -50,6 +53,7 @@ impl Outcome {
             Outcome::Allow => nft::Verdict::Accept,
             Outcome::Deny => nft::Verdict::goto(base::DENY),
             Outcome::Reject => nft::Verdict::goto(base::REJECT),
+            Outcome::Audit => nft::Verdict::goto(base::AUDIT),
             Outcome::Pass => nft::Verdict::Return,
         }
     }

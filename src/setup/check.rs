@@ -228,7 +228,10 @@ fn conflist_items(config: &Config) -> Vec<Item> {
 }
 
 fn coverage_item(config: &Config) -> Item {
-    match coverage::uncovered(&StateDir::new(&config.state_dir)) {
+    match coverage::uncovered(
+        &StateDir::new(&config.state_dir),
+        coverage::CNI_CACHE.as_ref(),
+    ) {
         Ok(names) => match coverage::sentence(&names) {
             None => item("pods", Status::Good, "every pod of this node is covered"),
             Some(sentence) => item("pods", Status::Note, sentence),

@@ -26,6 +26,22 @@ pub struct Skipped {
     pub why: String,
 }
 
+/// Why a file is passed over.
+struct Unusable {
+    why: String,
+    /// The runtime uses it, only we cannot: the next file would be of no use.
+    stop: bool,
+}
+
+impl From<Fault> for Unusable {
+    fn from(fault: Fault) -> Self {
+        Unusable {
+            why: fault.to_string(),
+            stop: matches!(fault, Fault::Stranger(_)),
+        }
+    }
+}
+
 impl fmt::Display for Skipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -55,6 +71,17 @@ pub struct Look {
     pub found: Option<Found>,
     /// Those before it that it could not use.
     pub skipped: Vec<Skipped>,
+}
+
+impl Look {
+    /// Why there is no file that could be used, in brackets; empty if there simply is none.
+    pub fn reasons(&self) -> String {
+        let reasons: Vec<String> = self.skipped.iter().map(ToString::to_string).collect();
+        match reasons.is_empty() {
+            true => String::new(),
+            false => format!(" ({})", reasons.join("; ")),
+        }
+    }
 }
 
 /// What [`ConfDir::ensure`] did.
@@ -90,7 +117,12 @@ impl ConfDir {
                     look.found = Some(found);
                     break;
                 }
-                Err(why) => look.skipped.push(Skipped { path, why }),
+                Err(Unusable { why, stop }) => {
+                    look.skipped.push(Skipped { path, why });
+                    if stop {
+                        break;
+                    }
+                }
             }
         }
         Ok(look)
@@ -109,32 +141,30 @@ impl ConfDir {
     }
 
     /// Reads one file; the error says why no runtime could use it.
-    fn usable(&self, path: &Path, bytes: &[u8]) -> Result<Found, String> {
-        let text = str::from_utf8(bytes).map_err(|e| Fault::NotJson(e.to_string()).to_string())?;
+    fn usable(&self, path: &Path, bytes: &[u8]) -> Result<Found, Unusable> {
+        let text = str::from_utf8(bytes).map_err(|e| Fault::NotJson(e.to_string()))?;
         let single = !is_list(path);
         let list = if single {
-            conflist::from_single(text).map_err(|e| e.to_string())?
+            conflist::from_single(text)?
         } else {
             text.to_owned()
         };
-        let others: Vec<String> = List::parse(&list)
-            .map_err(|e| e.to_string())?
-            .others()
-            .map(str::to_owned)
-            .collect();
-        if others.is_empty() {
-            return Err(Fault::OnlyOurs.to_string());
-        }
+        let parsed = List::parse(&list)?;
+        parsed.check()?;
+        let others: Vec<String> = parsed.others().map(str::to_owned).collect();
         match others.iter().find(|plugin| !self.has_plugin(plugin)) {
             None => Ok(Found {
                 path: path.to_owned(),
                 list,
                 single,
             }),
-            Some(missing) => Err(format!(
-                "names the plugin {missing:?}, which is not in {}",
-                for_people(&self.bin_dirs)
-            )),
+            Some(missing) => Err(Unusable {
+                why: format!(
+                    "names the plugin {missing:?}, which is not in {}",
+                    for_people(&self.bin_dirs)
+                ),
+                stop: false,
+            }),
         }
     }
 

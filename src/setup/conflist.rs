@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::conf;
 use crate::refusal::version::CniVersion;
 
 /// Our `type` in a conflist.
@@ -79,6 +80,10 @@ pub enum Fault {
     Version(String),
     #[error("has no other plugin than egressway")]
     OnlyOurs,
+    #[error(
+        "has a plugin of type \"egressway\" that is another program's, told by its keys ({0}): two programs cannot have one name in one directory, so remove or rename that one first"
+    )]
+    Stranger(String),
 }
 
 type Object<'a> = BTreeMap<String, &'a RawValue>;
@@ -88,6 +93,8 @@ type Object<'a> = BTreeMap<String, &'a RawValue>;
 struct Plugin {
     kind: String,
     at: Range<usize>,
+    /// Its type is ours, and nothing in it says that it is somebody else's.
+    ours: bool,
 }
 
 /// A conflist that a runtime could use.
@@ -119,23 +126,47 @@ impl<'a> List<'a> {
             // A raw value is a piece of the very text that it was read from.
             let start = raw.get().as_ptr() as usize - text.as_ptr() as usize;
             let at = start..start + raw.get().len();
-            plugins.push(Plugin { kind, at });
+            let ours = kind == TYPE && conf::may_be_ours(fields.keys().map(String::as_str));
+            plugins.push(Plugin { kind, at, ours });
         }
         Ok(List { text, plugins })
     }
 
     /// The `type` of every plugin but ours.
     pub fn others(&self) -> impl Iterator<Item = &str> {
-        let others = self.plugins.iter().filter(|p| p.kind != TYPE);
+        let others = self.plugins.iter().filter(|p| !p.ours);
         others.map(|p| p.kind.as_str())
+    }
+
+    /// The keys of another program's plugin that has our name.
+    fn stranger(&self) -> Option<Fault> {
+        let named = |p: &&Plugin| p.kind == TYPE && !p.ours;
+        let plugin = self.plugins.iter().find(named)?;
+        let fields: Object<'_> = serde_json::from_str(&self.text[plugin.at.clone()]).ok()?;
+        let keys: Vec<String> = fields.into_keys().filter(|key| key != "type").collect();
+        Some(Fault::Stranger(keys.join(", ")))
+    }
+
+    /// Whether a runtime could use it with us in it.
+    ///
+    /// # Errors
+    /// [`Fault::OnlyOurs`], [`Fault::Stranger`].
+    pub fn check(&self) -> Result<(), Fault> {
+        if self.others().next().is_none() {
+            return Err(Fault::OnlyOurs);
+        }
+        self.stranger().map_or(Ok(()), Err)
     }
 
     /// The text with `entry` as its last plugin, instead of any that we have there; none if it is
     /// there already. Last, because what comes behind us could change what we have looked at.
     ///
     /// # Errors
-    /// [`Fault::OnlyOurs`]: nobody would give pods an interface.
+    /// [`Fault::OnlyOurs`]: nobody would give pods an interface; [`Fault::Stranger`]: a program of our name.
     pub fn with(&self, entry: &PluginEntry) -> Result<Option<String>, Fault> {
+        if let Some(stranger) = self.stranger() {
+            return Err(stranger);
+        }
         if self.lack(entry)?.is_none() {
             return Ok(None);
         }
@@ -147,7 +178,7 @@ impl<'a> List<'a> {
 
     /// What our entry says, if there is one.
     pub fn ours(&self) -> Option<Value> {
-        let plugin = self.plugins.iter().find(|p| p.kind == TYPE)?;
+        let plugin = self.plugins.iter().find(|p| p.ours)?;
         serde_json::from_str(&self.text[plugin.at.clone()]).ok()
     }
 
@@ -156,12 +187,12 @@ impl<'a> List<'a> {
     /// # Errors
     /// [`Fault::OnlyOurs`]: nobody would give pods an interface.
     pub fn lack(&self, entry: &PluginEntry) -> Result<Option<Lack>, Fault> {
-        let mut ours = self.plugins.iter().filter(|p| p.kind == TYPE);
+        let mut ours = self.plugins.iter().filter(|p| p.ours);
         let count = ours.clone().count();
         if count > 0 && count == self.plugins.len() {
             return Err(Fault::OnlyOurs);
         }
-        let last = self.plugins.last().is_some_and(|p| p.kind == TYPE);
+        let last = self.plugins.last().is_some_and(|p| p.ours);
         let says = |plugin: &Plugin| serde_json::from_str(&self.text[plugin.at.clone()]).ok();
         Ok(match (ours.next(), count) {
             (None, _) => Some(Lack::Missing),
@@ -177,7 +208,7 @@ impl<'a> List<'a> {
     /// # Errors
     /// [`Fault::OnlyOurs`]: a list must have a plugin.
     pub fn without(&self) -> Result<Option<String>, Fault> {
-        let Some(n) = self.plugins.iter().position(|p| p.kind == TYPE) else {
+        let Some(n) = self.plugins.iter().position(|p| p.ours) else {
             return Ok(None);
         };
         // Together with the comma that kept it apart from its neighbour.
@@ -355,6 +386,39 @@ mod tests {
                 json!([{"type": "ptp"}, entry().value]),
                 "{after}"
             );
+        }
+    }
+
+    #[test]
+    fn another_programs_entry_of_our_name_is_left_alone() {
+        for (theirs, keys) in [
+            (
+                r#"{"type":"egressway","routes":[],"vendor":"x"}"#,
+                "routes, vendor",
+            ),
+            (
+                r#"{"type":"egressway","name":"a","gateway":true}"#,
+                "gateway, name",
+            ),
+        ] {
+            let text = format!(r#"{{"name":"n","plugins":[{{"type":"ptp"}},{theirs}]}}"#);
+            let list = List::parse(&text).unwrap();
+            let stranger = Err(Fault::Stranger(keys.to_owned()));
+            assert_eq!(list.with(&entry()), stranger, "{text}");
+            assert_eq!(list.check().map(|()| None), stranger, "{text}");
+            assert_eq!(list.without(), Ok(None), "{text}");
+            assert_eq!(list.ours(), None, "{text}");
+        }
+        // Written by hand, with a key of a later version, or misspelt, which the plugin itself refuses: ours.
+        for ours in [
+            r#"{"type":"egressway"}"#,
+            r#"{"type":"egressway","capabilities":{"io.kubernetes.cri.pod-annotations":true}}"#,
+            r#"{"type":"egressway","policyFile":"/p","newKey":1}"#,
+        ] {
+            let text = format!(r#"{{"name":"n","plugins":[{{"type":"ptp"}},{ours}]}}"#);
+            let list = List::parse(&text).unwrap();
+            assert_eq!(list.check(), Ok(()), "{text}");
+            assert!(list.without().unwrap().is_some(), "{text}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::confdir::Ensured;
 use super::config::Config;
+use super::coverage::CNI_CACHE;
 use super::program::{self, Found, Program};
 use super::{coverage, files, kernel, policy};
 use crate::cluster;
@@ -28,9 +29,9 @@ pub enum Error {
     #[error(transparent)]
     Api(#[from] cluster::Error),
     #[error(
-        "{0} has no configuration that a runtime could use; install the primary CNI plugin first"
+        "{dir} has no configuration that a runtime could use; install the primary CNI plugin first{reasons}"
     )]
-    NoConflist(String),
+    NoConflist { dir: String, reasons: String },
 }
 
 /// Puts everything in place.
@@ -63,7 +64,10 @@ pub fn install(config: &Config) -> Result<(), Error> {
             tracing::info!("egressway is in {} already", path.display());
             Ok(())
         }
-        Ensured::Nothing => Err(Error::NoConflist(config.conf_dir.display().to_string())),
+        Ensured::Nothing => Err(Error::NoConflist {
+            dir: config.conf_dir.display().to_string(),
+            reasons: look.reasons(),
+        }),
     }
 }
 
@@ -95,7 +99,7 @@ pub fn prepare(config: &Config) -> Result<(), Error> {
 }
 
 fn tell_uncovered(config: &Config) {
-    match coverage::uncovered(&StateDir::new(&config.state_dir)) {
+    match coverage::uncovered(&StateDir::new(&config.state_dir), CNI_CACHE.as_ref()) {
         Ok(names) => {
             if let Some(sentence) = coverage::sentence(&names) {
                 tracing::warn!("{sentence}");

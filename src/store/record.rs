@@ -37,6 +37,9 @@ pub struct Record<P = StoredPolicy> {
     /// `CNI_NETNS`: the pod's namespace, as long as no other one has come to this path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<PathBuf>,
+    /// It is, although the pod has rules: these are ignored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rules_ignored: bool,
     /// The index of the host's side of the veth: its name may be reused, this is not.
     pub veth_index: u32,
     /// The uplink's index, if there are egress addresses.
@@ -140,6 +143,7 @@ impl<P> Record<P> {
             uid: self.uid,
             exempt: self.exempt,
             netns: self.netns,
+            rules_ignored: self.rules_ignored,
             veth_index: self.veth_index,
             uplink: self.uplink,
             log_group: self.log_group,

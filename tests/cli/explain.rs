@@ -307,6 +307,7 @@ mod on_a_node {
             pod: Some(pod.to_owned()),
             uid: None,
             exempt: false,
+            rules_ignored: false,
             veth_index,
             uplink: None,
             log_group: 100,
@@ -390,6 +391,37 @@ mod on_a_node {
                 &format!("no pod {absent}"),
             );
         }
+    }
+
+    #[test]
+    fn a_pod_is_a_destination_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = state(dir.path());
+        attach(dir.path(), "web", "one", 7, "allow 443/tcp to 10.244.1.2");
+        for (to, traffic) in [
+            ("web:443", "10.244.1.2:443/tcp"),
+            ("shop/web:443", "10.244.1.2:443/tcp"),
+            ("pod/shop/web:443/tcp", "10.244.1.2:443/tcp"),
+            ("shop/web/icmp/8", "10.244.1.2/icmp/8"),
+        ] {
+            let asked = json(&[&state, &["shop/web", to]]);
+            assert_eq!(asked, json(&[&state, &["shop/web", traffic]]), "{to}");
+        }
+        assert_refuses(
+            &[&state, &["shop/web", "payments/web:443"]],
+            3,
+            "no pod payments/web is attached on this node",
+        );
+        assert_refuses(
+            &[&state, &["shop/web", "other:443"]],
+            2,
+            "other is a name and no pod of this node",
+        );
+        assert_refuses(
+            &[&state, &["shop/web", "web/icmpv6"]],
+            3,
+            "no address of the IP version",
+        );
     }
 
     #[test]

@@ -421,6 +421,7 @@ fn documented_examples_are_found() {
             "json",
             "--service-cidr",
             "10.96.0.0/12",
+            "--no-api",
             "--policy",
             policy,
             "-",

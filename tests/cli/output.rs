@@ -19,10 +19,11 @@ fn output(line: &str) -> Output {
     command(line).output().unwrap()
 }
 
-/// What a command prints on a terminal of so many columns.
+/// What a command answers on a terminal of so many columns. Its stderr goes elsewhere: of what takes longer than a
+/// second a bar is drawn there, by moving the cursor, however plain the answer is.
 fn on_a_terminal(columns: u16, environment: &[(&str, &str)], line: &str) -> String {
     let inner = format!(
-        "stty rows 24 cols {columns}; exec {} {line}",
+        "stty rows 24 cols {columns}; exec {} {line} 2>/dev/null",
         env!("CARGO_BIN_EXE_egressway")
     );
     let mut script = Command::new("script");

@@ -203,7 +203,7 @@ fn an_installed_plugin_enforces_and_an_uninstalled_one_answers_del() {
         assert!(
             output
                 .stderr
-                .contains(&format!("1 pod of this node (interfaces {})", before.veth)),
+                .contains(&format!("1 pod of this node (interface {})", before.veth)),
             "{}",
             output.stderr
         );

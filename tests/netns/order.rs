@@ -113,6 +113,11 @@ fn cluster_audit_lets_go_and_says_so() {
             );
         }
     }
+    // What would have been stopped counts for the pod, and what would have stopped it.
+    let shown = node.tool_json("show shop/a -o json");
+    let packets = |of: &serde_json::Value| of["packets"].as_u64();
+    assert!(packets(&shown["denied"]) >= Some(4), "{shown:#}");
+    assert!(shown["lastDeny"].is_string(), "{shown:#}");
 }
 
 #[test]
@@ -155,6 +160,15 @@ fn exempt_namespaces_may_do_everything_but_lie() {
         probes.push(Probe::tcp(&not.netns, there, 80, Want::Silence));
     }
     check(&node, &probes);
+
+    // Its rules are ignored, and whoever wrote them is told.
+    let shown = node.tool_json("show kube-system/a -o json");
+    assert_eq!(shown["rulesIgnored"], true, "{shown:#}");
+    let log = std::fs::read_to_string(node.dir.path().join("egressway.log")).expect("a log");
+    let told = "the pod's own rules (egressway.dev/rules) are ignored: the policy file exempts its namespace";
+    assert_eq!(log.matches(told).count(), 1, "{log}");
+    let shown = node.tool_json("show shop/b -o json");
+    assert_eq!(shown["rulesIgnored"], false, "{shown:#}");
 
     // Covered all the same: a forged source does not leave.
     let capture = Capture::start(&node.ext);

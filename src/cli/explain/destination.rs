@@ -22,7 +22,13 @@ pub(super) struct Destination {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Host {
     Address(IpAddr),
+    /// A domain name, or a pod's.
     Name(String),
+    /// A pod with its namespace.
+    Pod {
+        namespace: String,
+        name: String,
+    },
 }
 
 /// Where the pod sent the packet, before a Service's translation.
@@ -43,7 +49,8 @@ pub(super) enum SentTo {
 impl FromStr for Destination {
     type Err = String;
 
-    /// `203.0.113.7:443/tcp`, `[2001:db8::1]:443/tcp`, `203.0.113.7`, `203.0.113.7/icmp/8`, `example.com:443/tcp`.
+    /// `203.0.113.7:443/tcp`, `[2001:db8::1]:443/tcp`, `203.0.113.7`, `203.0.113.7/icmp/8`, `example.com:443/tcp`,
+    /// `shop/db:5432`, `db:5432`.
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(service) = service(text) {
             return Err(no_destination(service));
@@ -53,11 +60,16 @@ impl FromStr for Destination {
                 "expected an address and a port, as in 203.0.113.7:443/tcp, found a URL".to_owned(),
             );
         }
+        let (namespace, text) = namespace(text);
         let (host, port, rest) = split(text)?;
         let traffic = match (port, rest) {
             (None, None) => None,
             (None, Some(rest)) => Some(parse_ports(rest)?),
             (Some(port), Some(rest)) => Some(parse_ports(&format!("{port}/{rest}"))?),
+            // Of a pod, most people know only that much.
+            (Some(port), None) if host.parse::<IpAddr>().is_err() && is_name(host) => {
+                Some(parse_ports(&format!("{port}/tcp"))?)
+            }
             (Some(_), None) => {
                 return Err(format!(
                     "expected a protocol behind the port: did you mean `{text}/tcp`?"
@@ -65,6 +77,10 @@ impl FromStr for Destination {
             }
         };
         let host = match targets::address(host) {
+            _ if namespace.is_some() && is_name(host) => Host::Pod {
+                namespace: namespace.unwrap_or_default().to_owned(),
+                name: host.to_owned(),
+            },
             Ok(address) => Host::Address(address),
             Err(_) if is_name(host) => Host::Name(host.to_owned()),
             Err(complaint) => return Err(words(complaint)),
@@ -187,6 +203,24 @@ pub(super) fn resolve(name: &str) -> Result<Vec<IpAddr>, String> {
     Ok(addresses)
 }
 
+/// What stands before a pod's name: `shop/db:5432/tcp`, `pod/shop/db`. What stands behind an address or a domain name is
+/// a protocol.
+fn namespace(text: &str) -> (Option<&str>, &str) {
+    let text = text.strip_prefix("pod/").unwrap_or(text);
+    let Some((first, rest)) = text.split_once('/') else {
+        return (None, text);
+    };
+    let behind = rest.split([':', '/']).next().unwrap_or_default();
+    let is_pod = label::is_label(first)
+        && is_name(behind)
+        && ports::parse(behind).is_err()
+        && !behind.eq_ignore_ascii_case("proto");
+    match is_pod {
+        true => (Some(first), rest),
+        false => (None, text),
+    }
+}
+
 /// Host, port and what stands behind the first slash.
 fn split(text: &str) -> Result<(&str, Option<&str>, Option<&str>), String> {
     let (place, rest) = match text.split_once('/') {
@@ -264,6 +298,20 @@ mod tests {
             ("[2001:db8::1]", "Address(2001:db8::1) everything"),
             ("2001:db8::1/icmpv6", "Address(2001:db8::1) icmpv6"),
             ("example.com:443/tcp", "Name(\"example.com\") 443/tcp"),
+            ("db:5432", "Name(\"db\") 5432/tcp"),
+            ("db/udp", "Name(\"db\") udp"),
+            (
+                "shop/db-0:5432",
+                "Pod { namespace: \"shop\", name: \"db-0\" } 5432/tcp",
+            ),
+            (
+                "pod/shop/db-0:53/udp",
+                "Pod { namespace: \"shop\", name: \"db-0\" } 53/udp",
+            ),
+            (
+                "shop/db/icmp/8",
+                "Pod { namespace: \"shop\", name: \"db\" } icmp/8",
+            ),
         ] {
             assert_eq!(read(text), expected, "{text}");
         }

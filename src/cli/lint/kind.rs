@@ -29,8 +29,10 @@ kinds! {
     LABEL Error "label" "A label with the key of an annotation"
     HOST_NETWORK Error "host-network" "Rules on a pod in the host's network, where no plugin sees it"
     NO_GUARANTEE Warning "no-guarantee" "Rules on a pod that has the privileges to leave them"
+    RAW_PACKETS Warning "raw-packets" "Rules on a pod that may make packets of its own, which hold only with the guard for forged checksums"
     SECOND_NETWORK Warning "second-network" "Rules on a pod that has further networks, for which rules hold only if their conflists have the plugin"
     EXEMPT_NAMESPACE Warning "exempt-namespace" "Rules in a namespace that the policy file exempts"
+    NEEDS_API Warning "needs-api" "`svc/`, `apiserver` or `nodes`, which only the Kubernetes API can say, for nodes that do not ask it"
     SERVICE_ADDRESS Warning "service-address" "An address of the Service range, which rules never see"
     UNKNOWN_SERVICE Warning "unknown-service" "A Service that is not among the files, though one of nearly the same name is"
     SERVICE_PORT Warning "service-port" "A port that the Service does not have"
@@ -54,6 +56,7 @@ pub(super) const ALL: &[&Check] = &[
     &LABEL,
     &HOST_NETWORK,
     &NO_GUARANTEE,
+    &RAW_PACKETS,
     &SECOND_NETWORK,
     &EXEMPT_NAMESPACE,
     &lint::AFTER_UNCONDITIONAL,
@@ -62,6 +65,7 @@ pub(super) const ALL: &[&Check] = &[
     &lint::REDUNDANT_RULE,
     &lint::OVERRIDDEN_RULE,
     &lint::CUT_OFF,
+    &NEEDS_API,
     &SERVICE_ADDRESS,
     &UNKNOWN_SERVICE,
     &SERVICE_PORT,

@@ -206,6 +206,18 @@ fn check_privileges(report: &mut Report<'_>, outer: &Text, spec: View<'_>) {
             .help("remove the privilege, or set `hostUsers: false`");
             report.add(&kind::NO_GUARANTEE, place(outer, found), complaint);
         }
+        let added = security.path(&["capabilities", "add"]);
+        let raw = |capability: &View<'_>| {
+            let name = capability.as_str().unwrap_or_default();
+            name.eq_ignore_ascii_case("NET_RAW") || name.eq_ignore_ascii_case("CAP_NET_RAW")
+        };
+        for found in added.into_iter().flat_map(View::items).filter(raw) {
+            let complaint = Complaint::new(format!(
+                "the container {name} has NET_RAW: it makes packets of its own, and its rules hold only where the conflist does not say `forgedChecksums: ignore`"
+            ))
+            .help("remove it if the pod does not need it: `drop: [NET_RAW]`");
+            report.add(&kind::RAW_PACKETS, place(outer, found), complaint);
+        }
     }
 }
 

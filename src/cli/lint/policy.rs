@@ -80,6 +80,7 @@ pub(super) fn check(
         service_cidrs: context.service_cidrs.clone(),
         services: context.services.clone(),
         limits,
+        no_api: context.no_api,
         now: context.now,
     };
     for (name, namespace) in root

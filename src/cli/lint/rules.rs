@@ -25,6 +25,8 @@ pub(super) struct Surroundings<'a> {
     pub services: &'a Services,
     /// How much the text of a pod or a namespace may ask for.
     pub limits: Limits,
+    /// Nodes ask no API.
+    pub no_api: bool,
     pub now: Timestamp,
 }
 
@@ -66,6 +68,9 @@ pub(super) fn check(
     checker.rules();
     checker.service_addresses();
     checker.services();
+    if around.no_api {
+        checker.without_api();
+    }
     Some(rules)
 }
 
@@ -132,6 +137,35 @@ impl Checker<'_, '_, '_> {
             });
             self.report
                 .add_in(&kind::SERVICE_ADDRESS, self.text, word.into(), complaint);
+        }
+    }
+
+    /// What such a node would refuse.
+    fn without_api(&mut self) {
+        let knows_nodes = self
+            .around
+            .facts
+            .is_some_and(|facts| !facts.nodes.is_empty());
+        for place in self.places.clone() {
+            let words = lexer::words(place.line, place.source_line).into_iter();
+            for word in words.filter(|w| place.start <= w.start && w.end <= place.end) {
+                let help = match targets::parse(word.text()) {
+                    Ok(Target::Service(_) | Target::ApiServer) => {
+                        "write the addresses, or give the nodes' conflist `kubernetes`"
+                    }
+                    Ok(Target::Nodes) if !knows_nodes => {
+                        "list their networks as `nodeCIDRs` of the policy file, or give the conflist `kubernetes`"
+                    }
+                    _ => continue,
+                };
+                let message = format!(
+                    "only the Kubernetes API says what {} is, and these nodes do not ask it: the pod does not start",
+                    quoted(word.text())
+                );
+                let complaint = Complaint::new(message).help(help);
+                self.report
+                    .add_in(&kind::NEEDS_API, self.text, word.into(), complaint);
+            }
         }
     }
 

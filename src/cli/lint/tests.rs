@@ -269,7 +269,7 @@ fn pods_that_no_rule_holds() {
         ),
         (
             "containers: [{securityContext: {capabilities: {drop: [NET_ADMIN], add: [NET_RAW]}}}]",
-            &[],
+            &["7:75 raw-packets"],
         ),
         (
             "hostUsers: false\n  containers: [{securityContext: {privileged: true}}]",

@@ -291,16 +291,12 @@ fn default(policy: &Effective, counted: &Counted) -> DefaultView {
 
 /// The rule that has denied, if only one has.
 fn only_denier(policy: &Effective, counted: &Counted) -> Option<String> {
-    let rules = policy
-        .tiers
-        .iter()
-        .filter(|tier| !tier.audit)
-        .flat_map(|tier| {
-            let denies = |rule: &&Rule| matches!(rule.verb, Verb::Deny | Verb::Reject);
-            let label = |rule: &Rule| format!("{}:{}", tier.tier, rule.label());
-            tier.rules.iter().filter(denies).map(label)
-        });
-    let default = (policy.default_action == DefaultAction::Deny && !policy.default_audit)
+    let rules = policy.tiers.iter().flat_map(|tier| {
+        let denies = |rule: &&Rule| matches!(rule.verb, Verb::Deny | Verb::Reject);
+        let label = |rule: &Rule| format!("{}:{}", tier.tier, rule.label());
+        tier.rules.iter().filter(denies).map(label)
+    });
+    let default = (policy.default_action == DefaultAction::Deny)
         .then(|| format!("default:{}", policy.default_action.as_str()));
     let mut deniers = rules
         .chain(default)

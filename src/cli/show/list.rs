@@ -64,6 +64,8 @@ pub(super) struct Row {
     pub veth: String,
     pub bridge: Option<String>,
     pub mode: Mode,
+    /// The namespace is exempt, so that the pod's own rules are ignored.
+    pub rules_ignored: bool,
     /// None: another version's, which this one can't read.
     pub rules: Option<usize>,
     #[serde(rename = "egressIPs")]
@@ -98,6 +100,7 @@ impl Row {
             veth: record.veth.clone(),
             bridge: record.bridge.as_ref().map(|bridge| bridge.name.clone()),
             mode: Mode::of(record),
+            rules_ignored: record.rules_ignored,
             rules: rules.map(|policy| policy.tiers.iter().map(|tier| tier.rules.len()).sum()),
             egress_ips: record.egress.clone(),
             judged: kernel.judged(record),
@@ -119,9 +122,16 @@ impl Row {
         }
     }
 
+    fn rules_text(&self) -> String {
+        self.rules.map_or_else(|| "-".to_owned(), |n| n.to_string())
+    }
+
     /// `ok`, or what is missing.
     pub(super) fn state_text(&self, colour: bool) -> String {
         match self.state {
+            State::Ok if self.rules_ignored => {
+                toned("its rules are ignored", Tone::Warning, colour)
+            }
             State::Ok => toned("ok", Tone::Good, colour),
             State::Damaged => toned(&self.problems.join("; "), Tone::Bad, colour),
         }
@@ -153,7 +163,47 @@ impl List {
         }
     }
 
-    pub(super) fn text(&self, colour: bool) -> String {
+    /// What fits into 80 columns, for most pods; cut where it does not fit into `width`.
+    pub(super) fn text(&self, colour: bool, width: Option<usize>) -> String {
+        let mut table = Table::close(&[
+            "POD",
+            "MODE",
+            "RULES",
+            "DENIED",
+            "LAST",
+            "EGRESS IP",
+            "STATE",
+        ]);
+        for row in &self.attachments {
+            table.row(vec![
+                row.title.clone(),
+                row.mode.as_str().to_owned(),
+                row.rules_text(),
+                row.denied.packets.to_string(),
+                row.last_deny.map_or_else(|| "-".to_owned(), age),
+                addresses(&row.egress_ips),
+                row.state_text(false),
+            ]);
+        }
+        let mut shortened = false;
+        if let Some(width) = width.filter(|width| !table.fits(*width)) {
+            for (row, cell) in self.attachments.iter().zip(table.last_cells()) {
+                if row.state == State::Damaged {
+                    *cell = "damaged".to_owned();
+                    shortened = true;
+                }
+            }
+            table.fit(width);
+        }
+        let mut text = self.finish(table, colour);
+        if shortened {
+            text.push_str("\ndamaged: `egressway show POD` says what is missing\n");
+        }
+        text
+    }
+
+    /// Everything, as wide as it is.
+    pub(super) fn wide(&self, colour: bool) -> String {
         let mut table = Table::new(&[
             "POD",
             "ADDRESSES",
@@ -161,9 +211,9 @@ impl List {
             "RULES",
             "MODE",
             "EGRESS IP",
-            "JUDGED",
+            "PACKETS",
             "DENIED",
-            "LAST DENY",
+            "LAST",
             "STATE",
         ]);
         for row in &self.attachments {
@@ -171,14 +221,27 @@ impl List {
                 row.title.clone(),
                 addresses(&row.addresses),
                 row.veth.clone(),
-                row.rules.map_or_else(|| "-".to_owned(), |n| n.to_string()),
+                row.rules_text(),
                 row.mode.as_str().to_owned(),
                 addresses(&row.egress_ips),
                 row.judged.packets.to_string(),
                 row.denied.packets.to_string(),
-                row.last_deny.map_or_else(|| "-".to_owned(), ago),
-                row.state_text(colour),
+                row.last_deny.map_or_else(|| "-".to_owned(), age),
+                row.state_text(false),
             ]);
+        }
+        self.finish(table, colour)
+    }
+
+    /// Colours the states, and says below what is wrong with the node.
+    fn finish(&self, mut table: Table, colour: bool) -> String {
+        for (row, cell) in self.attachments.iter().zip(table.last_cells()) {
+            let tone = match row.state {
+                State::Ok if row.rules_ignored => Tone::Warning,
+                State::Ok => Tone::Good,
+                State::Damaged => Tone::Bad,
+            };
+            *cell = toned(cell, tone, colour);
         }
         let mut text = table.to_string();
         text.push_str(&guards::told_below(
@@ -225,8 +288,13 @@ pub(super) fn addresses(list: &[IpAddr]) -> String {
     texts.join(",")
 }
 
-/// `12s ago`: in the largest unit of which there is one, rounded down.
+/// `12s ago`
 pub(super) fn ago(time: Timestamp) -> String {
+    format!("{} ago", age(time))
+}
+
+/// `12s`: in the largest unit of which there is one, rounded down.
+fn age(time: Timestamp) -> String {
     let seconds = Timestamp::now().duration_since(time).as_secs().max(0);
     let (count, unit) = match seconds {
         0..60 => (seconds, 's'),
@@ -234,7 +302,7 @@ pub(super) fn ago(time: Timestamp) -> String {
         3600..86400 => (seconds / 3600, 'h'),
         _ => (seconds / 86400, 'd'),
     };
-    format!("{count}{unit} ago")
+    format!("{count}{unit}")
 }
 
 /// `1 packet, 60 bytes`

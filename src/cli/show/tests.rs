@@ -79,11 +79,11 @@ fn list() -> List {
 #[test]
 fn the_list_as_text() {
     assert_eq!(
-        list().text(false),
+        list().wide(false),
         "\
-POD         ADDRESSES          VETH    RULES   MODE      EGRESS IP      JUDGED   DENIED   LAST DENY   STATE
-shop/db-0   10.0.0.3           veth8   0       audit     -              0        0        -           veth8 is gone; 10.0.0.3 is not judged
-shop/web    10.0.0.2,fd00::2   veth7   3       enforce   203.0.113.10   12       3        2d ago      ok
+POD         ADDRESSES          VETH    RULES   MODE      EGRESS IP      PACKETS   DENIED   LAST   STATE
+shop/db-0   10.0.0.3           veth8   0       audit     -              0         0        -      veth8 is gone; 10.0.0.3 is not judged
+shop/web    10.0.0.2,fd00::2   veth7   3       enforce   203.0.113.10   12        3        2d     ok
 
 forged checksums: 9 packets dropped
 
@@ -94,9 +94,30 @@ dropped on this node, about to leave with another source than the egress IP: 2 p
 connections that this node could not take on: 7 (no free port on an egress IP, or conntrack's table is full)
 "
     );
-    let coloured = list().text(true);
+    let coloured = list().text(true, None);
     assert!(coloured.contains("\x1b[32mok\x1b[0m\n"), "{coloured:?}");
     assert!(coloured.contains("\x1b[31mveth8 is gone; "), "{coloured:?}");
+}
+
+#[test]
+fn the_list_fits_into_80_columns() {
+    let mut list = list();
+    list.attachments[1].title = "payments/web-7f9c4d5b9-x2xkq".to_owned();
+    let text = list.text(false, Some(80));
+    let table: Vec<&str> = text.lines().take(3).collect();
+    assert_eq!(
+        table,
+        [
+            "POD                          MODE     RULES  DENIED  LAST  EGRESS IP     STATE",
+            "shop/db-0                    audit    0      0       -     -             damaged",
+            "payments/web-…9c4d5b9-x2xkq  enforce  3      3       2d    203.0.113.10  ok",
+        ]
+    );
+    assert!(text.ends_with("\ndamaged: `egressway show POD` says what is missing\n"));
+    assert!(
+        list.text(false, None)
+            .contains("veth8 is gone; 10.0.0.3 is not judged")
+    );
 }
 
 #[test]
@@ -117,6 +138,7 @@ fn the_list_as_json() {
                 "veth": "veth7",
                 "bridge": "cni0",
                 "mode": "enforce",
+                "rulesIgnored": false,
                 "rules": 3,
                 "egressIPs": ["203.0.113.10"],
                 "judged": {"packets": 12, "bytes": 720},

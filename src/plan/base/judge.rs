@@ -9,7 +9,9 @@ use crate::plan::INET;
 
 use rules::protocol::{ICMP, ICMPV6, TCP};
 
-use super::{BaseChain, DENY, LEAK_STOP, REJECT, denied, egress, last_denied, pods, snat, snatted};
+use super::{
+    AUDIT, BaseChain, DENY, LEAK_STOP, REJECT, denied, egress, last_denied, pods, snat, snatted,
+};
 
 /// Judges what pods send.
 pub const ENFORCE: &str = "enforce";
@@ -42,6 +44,7 @@ pub(super) fn chains(inside: &[String; 2]) -> Vec<BaseChain> {
     vec![
         called(DENY, deny()),
         called(REJECT, reject()),
+        called(AUDIT, audit()),
         called(GUARDED, guarded()),
         called(RELATED, related()),
         hooked(ENFORCE, Filter, Prerouting, -99, enforce()),
@@ -104,6 +107,12 @@ fn reject() -> Vec<Rule> {
             .then(Statement::Reject(Reject::TcpReset)),
         rule().then(Statement::Reject(Reject::AdminProhibited)),
     ]
+}
+
+/// What would have been denied counts as that: so a policy can be tried, and what it would stop be seen.
+fn audit() -> Vec<Rule> {
+    let [v4, v6] = note_denied();
+    vec![v4, v6, rule().then(Verdict::Accept)]
 }
 
 /// Every packet that a pod originates is judged, not only a flow's first one: a new deny cuts an

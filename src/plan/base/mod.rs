@@ -34,6 +34,8 @@ pub(super) use link::{LINK_SCOPE, OWN_TARGET};
 pub const DENY: &str = "do-deny";
 /// Counts a rejected packet for its pod, then refuses it.
 pub const REJECT: &str = "do-reject";
+/// Counts for its pod a packet that audit mode lets go, as if it had been denied.
+pub const AUDIT: &str = "do-audit";
 
 /// Drops what would leave with another source than the egress address, and counts it.
 pub const LEAK_STOP: &str = "leak-stop";

@@ -362,7 +362,9 @@ const LOGS: usize = 4;
 /// The number of what an action does: actions of one number can be looked up together.
 pub(super) fn effect(action: &Action) -> usize {
     match action.outcome {
+        // What audit mode lets go is always logged.
         _ if action.log.is_some() => LOGS,
+        Outcome::Audit => LOGS,
         Outcome::Allow => 0,
         Outcome::Deny => 1,
         Outcome::Reject => 2,

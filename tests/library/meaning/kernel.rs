@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use egressway::plan::base::{DENY, REJECT};
+use egressway::plan::base::{AUDIT, DENY, REJECT};
 use nft::{
     Chain, CtState, Data, Element, Elements, Family, Field, Match, Object, PlacedRule, Rule,
     Statement, Step, Test, Transaction, Value, Verb, Verdict,
@@ -115,6 +115,10 @@ impl<'a> Kernel<'a> {
                 }
                 Some(Verdict::Goto(to)) if *to == *DENY => {
                     outcome.end = End::Deny;
+                    return outcome;
+                }
+                Some(Verdict::Goto(to)) if *to == *AUDIT => {
+                    outcome.end = End::Accept;
                     return outcome;
                 }
                 Some(Verdict::Goto(to)) if *to == *REJECT => {

@@ -253,6 +253,72 @@ fn once_takes_the_policy_that_is_there() {
     assert!(text.contains("ok      API"), "{text}");
 }
 
+/// Pods of a network that `clusterCIDRs` lack are no `cluster`: nobody sees that in the policy alone.
+#[test]
+fn pod_networks_that_the_policy_lacks_are_told() {
+    let api = ApiServer::start();
+    let mut pod = Pod::new(&api, "egressway-policy");
+    api.create(&json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
+        "spec": {"podCIDR": "10.9.3.0/24", "podCIDRs": ["10.9.3.0/24"]},
+    }));
+    let policy = |cidrs: &str| json!({"policy.yaml": format!("{POLICY}clusterCIDRs: [{cidrs}]\n")});
+    let said = || {
+        let events = events(&api, "PolicyIncomplete");
+        events
+            .iter()
+            .filter(|note| note.contains("podCIDR 10.9.3.0/24"))
+            .count()
+    };
+    pod.set_policy(&policy("10.244.0.0/16"));
+    pod.start();
+    until("the missing network is an Event", || said() == 1);
+    let (status, text) = get(&pod.node.netns, "/readyz");
+    assert_eq!(status, 200, "it is a warning only: {text}");
+    // A fault of the policy marks that the good one has been compared.
+    pod.set_policy(&policy("10.0.0.0/8"));
+    pod.set_policy(&json!({"policy.yaml": "nonsense"}));
+    until("the fault is an Event", || {
+        !events(&api, "PolicyInvalid").is_empty()
+    });
+    assert_eq!(said(), 1, "with the network, there is nothing to warn of");
+    pod.terminate();
+}
+
+/// Another program's entry of the same type: two programs of one name cannot be told apart by a runtime.
+#[test]
+fn another_programs_entry_of_our_name_is_left_alone() {
+    let api = ApiServer::start();
+    let mut pod = Pod::new(&api, "egressway-policy");
+    pod.set_policy(&json!({"policy.yaml": POLICY}));
+    let theirs = CONFLIST.replace(
+        r#"{"type": "bridge"}"#,
+        r#"{"type": "bridge"}, {"type": "egressway", "routes": []}"#,
+    );
+    fs::write(pod.path("net.d/10-pods.conflist"), &theirs).expect("write the conflist");
+    // A file behind it is none that the runtime uses.
+    fs::write(pod.path("net.d/20-more.conflist"), CONFLIST).expect("write another");
+    let is_untouched = |pod: &Pod<'_>| {
+        let read = |name: &str| fs::read_to_string(pod.path(name)).expect("is there");
+        assert_eq!(read("net.d/10-pods.conflist"), theirs);
+        assert_eq!(read("net.d/20-more.conflist"), CONFLIST);
+    };
+    let once = pod.node.netns.exec_with(&mut pod.command("install"), b"");
+    assert_ne!(once.code, Some(0));
+    assert!(once.stderr.contains("another program's"), "{}", once.stderr);
+    is_untouched(&pod);
+    pod.start();
+    until("it is not ready, and says why", || {
+        let (status, text) = get(&pod.node.netns, "/readyz");
+        status == 503 && text.contains("another program's") && text.contains("routes")
+    });
+    is_untouched(&pod);
+    pod.terminate();
+    let removed = pod.node.netns.exec_with(&mut pod.command("uninstall"), b"");
+    assert_eq!(removed.code, Some(0), "{}", removed.stderr);
+    is_untouched(&pod);
+}
+
 /// The order in which `kubectl delete -k` asks, in a cluster whose controllers do nothing.
 fn delete_rights(api: &ApiServer) {
     for (version, kind, namespace) in [

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use netlink::nflog::{Logged, Nflog};
+use rules::verdict::Verdict;
 use serde_json::{Value, json};
 
 use super::bytes;
@@ -264,7 +265,10 @@ impl<'n> World<'n> {
                 Some((rule["rule"].as_str()?, count))
             })
             .collect();
-        let denied = expected.iter().filter(|e| !e.verdict.passes()).count();
+        let denied = expected
+            .iter()
+            .filter(|e| e.verdict != Verdict::Allow)
+            .count();
         let wanted_totals = (case.packets.len() as u64, denied as u64);
         let (judged, denied_by_now) = totals(&detail);
         let totals = (judged - before.0, denied_by_now - before.1);

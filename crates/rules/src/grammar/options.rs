@@ -45,6 +45,12 @@ impl Options {
                     "expected an option (`log`, `priority`, `name` or `until`), found {}",
                     quoted(key)
                 ));
+                if matches!(
+                    key.to_ascii_lowercase().as_str(),
+                    "port" | "ports" | "dport"
+                ) {
+                    return Err(complaint.help(super::ports::NO_WORD));
+                }
                 let equals = if value.is_some() { "=" } else { "" };
                 Err(complaint
                     .maybe_meant(nearest(key, &NAMES).map(|name| format!("{name}{equals}"))))

@@ -11,6 +11,13 @@ use crate::rule::{Ports, Transport};
 /// What a port list may hold, for messages.
 const EXPECTED: &str = "`443/tcp`, `8000-8100/udp`, `tcp`, `icmp/8`, `icmpv6/128` or `proto/47`";
 
+/// For words that other tools put before a port.
+pub(super) const NO_WORD: &str = "ports are written as in `443/tcp`, without a word before them";
+
+/// For whoever thinks of a firewall between two networks.
+pub(super) const NO_FROM: &str =
+    "a rule is about what its own pods send: there is no `from`, write where it goes behind `to`";
+
 /// What may stand where the port list does.
 const WORDS: [&str; 12] = [
     "tcp", "udp", "sctp", "icmp", "icmpv6", "proto", "to", "except", "log", "priority", "name",
@@ -85,7 +92,12 @@ fn transport_ports(word: &str, left: &str, right: &str) -> Result<Ports, Complai
             let port = service_port(left).map(|port| format!("{port}/{transport}"));
             let pair = target_and_port(left)
                 .map(|(target, port)| format!("{port}/{transport} to {target}"));
-            complaint.maybe_meant(port.or(pair))
+            match port.or(pair) {
+                None if left.starts_with('!') => complaint.help(
+                    "ports have no `not`: write a rule for these ports before the one for all others",
+                ),
+                meant => complaint.maybe_meant(meant),
+            }
         })?;
         return Ok(Ports::Transport(transport, range));
     }
@@ -110,7 +122,9 @@ fn transport_ports(word: &str, left: &str, right: &str) -> Result<Ports, Complai
         "expected `tcp`, `udp` or `sctp` behind the port, found {}",
         quoted(right)
     ));
-    let meant = nearest(right, &["tcp", "udp", "sctp"]);
+    // `443/https`: what HTTPS is spoken over.
+    let meant = service_port(right).map(|_| if right == "ntp" { "udp" } else { "tcp" });
+    let meant = meant.or_else(|| nearest(right, &["tcp", "udp", "sctp"]));
     Err(complaint.maybe_meant(meant.map(|transport| format!("{left}/{transport}"))))
 }
 
@@ -210,10 +224,17 @@ fn unknown(word: &str) -> Complaint {
         quoted(word)
     ));
     if word.eq_ignore_ascii_case("not") || word.starts_with('!') {
-        return complaint.help("what is not meant stands behind `except`: `to any except private`");
+        return complaint.help(targets::excepted(&word.to_ascii_lowercase()));
     }
-    if matches!(word.to_ascii_lowercase().as_str(), "any" | "all" | "*") {
+    let lower = word.to_ascii_lowercase();
+    if matches!(lower.as_str(), "any" | "all" | "*") {
         return complaint.help("leave the ports out for every protocol");
+    }
+    if matches!(lower.as_str(), "port" | "ports" | "dport") {
+        return complaint.help(NO_WORD);
+    }
+    if lower == "from" {
+        return complaint.help(NO_FROM);
     }
     if targets::parse(word).is_ok() {
         return complaint.meant(format!("to {word}"));
@@ -221,7 +242,7 @@ fn unknown(word: &str) -> Complaint {
     if let Some((target, port)) = target_and_port(word) {
         return complaint.meant(format!("{port}/tcp to {target}"));
     }
-    if let Some(port) = service_port(&word.to_ascii_lowercase()) {
+    if let Some(port) = service_port(&lower) {
         return complaint.meant(format!("{port}/tcp"));
     }
     complaint.maybe_meant(nearest(word, &WORDS))

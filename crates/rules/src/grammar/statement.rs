@@ -163,6 +163,12 @@ fn misplaced(word: &str, last: Part) -> Complaint {
             return complaint.help("`except` is given once: separate its targets with commas");
         }
         "," => return complaint.help("options are separated by spaces"),
+        "from" => return complaint.help(ports::NO_FROM),
+        "port" | "ports" | "dport" => return complaint.help(ports::NO_WORD),
+        // `tcp 443`
+        _ if last == Part::Ports && word.parse::<u16>().is_ok_and(|port| port > 0) => {
+            return complaint.help(ports::NO_WORD);
+        }
         _ => {}
     }
     if VERBS.contains(&lower.as_str()) {

@@ -57,6 +57,11 @@ pub fn parse(word: &str) -> Result<Target, Complaint> {
     if let Some(range) = range(word) {
         return range;
     }
+    if let Some((target, port)) = with_port(word) {
+        return Err(
+            unknown(word).help(format!("ports stand before `to`: `{port}/tcp to {target}`"))
+        );
+    }
     let (address, _prefix) = word.split_once('/').unwrap_or((word, ""));
     if address.parse::<IpAddr>().is_ok() {
         return network(word).map(Target::Net);
@@ -202,13 +207,9 @@ fn no_address(word: &str, lower: &str) -> Complaint {
         ))
         .help("write addresses");
     }
-    let complaint = Complaint::new(format!(
-        "expected a target (an address, a network, a range, `svc/NAMESPACE/NAME`, `any`, `internet`, `private`, \
-         `cluster`, `node`, `nodes`, `metadata`, `dns`, `apiserver` or `multicast`), found {}",
-        quoted(word)
-    ));
+    let complaint = unknown(word);
     if lower == "not" || lower.starts_with('!') {
-        return complaint.help("what is not meant stands behind `except`: `to any except private`");
+        return complaint.help(excepted(lower));
     }
     if let Some((_, ours)) = OTHERS.iter().find(|(other, _)| *other == lower) {
         return complaint.meant(ours);
@@ -218,15 +219,88 @@ fn no_address(word: &str, lower: &str) -> Complaint {
     {
         return complaint.meant(inside);
     }
-    if let Some((address, port)) = word.rsplit_once(':') {
-        let address = address.trim_start_matches('[').trim_end_matches(']');
-        if address.parse::<IpAddr>().is_ok() && number::<u16>(port).is_ok() {
-            return complaint.help(format!(
-                "ports stand before `to`: `{port}/tcp to {address}`"
-            ));
-        }
+    if let Some((_, host)) = lower.split_once("://") {
+        let host = host.split(['/', ':']).next().unwrap_or_default();
+        return complaint.help(format!(
+            "write the host alone, and its port before `to`: `443/tcp to {host}`"
+        ));
+    }
+    let bare = word.trim_matches(['"', '\'']);
+    if bare.len() < word.len() && is_plain(bare) {
+        return complaint.meant(bare);
+    }
+    if let Some(net) = wildcard(word) {
+        return complaint.meant(net);
+    }
+    if matches!(
+        lower.split_once('/'),
+        Some(("pod" | "ns" | "namespace" | "deployment", _))
+    ) {
+        return complaint.help(
+            "rules name addresses and Services: `cluster` is all pods and Services, `svc/NAMESPACE/NAME` one Service",
+        );
     }
     complaint.maybe_meant(nearest(word, &KEYWORDS))
+}
+
+fn unknown(word: &str) -> Complaint {
+    Complaint::new(format!(
+        "expected a target (an address, a network, a range, `svc/NAMESPACE/NAME`, `any`, `internet`, `private`, \
+         `cluster`, `node`, `nodes`, `metadata`, `dns`, `apiserver` or `multicast`), found {}",
+        quoted(word)
+    ))
+}
+
+/// An address, a network, a range or a keyword. For help, which must not begin anew with a part of its own word: that
+/// word may be as long as an annotation.
+fn is_plain(word: &str) -> bool {
+    KEYWORDS.contains(&word.to_ascii_lowercase().as_str())
+        || network(word).is_ok()
+        || range(word).is_some_and(|range| range.is_ok())
+}
+
+/// What to write instead of `not private`, `!private`.
+pub(super) fn excepted(word: &str) -> String {
+    let meant = word.trim_start_matches('!');
+    let meant = if meant != word && is_plain(meant) {
+        meant
+    } else {
+        "private"
+    };
+    format!("what is not meant stands behind `except`: `to any except {meant}`")
+}
+
+/// `203.0.113.7:443`, `[2001:db8::1]:443`, `10.0.0.0/8:80`, `example.com:443`: the target and the port.
+fn with_port(word: &str) -> Option<(&str, &str)> {
+    if word.parse::<IpAddr>().is_ok() || network(word).is_ok() {
+        return None;
+    }
+    let (target, port) = word.rsplit_once(':')?;
+    number::<u16>(port).ok().filter(|port| *port > 0)?;
+    let bare = target.trim_start_matches('[').trim_end_matches(']');
+    let right = is_plain(bare) || is_domain(&bare.to_ascii_lowercase());
+    // Without brackets, the last group of an IPv6 address looks like a port.
+    (right && (bare.len() < target.len() || !bare.contains(':'))).then_some((bare, port))
+}
+
+/// `10.*`, `192.168.1.*`, `10.1.*.*` as a network.
+fn wildcard(word: &str) -> Option<String> {
+    let given: Vec<&str> = word.split('.').take_while(|part| *part != "*").collect();
+    let rest = word.split('.').skip(given.len());
+    if given.is_empty()
+        || given.len() > 3
+        || !rest.clone().all(|part| part == "*")
+        || rest.count() == 0
+    {
+        return None;
+    }
+    let octets: Vec<u8> = given
+        .iter()
+        .map(|part| number(part).ok())
+        .collect::<Option<_>>()?;
+    let octet = |n: usize| octets.get(n).copied().unwrap_or(0);
+    let length = 8 * octets.len();
+    Some(format!("{}.{}.{}.0/{length}", octet(0), octet(1), octet(2)))
 }
 
 /// `api.example.com`, `*.example.com`: at least two labels, the last not a number (RFC 3696 section 2).

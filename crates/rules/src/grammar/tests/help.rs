@@ -39,6 +39,50 @@ fn what_other_tools_write_is_understood() {
             "what is not meant stands behind `except`: `to any except private`",
         ),
         (
+            "allow to !10.0.0.0/8",
+            "what is not meant stands behind `except`: `to any except 10.0.0.0/8`",
+        ),
+        (
+            "allow 443/tcp to 10.0.0.0/8:80",
+            "ports stand before `to`: `80/tcp to 10.0.0.0/8`",
+        ),
+        (
+            "allow to [2001:db8::1]:443",
+            "ports stand before `to`: `443/tcp to 2001:db8::1`",
+        ),
+        (
+            "allow to internet:443",
+            "ports stand before `to`: `443/tcp to internet`",
+        ),
+        (
+            "allow to api.example.com:443",
+            "ports stand before `to`: `443/tcp to api.example.com`",
+        ),
+        (
+            "allow to https://api.example.com:8443/v1",
+            "write the host alone, and its port before `to`: `443/tcp to api.example.com`",
+        ),
+        ("allow to \"1.2.3.4\"", "did you mean `1.2.3.4`?"),
+        ("allow to 10.*", "did you mean `10.0.0.0/8`?"),
+        ("allow to 192.168.1.*", "did you mean `192.168.1.0/24`?"),
+        (
+            "allow to pod/shop/web",
+            "rules name addresses and Services: `cluster` is all pods and Services, `svc/NAMESPACE/NAME` one Service",
+        ),
+        ("allow 443/https", "did you mean `443/tcp`?"),
+        (
+            "deny !53/udp",
+            "ports have no `not`: write a rule for these ports before the one for all others",
+        ),
+        ("allow port 443 to any", super::super::ports::NO_WORD),
+        ("allow to any port=443", super::super::ports::NO_WORD),
+        ("allow tcp 443 to any", super::super::ports::NO_WORD),
+        (
+            "allow 443/tcp from 10.0.0.0/8",
+            super::super::ports::NO_FROM,
+        ),
+        ("deny from 10.0.0.0/8", super::super::ports::NO_FROM),
+        (
             "allow not private",
             "what is not meant stands behind `except`: `to any except private`",
         ),
