@@ -200,12 +200,8 @@ fn service(word: &str, service: &str) -> Result<Target, Complaint> {
 
 /// What is wrong with a word that is neither keyword nor address.
 fn no_address(word: &str, lower: &str) -> Complaint {
-    if is_domain(lower) {
-        return Complaint::new(format!(
-            "{} is a domain name: domain names need the node agent, which does not exist yet",
-            quoted(word)
-        ))
-        .help("write addresses");
+    if is_domain(host(lower)) {
+        return domain(word);
     }
     let complaint = unknown(word);
     if lower == "not" || lower.starts_with('!') {
@@ -219,11 +215,9 @@ fn no_address(word: &str, lower: &str) -> Complaint {
     {
         return complaint.meant(inside);
     }
-    if let Some((_, host)) = lower.split_once("://") {
-        let host = host.split(['/', ':']).next().unwrap_or_default();
-        return complaint.help(format!(
-            "write the host alone, and its port before `to`: `443/tcp to {host}`"
-        ));
+    if lower.contains("://") {
+        return complaint
+            .help("write the address alone, and the port before `to`: `443/tcp to 203.0.113.7`");
     }
     let bare = word.trim_matches(['"', '\'']);
     if bare.len() < word.len() && is_plain(bare) {
@@ -241,6 +235,25 @@ fn no_address(word: &str, lower: &str) -> Complaint {
         );
     }
     complaint.maybe_meant(nearest(word, &KEYWORDS))
+}
+
+/// `api.example.com` in `https://api.example.com:8443/v1`; the whole word if it is no such thing.
+fn host(word: &str) -> &str {
+    let behind = word.split_once("://").map_or(word, |(_, rest)| {
+        rest.split_once('/').map_or(rest, |(host, _)| host)
+    });
+    match behind.rsplit_once(':') {
+        Some((host, port)) if number::<u16>(port).is_ok() => host,
+        _ => behind,
+    }
+}
+
+fn domain(word: &str) -> Complaint {
+    Complaint::new(format!(
+        "{} is a domain name: rules with domain names are not supported yet",
+        quoted(word)
+    ))
+    .help("write addresses")
 }
 
 fn unknown(word: &str) -> Complaint {
@@ -270,7 +283,7 @@ pub(super) fn excepted(word: &str) -> String {
     format!("what is not meant stands behind `except`: `to any except {meant}`")
 }
 
-/// `203.0.113.7:443`, `[2001:db8::1]:443`, `10.0.0.0/8:80`, `example.com:443`: the target and the port.
+/// `203.0.113.7:443`, `[2001:db8::1]:443`, `10.0.0.0/8:80`, `internet:443`: the target and the port.
 fn with_port(word: &str) -> Option<(&str, &str)> {
     if word.parse::<IpAddr>().is_ok() || network(word).is_ok() {
         return None;
@@ -278,9 +291,8 @@ fn with_port(word: &str) -> Option<(&str, &str)> {
     let (target, port) = word.rsplit_once(':')?;
     number::<u16>(port).ok().filter(|port| *port > 0)?;
     let bare = target.trim_start_matches('[').trim_end_matches(']');
-    let right = is_plain(bare) || is_domain(&bare.to_ascii_lowercase());
     // Without brackets, the last group of an IPv6 address looks like a port.
-    (right && (bare.len() < target.len() || !bare.contains(':'))).then_some((bare, port))
+    (is_plain(bare) && (bare.len() < target.len() || !bare.contains(':'))).then_some((bare, port))
 }
 
 /// `10.*`, `192.168.1.*`, `10.1.*.*` as a network.
