@@ -170,6 +170,6 @@ fn forget_in_kernel(state: &StateDir, address: IpAddr, deadline: Instant) -> Res
         ..Remove::default()
     };
     Nft::open()
-        .and_then(|mut nft| remove.commit(&mut nft).map(drop))
+        .and_then(|mut nft| remove.commit(&mut nft, None))
         .map_err(|e| e.to_string())
 }

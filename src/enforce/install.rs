@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use crate::plan::names::{many_chain, nd_chain, veth_chain};
 use crate::plan::{AttachmentPlan, Base, Bridge, Compiled, INET, NETDEV, base};
 use crate::refusal::{CniError, nft_failure};
-use crate::store::{AttachmentId, StateDir};
+use crate::store::AttachmentId;
 use nft::{self, Chain, Family, Nft, Transaction};
 
+use super::ledger::Ledger;
 use super::switch::{put_base, put_policy, take_away};
 use super::verify::same_rules;
-use super::whole::Ledger;
 use super::{again, delete_element, delete_elements, owner_of};
 
 /// What pods share, and how to make it, which is done only for what is not known to be in the kernel.
@@ -73,16 +73,15 @@ fn is_new(nft: &mut Nft, base: &Base) -> Result<bool, nft::Error> {
 impl Install<'_, '_> {
     /// Makes the kernel enforce the plan. Replaces what is left of an earlier ADD of the same
     /// attachment, and takes addresses over from whoever had them: the caller knows that they are dead. To be called under
-    /// [`StateDir::lock`].
+    /// [`StateDir::lock`](crate::store::StateDir::lock).
     ///
     /// The first ADD of a pod is one transaction, if no pod that runs is concerned.
     ///
     /// # Errors
     /// Code 103, or 11 where trying again can help: the kernel refuses. Those of [`Shared`]. The
     /// attachment has what it had before, then.
-    pub fn commit(&self, nft: &mut Nft, state: &StateDir) -> Result<(), CniError> {
+    pub fn commit(&self, nft: &mut Nft, ledger: &mut Ledger<'_>) -> Result<(), CniError> {
         let (marker, policy) = (self.shared.marker, self.attachment.policy.as_str());
-        let mut ledger = Ledger::open(state, nft).map_err(nft_failure)?;
         let mut made = Made::default();
         // The pod may be sending by now, or something is not as it was thought to be.
         let mut careful = self.before.is_some();
@@ -98,7 +97,7 @@ impl Install<'_, '_> {
             if !ledger.has(policy) && made.policy.is_none() {
                 made.policy = Some((self.shared.policy)().map_err(Error::Shared)?);
             }
-            Ok(self.steps(nft, &mut ledger, &made, careful)?)
+            Ok(self.steps(nft, ledger, &made, careful)?)
         });
         committed.map_err(|e| match e {
             Error::Kernel(e) => nft_failure(e),

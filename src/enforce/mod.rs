@@ -8,11 +8,11 @@
 //! made anew.
 
 mod install;
+mod ledger;
 mod orphans;
 mod remove;
 mod switch;
 mod verify;
-mod whole;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -23,13 +23,13 @@ use crate::store::AttachmentId;
 use nft::{self, ChainState, Elements, Family, Nft, Table, Transaction};
 
 pub use install::{Install, Shared};
+pub use ledger::Ledger;
 pub use orphans::{
     remove_all, remove_bridge_chain, remove_element, remove_policies, remove_sets, unasked_sets,
 };
 pub use remove::Remove;
 pub use switch::{Move, switch};
 pub use verify::{Verified, leads_somewhere, verify};
-pub use whole::{Ledger, Whole};
 
 /// How often a transaction that met somebody else's change is made anew.
 const ATTEMPTS: u32 = 10;
@@ -48,17 +48,6 @@ fn again<T, E: fmt::Display>(
         }
     }
     work()
-}
-
-/// Whether there was anything to do.
-fn commit(
-    nft: &mut Nft,
-    mut operations: impl FnMut(&mut Nft) -> Result<Transaction, nft::Error>,
-) -> Result<bool, nft::Error> {
-    again(nft::Error::is_conflict, || {
-        let ops = operations(nft)?;
-        nft.commit(&ops).map(|()| !ops.is_empty())
-    })
 }
 
 /// Commits operations as they are, to see what this kernel takes: in a namespace that goes afterwards.
@@ -146,18 +135,18 @@ mod tests {
                 ops
             };
             let mut looks = 0;
-            let mended = commit(&mut nft, |_| {
+            let mended = again(nft::Error::is_conflict, || {
                 looks += 1;
-                Ok(match looks {
+                nft.commit(&match looks {
                     1..3 => conflict(),
                     _ => harmless(),
                 })
             });
-            assert_eq!((mended.expect("the third is good"), looks), (true, 3));
+            assert_eq!((mended.expect("the third is good"), looks), ((), 3));
             looks = 0;
-            let never = commit(&mut nft, |_| {
+            let never = again(nft::Error::is_conflict, || {
                 looks += 1;
-                Ok(conflict())
+                nft.commit(&conflict())
             });
             assert!(never.is_err());
             assert_eq!(looks, ATTEMPTS);

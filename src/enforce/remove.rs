@@ -9,7 +9,8 @@ use crate::plan::names::{
 use crate::plan::{Bridge, INET, NETDEV, base};
 use nft::{self, Chain, Family, Nft, SetName, Table, Transaction};
 
-use super::{commit, delete_element, delete_elements, owner_of};
+use super::ledger::Ledger;
+use super::{again, delete_element, delete_elements, owner_of};
 
 /// What a DEL takes out of the kernel.
 #[derive(Debug, Default)]
@@ -24,18 +25,46 @@ pub struct Remove<'a> {
     pub egress: &'a [IpAddr],
 }
 
+/// What goes, and which policy with it.
+struct Removal {
+    ops: Transaction,
+    policy: Option<String>,
+}
+
 impl Remove<'_> {
-    /// Removes what the attachment still has; whether there was anything. An address that another one
+    /// Removes what the attachment still has. An address that another one
     /// took over stays there.
+    ///
+    /// What is known of the parts that pods share stays known, but for a policy of which this was the last user.
+    /// Without a ledger it is not.
     ///
     /// # Errors
     /// The kernel refuses; then nothing has changed.
-    pub fn commit(&self, nft: &mut Nft) -> Result<bool, nft::Error> {
-        commit(nft, |nft| self.operations(nft))
+    pub fn commit(
+        &self,
+        nft: &mut Nft,
+        mut ledger: Option<&mut Ledger<'_>>,
+    ) -> Result<(), nft::Error> {
+        let mut is_first = true;
+        again(nft::Error::is_conflict, || {
+            let is_first = std::mem::take(&mut is_first);
+            let Removal { ops, policy } = self.removal(nft)?;
+            let gone: Vec<&str> = policy.as_deref().into_iter().collect();
+            match &mut ledger {
+                Some(ledger) => {
+                    if !is_first {
+                        ledger.forget(nft)?;
+                    }
+                    ledger.commit(nft, &ops, &[], &gone)
+                }
+                None => nft.commit(&ops),
+            }
+        })
     }
 
-    fn operations(&self, nft: &mut Nft) -> Result<Transaction, nft::Error> {
+    fn removal(&self, nft: &mut Nft) -> Result<Removal, nft::Error> {
         let mut ops = Transaction::new();
+        let mut gone = None;
         for address in self.owned_addresses(nft)? {
             delete_elements(nft, address, &mut ops)?;
         }
@@ -59,8 +88,10 @@ impl Remove<'_> {
         if nft.chain(&INET, &pod)?.is_some() {
             let policy = nft.goto_of(&INET, &pod)?;
             ops.delete(&INET, Chain::new(pod));
-            if let Some(policy) = policy {
-                delete_unused_policy(nft, &policy, 1, &mut ops)?;
+            if let Some(policy) = policy
+                && delete_unused_policy(nft, &policy, 1, &mut ops)?
+            {
+                gone = Some(policy);
             }
         }
         let is_bridge = |chain: &&String| Purpose::of(chain) == Some(Purpose::Bridge);
@@ -69,7 +100,7 @@ impl Remove<'_> {
             let leaving = targets.iter().filter(|target| **target == bridge).count();
             delete_unused_bridge(nft, &bridge, leaving as u32, &mut ops)?;
         }
-        Ok(ops)
+        Ok(Removal { ops, policy: gone })
     }
 
     fn owned_addresses(&self, nft: &mut Nft) -> Result<Vec<IpAddr>, nft::Error> {
@@ -98,27 +129,28 @@ impl Remove<'_> {
     }
 }
 
-/// A policy to which nobody leads but those `leaving` pods' chains that go in this transaction.
+/// A policy to which nobody leads but those `leaving` pods' chains that go in this transaction; whether it goes.
 pub(super) fn delete_unused_policy(
     nft: &mut Nft,
     name: &str,
     leaving: u32,
     ops: &mut Transaction,
-) -> Result<(), nft::Error> {
+) -> Result<bool, nft::Error> {
     let Some(chain) = nft.chain(&INET, name)? else {
-        return Ok(());
+        return Ok(false);
     };
     if chain.uses > nft.rule_count(&INET, name)? + leaving {
-        return Ok(());
+        return Ok(false);
     }
     // Who flushes a pod's chain leaves what its veth sends to many.
     if lets_multicast_out(name)
         && let Some(chain) = nft.chain(&NETDEV, name)?
         && chain.uses > nft.rule_count(&NETDEV, name)? + leaving
     {
-        return Ok(());
+        return Ok(false);
     }
-    delete_parts(nft, name, ops)
+    delete_parts(nft, name, ops)?;
+    Ok(true)
 }
 
 /// All that there is of a policy, in both tables.

@@ -14,9 +14,9 @@ use crate::plan::veth::many_rules;
 use crate::plan::{Base, Compiled, INET, NETDEV};
 use nft::{self, Chain, Nft, Rule, SetName, Transaction, Verdict};
 
+use super::ledger::Ledger;
 use super::remove::{delete_parts, delete_unused_policy};
 use super::verify::{damaged_base, damaged_policy};
-use super::whole::Ledger;
 
 /// An attachment and the policy that it shall have from now on.
 #[derive(Debug, Clone, Copy)]

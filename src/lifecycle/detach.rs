@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::attachment::now::{Devices, Interface, own_veth};
 use crate::egress::{self, Registry};
-use crate::enforce::{self, Remove, Whole};
+use crate::enforce::{self, Ledger, Remove};
 use crate::guard;
 use crate::plan::names::{Purpose, pod_chain};
 use crate::plan::{Bridge, INET, NETDEV, base};
@@ -123,17 +123,17 @@ fn remove_as(
         bridge: bridge.as_ref(),
         egress: &release.last,
     };
-    let whole = note("ask for the ruleset's state", Whole::load(state, &mut nft));
-    let removed = match removal.commit(&mut nft) {
-        Ok(removed) => removed,
+    // Nobody may write what is known without the lock.
+    let mut ledger = lock
+        .as_ref()
+        .and_then(|_| note("ask for the ruleset's state", Ledger::open(state, &mut nft)));
+    match removal.commit(&mut nft, ledger.as_mut()) {
+        Ok(()) => {}
         Err(e) if e.is_conflict() => return Err(nft_failure(e)),
         Err(e) => {
             tracing::error!("cannot remove the attachment's rules: {e}");
             return Ok(());
         }
-    };
-    if let (true, Some(whole), Some(record), Some(_)) = (removed, whole, &record, &lock) {
-        keep_known(state, &mut nft, whole, &record.policy_chain);
     }
     if let Some(record) = &record
         && only == Only::Any
@@ -181,15 +181,6 @@ fn remove_as(
         note("remove the attachment's rules", released);
     }
     Ok(())
-}
-
-/// What is known of the shared parts is known still, but for the policy, if this was its last user.
-fn keep_known(state: &StateDir, nft: &mut Nft, whole: Whole, policy: &str) {
-    let gone: &[&str] = match nft.chain(&INET, policy) {
-        Ok(Some(_)) => &[],
-        _ => &[policy],
-    };
-    whole.keep(state, nft, &[], gone);
 }
 
 fn note<T, E: std::fmt::Display>(what: &str, outcome: Result<T, E>) -> Option<T> {

@@ -2,7 +2,7 @@
 
 use super::node::Node;
 use super::owners;
-use crate::enforce::{self, Install, Shared, Whole};
+use crate::enforce::{self, Install, Ledger, Shared};
 use crate::plan::{AttachmentPlan, Bridge, INET, NETDEV};
 use crate::refusal::CniError;
 use crate::refusal::{net_failure, nft_failure};
@@ -23,9 +23,9 @@ pub(crate) fn install(
 ) -> Result<(), CniError> {
     let (state, veth) = (node.state, &record.veth);
     let plan = AttachmentPlan::from(record);
-    let whole = Whole::load(state, node.nft).map_err(nft_failure)?;
+    let mut ledger = Ledger::open(state, node.nft).map_err(nft_failure)?;
     let is_there = |node: &mut Node<'_>| node.nft.has_set(&INET, shared.marker);
-    let is_known = whole.has(shared.marker) || is_there(node).map_err(nft_failure)?;
+    let is_known = ledger.has(shared.marker) || is_there(node).map_err(nft_failure)?;
     let others = owners::others(node, record, is_known)?;
     if let Some(holder) = others.holder {
         return Err(holder.refusal());
@@ -49,7 +49,7 @@ pub(crate) fn install(
             bridge_ports: &bridge_ports,
             previous: &previous,
         };
-        install.commit(node.nft, state).map(|()| previous)
+        install.commit(node.nft, &mut ledger).map(|()| previous)
     };
     let previous = written.map_err(CniError::from).and_then(put);
     let previous = previous.inspect_err(|_| {

@@ -315,7 +315,10 @@ impl Whole {
             bridge_ports: &[],
             previous: &[],
         };
-        install.commit(nft, state).expect("the kernel takes it");
+        let mut ledger = Ledger::open(state, nft).expect("the kernel tells");
+        install
+            .commit(nft, &mut ledger)
+            .expect("the kernel takes it");
     }
 }
 

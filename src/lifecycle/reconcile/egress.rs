@@ -264,7 +264,7 @@ impl Reconcile<'_> {
                 ..Remove::default()
             };
             remove
-                .commit(nft)
+                .commit(nft, None)
                 .map_err(|e| CniError::kernel(e.to_string()))?;
         }
         let _locks = release.finish(self.state, self.registry, self.deadline);

@@ -58,7 +58,7 @@ impl Sync<'_> {
                         id,
                         ..Remove::default()
                     };
-                    remove.commit(nft).map(drop)
+                    remove.commit(nft, None)
                 }),
             }
         }

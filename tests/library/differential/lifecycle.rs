@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use egressway::enforce::{Install, Remove, Shared, Verified, verify};
+use egressway::enforce::{Install, Ledger, Remove, Shared, Verified, verify};
 use egressway::plan::{AttachmentPlan, Compiled, INET, compile};
 use egressway::store::StateDir;
 use nft::{Chain, Nft};
@@ -27,7 +27,10 @@ fn install(nft: &mut Nft, policy: &Compiled, attachment: &AttachmentPlan) {
     // Nothing is known there, so that all of it is looked at.
     let state = tempfile::tempdir().expect("a directory");
     let state = StateDir::new(state.path());
-    install.commit(nft, &state).expect("the kernel takes it");
+    let mut ledger = Ledger::open(&state, nft).expect("the kernel tells");
+    install
+        .commit(nft, &mut ledger)
+        .expect("the kernel takes it");
     let found =
         verify(nft, &base, policy, attachment, &mut Verified::default()).expect("the kernel tells");
     assert_eq!(found, None);
@@ -40,7 +43,7 @@ fn remove(nft: &mut Nft, attachment: &AttachmentPlan) {
         bridge: attachment.bridge.as_ref(),
         egress: &attachment.egress,
     };
-    remove.commit(nft).expect("the kernel takes it");
+    remove.commit(nft, None).expect("the kernel takes it");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::args;
 use std::borrow::Cow;
 
 use crate::attachment::test_support::{record, store};
-use crate::enforce::{Install, Shared};
+use crate::enforce::{Install, Ledger, Shared};
 use crate::plan::Base;
 use crate::store::document::Unknown;
 use crate::store::{Owner, StateDir};
@@ -66,8 +66,10 @@ fn install(record: &Record) {
     // Nothing is known there, so that all of it is looked at.
     let state = tempfile::tempdir().expect("a directory");
     let state = StateDir::new(state.path());
+    let mut nft = Nft::open().expect("a socket");
+    let mut ledger = Ledger::open(&state, &mut nft).expect("the kernel tells");
     install
-        .commit(&mut Nft::open().expect("a socket"), &state)
+        .commit(&mut nft, &mut ledger)
         .expect("the kernel takes it");
 }
 
