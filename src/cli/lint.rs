@@ -24,7 +24,7 @@ use super::output;
 use super::progress::Progress;
 use crate::source::{PolicyFile, annotation};
 use ::rules::builtin;
-use ::rules::effective::{Facts, Tier, TierRules};
+use ::rules::effective::{Facts, TierRules};
 use ::rules::fault::Complaint;
 use ::rules::grammar::targets;
 use ::rules::limits::Limits;
@@ -159,10 +159,8 @@ impl Context {
     fn new(policy: Option<PolicyFile>, service_cidrs: Vec<IpNet>, now: Timestamp) -> Self {
         let mut namespaces = BTreeMap::new();
         for (name, annotations) in policy.iter().flat_map(|policy| &policy.namespaces) {
-            let rules = annotations.enforced_rules.as_ref().and_then(|text| {
-                TierRules::parse(Tier::NamespaceEnforced, &text.source, &text.text, false).ok()
-            });
-            namespaces.extend(rules.map(|rules| (name.clone(), rules)));
+            let rules = annotations.enforced_rules.iter().flatten();
+            namespaces.extend(rules.map(|rules| (name.clone(), rules.clone())));
         }
         Self {
             enforced: policy.as_ref().map(|policy| policy.enforced.clone()),

@@ -198,7 +198,8 @@ impl Texts<'_> {
 
     fn resolve(&self, file: &PolicyFile) -> Result<PodPolicy, CniError> {
         let namespace = file.namespace(self.namespace);
-        source::resolve(file, self.namespace, &namespace, self.annotations).map_err(refused)
+        let of_pod = source::pod::rules(self.annotations);
+        source::resolve(file, self.namespace, &namespace, of_pod).map_err(refused)
     }
 }
 
@@ -229,8 +230,7 @@ fn from_api(
     let said = api::read(api, &file, namespace, of_pod).map_err(refused)?;
     file.facts = said.facts;
     file.egress_lists = said.egress_lists;
-    let annotations = pod.annotations.or(said.pod.as_ref());
-    source::resolve(&file, namespace, &said.namespace, annotations).map_err(refused)
+    source::resolve(&file, namespace, &said.namespace, said.of_pod).map_err(refused)
 }
 
 /// Without it, rules that a namespace enforces would be passed over.

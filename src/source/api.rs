@@ -17,10 +17,10 @@ use tokio::task::JoinSet;
 use super::annotation::PREFIX;
 use super::names::{self, Name};
 use super::snapshot::Snapshots;
-use super::{NamespaceAnnotations, PolicyFile, SourceError};
+use super::{NamespaceAnnotations, PolicyFile, SourceError, pod};
 use crate::cluster::{self, Client, Limit, Request};
 use crate::store::{Answer, NamespaceAnswer, ServiceAnswer as Behind};
-use rules::effective::Facts;
+use rules::effective::{Facts, TierRules};
 
 /// kubelet writes here what it gives as UID for a pod of its own manifests: the API's object, which
 /// only mirrors that pod, has another UID.
@@ -47,12 +47,12 @@ pub struct PodName<'a> {
 }
 
 /// What the API says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Said {
     /// Of the namespace.
     pub namespace: NamespaceAnnotations,
-    /// Of the pod, if that was asked.
-    pub pod: Option<BTreeMap<String, String>>,
+    /// The pod's own rules, whoever has said them.
+    pub of_pod: Result<Option<TierRules>, SourceError>,
     /// The policy file's facts, and what the names in this pod's rules stand for.
     pub facts: Facts,
     /// What other namespaces list as egress addresses, if that was asked: this namespace lists some.
@@ -86,22 +86,22 @@ async fn ask(
     access: &Access<'_>,
     file: &PolicyFile,
     name: &str,
-    pod: PodAnnotations<'_>,
+    of_pod: PodAnnotations<'_>,
 ) -> Result<Said, SourceError> {
     let client = Client::from_kubeconfig(access.kubeconfig, access.limit)?;
-    let (of_namespace, of_pod) = tokio::join!(ask_namespace(&client, name), async {
-        match pod {
+    let (of_namespace, asked) = tokio::join!(ask_namespace(&client, name), async {
+        match of_pod {
             PodAnnotations::Of(pod) => Some(ask_pod(&client, name, pod).await),
             PodAnnotations::HandedOver(_) => None,
         }
     });
     let namespace = access.namespace(name, of_namespace)?;
-    let found = of_pod.transpose()?;
-    let of_pod = match pod {
+    let asked = asked.transpose()?;
+    let of_pod = pod::rules(match of_pod {
         PodAnnotations::HandedOver(annotations) => Some(annotations),
-        PodAnnotations::Of(_) => found.as_ref(),
-    };
-    let needed = names::needed(file, &namespace, of_pod);
+        PodAnnotations::Of(_) => asked.as_ref(),
+    });
+    let needed = names::needed(file, &namespace, &of_pod);
     let mut facts = file.facts.clone();
     let (known, egress_lists) = tokio::join!(access.names(&client, needed, &mut facts), async {
         match namespace.egress_ip {
@@ -112,7 +112,7 @@ async fn ask(
     known?;
     Ok(Said {
         namespace,
-        pod: found,
+        of_pod,
         facts,
         egress_lists: egress_lists?,
     })

@@ -11,7 +11,7 @@ use serde_saphyr::Spanned;
 use super::mode::Mode;
 use super::yaml::{self, RawFile, RawLimits};
 use super::{NamespaceAnnotations, SourceError};
-use rules::effective::{Api, DefaultAction, Facts, Tier, TierRules, note_unknown_names};
+use rules::effective::{Api, DefaultAction, Facts, Tier, TierRules};
 use rules::fault::{Collector, Complaint, Faults, quoted, shown};
 use rules::grammar::lexer::Place;
 use rules::grammar::{label, lexer, targets};
@@ -129,11 +129,11 @@ impl PolicyFile {
             }
             reader.take(annotations.mode());
             if let Some(tiers) = reader.take(annotations.tiers()) {
-                reader.names(&tiers, &file.facts);
+                reader.names(tiers, &file.facts);
             }
             file.namespaces.insert(name.value, annotations);
         }
-        reader.names(&[file.enforced.clone(), file.defaults.clone()], &file.facts);
+        reader.names([&file.enforced, &file.defaults], &file.facts);
         Ok(reader.faults.finish(file)?)
     }
 
@@ -143,18 +143,12 @@ impl PolicyFile {
     /// Names that only the API knows.
     pub fn check_names(&self) -> Result<(), SourceError> {
         let mut faults = Collector::default();
-        let mut tiers = vec![self.enforced.clone(), self.defaults.clone()];
+        let mut tiers = vec![&self.enforced, &self.defaults];
         for namespace in self.namespaces.values() {
             tiers.extend(namespace.tiers()?);
         }
-        for tier in &tiers {
-            note_unknown_names(
-                &mut faults,
-                &tier.source,
-                &tier.text,
-                &self.facts,
-                Api::Asked,
-            );
+        for tier in tiers {
+            tier.note_unknown_names(&mut faults, &self.facts, Api::Asked);
         }
         Ok(faults.finish(())?)
     }
@@ -304,10 +298,9 @@ impl Reader<'_> {
     }
 
     /// Checks that the names in these tiers stand for something, or that the API can say for what.
-    fn names(&mut self, tiers: &[TierRules], facts: &Facts) {
+    fn names<'a>(&mut self, tiers: impl IntoIterator<Item = &'a TierRules>, facts: &Facts) {
         for tier in tiers {
-            let faults = &mut self.faults;
-            note_unknown_names(faults, &tier.source, &tier.text, facts, Api::ToBeAsked);
+            tier.note_unknown_names(&mut self.faults, facts, Api::ToBeAsked);
         }
     }
 }

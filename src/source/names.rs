@@ -1,7 +1,7 @@
 //! Names in rules that only the Kubernetes API knows: `svc/NAMESPACE/NAME`, `apiserver`, `nodes`, and `dns`
 //! where the policy file has no `clusterDNS`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{EndpointSubset, Endpoints, Node, Service, Servi
 use kube::Api;
 use kube::api::ListParams;
 
-use super::{NamespaceAnnotations, PolicyFile, pod};
+use super::{NamespaceAnnotations, PolicyFile, SourceError};
 use crate::cluster::{Client, Error, Request};
 use crate::store::ServiceAnswer as Behind;
 use rules::effective::{DefaultAction, Facts, TierRules};
@@ -47,12 +47,12 @@ impl fmt::Display for Name {
 pub(crate) fn needed(
     file: &PolicyFile,
     namespace: &NamespaceAnnotations,
-    of_pod: Option<&BTreeMap<String, String>>,
+    of_pod: &Result<Option<TierRules>, SourceError>,
 ) -> BTreeSet<Name> {
-    let mut tiers = vec![file.enforced.clone(), file.defaults.clone()];
+    let mut tiers = vec![&file.enforced, &file.defaults];
     tiers.extend(namespace.tiers().unwrap_or_default());
-    tiers.extend(of_pod.and_then(|annotations| pod::rules(annotations).ok().flatten()));
-    let rules = || tiers.iter().flat_map(|tier: &TierRules| &tier.rules);
+    tiers.extend(of_pod.iter().flatten());
+    let rules = || tiers.iter().flat_map(|tier| &tier.rules);
 
     let mut names: BTreeSet<Name> = rules()
         .flat_map(|rule| rule.to.iter().chain(&rule.except))
@@ -235,6 +235,9 @@ async fn ask_endpoints(client: &Client) -> Result<Vec<EndpointSubset>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::pod;
     use super::*;
 
     fn needs(policy: &str, namespace: &str, of_pod: &str) -> Vec<String> {
@@ -246,7 +249,8 @@ mod tests {
         let of_namespace =
             NamespaceAnnotations::from_map("ns", &annotation("default-rules", namespace));
         let of_pod = annotation("rules", of_pod);
-        needed(&file, &of_namespace.expect("annotations"), Some(&of_pod))
+        let of_pod = pod::rules(Some(&of_pod));
+        needed(&file, &of_namespace.expect("annotations"), &of_pod)
             .iter()
             .map(Name::to_string)
             .collect()

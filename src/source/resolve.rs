@@ -1,11 +1,9 @@
 //! One pod's policy out of all sources.
 
-use std::collections::BTreeMap;
-
 use ipnet::IpNet;
 
 use super::mode::Mode;
-use super::{NamespaceAnnotations, PolicyFile, SourceError, egress, pod};
+use super::{NamespaceAnnotations, PolicyFile, SourceError, egress};
 use rules::builtin;
 use rules::effective::{DefaultAction, Effective, Tier, TierRules};
 use rules::fault::Collector;
@@ -21,10 +19,7 @@ pub struct PodPolicy {
     pub egress: Vec<IpNet>,
 }
 
-/// Puts one pod's policy together.
-///
-/// `pod_annotations` is `None` if the runtime hands none over: then nothing is known of the pod's own rules, and it is for
-/// the caller to ask elsewhere first.
+/// Puts one pod's policy together. `of_pod` is what [`pod::rules`](super::pod::rules) has read.
 ///
 /// # Errors
 /// Faults in the texts of the namespace or the pod, or an egress address that is refused.
@@ -32,7 +27,7 @@ pub fn resolve(
     file: &PolicyFile,
     namespace: &str,
     namespace_annotations: &NamespaceAnnotations,
-    pod_annotations: Option<&BTreeMap<String, String>>,
+    of_pod: Result<Option<TierRules>, SourceError>,
 ) -> Result<PodPolicy, SourceError> {
     let egress = egress_list(file, namespace, namespace_annotations)?;
     let exempt = file.exempt_namespaces.contains(namespace);
@@ -46,7 +41,7 @@ pub fn resolve(
             exempt: true,
         }
     } else {
-        effective(file, namespace_annotations, pod_annotations)?
+        effective(file, namespace_annotations, of_pod)?
     };
     Ok(PodPolicy {
         effective,
@@ -116,20 +111,20 @@ fn for_people(nets: &[IpNet]) -> String {
 fn effective(
     file: &PolicyFile,
     namespace: &NamespaceAnnotations,
-    pod_annotations: Option<&BTreeMap<String, String>>,
+    of_pod: Result<Option<TierRules>, SourceError>,
 ) -> Result<Effective, SourceError> {
     let mut faults = Collector::default();
     let mut tiers = vec![file.enforced.clone(), file.defaults.clone()];
     match namespace.tiers() {
-        Ok(found) => tiers.extend(found),
+        Ok(found) => tiers.extend(found.into_iter().cloned()),
         Err(found) => faults.extend(found),
     }
     let mode = namespace.mode().unwrap_or_else(|found| {
         faults.extend(found);
         Mode::Enforce
     });
-    match pod_annotations.map(pod::rules).transpose() {
-        Ok(found) => tiers.extend(found.flatten()),
+    match of_pod {
+        Ok(found) => tiers.extend(found),
         Err(SourceError::Text(found)) => faults.extend(found),
         Err(other) => return Err(other),
     }

@@ -139,7 +139,7 @@ fn every_policy_is_valid() {
     for path in policies {
         let file = PolicyFile::load(&path).unwrap_or_else(|e| panic!("{e}"));
         for namespace in ["default", "payments", "shop", "kube-system"] {
-            resolve(&file, namespace, &file.namespace(namespace), None)
+            resolve(&file, namespace, &file.namespace(namespace), Ok(None))
                 .unwrap_or_else(|e| panic!("{} for {namespace}: {e}", path.display()));
         }
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::{Collector, Complaint, Faults, quoted};
 use super::grammar::{self, lexer};
-use super::rule::Rule;
+use super::rule::{Rule, Target};
 
 pub use super::facts::Facts;
 
@@ -142,6 +142,24 @@ impl TierRules {
     pub fn label(&self, rule: &Rule) -> String {
         format!("{}:{}", self.tier, rule.label())
     }
+
+    /// Looks for names that stand for nothing. The text is read again only if there are some, for their
+    /// places.
+    pub fn note_unknown_names(&self, faults: &mut Collector, facts: &Facts, api: Api) {
+        let is_unknown = |target: &Target| match target {
+            Target::Cluster => facts.cluster.is_empty(),
+            _ if api == Api::ToBeAsked => false,
+            Target::Nodes => facts.nodes.is_empty(),
+            Target::Dns => facts.dns.is_empty(),
+            Target::ApiServer => facts.api_server.is_empty(),
+            Target::Service(service) => facts.service(service).is_empty(),
+            _ => false,
+        };
+        let mut targets = self.rules.iter().flat_map(|r| r.to.iter().chain(&r.except));
+        if targets.any(is_unknown) {
+            note_unknown_names(faults, &self.source, &self.text, facts, api);
+        }
+    }
 }
 
 impl Effective {
@@ -159,7 +177,7 @@ impl Effective {
         tiers.sort_by_key(|tier| tier.tier);
         let mut faults = Collector::default();
         for tier in &tiers {
-            note_unknown_names(&mut faults, &tier.source, &tier.text, &facts, Api::Asked);
+            tier.note_unknown_names(&mut faults, &facts, Api::Asked);
         }
         faults.finish(Effective {
             tiers,
@@ -181,14 +199,8 @@ pub enum Api {
     ToBeAsked,
 }
 
-/// Looks for names that stand for nothing. The text is known to be valid: there, these words can only be targets.
-pub fn note_unknown_names(
-    faults: &mut Collector,
-    source: &str,
-    text: &str,
-    facts: &Facts,
-    api: Api,
-) {
+/// The text is known to be valid: there, these words can only be targets.
+fn note_unknown_names(faults: &mut Collector, source: &str, text: &str, facts: &Facts, api: Api) {
     for word in lexer::statements(text).flat_map(|statement| statement.words) {
         let lower = word.text().to_ascii_lowercase();
         let complaint = match lower.as_str() {

@@ -119,9 +119,10 @@ impl Files<'_> {
         let (name, annotations) = self.namespace(manifest.as_ref(), wanted, &file)?;
         let none = Default::default();
         let of_pod = workload.as_ref().map_or(&none, |w| &w.annotations);
-        let unknown = Unknown::of(&file, &annotations, of_pod);
+        let of_pod = source::pod::rules(Some(of_pod));
+        let unknown = Unknown::of(&file, &annotations, &of_pod);
         unknown.fill(&mut file.facts);
-        let policy = source::resolve(&file, &name, &annotations, Some(of_pod))?;
+        let policy = source::resolve(&file, &name, &annotations, of_pod)?;
         if unknown.dns && !policy.exempt && self.policy.is_some() {
             notes.push(
                 "the policy file has no clusterDNS: that a node, which may ask the API, lets pods ask it is not \

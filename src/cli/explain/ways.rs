@@ -4,13 +4,12 @@
 //! packet has, so that they match where `--via` says that Service. Where that may have been another one,
 //! each way on which the packet may have come is tried.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::source::{self, Name, NamespaceAnnotations, PolicyFile};
-use rules::effective::{Effective, Facts};
+use crate::source::{self, Name, NamespaceAnnotations, PolicyFile, SourceError};
+use rules::effective::{Effective, Facts, TierRules};
 use rules::evaluate::{Original, Packet};
 use rules::rule::{Ports, Target, Transport};
 
@@ -58,10 +57,10 @@ impl Unknown {
     pub(super) fn of(
         file: &PolicyFile,
         namespace: &NamespaceAnnotations,
-        of_pod: &BTreeMap<String, String>,
+        of_pod: &Result<Option<TierRules>, SourceError>,
     ) -> Self {
         let mut unknown = Self::default();
-        for name in source::needed(file, namespace, Some(of_pod)) {
+        for name in source::needed(file, namespace, of_pod) {
             match name {
                 Name::Service(service) => unknown.services.push(service),
                 Name::ApiServer => unknown.api_server = true,

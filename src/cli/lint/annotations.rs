@@ -131,11 +131,7 @@ fn check_values(
 ) {
     let all = |wanted: &'static str| ours.iter().filter(move |(key, _)| *key == wanted);
     for (_, text) in all(MODE) {
-        let annotations = NamespaceAnnotations {
-            mode: Some(sourced(MODE, text)),
-            ..Default::default()
-        };
-        if let Err(faults) = annotations.mode() {
+        if let Err(faults) = alone(MODE, text).mode() {
             report.add_faults(&kind::ANNOTATION_VALUE, text, &faults);
         }
     }
@@ -206,17 +202,14 @@ fn add_template(report: &mut Report<'_>, place: usize) {
 }
 
 fn check_egress(report: &mut Report<'_>, context: &Context, text: &Text, carrier: &Carrier<'_>) {
-    let annotations = NamespaceAnnotations {
-        egress_ip: Some(sourced(EGRESS_IP, text)),
-        ..Default::default()
-    };
+    let annotations = alone(EGRESS_IP, text);
     let refused = match (annotations.egress(), &context.policy, carrier) {
         (Err(faults), ..) => {
             report.add_faults(&kind::ANNOTATION_VALUE, text, &faults);
             return;
         }
         (Ok(_), Some(policy), Carrier::Namespace { name }) => {
-            resolve(policy, name, &annotations, None).err()
+            resolve(policy, name, &annotations, Ok(None)).err()
         }
         (Ok(list), ..) => {
             let facts = context.facts.clone().unwrap_or_default();
@@ -266,11 +259,14 @@ pub(super) fn impossible(reason: &str) -> Complaint {
         .help("take one that is routed to the nodes and belongs to nobody")
 }
 
-fn sourced(key: &str, text: &Text) -> SourcedText {
-    SourcedText {
-        source: key.to_owned(),
-        text: text.content.clone(),
-    }
+/// A namespace's annotations, if this were its only one.
+fn alone(key: &str, text: &Text) -> NamespaceAnnotations {
+    NamespaceAnnotations::read(|asked| {
+        (asked == key).then(|| SourcedText {
+            source: key.to_owned(),
+            text: text.content.clone(),
+        })
+    })
 }
 
 /// What is wrong with one of our keys on this object.

@@ -7,7 +7,7 @@ use super::finding::Report;
 use super::kind;
 use super::services::Services;
 use super::text::Text;
-use rules::effective::{Api, Facts, Tier, TierRules, note_unknown_names};
+use rules::effective::{Api, Facts, Tier, TierRules};
 use rules::fault::{Collector, Complaint, quoted};
 use rules::grammar::lexer::{self, Place};
 use rules::grammar::{self, targets};
@@ -47,7 +47,7 @@ pub(super) fn check(
     };
     if let Some(facts) = around.facts {
         let mut faults = Collector::default();
-        note_unknown_names(&mut faults, source, &text.content, facts, Api::ToBeAsked);
+        rules.note_unknown_names(&mut faults, facts, Api::ToBeAsked);
         if let Err(faults) = faults.finish(()) {
             report.add_faults(&kind::UNKNOWN_KEYWORD, text, &faults);
         }

@@ -52,6 +52,7 @@ fn a_file_with_every_key() {
 
     let payments = file.namespace("payments");
     let rules = payments.default_rules.expect("has default rules");
+    let rules = rules.expect("valid");
     assert_eq!(rules.text, "allow 443/tcp to internet");
     assert_eq!(
         rules.source,

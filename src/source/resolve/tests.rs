@@ -1,3 +1,6 @@
+use std::collections::BTreeMap;
+
+use super::super::pod;
 use super::*;
 use rules::evaluate::{Packet, Verdict};
 
@@ -37,6 +40,15 @@ fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
 fn namespace(entries: &[(&str, &str)]) -> NamespaceAnnotations {
     NamespaceAnnotations::from_map("namespace x", &map(entries))
         .unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn resolve(
+    file: &PolicyFile,
+    name: &str,
+    annotations: &NamespaceAnnotations,
+    of_pod: Option<&BTreeMap<String, String>>,
+) -> Result<PodPolicy, SourceError> {
+    super::resolve(file, name, annotations, pod::rules(of_pod))
 }
 
 /// What resolves for a pod of the namespace `x`.
