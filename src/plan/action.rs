@@ -12,6 +12,17 @@ use super::log_group_of_others;
 
 /// How often a second a deny or reject is logged, if the rule does not say.
 const LOG_RATE: u32 = 10;
+/// A flow's packets before it is answered; also of one that conntrack expects because of another.
+const FIRST: &[CtState] = &[CtState::New, CtState::Related];
+/// What conntrack can't tell the flow of, or was told not to: each packet may be a first one.
+const OF_NO_FLOW: &[CtState] = &[CtState::Invalid, CtState::Untracked];
+/// Where both have one limit.
+const FIRST_OR_OF_NO_FLOW: &[CtState] = &[
+    CtState::New,
+    CtState::Related,
+    CtState::Invalid,
+    CtState::Untracked,
+];
 /// How much of a packet a log message carries, in bytes.
 const LOG_SNAPLEN: u32 = 128;
 
@@ -20,8 +31,8 @@ const LOG_SNAPLEN: u32 = 128;
 pub struct Action {
     /// What it is called in logs and counters: `pod:erp`.
     pub label: Arc<str>,
-    /// A kernel rule that only logs.
-    pub log: Option<KernelRule>,
+    /// Kernel rules that only log; none if it does not.
+    pub log: Vec<KernelRule>,
     pub outcome: Outcome,
 }
 
@@ -70,33 +81,35 @@ impl Action {
         let most = policy.pod_log_rate.filter(|_| tier.tier == Tier::Pod);
         let verdict = Verdict::of(rule.verb, tier.audit);
         let logged = |verdict: &Verdict| rule.log.is_some() || verdict.is_audited();
+        let group = match tier.tier {
+            Tier::ClusterEnforced | Tier::NamespaceEnforced | Tier::BuiltIn => log_group,
+            Tier::Dns | Tier::Pod | Tier::NamespaceDefaults | Tier::ClusterDefaults => {
+                log_group_of_others(log_group)
+            }
+        };
+        let limit = match (rate, most) {
+            (Some(rate), Some(most)) => Some(rate.min(most)),
+            (rate, most) => rate.or(most),
+        };
         let log = verdict.filter(logged).map(|verdict| {
-            let kernel_rule = KernelRule::new();
-            let kernel_rule = match rule.verb {
-                // only a flow's first packet
-                Verb::Allow => kernel_rule.state(&[CtState::New]),
-                _ => kernel_rule,
+            let log = |kernel_rule: KernelRule| kernel_rule.then(log(&label, verdict, group));
+            let limited = |kernel_rule: KernelRule, rate| {
+                log(kernel_rule.then(Statement::Limit(Limit::per_second(rate))))
             };
-            let limit = match rule.verb {
-                Verb::Allow => rate,
-                _ => Some(rate.unwrap_or(LOG_RATE)),
-            };
-            let limit = match (limit, most) {
-                (Some(limit), Some(most)) => Some(limit.min(most)),
-                (limit, most) => limit.or(most),
-            };
-            let kernel_rule = match limit {
-                Some(rate) => kernel_rule.then(Statement::Limit(Limit::per_second(rate))),
-                None => kernel_rule,
-            };
-            let group = match tier.tier {
-                Tier::ClusterEnforced | Tier::NamespaceEnforced | Tier::BuiltIn => log_group,
-                Tier::Dns | Tier::Pod | Tier::NamespaceDefaults | Tier::ClusterDefaults => {
-                    log_group_of_others(log_group)
+            let of = |states| KernelRule::new().state(states);
+            match (rule.verb, limit) {
+                (Verb::Allow, Some(limit)) => vec![limited(of(FIRST_OR_OF_NO_FLOW), limit)],
+                (Verb::Allow, None) => {
+                    vec![log(of(FIRST)), limited(of(OF_NO_FLOW), LOG_RATE)]
                 }
-            };
-            kernel_rule.then(log(&label, verdict, group))
+                _ => {
+                    let own = rate.unwrap_or(LOG_RATE);
+                    let limit = most.map_or(own, |most| own.min(most));
+                    vec![limited(KernelRule::new(), limit)]
+                }
+            }
         });
+        let log = log.unwrap_or_default();
         Self {
             label: label.into(),
             log,
@@ -111,8 +124,10 @@ impl Action {
         let limit = KernelRule::new().then(Statement::Limit(Limit::per_second(LOG_RATE)));
         Self {
             label: label.into(),
-            log: (verdict != Verdict::Allow)
-                .then(|| limit.then(log(label, verdict, log_group_of_others(log_group)))),
+            log: match verdict {
+                Verdict::Allow => Vec::new(),
+                _ => vec![limit.then(log(label, verdict, log_group_of_others(log_group)))],
+            },
             outcome: Outcome::of(verdict),
         }
     }

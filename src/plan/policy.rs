@@ -397,7 +397,7 @@ impl Compiler {
 
     /// The chain of a rule that does more than count and decide.
     fn own_chain(&mut self, rule: &mut Planned) -> Option<Arc<str>> {
-        if rule.action.log.is_some() && rule.chain.is_none() {
+        if !rule.action.log.is_empty() && rule.chain.is_none() {
             let chain = self.add_chain(format!("r{}", self.chains.len()), rule.action.rules());
             rule.chain = Some(self.chains[chain].0.as_str().into());
         }

@@ -1,6 +1,7 @@
 //! What NFLOG readers see.
 
 use crate::harness::node::{EXT, FAR, ip};
+use crate::harness::nflog::Logged;
 use crate::harness::*;
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
@@ -125,6 +126,59 @@ fn only_the_first_packet_of_an_allowed_flow_is_logged() {
         assert_eq!(line.prefix.trim_end(), "egressway pod:web allow");
         assert_eq!(line.tcp_flags(), SYN, "{line:?}");
     }
+}
+
+/// Whatever conntrack calls it: a packet that can't begin a flow, and one that it was told to leave alone.
+#[test]
+fn an_allowed_packet_of_no_flow_has_its_line() {
+    const FLOOD: usize = 400;
+    let node = Node::new(NodeOptions::default());
+    node.netns.nft(
+        "table inet theirs { chain untracked { type filter hook prerouting priority -300; udp dport 7070 notrack; }; }",
+    );
+    node.set_policy(&Policy::default().enforced("allow log name=all"));
+    let pod = node.pod(PodSpec::new("a", Primary::Bridge));
+    let mut log = Nflog::start(&node.netns, 100);
+    scapy(
+        &pod.netns,
+        &format!(
+            "
+at = Ether(src='{}', dst='{}')
+for family, packet in [(4, IP(src='{}', dst='{}')), (6, IPv6(src='{}', dst='{}'))]:
+    for flags in ['FA', 'R', 'SA']:
+        tx(at / packet / TCP(sport=5000, dport=80, flags=flags) / Raw(b'%s-%d-' % (flags.encode(), family)))
+    tx(at / packet / UDP(dport=7070) / Raw(b'untracked-%d-' % family))
+flood = bytes(at / packet / UDP(dport=7070) / Raw(b'flood'))
+for _ in range({FLOOD}): wire.outs.send(flood)
+tx(at / packet / UDP(dport=7071) / Raw(b'behind'))
+",
+            pod.mac,
+            node.netns.mac("cni0"),
+            pod.v4,
+            EXT[0],
+            pod.v6,
+            EXT[1]
+        ),
+    );
+    let said = |marker: &str| {
+        let marker = marker.to_owned();
+        move |line: &Logged| {
+            line.prefix.trim_end() == "egressway cluster-enforced:all allow"
+                && capture::contains(&line.packet, marker.as_bytes())
+        }
+    };
+    let is_behind = said("behind");
+    assert!(log.wait_for(soon(), is_behind).is_some(), "{}", node.describe());
+    for what in ["FA", "R", "SA", "untracked"] {
+        for family in [4, 6] {
+            let line = said(&format!("{what}-{family}-"));
+            let found = log.read().iter().any(line);
+            assert!(found, "no line of {what}, IPv{family}: {:?}", prefixes(&mut log));
+        }
+    }
+    // No flow that is left alone fills the log.
+    let lines = log.read().iter().filter(|line| said("flood")(line)).count();
+    assert!(lines < FLOOD, "{lines}");
 }
 
 /// The group is the conflist's choice.

@@ -110,7 +110,8 @@ pub enum Target {
 /// How a rule's matches are logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Log {
-    /// `log`: an allow's first packets; at most 10 a second of a deny or reject.
+    /// `log`: the first packet of each flow that is allowed, and at most 10 a second of what is of no flow that
+    /// conntrack knows; at most 10 a second of a deny or reject.
     Default,
     /// `log=N/s`: at most N lines a second.
     PerSecond(u32),

@@ -363,7 +363,7 @@ const LOGS: usize = 4;
 pub(super) fn effect(action: &Action) -> usize {
     match action.outcome {
         // What audit mode lets go is always logged.
-        _ if action.log.is_some() => LOGS,
+        _ if !action.log.is_empty() => LOGS,
         Outcome::Audit => LOGS,
         Outcome::Allow => 0,
         Outcome::Deny => 1,

@@ -67,7 +67,7 @@ impl Expected {
         }
         let rate = match decision.rule.map(|(_, rule)| (rule.verb, rule.log)) {
             Some((_, Some(Log::PerSecond(rate)))) => Some(rate),
-            Some((Verb::Allow, _)) => None,
+            Some((Verb::Allow, _)) if is_tracked(sent) => None,
             _ => Some(DEFAULT_RATE),
         };
         let is_pods = decision
@@ -77,8 +77,6 @@ impl Expected {
             true => Some(rate.unwrap_or(MOST_OF_A_POD).min(MOST_OF_A_POD)),
             false => rate,
         };
-        // An allow logs a flow's first packet; what conntrack does not track is no flow.
-        let is_logged = decision.logged && (decision.verdict != Verdict::Allow || is_tracked(sent));
         let prefix = format!(
             "egressway {} {}",
             decision.label(),
@@ -98,7 +96,8 @@ impl Expected {
             verdict: decision.verdict,
             label: decision.label(),
             counted,
-            logged: is_logged.then_some((prefix, rate)),
+            // An allow logs a flow's first packet, and of what is of no flow some.
+            logged: decision.logged.then_some((prefix, rate)),
         }
     }
 }

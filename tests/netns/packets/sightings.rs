@@ -124,13 +124,16 @@ impl Sightings {
         })
     }
 
-    /// Each prefix has as many lines as packets should be logged; where these are more than a
-    /// second's worth, at least so many.
+    /// Each prefix has as many lines as packets should be logged; of those with a rate, where they are more
+    /// than a second's worth, at least so many.
     pub fn log_difference(&self, expected: &[Expected]) -> Option<String> {
-        let mut wanted: BTreeMap<&str, (usize, u32)> = BTreeMap::new();
+        let mut wanted: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
         for (prefix, rate) in expected.iter().filter_map(|e| e.logged.as_ref()) {
-            let entry = wanted.entry(prefix).or_default();
-            *entry = (entry.0 + 1, rate.unwrap_or(u32::MAX));
+            let (all, limited) = wanted.entry(prefix).or_default();
+            match rate {
+                None => *all += 1,
+                Some(rate) => *limited = (*limited + 1).min(*rate as usize),
+            }
         }
         let mut found: BTreeMap<&str, usize> = BTreeMap::new();
         for prefix in self.logged.values().flatten() {
@@ -138,8 +141,8 @@ impl Sightings {
         }
         let missing: Vec<_> = wanted
             .iter()
-            .filter(|(prefix, (count, rate))| {
-                found.get(**prefix).copied().unwrap_or(0) < (*count).min(*rate as usize)
+            .filter(|(prefix, (all, limited))| {
+                found.get(**prefix).copied().unwrap_or(0) < all + limited
             })
             .collect();
         (!missing.is_empty() || !self.strays.is_empty()).then(|| {
