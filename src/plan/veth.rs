@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use rules::{class, protocol};
 
-use nft::{Family, Field, Rule, Test, Value, Verdict};
+use nft::{Family, Field, Limit, Rule, Statement, Test, Value, Verdict};
 
 use super::attachment::AttachmentPlan;
 use super::base::{LINK_SCOPE, OWN_TARGET};
@@ -116,6 +116,14 @@ impl AttachmentPlan {
             rule.not(Field::Ip6Saddr, Value::from(*own))
         });
         let mut rules = vec![dropped(forged, &table::SOURCE)];
+        // What stands in a later fragment is no header. (Where kernels before 5.15 look for one, they find
+        // the packet's first byte, which for all of the rules below is an unknown error's type.)
+        rules.extend(own.iter().map(|address| {
+            let later = frame_of(Family::V6).not(Field::Ip6FragOff, Value::U16(0));
+            self.pass(from_own(later, address))
+        }));
+        let flood = link_message().then(Statement::LimitOver(TRICKLE));
+        rules.push(dropped(flood, &table::FLOOD));
         rules.extend(sources.iter().map(|target| {
             let solicitation_or_advertisement = Test::Between(Value::U8(135), Value::U8(136));
             Rule::new()
@@ -202,10 +210,15 @@ const fn icmp(family: Family) -> Value {
     })
 }
 
+/// Of the fragment's offset nothing is set (RFC 791, 3.1).
+const FIRST_OR_WHOLE: Test = Test::Masked(Value::U16(0x1fff), Value::U16(0));
+
 /// What of RFC 792 conntrack relates to the flow that it quotes: unreachable, quench, redirect (3 to
-/// 5); time exceeded, parameter problem (11 and 12).
+/// 5); time exceeded, parameter problem (11 and 12). A later fragment has no type: older kernels take its
+/// data for one (until 5.15).
 fn error4() -> Rule {
     frame_of(Family::V4)
+        .test(Field::IpFragOff, FIRST_OR_WHOLE)
         .test(Field::IcmpType, Test::Between(Value::U8(3), Value::U8(12)))
         .test(
             Field::IcmpType,
@@ -236,6 +249,27 @@ pub fn many_rules(policy: &str) -> Vec<Rule> {
     asks.into_iter()
         .chain([dropped(Rule::new(), &table::MULTICAST)])
         .collect()
+}
+
+/// What pods of a bridge may say to each other without being judged: neighbour discovery and listeners'
+/// reports. No more than a pod needs whose neighbours are all new, and later ask again now and then: a
+/// neighbour is asked every half minute at most (RFC 4861, 10).
+const TRICKLE: Limit = Limit {
+    rate: 50,
+    burst: 250,
+};
+
+/// Whatever of ICMPv6 `link-scope` and `own-target` may let through (131 to 136, 143), and what nobody sends.
+fn link_message() -> Rule {
+    frame_of(Family::V6)
+        .test(
+            Field::Icmpv6Type,
+            Test::Between(Value::U8(131), Value::U8(143)),
+        )
+        .test(
+            Field::Icmpv6Type,
+            Test::NotBetween(Value::U8(137), Value::U8(142)),
+        )
 }
 
 /// An address that is compared with what nft has no name for.

@@ -43,6 +43,7 @@ mod spoof;
 mod suggest;
 mod sync;
 mod tool;
+mod trickle;
 mod verbs;
 mod versions;
 mod words;

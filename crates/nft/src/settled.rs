@@ -6,6 +6,9 @@ use super::matching::{Match, Test};
 use super::table::TableFamily;
 use super::value::{Family, Value};
 
+/// Hop-by-hop options, routing, fragment and destination options (RFC 8200, 4).
+const EXTENSION_HEADERS: [u8; 4] = [0, 43, 44, 60];
+
 /// What must hold before a header may be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Condition {
@@ -106,6 +109,9 @@ impl Settled {
     pub fn learn(&mut self, m: &Match) {
         match (m.field, &m.test) {
             (Field::Nfproto, Test::Is(Value::Nfproto(family))) => self.family = Some(*family),
+            // Behind an extension header there is another protocol than its own number.
+            (Field::Ip6Nexthdr, Test::Is(Value::Protocol(number)))
+                if EXTENSION_HEADERS.contains(number) => {}
             (Field::L4proto | Field::Ip6Nexthdr, Test::Is(Value::Protocol(number))) => {
                 self.protocol = Some(*number);
             }

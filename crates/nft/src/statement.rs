@@ -152,6 +152,8 @@ pub enum Statement {
     Counter,
     /// Holds at most so often.
     Limit(Limit),
+    /// Holds as soon as it is more often.
+    LimitOver(Limit),
     /// NFLOG (`nft_log.c`).
     Log {
         /// At most 127 bytes.
@@ -204,6 +206,9 @@ impl fmt::Display for Statement {
             Statement::Counter => f.write_str("counter"),
             Statement::Limit(Limit { rate, burst }) => {
                 write!(f, "limit rate {rate}/second burst {burst} packets")
+            }
+            Statement::LimitOver(Limit { rate, burst }) => {
+                write!(f, "limit rate over {rate}/second burst {burst} packets")
             }
             Statement::Log {
                 prefix,

@@ -59,6 +59,7 @@ rows! {
     DISCOVERY "discovery" Passes "neighbour discovery of IPv6 about the pod's own addresses and to routers"
     LISTENERS "listeners" Passes "multicast listener reports of IPv6, to its link"
     OTHER_DISCOVERY "other-discovery" Dropped "other neighbour discovery, router advertisements and redirects"
+    FLOOD "link-flood" Dropped "neighbour discovery and listener reports, more than 50 a second"
     LOOPBACK "loopback" Dropped "a packet to 127.0.0.0/8 or ::1"
     MULTICAST "multicast" DroppedUnlessAllowed "multicast and broadcast (224.0.0.0/4, 255.255.255.255, ff00::/8); of ICMPv6 always"
     OWN "own" Judged "any other packet of IPv4 and IPv6 from the pod's addresses"

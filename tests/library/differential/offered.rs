@@ -106,6 +106,17 @@ fn tests(field: Field) -> Vec<Test> {
     tests
 }
 
+/// What follows an IPv6 header, before and behind what only one protocol has. Of an extension header the number
+/// is no packet's protocol.
+fn next_headers() -> impl Iterator<Item = Rule> {
+    const NUMBERS: [u8; 6] = [0, 43, 44, 58, 60, 99];
+    NUMBERS.into_iter().flat_map(|number| {
+        let next = |rule: Rule| rule.is(Field::Ip6Nexthdr, Value::Protocol(number));
+        let kind = |rule: Rule| rule.is(Field::Icmpv6Type, Value::U8(131));
+        [kind(next(Rule::new())), next(kind(Rule::new()))].map(Rule::counter)
+    })
+}
+
 /// A chain for each case that the crate does not refuse, so that listings can be told apart by its name.
 fn cases(family: TableFamily) -> Vec<(String, Transaction)> {
     let table = Table::new(family, TABLE);
@@ -113,6 +124,7 @@ fn cases(family: TableFamily) -> Vec<(String, Transaction)> {
         let tests = tests(*field).into_iter();
         tests.map(|test| Rule::new().test(*field, test).counter())
     });
+    let rules = rules.chain(next_headers());
     let case = |(n, rule): (usize, Rule)| {
         let (name, text) = (format!("c{n}"), rule.to_string());
         let mut transaction = Transaction::new();

@@ -57,7 +57,9 @@ fn statement(
             timeout.map_or(Ok(()), lasting)?;
             fields(family, settled, key)
         }
-        Statement::Limit(limit) if limit.rate == 0 => Err("a limit of nothing".to_owned()),
+        Statement::Limit(limit) | Statement::LimitOver(limit) if limit.rate == 0 => {
+            Err("a limit of nothing".to_owned())
+        }
         Statement::Log { prefix, .. } => quoted("log prefix", prefix, PREFIX),
         Statement::Verdict(verdict) => verdict.chain().map_or(Ok(()), |chain| name("chain", chain)),
         Statement::Reject(reject) => refusal(family, settled, *reject),

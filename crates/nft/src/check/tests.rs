@@ -35,6 +35,13 @@ fn rules_that_match_nothing() {
         (
             TableFamily::Inet,
             Rule::new()
+                .is(Field::Ip6Nexthdr, Value::Protocol(17))
+                .is(Field::Icmpv6Type, Value::U8(131)),
+            "`icmpv6 type` cannot match any more: it is for ipv6-icmp packets, the rule's others are udp",
+        ),
+        (
+            TableFamily::Inet,
+            Rule::new()
                 .is(Field::IpSaddr, four)
                 .inside(Field::Ip6Daddr, "six"),
             "`ip6 daddr` cannot match any more: it is for ipv6 packets, the rule's others are ipv4",
@@ -66,6 +73,25 @@ fn rules_that_match_nothing() {
     ] {
         assert_eq!(in_table(family, rule(wrong)).as_deref(), Some(why));
     }
+}
+
+/// Hop-by-hop options come before the message, and are not its protocol.
+#[test]
+fn an_extension_header_is_no_packets_protocol() {
+    let kind = |rule: Rule| rule.is(Field::Icmpv6Type, Value::U8(131));
+    for number in [0, 43, 44, 60] {
+        let next = |rule: Rule| rule.is(Field::Ip6Nexthdr, Value::Protocol(number));
+        for one in [kind(next(Rule::new())), next(kind(Rule::new()))] {
+            let text = one.to_string();
+            assert_eq!(in_table(TableFamily::Netdev, rule(one)), None, "{text}");
+        }
+    }
+    let next = Rule::new().is(Field::Ip6Nexthdr, Value::Protocol(0));
+    let port = next
+        .is(Field::UdpDport, HTTP)
+        .is(Field::Ip6Nexthdr, Value::Protocol(0));
+    let message = rule(port.is(Field::Icmpv6Type, Value::U8(131)));
+    assert!(in_table(TableFamily::Netdev, message).is_some());
 }
 
 #[test]

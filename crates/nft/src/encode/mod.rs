@@ -65,17 +65,22 @@ impl Encoder<'_> {
             .nested(NFTA_LIST_ELEM, |w| expression_body(w, name, data));
     }
 
+    fn limit(&mut self, limit: &Limit, flags: u32) {
+        self.expression("limit", |w| {
+            w.be64(NFTA_LIMIT_RATE, u64::from(limit.rate));
+            w.be64(NFTA_LIMIT_UNIT, 1); // a second
+            w.be32(NFTA_LIMIT_BURST, limit.burst);
+            w.be32(NFTA_LIMIT_TYPE, 0); // packets
+            w.be32(NFTA_LIMIT_FLAGS, flags);
+        });
+    }
+
     fn statement(&mut self, statement: &Statement) {
         match statement {
             Statement::Match(m) => self.matching(m),
             Statement::Counter => self.w.nested(NFTA_LIST_ELEM, counter),
-            Statement::Limit(Limit { rate, burst }) => self.expression("limit", |w| {
-                w.be64(NFTA_LIMIT_RATE, u64::from(*rate));
-                w.be64(NFTA_LIMIT_UNIT, 1); // a second
-                w.be32(NFTA_LIMIT_BURST, *burst);
-                w.be32(NFTA_LIMIT_TYPE, 0); // packets
-                w.be32(NFTA_LIMIT_FLAGS, 0);
-            }),
+            Statement::Limit(limit) => self.limit(limit, 0),
+            Statement::LimitOver(limit) => self.limit(limit, NFT_LIMIT_F_INV),
             Statement::Log {
                 prefix,
                 group,
