@@ -328,18 +328,14 @@ fn unenforceable(entry: &Object<'_>) -> Result<Option<WhenUnenforceable>, CniErr
 }
 
 fn forged_checksums(entry: &Object<'_>) -> Result<Option<guard::Mode>, CniError> {
-    const EXPECTED: &str = "drop, resolve or ignore";
-    let text: Option<String> = json::value(entry, "forgedChecksums", "forgedChecksums", EXPECTED)?;
-    match text.as_deref() {
-        None => Ok(None),
-        Some("drop") => Ok(Some(guard::Mode::Drop)),
-        Some("resolve") => Ok(Some(guard::Mode::Resolve)),
-        Some("ignore") => Ok(Some(guard::Mode::Ignore)),
-        Some(other) => Err(json::invalid(
-            "forgedChecksums",
-            &format!("expected {EXPECTED}, got {}", quoted(other)),
-        )),
-    }
+    const KEY: &str = "forgedChecksums";
+    let text: Option<String> = json::value(entry, KEY, KEY, guard::Mode::WORDS)?;
+    let mode = |text: &String| {
+        text.parse().map_err(|e: guard::NoMode| {
+            json::invalid(KEY, &format!("{e}, got {}", quoted(text)))
+        })
+    };
+    text.as_ref().map(mode).transpose()
 }
 
 fn arp_probe(entry: &Object<'_>) -> Result<Option<bool>, CniError> {

@@ -12,6 +12,8 @@ use crate::store::{GuardFallback, GuardProgram, StateDir};
 
 /// The kernel's own types.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
+/// Whether the kernel keeps secrets from root: `none integrity [confidentiality]`.
+const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 /// A number that the kernel makes at each start.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -27,6 +29,10 @@ pub enum Unavailable {
     NoTypes(#[source] io::Error),
     #[error(transparent)]
     Types(#[from] btf::Error),
+    #[error(
+        "this kernel is locked down for confidentiality ({LOCKDOWN}), and lets no program look at its packets: {0}"
+    )]
+    LockedDown(#[source] netlink::Error),
     #[error("{0}")]
     Refused(#[source] netlink::Error),
     #[error("{what} is needed: {source}")]
@@ -88,9 +94,7 @@ pub(super) fn tell_once(state: &StateDir, reason: &str) {
     if state.read_guard_fallback().ok().flatten().as_ref() == Some(&fallback) {
         return;
     }
-    tracing::warn!(
-        "packets with forged checksums cannot be dropped on this node: {reason}. Instead the pods' kernel writes all checksums (TX checksum offload off), which costs more than half of a pod's TCP throughput"
-    );
+    tracing::warn!("{}", super::fallback(reason));
     let written = state.write_guard_fallback(&fallback);
     written.unwrap_or_else(|e| tracing::warn!("{e}"));
 }
@@ -138,7 +142,12 @@ fn load(layout: &Layout) -> Result<(Program, Reading, u64), Unavailable> {
         }
     }
     let nothing = || Unavailable::Types(btf::Error::Missing("way to read a packet".to_owned()));
-    Err(refused.map_or_else(nothing, Unavailable::Refused))
+    let lockdown = fs::read_to_string(LOCKDOWN).unwrap_or_default();
+    Err(match refused {
+        None => nothing(),
+        Some(e) if lockdown.contains("[confidentiality]") => Unavailable::LockedDown(e),
+        Some(e) => Unavailable::Refused(e),
+    })
 }
 
 fn fingerprint(code: &[Instruction]) -> u64 {

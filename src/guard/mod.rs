@@ -22,6 +22,8 @@ pub mod program;
 mod resolve;
 pub mod trial;
 
+use std::str::FromStr;
+
 pub use crate::store::Guard;
 use crate::store::StateDir;
 use netlink::link::{self, Link};
@@ -42,6 +44,42 @@ pub enum Mode {
     Resolve,
     /// Nothing is done: for nodes whose pods have no NET_RAW and no guests.
     Ignore,
+}
+
+impl Mode {
+    /// What a conflist may say.
+    pub const WORDS: &str = "drop, resolve or ignore";
+
+    /// As the conflist has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Mode::Drop => "drop",
+            Mode::Resolve => "resolve",
+            Mode::Ignore => "ignore",
+        }
+    }
+}
+
+/// None of [`Mode::WORDS`].
+#[derive(Debug, thiserror::Error)]
+#[error("expected {}", Mode::WORDS)]
+pub struct NoMode;
+
+impl FromStr for Mode {
+    type Err = NoMode;
+
+    fn from_str(word: &str) -> Result<Self, NoMode> {
+        let all = [Mode::Drop, Mode::Resolve, Mode::Ignore];
+        let mut all = all.into_iter();
+        all.find(|mode| mode.as_str() == word).ok_or(NoMode)
+    }
+}
+
+/// What it means that a node has [`Mode::Resolve`] in place of [`Mode::Drop`].
+pub fn fallback(reason: &str) -> String {
+    format!(
+        "packets with forged checksums cannot be dropped on this node: {reason}. Instead the pods' kernel writes all checksums (TX checksum offload off), which costs more than half of a pod's TCP throughput"
+    )
 }
 
 /// Why the guard can't be put, looked at or taken away.

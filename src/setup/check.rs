@@ -9,7 +9,7 @@ use nix::unistd::{AccessFlags, access};
 use super::config::Config;
 use super::policy::{self, POLICY_KEY, Policy};
 use super::program::{Found, Program};
-use super::{coverage, kernel};
+use super::{coverage, guard, kernel};
 use crate::attachment;
 use crate::source::PolicyFile;
 use crate::store::StateDir;
@@ -65,6 +65,7 @@ fn item(what: &'static str, status: Status, seen: impl Into<String>) -> Item {
 pub fn check(config: &Config) -> Vec<Item> {
     let mut items = vec![
         kernel_item(),
+        guard_item(config),
         services_item(),
         program_item(config),
         policy_item(config),
@@ -97,6 +98,14 @@ fn kernel_item() -> Item {
             ),
         ),
         Err(e) => item("kernel", Status::Bad, e.to_string()),
+    }
+}
+
+fn guard_item(config: &Config) -> Item {
+    match guard::look(config) {
+        Ok(found) if found.is_good() => item("checksums", Status::Good, found.text()),
+        Ok(found) => item("checksums", Status::Note, found.text()),
+        Err(e) => item("checksums", Status::Bad, e.to_string()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::confdir::ConfDir;
 use super::conflist::{self, PluginEntry};
@@ -11,6 +11,7 @@ use super::credentials::ServiceAccount;
 use crate::cluster::{self, ObjectName};
 use crate::conf::{self, Command, Conf, RawConf};
 use crate::defaults;
+use crate::guard;
 use crate::refusal::CniError;
 
 /// Where things are on the node, and who this is.
@@ -80,9 +81,19 @@ pub struct Keys {
     /// `on` or `off`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arp_probe: Option<String>,
+    /// What becomes of packets whose checksum would be written behind the rules.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "serialize_mode"
+    )]
+    pub forged_checksums: Option<guard::Mode>,
     /// Of `kubernetes`.
     #[serde(skip)]
     pub kubernetes: ApiKeys,
+}
+
+fn serialize_mode<S: Serializer>(mode: &Option<guard::Mode>, to: S) -> Result<S::Ok, S::Error> {
+    mode.map(guard::Mode::as_str).serialize(to)
 }
 
 /// Keys of our entry's `kubernetes` that are only there if they were given.
@@ -229,6 +240,7 @@ mod tests {
         });
         config.keys.uplink = Some("eth1".into());
         config.keys.arp_probe = Some("off".into());
+        config.keys.forged_checksums = Some(guard::Mode::Resolve);
         config.keys.kubernetes.when_unreachable = Some("snapshot".into());
         let with_api = text(&config);
         assert!(
@@ -237,6 +249,10 @@ mod tests {
         );
         assert!(with_api.contains(r#""uplink":"eth1""#), "{with_api}");
         assert!(with_api.contains(r#""arpProbe":"off""#), "{with_api}");
+        assert!(
+            with_api.contains(r#""forgedChecksums":"resolve""#),
+            "{with_api}"
+        );
         config.keys.kubernetes.timeout = Some("never".into());
         assert!(
             config

@@ -4,8 +4,9 @@ use super::confdir::Ensured;
 use super::config::Config;
 use super::coverage::CNI_CACHE;
 use super::program::{self, Found, Program};
-use super::{coverage, files, kernel, policy};
+use super::{coverage, files, guard, kernel, policy};
 use crate::cluster;
+use crate::guard::trial;
 use crate::refusal::CniError;
 use crate::source::{PolicyFile, SourceError};
 use crate::store::StateDir;
@@ -16,6 +17,8 @@ use crate::store::StateDir;
 pub enum Error {
     #[error("this node's kernel cannot enforce egress rules: {0}")]
     Kernel(#[from] kernel::Error),
+    #[error("{0}; `--forged-checksums resolve` does without it")]
+    Guard(#[from] trial::Failure),
     #[error(transparent)]
     File(#[from] files::FileError),
     #[error(transparent)]
@@ -81,6 +84,11 @@ pub fn prepare(config: &Config) -> Result<(), Error> {
         "the kernel ({}) has all features that are needed",
         kernel::release()
     );
+    let found = guard::look(config)?;
+    match found.is_good() {
+        true => tracing::info!("{}", found.text()),
+        false => tracing::warn!("{}", found.text()),
+    }
     let mut program = Program::at(config.program());
     if program.put()? != Found::Same {
         let version = env!("CARGO_PKG_VERSION");

@@ -15,6 +15,7 @@ pub mod conflist;
 pub mod coverage;
 pub mod credentials;
 pub mod files;
+pub mod guard;
 pub mod install;
 pub mod kernel;
 pub mod options;

@@ -9,6 +9,7 @@ use super::config::{ApiKeys, Cluster, Config, Keys};
 use super::credentials::ServiceAccount;
 use crate::cluster::ObjectName;
 use crate::defaults;
+use crate::guard;
 
 /// Where things are on the node, and who this is in the cluster.
 #[derive(Debug, clap::Args)]
@@ -92,6 +93,10 @@ pub struct EntryKeys {
     /// Ask the network by ARP whether an egress IP is in use: on, off
     #[arg(long, value_name = "WHETHER")]
     arp_probe: Option<String>,
+
+    /// What to do with packets whose checksum would be written behind the rules: drop, resolve, ignore
+    #[arg(long, value_name = "WHAT")]
+    forged_checksums: Option<guard::Mode>,
 
     /// How long the questions of one pod start may take together: 5s
     #[arg(long, value_name = "DURATION")]
@@ -243,6 +248,7 @@ impl EntryKeys {
             log_file: self.log_file.clone(),
             unenforceable: self.unenforceable.clone(),
             arp_probe: self.arp_probe.clone(),
+            forged_checksums: self.forged_checksums,
             kubernetes: ApiKeys {
                 timeout: self.api_timeout.clone(),
                 when_unreachable: self.when_unreachable.clone(),
