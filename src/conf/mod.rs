@@ -331,9 +331,8 @@ fn forged_checksums(entry: &Object<'_>) -> Result<Option<guard::Mode>, CniError>
     const KEY: &str = "forgedChecksums";
     let text: Option<String> = json::value(entry, KEY, KEY, guard::Mode::WORDS)?;
     let mode = |text: &String| {
-        text.parse().map_err(|e: guard::NoMode| {
-            json::invalid(KEY, &format!("{e}, got {}", quoted(text)))
-        })
+        text.parse()
+            .map_err(|e: guard::NoMode| json::invalid(KEY, &format!("{e}, got {}", quoted(text))))
     };
     text.as_ref().map(mode).transpose()
 }

@@ -303,14 +303,23 @@ fn forged_checksums_are_told_of_before_the_first_pod() {
     let output = without_types(&["--check"]);
     let text = output.stdout_text();
     assert_eq!(output.code, Some(0), "{text} {}", output.stderr);
-    let line = text.lines().find(|line| line.starts_with("note    checksums"));
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("note    checksums"));
     let line = line.unwrap_or_else(|| panic!("no note: {text}"));
     let words = ["CONFIG_DEBUG_INFO_BTF", "more than half", "throughput"];
     assert!(words.iter().all(|word| line.contains(word)), "{line}");
     let said = without_types(&[]).stderr;
     assert_eq!(said.matches(words[0]).count(), 1, "{said}");
-    assert_eq!(paths.entry().expect("our entry").get("forgedChecksums"), None);
-    for (mode, word) in [("resolve", "throughput"), ("ignore", "NET_RAW"), ("drop", "tried")] {
+    assert_eq!(
+        paths.entry().expect("our entry").get("forgedChecksums"),
+        None
+    );
+    for (mode, word) in [
+        ("resolve", "throughput"),
+        ("ignore", "NET_RAW"),
+        ("drop", "tried"),
+    ] {
         let output = paths.run("install", &["--forged-checksums", mode]);
         assert_eq!(output.code, Some(0), "{}", output.stderr);
         assert!(output.stderr.contains(word), "{mode}: {}", output.stderr);
@@ -318,7 +327,11 @@ fn forged_checksums_are_told_of_before_the_first_pod() {
     }
     let wrong = paths.run("install", &["--forged-checksums", "rop"]);
     assert_eq!(wrong.code, Some(2));
-    assert!(wrong.stderr.contains("drop, resolve or ignore"), "{}", wrong.stderr);
+    assert!(
+        wrong.stderr.contains("drop, resolve or ignore"),
+        "{}",
+        wrong.stderr
+    );
 }
 
 /// In a shell on a cluster's node, what the agent has written of the cluster is as it should be.

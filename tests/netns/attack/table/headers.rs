@@ -47,6 +47,31 @@ pub static HEADERS: Group = Group {
     ],
 };
 
+/// `forge` takes the byte of the frame where the checksum would begin, and how far behind it its place would be. That
+/// such packets are written on their way, where nobody drops them, is what `forged` shows.
+#[rustfmt::skip] // a table: one line a case
+pub static CHECKSUMS: Group = Group {
+    title: "Checksums that are left to the kernel, in a place of the pod's choice",
+    cases: &[
+        never(Outside, On::ALL, "the destination's port, IPv4", "forge(E / IP(src=me4, dst=ext4) / u10 / m, 34, 2)"),
+        never(Outside, On::ALL, "the destination's port, IPv6", "forge(E / IPv6(src=me6, dst=ext6) / u10 / m, 54, 2)"),
+        never(Outside, On::ALL, "the destination's port of TCP", "forge(E / IP(src=me4, dst=ext4) / TCP(sport=4400, dport=10, flags='S') / m, 34, 2)"),
+        never(Outside, On::ALL, "the destination's port, in pieces", "for p in fragment(IP(src=me4, dst=ext4, id=6301) / u10 / m, fragsize=32): forge(E / p, 34, 2)"),
+        never(Outside, On::ALL, "the destination's port, behind destination options", "forge(E / IPv6(src=me6, dst=ext6) / IPv6ExtHdrDestOpt() / u10 / m, 62, 2)"),
+        never(Outside, On::ALL, "TTL and protocol", "forge(E / IP(src=me4, dst=ext4) / u10 / m, 22, 0)"),
+        never(Outside, On::ALL, "the source, IPv4", "forge(E / IP(src=me4, dst=ext4) / u10 / m, 28, 0)"),
+        never(Outside, On::ALL, "the source, IPv6", "forge(E / IPv6(src=me6, dst=ext6) / u10 / m, 28, 0)"),
+        never(Outside, On::ALL, "the destination, IPv6", "forge(E / IPv6(src=me6, dst=ext6) / u10 / m, 50, 0)"),
+        never(Outside, On::ALL, "the type of ICMP", "forge(E / IP(src=me4, dst=ext4) / ICMP(type=8) / m, 34, 0)"),
+        never(Outside, On::ALL, "behind all headers", "forge(E / IP(src=me4, dst=ext4) / u10 / m, 42, 0)"),
+        never(Victim, On::ALL, "the destination's port, to another pod", "forge(E / IP(src=me4, dst=victim4) / u10 / m, 34, 2)"),
+        never(Victim, On::BRIDGES, "the address of an ARP reply", "forge(A / arp(op=2), 28, 0)"),
+        never(Victim, On::BRIDGES, "the target of a neighbour solicitation", "forge(M / IPv6(src=me6, dst='ff02::1:ff00:1', hlim=255) / ICMPv6ND_NS(tgt=me6) / nonce, 54, 8)"),
+        allowed(Outside, On::ALL, "UDP's checksum in its place", "forge(E / IP(src=me4, dst=ext4) / u10 / m, 34, 6)", "so does each pod's own kernel"),
+        allowed(Outside, On::ALL, "UDP's checksum in its place, behind destination options", "forge(E / IPv6(src=me6, dst=ext6) / IPv6ExtHdrDestOpt() / u10 / m, 62, 6)", "so does each pod's own kernel"),
+    ],
+};
+
 #[rustfmt::skip] // a table: one line a case
 pub static FRAGMENTS: Group = Group {
     title: "Fragments",

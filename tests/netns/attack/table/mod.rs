@@ -19,13 +19,14 @@ pub use flows::ICMP;
 pub use identity::SOURCES;
 
 /// All of them, in the document's order.
-pub const GROUPS: [&Group; 12] = [
+pub const GROUPS: [&Group; 13] = [
     &identity::SOURCES,
     &identity::FROM_INSIDE,
     &identity::NEIGHBOURS,
     &frames::NOT_IP,
     &frames::MANY,
     &headers::HEADERS,
+    &headers::CHECKSUMS,
     &headers::FRAGMENTS,
     &flows::TCP,
     &flows::TUNNELS,
