@@ -104,6 +104,8 @@ fields! {
     Nfproto: "meta nfproto", Meta(NFT_META_NFPROTO), 1, Nothing, None;
     /// The IP protocol, behind all extension headers of IPv6.
     L4proto: "meta l4proto", Meta(NFT_META_L4PROTO), 1, Nothing, Some(KeyType::Protocol);
+    /// The index of the device by which the packet came in, in this host's byte order.
+    Iif: "iif", Meta(NFT_META_IIF), 4, Nothing, None;
     /// The device by which the packet came in.
     Iifname: "iifname", Meta(NFT_META_IIFNAME), 16, Nothing, Some(KeyType::Interface);
     /// The device by which the packet goes out.
@@ -192,6 +194,8 @@ fields! {
     CtStatus: "ct status", Ct(NFT_CT_STATUS), 4, Nothing, None;
     /// Its flow's mark, in this host's byte order.
     CtMark: "ct mark", Ct(NFT_CT_MARK), 4, Nothing, Some(KeyType::Mark);
+    /// Its flow's labels, 128 bits: see [`Test::Labelled`](super::Test::Labelled).
+    CtLabel: "ct label", Ct(NFT_CT_LABELS), 16, Nothing, None;
     /// Where the flow's first packet came from, before any translation.
     CtOriginalSaddr: "ct original ip saddr", CtOriginal(NFT_CT_SRC_IP), 4, Nothing, ADDRESS4;
     /// Where the flow's first packet came from, before any translation.

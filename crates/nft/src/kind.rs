@@ -32,8 +32,12 @@ pub(super) enum Kind {
     Raw(Family),
     /// [`Test::State`](super::Test::State)
     State,
-    /// [`Test::Dnat`](super::Test::Dnat)
+    /// [`Test::Dnat`](super::Test::Dnat), or bits of it.
     Status,
+    /// A device's number.
+    Index,
+    /// [`Test::Labelled`](super::Test::Labelled)
+    Labels,
 }
 
 impl Kind {
@@ -43,7 +47,8 @@ impl Kind {
             (Kind::Family, Value::Nfproto(_))
             | (Kind::Protocol, Value::Protocol(_))
             | (Kind::Device, Value::Interface(_))
-            | (Kind::Mark, Value::Mark(_))
+            | (Kind::Mark | Kind::Status, Value::Mark(_))
+            | (Kind::Index, Value::Index(_))
             | (Kind::Time, Value::Time(_))
             | (Kind::Mac, Value::Mac(_))
             | (Kind::Byte | Kind::Flags, Value::U8(_))
@@ -79,7 +84,7 @@ impl Kind {
     pub const fn has_bits(self) -> bool {
         matches!(
             self,
-            Kind::Mark | Kind::Flags | Kind::Byte | Kind::Number | Kind::Address(_)
+            Kind::Mark | Kind::Status | Kind::Flags | Kind::Byte | Kind::Number | Kind::Address(_)
         )
     }
 }
@@ -93,6 +98,8 @@ impl Field {
             Field::L4proto | Field::Ip6Nexthdr => Kind::Protocol,
             Field::Iifname | Field::Oifname => Kind::Device,
             Field::Mark | Field::CtMark => Kind::Mark,
+            Field::Iif => Kind::Index,
+            Field::CtLabel => Kind::Labels,
             Field::Time => Kind::Time,
             Field::EtherDaddr | Field::EtherSaddr | Field::ArpSaddrEther => Kind::Mac,
             Field::EtherType | Field::ArpPtype | Field::CtDirection | Field::FibDaddrType => {

@@ -113,6 +113,8 @@ pub enum Test {
     State(&'static [CtState]),
     /// `ct status`: its flow's destination was translated.
     Dnat,
+    /// `ct label`: its flow has this label, one of 128.
+    Labelled(u8),
 }
 
 /// Conntrack's view of a packet (`enum ip_conntrack_info`, as nft's bits).
@@ -171,6 +173,7 @@ impl fmt::Display for Match {
             Test::In(set) => write!(f, " @{set}"),
             Test::NotIn(set) => write!(f, " != @{set}"),
             Test::Dnat => f.write_str(" dnat"),
+            Test::Labelled(label) => write!(f, " {label}"),
             Test::State(states) => {
                 for (n, state) in states.iter().enumerate() {
                     let comma = if n > 0 { "," } else { " " };

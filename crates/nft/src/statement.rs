@@ -176,6 +176,8 @@ pub enum Statement {
     SetEtherDaddr([u8; 6]),
     /// Sets the packet's mark.
     SetMark(u32),
+    /// Gives the flow this label, one of 128, beside those that it has.
+    SetCtLabel(u8),
     /// Keeps the packet out of connection tracking, in a chain before -200.
     Notrack,
     /// The flow leaves with another source.
@@ -226,6 +228,7 @@ impl fmt::Display for Statement {
             Statement::Reject(reject) => write!(f, "reject with {}", reject.as_str()),
             Statement::SetEtherDaddr(mac) => write!(f, "ether daddr set {}", Value::Mac(*mac)),
             Statement::SetMark(mark) => write!(f, "meta mark set {}", Value::Mark(*mark)),
+            Statement::SetCtLabel(label) => write!(f, "ct label set {label}"),
             Statement::Notrack => f.write_str("notrack"),
             Statement::Snat(nat) => write!(f, "snat {nat}"),
             Statement::Dnat(nat) => write!(f, "dnat {nat}"),

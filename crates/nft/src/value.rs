@@ -83,6 +83,8 @@ pub enum Value {
     U16(u16),
     /// A mark, of a packet or a flow.
     Mark(u32),
+    /// A device's index.
+    Index(u32),
     /// `ipv4` or `ipv6`.
     Nfproto(Family),
     /// An IP protocol number (IANA).
@@ -179,7 +181,7 @@ impl Value {
             Value::Mac(mac) => Bytes::of(&mac),
             Value::U8(n) | Value::Protocol(n) => Bytes::of(&[n]),
             Value::U16(n) | Value::EtherType(n) => Bytes::of(&n.to_be_bytes()),
-            Value::Mark(n) => Bytes::of(&n.to_ne_bytes()),
+            Value::Mark(n) | Value::Index(n) => Bytes::of(&n.to_ne_bytes()),
             Value::Nfproto(Family::V4) => Bytes::of(&[NFPROTO_IPV4]),
             Value::Nfproto(Family::V6) => Bytes::of(&[NFPROTO_IPV6]),
             Value::Interface(InterfaceName(name)) => Bytes::of(&name),
@@ -217,6 +219,7 @@ impl fmt::Display for Value {
             Value::U8(n) => write!(f, "{n}"),
             Value::U16(n) => write!(f, "{n}"),
             Value::Mark(n) => write!(f, "{n:#x}"),
+            Value::Index(n) => write!(f, "{n}"),
             Value::Nfproto(Family::V4) => f.write_str("ipv4"),
             Value::Nfproto(Family::V6) => f.write_str("ipv6"),
             Value::Protocol(1) => f.write_str("icmp"),

@@ -145,6 +145,7 @@ pub fn attachments() -> Vec<(&'static str, AttachmentPlan)> {
         mac: [0x06, 0x8f, 0xf8, 0x62, 0x38, 0xa5],
         addresses: addresses.iter().map(|a| address(a)).collect(),
         link_local: Vec::new(),
+        iif: Some(7),
         bridge: None,
         policy: String::new(),
         egress: Vec::new(),
@@ -170,6 +171,7 @@ pub fn attachments() -> Vec<(&'static str, AttachmentPlan)> {
         (
             "bridged, IPv4 only, with an egress address",
             AttachmentPlan {
+                iif: Some(7),
                 bridge: Some(bridge()),
                 egress: vec![address("203.0.113.10")],
                 ..plan(&["10.244.1.4"])
@@ -179,6 +181,7 @@ pub fn attachments() -> Vec<(&'static str, AttachmentPlan)> {
             "bridged, several addresses, with egress addresses of both families",
             AttachmentPlan {
                 link_local: vec![link_local, "fe80::1".parse().expect("an address")],
+                iif: Some(7),
                 bridge: Some(bridge()),
                 egress: vec![address("203.0.113.10"), address("2001:db8::10")],
                 ..plan(&several)

@@ -31,7 +31,9 @@ fn values(field: Field) -> Option<(Value, Value)> {
         Nfproto => (Value::Nfproto(Family::V4), Value::Nfproto(Family::V6)),
         L4proto | Ip6Nexthdr => (Value::Protocol(6), Value::Protocol(17)),
         Iifname | Oifname => (device("veth0")?, device("veth1")?),
-        Mark | CtMark => (Value::Mark(0x10), Value::Mark(0x1f)),
+        // Of a status, bits only.
+        Mark | CtMark | CtStatus => (Value::Mark(0x10), Value::Mark(0x1f)),
+        Iif => (Value::Index(2), Value::Index(700)),
         Time => (
             Value::Time(nft::Time::from_seconds(1_000_000_000)),
             Value::Time(nft::Time::from_seconds(2_000_000_000)),
@@ -77,6 +79,9 @@ fn tests(field: Field) -> Vec<Test> {
             CtState::Untracked,
         ]),
         Test::Dnat,
+        Test::Labelled(0),
+        Test::Labelled(33),
+        Test::Labelled(127),
     ];
     for text in [
         "10.0.0.0/8",

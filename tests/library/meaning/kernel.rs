@@ -154,7 +154,8 @@ impl<'a> Kernel<'a> {
                         .push(comment.expect("each counter is somebody's"));
                 }
                 Statement::Log { prefix, .. } => outcome.logged.push(prefix.clone()),
-                Statement::Limit(_) => {} // not reached
+                Statement::Limit(_) => {}      // not reached
+                Statement::SetCtLabel(_) => {} // asked of errors about known flows
                 Statement::Among(key, set) => {
                     let fields = read_all(key.fields(), packet)?;
                     outcome.counted.extend(self.found(set, &fields)?);
@@ -190,7 +191,10 @@ impl<'a> Kernel<'a> {
             Test::Outside(net) => !net.contains(&address(&field)),
             Test::In(set) => self.member(set, &field),
             Test::NotIn(set) => !self.member(set, &field),
-            Test::Masked(..) | Test::NotMasked(..) => panic!("a policy has no business with `{m}`"),
+            Test::Masked(..) if m.field == Field::CtStatus => true, // it is the flow's first
+            Test::Masked(..) | Test::NotMasked(..) | Test::Labelled(_) => {
+                panic!("a policy has no business with `{m}`")
+            }
             Test::Dnat => packet.original.is_some_and(|original| {
                 (original.address, original.port) != (packet.destination, packet.port)
             }),

@@ -12,6 +12,8 @@ use crate::value::{Family, Value};
 
 /// `NF_LOG_PREFIXLEN` with its NUL.
 const PREFIX: usize = 127;
+/// `NF_CT_LABELS_MAX_SIZE` in bits.
+const LABELS: u8 = 128;
 /// Else it is not known what the number means.
 const A_PROTOCOL_FIRST: &str =
     "a port needs a match of its protocol before it, such as `meta l4proto tcp`";
@@ -56,6 +58,9 @@ fn statement(
             name("set", set)?;
             timeout.map_or(Ok(()), lasting)?;
             fields(family, settled, key)
+        }
+        Statement::SetCtLabel(label) if *label >= LABELS => {
+            Err(format!("no flow has label {label}"))
         }
         Statement::Limit(limit) | Statement::LimitOver(limit) if limit.rate == 0 => {
             Err("a limit of nothing".to_owned())
@@ -136,7 +141,7 @@ fn matching(m: &Match) -> Result<(), String> {
     let right = |value: &Value| kind.takes(m.field, value);
     let fits = match &m.test {
         // a packet that comes at the very nanosecond is none to wait for
-        Test::Is(v) | Test::Not(v) => kind != Kind::Time && right(v),
+        Test::Is(v) | Test::Not(v) => !matches!(kind, Kind::Time | Kind::Status) && right(v),
         Test::Below(v) | Test::Above(v) => kind.has_order() && right(v),
         Test::Between(a, b) | Test::NotBetween(a, b) => kind.has_order() && right(a) && right(b),
         Test::Masked(mask, v) | Test::NotMasked(mask, v) => {
@@ -150,6 +155,7 @@ fn matching(m: &Match) -> Result<(), String> {
         }
         Test::State(states) => kind == Kind::State && !states.is_empty(),
         Test::Dnat => kind == Kind::Status,
+        Test::Labelled(label) => kind == Kind::Labels && *label < LABELS,
     };
     match &m.test {
         _ if !fits => Err(format!("`{}` is not compared so", m.field.as_str())),

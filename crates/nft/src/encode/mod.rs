@@ -53,6 +53,17 @@ fn expression_body(w: &mut Writer, name: &str, data: impl FnOnce(&mut Writer)) {
     w.nested(NFTA_EXPR_DATA, data);
 }
 
+/// The labels of a flow that has this one only: words in this host's byte order.
+fn only(label: u8) -> [u8; 16] {
+    let mut labels = [0; 16];
+    let word = 1u32 << (label % 32);
+    let place = usize::from(label / 32) * 4;
+    if let Some(bytes) = labels.get_mut(place..place + 4) {
+        bytes.copy_from_slice(&word.to_ne_bytes());
+    }
+    labels
+}
+
 struct Encoder<'a> {
     w: &'a mut Writer,
     /// What earlier matches of this rule have settled, so that no check is made twice.
@@ -123,6 +134,13 @@ impl Encoder<'_> {
                     w.be32(NFTA_META_SREG, NFT_REG_1);
                 });
             }
+            Statement::SetCtLabel(label) => {
+                self.immediate(NFT_REG_1, &only(*label));
+                self.expression("ct", |w| {
+                    w.be32(NFTA_CT_KEY, NFT_CT_LABELS);
+                    w.be32(NFTA_CT_SREG, NFT_REG_1);
+                });
+            }
             Statement::Notrack => self.expression("notrack", |_| {}),
             Statement::Snat(nat) => self.nat(NFT_NAT_SNAT, nat),
             Statement::Dnat(nat) => self.nat(NFT_NAT_DNAT, nat),
@@ -174,6 +192,10 @@ impl Encoder<'_> {
                 );
             }
             Test::Dnat => self.any_bit(IPS_DST_NAT),
+            Test::Labelled(label) => {
+                self.bitwise(&only(*label));
+                self.compare(NFT_CMP_NEQ, &[0; 16]);
+            }
             Test::Within(_) | Test::Outside(_) => {} // prefix() loads for itself
         }
     }
