@@ -117,6 +117,8 @@ pub struct Attachment {
     pub link_local: Vec<Ipv6Addr>,
     /// The bridge to which its packets are sent.
     pub bridge: Option<Bridge>,
+    /// The index of the device by which all its packets come to the IP layer, if it is one.
+    pub iif: Option<u32>,
 }
 
 /// What is seen inside the pod's network namespace.
@@ -186,9 +188,20 @@ pub fn inspect(
         }
         .into());
     }
-    let bridge = match veth.master {
-        Some(master) => bridge_of(rtnl, &veth, master, &addresses, &result.gateways)?,
+    let master = match veth.master {
+        Some(master) => link::get_by_index(rtnl, master)?,
+        None => None, // or it went away: the veth is on its own now
+    };
+    let bridge = match &master {
+        Some(master) => {
+            let own = address::of_link(rtnl, master.index)?;
+            bridge_with(&veth, master, &own, &addresses, &result.gateways)?
+        }
         None => None,
+    };
+    let iif = match (&master, &bridge) {
+        (Some(master), None) if leads_on(rtnl, master, &result.gateways)? => None,
+        _ => comes_by(&veth, master.as_ref()),
     };
     let attachment = Attachment {
         veth,
@@ -196,6 +209,7 @@ pub fn inspect(
         addresses,
         link_local,
         bridge,
+        iif,
     };
     let bridge = attachment.bridge.as_ref().map(|b| &*b.name);
     let devices = [Some(&*attachment.veth.name), bridge];
@@ -274,22 +288,26 @@ fn host_side(
     Ok(veth)
 }
 
-/// The bridge, if the pod's packets should be sent to it; none if they reach netfilter anyway.
-fn bridge_of(
-    rtnl: &mut Rtnl,
-    veth: &Link,
-    master: u32,
-    addresses: &[IpAddr],
-    gateways: &[IpAddr],
-) -> Result<Option<Bridge>, Error> {
-    let Some(link) = link::get_by_index(rtnl, master)? else {
-        return Ok(None); // it went away: the veth is on its own now
-    };
-    let own = address::of_link(rtnl, link.index)?;
-    Ok(bridge_with(veth, &link, &own, addresses, gateways)?)
+/// The device by which the packets that come in by a veth come to the IP layer. None: by more than one. A bridge
+/// in a VRF hands them on to that, and they pass all hooks once more.
+fn comes_by(veth: &Link, master: Option<&Link>) -> Option<u32> {
+    match master {
+        None => Some(veth.index),
+        Some(bridge) if bridge.master.is_none() => Some(bridge.index),
+        Some(_) => None,
+    }
 }
 
-/// The same for a `master` with these addresses of its `own`.
+/// Whether the pods' gateway is behind a bridge, on this node: the bridge plugin puts it there for a `vlan`, at the
+/// other end of a veth. What br_netfilter has seen on the bridge comes in there once more.
+fn leads_on(rtnl: &mut Rtnl, bridge: &Link, gateways: &[IpAddr]) -> Result<bool, Error> {
+    let everywhere = address::all(rtnl)?;
+    let is_there = |a: &IfAddr| a.link != bridge.index && gateways.contains(&a.address);
+    Ok(everywhere.iter().any(is_there))
+}
+
+/// The bridge, if the pod's packets should be sent to it; none if they reach netfilter anyway: for a `master` with
+/// these addresses of its `own`.
 fn bridge_with(
     veth: &Link,
     master: &Link,

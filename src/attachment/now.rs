@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::{Unenforceable, bridge_with};
+use super::{Unenforceable, bridge_with, comes_by};
 use crate::store::document::Unknown;
 use crate::store::{Bridge, Record};
 use netlink::address::IfAddr;
@@ -38,6 +38,8 @@ pub struct Now {
     pub veth: String,
     /// The bridge to which its packets have to be sent.
     pub bridge: Option<Bridge>,
+    /// The device by which all its packets come to the IP layer, if it is one.
+    pub iif: Option<u32>,
     /// What the record says otherwise, so that the kernel's rules are for something else: it can be mended from
     /// the node.
     pub changed: Vec<String>,
@@ -102,6 +104,7 @@ impl Devices {
         let mut now = Now {
             veth: veth.name.clone(),
             bridge: record.bridge.clone(),
+            iif: record.iif,
             changed: Vec::new(),
             told: Vec::new(),
         };
@@ -111,6 +114,9 @@ impl Devices {
                 .push(format!("its veth {old} is called {new} by now"));
         }
         self.compare_bridge(veth, record, &mut now);
+        if now.told.is_empty() {
+            self.compare_iif(veth, record, &mut now);
+        }
         if let Some(pod) = pod {
             compare_inside(rtnl, veth, &pod, record, &mut now.told)?;
         }
@@ -160,6 +166,25 @@ impl Devices {
             mac,
             unknown: known.unknown.clone(),
         });
+    }
+
+    /// Where ADD has found none, there is none: it has seen more.
+    fn compare_iif<P>(&self, veth: &Link, record: &Record<P>, now: &mut Now) {
+        let master = veth.master.and_then(|master| self.link(master));
+        let found = comes_by(veth, master);
+        if record.iif.is_none() || record.iif == found {
+            return;
+        }
+        now.iif = found;
+        if now.changed.is_empty() {
+            let by = match (master, found) {
+                (Some(bridge), Some(_)) => format!("{}, another bridge", bridge.name),
+                (Some(bridge), None) => format!("{}, and by its VRF", bridge.name),
+                (None, _) => format!("{}, and by no bridge", veth.name),
+            };
+            now.changed
+                .push(format!("what it sends comes in by {by} by now"));
+        }
     }
 
     /// The veth has another master than the record says, or none.

@@ -11,6 +11,7 @@ impl<P> From<&Record<P>> for AttachmentPlan {
             mac: record.mac,
             addresses: record.addresses.clone(),
             link_local: record.link_local.clone(),
+            iif: record.iif,
             bridge: record.bridge.as_ref().map(Bridge::from),
             policy: record.policy_chain.clone(),
             egress: record.egress.clone(),

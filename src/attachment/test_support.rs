@@ -26,6 +26,7 @@ pub(crate) fn record(pod: &str, veth_index: u32, addresses: &[&str], rules: &str
         netns: None,
         rules_ignored: false,
         veth_index,
+        iif: None,
         uplink: None,
         log_group: 100,
         guard: Guard::Ignore,

@@ -229,15 +229,43 @@ fn a_bridge_is_the_gateway_of_all_addresses_or_of_none() {
     });
 }
 
+/// What comes in by another device is not the pod's.
+#[test]
+fn it_is_known_by_which_device_a_pods_packets_come_in() {
+    in_fresh_netns(|| {
+        bridge_nf(true);
+        let pod = new_netns();
+        veth("host0", "eth0", &pod);
+        let comes_by = |gateways: &[&str]| {
+            let attachment = inspected(&pod, &result(&["10.1.0.2"], gateways));
+            attachment.expect("enforceable").iif
+        };
+        assert_eq!(comes_by(&[]), Some(link("host0").index));
+        ip("link add br0 type bridge");
+        ip("link set host0 master br0");
+        let by_bridge = Some(link("br0").index);
+        assert_eq!(comes_by(&["10.1.0.1"]), by_bridge, "bridged");
+        // The gateway is a port of the bridge, on this node.
+        ip("link add gate0 type veth peer name gate1");
+        ip("link set gate1 master br0");
+        ip("addr add 10.1.0.1/24 dev gate0");
+        assert_eq!(comes_by(&["10.1.0.1"]), None, "twice");
+        assert_eq!(comes_by(&["10.1.0.254"]), by_bridge, "another gateway");
+        ip("addr del 10.1.0.1/24 dev gate0");
+        ip("addr add 10.1.0.1/24 dev br0");
+        assert_eq!(comes_by(&["10.1.0.1"]), by_bridge, "routed");
+    });
+}
+
 #[test]
 fn a_master_that_is_no_bridge_is_refused_by_its_kind() {
     in_fresh_netns(|| {
         let pod = new_netns(); // with it the veth would go
         veth("host0", "eth0", &pod);
-        let (host0, lo) = (link("host0"), link("lo").index);
-        for (master, kind) in [(host0.index, "a veth"), (lo, "a device")] {
+        let (host0, lo) = (link("host0"), link("lo"));
+        for (master, kind) in [(&host0, "a veth"), (&lo, "a device")] {
             let addresses = result(&["10.1.0.2"], &[]).addresses;
-            let found = bridge_of(&mut rtnl(), &host0, master, &addresses, &[]);
+            let found = bridge_with(&host0, master, &[], &addresses, &[]);
             let why = found.expect_err("not a bridge").to_string();
             assert!(why.contains("is a port of") && why.contains(kind), "{why}");
         }

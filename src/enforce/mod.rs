@@ -92,6 +92,7 @@ fn delete_elements(
         base::pods(family),
         base::denied(family),
         base::last_denied(family),
+        base::judged(family),
         base::snat(family),
         base::snatted(family),
     ];

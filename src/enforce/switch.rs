@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 
 use crate::plan::names::{Purpose, lets_multicast_out, many_chain, pod_chain};
 use crate::plan::veth::many_rules;
-use crate::plan::{Base, Compiled, INET, NETDEV};
-use nft::{self, Chain, Nft, Rule, SetName, Transaction, Verdict};
+use crate::plan::{Base, Compiled, INET, NETDEV, base};
+use nft::{self, Chain, Element, Elements, Family, Nft, Rule, SetName, Transaction, Verdict};
 
 use super::ledger::Ledger;
 use super::remove::{delete_parts, delete_unused_policy};
@@ -66,9 +66,13 @@ pub fn switch(
 
 /// The pod's chain leads to this policy, and nowhere else; and so does what its veth sends to many.
 fn lead(nft: &mut Nft, chain: &str, policy: &str, ops: &mut Transaction) -> Result<(), nft::Error> {
-    ops.flush(&INET, Chain::new(chain));
-    let rule = Rule::new().then(Verdict::goto(policy));
-    ops.add(&INET, rule.in_chain(chain));
+    let rule = Rule::new().then(Verdict::goto(policy)).in_chain(chain);
+    // The last rule leads to a policy; one before it asks where the packet came in, and stays.
+    let leads = nft.goto_of(&INET, chain)?.is_some();
+    match nft.rules(&INET, chain)?.last().filter(|_| leads) {
+        Some(last) => ops.replace(&INET, rule.at(last.handle)),
+        None => ops.add(&INET, rule),
+    };
     let Some(many) = Purpose::of(chain)
         .and_then(Purpose::attachment)
         .map(many_chain)
@@ -234,6 +238,7 @@ pub(super) fn put_base(
         ops.delete(&INET, SetName(set.to_owned()));
     }
     ops.append(base.put());
+    judge_all(nft, &mut ops)?;
     ledger.commit(nft, &ops, &[], &[])?;
     hang(nft, ledger, base)?;
     let mut ops = Transaction::new();
@@ -241,7 +246,26 @@ pub(super) fn put_base(
     for outdated in base.outdated(&sets) {
         ops.delete(&INET, SetName(outdated.to_owned()));
     }
+    for chain in base::FORMER {
+        if nft.chain(&INET, chain)?.is_some() {
+            ops.delete(&INET, Chain::new(chain));
+        }
+    }
     ledger.commit(nft, &ops, &[base.marker()], &[])
+}
+
+/// Every pod that is led to a chain is known as judged: those of an older layout, too, whose own ADD did not say so.
+fn judge_all(nft: &mut Nft, ops: &mut Transaction) -> Result<(), nft::Error> {
+    for family in [Family::V4, Family::V6] {
+        let known = nft.addresses(&INET, base::judged(family))?;
+        let pods = nft.addresses(&INET, base::pods(family))?;
+        let unknown = pods.into_iter().filter(|pod| !known.contains(pod));
+        let unknown: Vec<Element> = unknown.map(Element::of).collect();
+        if !unknown.is_empty() {
+            ops.add(&INET, Elements::new(base::judged(family), unknown));
+        }
+    }
+    Ok(())
 }
 
 /// The base's chains ask its sets; then no packet asks others any more.

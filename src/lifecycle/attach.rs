@@ -279,6 +279,7 @@ impl Attach<'_> {
             netns: Some(self.netns.to_owned()),
             rules_ignored: self.rules_ignored,
             veth_index: attachment.veth.index,
+            iif: attachment.iif,
             uplink: claim.uplink,
             log_group: self.log_group,
             guard,

@@ -4,7 +4,9 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use nft::{Chain, Element, Elements, Family, Hook, Rule, Table, Transaction, Verdict};
+use nft::{
+    Chain, Element, Elements, Family, Field, Hook, Rule, Table, Transaction, Value, Verdict,
+};
 
 use super::base::{self, ingress};
 use super::bridge::Bridge;
@@ -24,6 +26,8 @@ pub struct AttachmentPlan {
     pub addresses: Vec<IpAddr>,
     /// Its link-local IPv6 addresses.
     pub link_local: Vec<Ipv6Addr>,
+    /// The device by which its packets come to the IP layer: the veth, or the bridge that it is a port of.
+    pub iif: Option<u32>,
     /// The bridge to which its packets are sent.
     pub bridge: Option<Bridge>,
     /// Where the policy starts: [`super::Compiled::name`].
@@ -118,6 +122,7 @@ impl AttachmentPlan {
                 Element::of(*address).goto(self.pod_chain()),
             );
             inet(base::denied(family), plain.clone());
+            inet(base::judged(family), plain.clone());
             if let Some(egress) = self.egress.iter().find(|e| Family::of(e) == family) {
                 inet(base::snat(family), Element::of(*address).to(*egress));
                 inet(base::snatted(family), plain.clone());
@@ -134,8 +139,14 @@ impl AttachmentPlan {
         entries
     }
 
-    /// The rules of `pod-ID`.
+    /// The rules of `pod-ID`. The last one leads to the policy. What has the pod's address and comes from
+    /// elsewhere is not the pod's.
     pub fn pod_rules(&self) -> Vec<Rule> {
-        vec![Rule::new().then(Verdict::goto(&*self.policy))]
+        let elsewhere = self.iif.map(|iif| {
+            let rule = Rule::new().not(Field::Iif, Value::Index(iif));
+            rule.counter().then(Verdict::Drop)
+        });
+        let policy = Rule::new().then(Verdict::goto(&*self.policy));
+        elsewhere.into_iter().chain([policy]).collect()
     }
 }

@@ -64,14 +64,25 @@ impl Bridge {
     }
 
     /// A port that was there before us. Its frames to our pods, too, must go through the host:
-    /// conntrack has to see both directions of a connection, or the answers look like new ones.
+    /// conntrack has to see both directions of a connection, or the answers look like new ones. What has
+    /// the address of one of our pods does not come in there.
     pub fn cover_port(&self, port: &str) -> Transaction {
         let chain = self.port_chain(port);
         let to_bridge = |rule: Rule| {
             let rewrite = Statement::SetEtherDaddr(self.mac);
             rule.then(rewrite).then(Verdict::Accept)
         };
+        let from_pod = |ethertype, field, family| {
+            Rule::new()
+                .is(Field::EtherType, Value::EtherType(ethertype))
+                .inside(field, base::bridged(family))
+                .counter()
+                .then(Verdict::Drop)
+        };
         let rules = [
+            // Our pods are at other ports.
+            from_pod(0x0800, Field::IpSaddr, Family::V4),
+            from_pod(0x86dd, Field::Ip6Saddr, Family::V6),
             // Neighbour discovery is for one link: forwarded, it is void (RFC 4861, 7.1).
             Rule::new()
                 .is(Field::EtherType, Value::EtherType(0x86dd))

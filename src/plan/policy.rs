@@ -4,6 +4,7 @@
 //! pol-HASH              every tier in order, ends with the default action
 //! pol-HASH-dns, ...     the same for packets to clusterDNS, metadata or the API server, if some rule excepts
 //!                       these
+//! pol-HASH-begun        gives flows that begin under this policy its labels, by which their errors are known
 //! pol-HASH-default      the default action, if there are these two
 //! pol-HASH-jN           the rest of a rule of which many conditions begin alike
 //! pol-HASH-tN           a tier that has a `pass`, which returns from it
@@ -16,9 +17,13 @@
 //!
 //! Pods with the same policy share it. It is never changed in place and goes with its last user.
 
+mod begun;
 mod block;
+mod compiled;
 mod services;
 mod together;
+
+pub use compiled::Compiled;
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -27,111 +32,18 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use nft::{
-    Data, Element, KeyType, Match, Rule as KernelRule, Set, Statement, Test, Transaction, Verdict,
-};
+use nft::{Element, KeyType, Rule as KernelRule, Set, Verdict};
 use rules::effective::{Effective, Facts};
 use rules::facts::Word;
 use rules::rule::{Target, Verb};
 
-use super::INET;
 use super::LAYOUT;
 use super::action::Action;
 use super::condition::{self, Condition};
 use super::lookup::{self, Entry, Part};
-use super::multicast::{self, Multicast, add_parts};
+use super::multicast;
 use super::names;
 use super::reach::Words;
-
-/// A policy in the kernel's terms.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Compiled {
-    /// The chain at which the policy starts.
-    pub name: String,
-    /// Every chain with its rules, the first being where the policy starts.
-    pub chains: Vec<(String, Vec<KernelRule>)>,
-    /// Every set with its elements.
-    pub sets: Vec<(Set, Vec<Element>)>,
-    /// What it says of multicast, if it allows any.
-    pub multicast: Option<Multicast>,
-}
-
-impl Compiled {
-    /// The operations that put it into the kernel.
-    pub fn add(&self) -> Transaction {
-        let mut ops = add_parts(&INET, &self.chains, &self.sets);
-        if let Some(multicast) = &self.multicast {
-            ops.append(multicast.add());
-        }
-        ops
-    }
-}
-
-impl Compiled {
-    /// The same under another name: what pods are led by while this one is made anew.
-    pub fn aside(&self) -> Self {
-        let digest = Sha256::new_with_prefix("aside ").chain_update(&self.name);
-        let name = names::policy(
-            &crate::hex::hex(&digest.finalize()[..8]),
-            self.multicast.is_some(),
-        );
-        let renamed = |old: &str| match old.strip_prefix(&self.name) {
-            Some(part) => format!("{name}{part}"),
-            None => old.to_owned(),
-        };
-        let verdict = |verdict: &Verdict| match verdict {
-            Verdict::Jump(chain) => Verdict::jump(renamed(chain)),
-            Verdict::Goto(chain) => Verdict::goto(renamed(chain)),
-            other => other.clone(),
-        };
-        let statement = |statement: &mut Statement| match statement {
-            Statement::Match(Match {
-                test: Test::In(set) | Test::NotIn(set),
-                ..
-            })
-            | Statement::Among(_, set)
-            | Statement::Vmap(_, set)
-            | Statement::Update(_, set, _) => *set = renamed(set),
-            Statement::Verdict(own) => *own = verdict(own),
-            _ => {}
-        };
-        let rule = |rule: &KernelRule| {
-            let mut rule = rule.clone();
-            rule.statements.iter_mut().for_each(statement);
-            rule
-        };
-        let element = |element: &Element| match element.data() {
-            Some(Data::Verdict(own)) => element.clone().verdict(verdict(own)),
-            _ => element.clone(),
-        };
-        let chains = |chains: &[(String, Vec<KernelRule>)]| {
-            let chains = chains.iter();
-            let renamed =
-                chains.map(|(chain, rules)| (renamed(chain), rules.iter().map(rule).collect()));
-            renamed.collect()
-        };
-        let sets = |sets: &[(Set, Vec<Element>)]| {
-            let sets = sets.iter().map(|(set, elements)| {
-                let name = renamed(&set.name);
-                let set = Set {
-                    name,
-                    ..set.clone()
-                };
-                (set, elements.iter().map(element).collect())
-            });
-            sets.collect()
-        };
-        Self {
-            chains: chains(&self.chains),
-            sets: sets(&self.sets),
-            multicast: self.multicast.as_ref().map(|part| Multicast {
-                chains: chains(&part.chains),
-                sets: sets(&part.sets),
-            }),
-            name: name.clone(),
-        }
-    }
-}
 
 /// The name of a policy's first chain, and the beginning of all its others': the same for the same
 /// texts and what they stand for, whoever compiles them.
@@ -238,6 +150,13 @@ fn planned(policy: &Effective, log_group: u16) -> (Vec<Planned>, Vec<Range<usize
     (rules, tiers)
 }
 
+/// When the first of the rules ends that let packets go.
+fn first_end(policy: &Effective) -> Option<u64> {
+    let rules = policy.tiers.iter().flat_map(|tier| &tier.rules);
+    let opens = rules.filter(|rule| matches!(rule.verb, Verb::Allow | Verb::Pass));
+    opens.filter_map(condition::until).min()
+}
+
 struct Compiler {
     name: String,
     chains: Vec<(String, Vec<KernelRule>)>,
@@ -287,6 +206,12 @@ impl Compiler {
             facts: &policy.facts,
             default: &default,
         };
+        let begun = self.add_chain(
+            "begun".to_owned(),
+            begun::rules(&self.name, first_end(policy)),
+        );
+        let beginning = self.chains[begun].0.clone();
+        self.chains[START].1.push(begun::first(&beginning));
         self.split((START, ""), &split, known, rules, &all);
         Compiled {
             multicast: multicast::compile(&self.name, policy),

@@ -128,6 +128,7 @@ fn stages(policy: &Compiled) -> Vec<(&'static str, Transaction)> {
             IpAddr::V6(Ipv6Addr::new(0xfd44, 0, 0, 0, 0, 0, 0, 2)),
         ],
         link_local: vec![Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2)],
+        iif: Some(7),
         bridge: Some(bridge.clone()),
         policy: policy.name.clone(),
         egress: vec![
@@ -139,7 +140,7 @@ fn stages(policy: &Compiled) -> Vec<(&'static str, Transaction)> {
     at_bridge.append(bridge.cover_port("lo"));
     vec![
         (
-            "tables, maps, connection tracking and source NAT",
+            "tables, maps, connection tracking with labels (CONFIG_NF_CONNTRACK_LABELS) and source NAT",
             Base::new(&facts.cluster).add(&[]),
         ),
         ("the rules of a policy", policy.add()),

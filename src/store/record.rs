@@ -42,6 +42,9 @@ pub struct Record<P = StoredPolicy> {
     pub rules_ignored: bool,
     /// The index of the host's side of the veth: its name may be reused, this is not.
     pub veth_index: u32,
+    /// The index of the device by which its packets come to the IP layer, if that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iif: Option<u32>,
     /// The uplink's index, if there are egress addresses.
     pub uplink: Option<u32>,
     /// The NFLOG group of its log rules.
@@ -145,6 +148,7 @@ impl<P> Record<P> {
             netns: self.netns,
             rules_ignored: self.rules_ignored,
             veth_index: self.veth_index,
+            iif: self.iif,
             uplink: self.uplink,
             log_group: self.log_group,
             guard: self.guard,

@@ -309,6 +309,7 @@ mod on_a_node {
             exempt: false,
             rules_ignored: false,
             veth_index,
+            iif: None,
             uplink: None,
             log_group: 100,
             guard: Guard::Ignore,

@@ -23,6 +23,7 @@ mod faults_switch;
 mod floods;
 mod flows;
 mod forged;
+mod former;
 mod harness;
 mod honest;
 mod install;

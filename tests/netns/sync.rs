@@ -27,7 +27,7 @@ pub fn sync(node: &Node) -> (Vec<Value>, bool) {
     tidy(node, &format!("sync --policy-file {}", policy.display()))
 }
 
-fn all_are(changes: &[Value], did: &str) -> bool {
+pub fn all_are(changes: &[Value], did: &str) -> bool {
     !changes.is_empty() && changes.iter().all(|change| change["did"] == did)
 }
 

@@ -195,6 +195,7 @@ impl Node {
             mac: mac.expect("a namespace"),
             addresses: vec![POD.into()],
             link_local: Vec::new(),
+            iif: Some(link("host0").index),
             bridge: None,
             policy: String::new(),
             egress: vec![EGRESS.into()],
@@ -263,6 +264,32 @@ fn base(more: &str) -> Base {
     Base::new(&cluster.map(|net| net.parse().expect("a network")))
 }
 
+/// What was there before `judged4` was.
+#[test]
+fn pods_of_an_older_layout_are_known_to_be_judged() {
+    in_fresh_netns(|| {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state = StateDir::new(dir.path());
+        let (node, base) = (Node::new(), base("198.51.100.0/24"));
+        let mut nft = Nft::open().expect("a socket");
+        let [policy, _] = plain();
+        install(&node.with(&policy), &policy, &base, false).commit_with(&mut nft, &state);
+        for change in [
+            "flush chain inet egressway opened",
+            "delete element inet egressway judged4 { 10.0.0.2 }",
+            "add chain inet egressway related",
+            "add rule inet egressway related accept",
+        ] {
+            run("nft", &[change]);
+        }
+        let mut ledger = Ledger::open(&state, &mut nft).expect("the kernel tells");
+        put_base(&mut nft, &mut ledger, &base).expect("the kernel takes it");
+        let judged = nft.addresses(&INET, base::judged(Family::V4));
+        assert_eq!(judged.expect("the kernel tells"), [IpAddr::from(POD)]);
+        assert!(nft.chain(&INET, "related").expect("told").is_none());
+    });
+}
+
 /// Everything from the start: no rule of the kernel's outlives the namespace.
 fn in_node(test: impl FnOnce(&Node, &mut Nft, &StateDir) + Send) {
     in_fresh_netns(|| {
@@ -279,6 +306,7 @@ fn in_node(test: impl FnOnce(&Node, &mut Nft, &StateDir) + Send) {
         move_to(&mut nft, &state, &open);
         node.is_heard(&denied);
         let left = run("nft", &["list", "table", "inet", "egressway"]);
+        assert!(left.contains("iif != \"host0\""), "{left}");
         let policies = left.lines().filter(|line| line.contains("chain pol-"));
         assert_eq!(policies.count(), open.chains.len(), "{left}");
     });

@@ -226,7 +226,7 @@ impl Sync<'_> {
         policies: &mut Policies,
     ) -> Result<(), Error> {
         let mut record = before.clone();
-        (record.veth, record.bridge) = (now.veth, now.bridge);
+        (record.veth, record.bridge, record.iif) = (now.veth, now.bridge, now.iif);
         let what = title(&record);
         if record.layout != LAYOUT {
             let why = "it was added by another version of egressway, and is not compared";

@@ -181,6 +181,7 @@ impl Sync<'_> {
             }
             let sets = [
                 (&INET, base::denied(family), &pods),
+                (&INET, base::judged(family), &pods),
                 (&INET, base::snat(family), &pods),
                 (&INET, base::snatted(family), &pods),
                 (&NETDEV, base::bridged(family), &pods),

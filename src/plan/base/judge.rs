@@ -1,24 +1,33 @@
 //! The chains of [`INET`]: who meets a packet on its way, and what becomes of it.
 
 use nft::{
-    ChainKind, CtState, Family, Field, Hook, HookPoint, Nat, Reject, Rule, Statement, Test, Value,
-    Verdict,
+    ChainKind, Family, Field, Hook, HookPoint, Nat, Reject, Rule, Statement, Test, Value, Verdict,
 };
 
 use crate::plan::INET;
 
-use rules::protocol::{ICMP, ICMPV6, TCP};
+use rules::protocol::{SCTP, TCP, UDP};
 
 use super::{
-    AUDIT, BaseChain, DENY, LEAK_STOP, REJECT, denied, egress, last_denied, pods, snat, snatted,
+    AUDIT, BaseChain, DENY, LEAK_STOP, REJECT, denied, egress, judged, last_denied, others_tuple,
+    own_tuple, pods, revoked, snat, snatted,
 };
 
 /// Judges what pods send.
 pub const ENFORCE: &str = "enforce";
 const GUARD: &str = "guard";
 const GUARDED: &str = "guard-egress-ip";
-const RELATED: &str = "related";
+const OPENED: &str = "opened";
+const TOWARDS: &str = "opened-towards";
+const REVOKE: &str = "revoke";
 const SNAT: &str = "egress-snat";
+
+/// `IPS_CONFIRMED`: the flow's first packet has gone its way.
+pub(in crate::plan) const CONFIRMED: u32 = 8;
+
+/// The label of a flow that some pod of ours has opened, or that was opened towards one, while we looked.
+/// Labels of a policy are below: see [`crate::plan::policy`].
+const SEEN: u8 = 127;
 
 /// `inside`: the names of the sets of destinations that keep their source address.
 pub(super) fn chains(inside: &[String; 2]) -> Vec<BaseChain> {
@@ -46,7 +55,9 @@ pub(super) fn chains(inside: &[String; 2]) -> Vec<BaseChain> {
         called(REJECT, reject()),
         called(AUDIT, audit()),
         called(GUARDED, guarded()),
-        called(RELATED, related()),
+        called(REVOKE, revoke()),
+        called(TOWARDS, towards()),
+        hooked(OPENED, Nat, Postrouting, -190, opened()),
         hooked(ENFORCE, Filter, Prerouting, -99, enforce()),
         hooked(GUARD, Filter, Input, -150, guard()),
         hooked(SNAT, Nat, Postrouting, 50, source_nat(inside4, inside6)),
@@ -92,21 +103,85 @@ fn note_denied() -> [Rule; 2] {
     ]
 }
 
-fn deny() -> Vec<Rule> {
+/// The beginning of what becomes of a packet that does not pass: that is known of its flow from now on, if it was
+/// open. A flow that is denied from its first packet on is not confirmed.
+fn stop() -> Vec<Rule> {
+    let was_open = Test::NotMasked(Value::Mark(CONFIRMED), Value::Mark(0));
+    let of_open_flow = rule()
+        .test(Field::CtStatus, was_open)
+        .is(Field::CtDirection, Value::Original)
+        .then(Verdict::jump(REVOKE));
     let [v4, v6] = note_denied();
-    vec![v4, v6, rule().then(Verdict::Drop)]
+    vec![v4, v6, of_open_flow]
+}
+
+/// What has no handshake looks the same whoever begins. Nobody can fill the sets but by flows that the
+/// rules have allowed.
+fn revoke() -> Vec<Rule> {
+    let note = |number, family| {
+        let set = revoked(family).to_owned();
+        let flow = Statement::Update(own_tuple(family), set, None);
+        rule().test(Field::L4proto, protocol(number)).then(flow)
+    };
+    let of = |family| [UDP, SCTP].map(|number| note(number, family));
+    [of(Family::V4), of(Family::V6)].concat()
+}
+
+/// A flow's first packet, and nothing else, comes by here. Only of flows with the label are replies let
+/// through: conntrack may have others from a time when nobody judged the address, or another pod had it.
+fn opened() -> Vec<Rule> {
+    let to_pod = |field, family| rule().inside(field, judged(family)).then(goto(TOWARDS));
+    let from_pod = |field, family| {
+        let seen = Statement::SetCtLabel(SEEN);
+        rule().inside(field, judged(family)).then(seen)
+    };
+    vec![
+        to_pod(Field::IpDaddr, Family::V4),
+        to_pod(Field::Ip6Daddr, Family::V6),
+        from_pod(Field::IpSaddr, Family::V4),
+        from_pod(Field::Ip6Saddr, Family::V6),
+    ]
+}
+
+/// What conntrack takes for a flow that is opened towards a pod, since it knows nothing of what was before,
+/// may be one that the pod has opened and may not use any more.
+fn towards() -> Vec<Rule> {
+    const FIN_SYN_RST_ACK: u8 = 0x17;
+    const SYN: u8 = 0x02;
+    let taken_up = |family| {
+        rule()
+            .then(Statement::Among(
+                others_tuple(family),
+                revoked(family).to_owned(),
+            ))
+            .then(Verdict::Accept)
+    };
+    let is_no_handshake = Test::NotMasked(Value::U8(FIN_SYN_RST_ACK), Value::U8(SYN));
+    vec![
+        rule()
+            .test(Field::TcpFlags, is_no_handshake)
+            .then(Verdict::Accept),
+        taken_up(Family::V4),
+        taken_up(Family::V6),
+        rule().then(Statement::SetCtLabel(SEEN)),
+    ]
+}
+
+fn deny() -> Vec<Rule> {
+    let mut rules = stop();
+    rules.push(rule().then(Verdict::Drop));
+    rules
 }
 
 fn reject() -> Vec<Rule> {
-    let [v4, v6] = note_denied();
-    vec![
-        v4,
-        v6,
+    let mut rules = stop();
+    rules.extend([
         rule()
             .test(Field::L4proto, protocol(TCP))
             .then(Statement::Reject(Reject::TcpReset)),
         rule().then(Statement::Reject(Reject::AdminProhibited)),
-    ]
+    ]);
+    rules
 }
 
 /// What would have been denied counts as that: so a policy can be tried, and what it would stop be seen.
@@ -116,18 +191,17 @@ fn audit() -> Vec<Rule> {
 }
 
 /// Every packet that a pod originates is judged, not only a flow's first one: a new deny cuts an
-/// open connection at its next packet. Replies to what was opened towards the pod, errors about a
-/// known flow and neighbour discovery pass.
+/// open connection at its next packet. Replies to what was opened towards the pod before our eyes, and errors
+/// about that, pass, and so does neighbour discovery. Of errors about what the pod has opened, its policy
+/// knows.
 fn enforce() -> Vec<Rule> {
     // Every packet of the node comes by here: what most of them need comes first.
     vec![
         rule()
             .is(Field::CtDirection, Value::Reply)
+            .test(Field::CtLabel, Test::Labelled(SEEN))
             .then(Verdict::Accept),
         sent_to_egress(Field::CtOriginalDaddr, Family::V4),
-        rule()
-            .state(&[CtState::Related])
-            .then(Verdict::jump(RELATED)),
         rule().vmap(Field::IpSaddr, pods(Family::V4)),
         sent_to_egress(Field::CtOriginalDaddr6, Family::V6),
         // The veth's own chain has checked it; `leak-stop` keeps it from being forwarded.
@@ -145,17 +219,6 @@ fn sent_to_egress(addressed: Field, family: Family) -> Rule {
         .test(Field::CtStatus, Test::Dnat)
         .inside(addressed, egress(family))
         .then(goto(GUARDED))
-}
-
-/// Errors about a known flow pass; any other flow that conntrack relates to one is judged.
-fn related() -> Vec<Rule> {
-    [ICMP, ICMPV6]
-        .map(|number| {
-            rule()
-                .test(Field::L4proto, protocol(number))
-                .then(Verdict::Accept)
-        })
-        .to_vec()
 }
 
 /// What was not translated on its way: `enforce` has met the rest.

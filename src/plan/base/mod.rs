@@ -4,6 +4,7 @@
 //! ```text
 //! prerouting  -99  enforce   behind the Services' DNAT (-100): source address -> pod-ID -> pol-HASH
 //! input      -150  guard     an egress address of this node serves nothing but ping
+//! postrouting -190 opened    a flow's first packet: opened by a pod or towards one, before our eyes
 //! postrouting  50  snat      before any masquerade (kindnet 90, kube-proxy and CNI plugins 100)
 //! postrouting 110  leak-stop after every NAT: no pod with an egress IP leaves with another source
 //! ```
@@ -18,8 +19,8 @@ use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 use nft::{
-    Chain, DataType, Element, Elements, Family, Hook, KeyType, Object, Rule, Set, SetName, Table,
-    Transaction,
+    Chain, Concat, DataType, Element, Elements, Family, Field, Hook, KeyType, Object, Rule, Set,
+    SetName, Table, Transaction,
 };
 
 use rules::set::Addresses;
@@ -27,6 +28,7 @@ use rules::set::Addresses;
 use super::{INET, NETDEV, values};
 
 pub(super) use hook::ingress;
+pub(super) use judge::CONFIRMED;
 pub use judge::ENFORCE;
 pub(super) use link::{LINK_SCOPE, OWN_TARGET};
 
@@ -36,6 +38,9 @@ pub const DENY: &str = "do-deny";
 pub const REJECT: &str = "do-reject";
 /// Counts for its pod a packet that audit mode lets go, as if it had been denied.
 pub const AUDIT: &str = "do-audit";
+
+/// What the bases of earlier layouts had and this one has not.
+pub const FORMER: [&str; 1] = ["related"];
 
 /// Drops what would leave with another source than the egress address, and counts it.
 pub const LEAK_STOP: &str = "leak-stop";
@@ -63,6 +68,41 @@ pub const fn last_denied(family: Family) -> &'static str {
     match family {
         Family::V4 => "last4",
         Family::V6 => "last6",
+    }
+}
+
+/// Addresses of pods that are judged, without counters.
+pub const fn judged(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "judged4",
+        Family::V6 => "judged6",
+    }
+}
+
+/// Flows without handshake that a pod has opened and may not use any more, each for as long as the pod tries:
+/// nobody takes them up from the other end.
+pub const fn revoked(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "revoked4",
+        Family::V6 => "revoked6",
+    }
+}
+
+/// The flow's addresses and ports, as the pod's packets have them.
+const fn own_tuple(family: Family) -> Concat {
+    use Field::{Ip6Daddr, Ip6Saddr, IpDaddr, IpSaddr, L4proto, ThDport, ThSport};
+    match family {
+        Family::V4 => Concat::of([IpSaddr, IpDaddr, L4proto, ThSport, ThDport]),
+        Family::V6 => Concat::of([Ip6Saddr, Ip6Daddr, L4proto, ThSport, ThDport]),
+    }
+}
+
+/// The same, as packets to the pod have them.
+const fn others_tuple(family: Family) -> Concat {
+    use Field::{Ip6Daddr, Ip6Saddr, IpDaddr, IpSaddr, L4proto, ThDport, ThSport};
+    match family {
+        Family::V4 => Concat::of([IpDaddr, IpSaddr, L4proto, ThDport, ThSport]),
+        Family::V6 => Concat::of([Ip6Daddr, Ip6Saddr, L4proto, ThDport, ThSport]),
     }
 }
 
@@ -102,6 +142,10 @@ pub const fn bridged(family: Family) -> &'static str {
 pub const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Of how many addresses that is known.
 const REMEMBERED_ADDRESSES: u32 = 65535;
+/// How long after the pod's last try a flow is known as [`revoked`].
+const REVOKED: Duration = Duration::from_secs(3600);
+/// How many flows are.
+const REVOKED_FLOWS: u32 = 65535;
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
@@ -243,6 +287,13 @@ fn shared_sets(family: Family) -> impl Iterator<Item = Set> {
             timeout: Some(REMEMBERED),
             size: Some(REMEMBERED_ADDRESSES),
             ..plain(last_denied(family), family)
+        },
+        set(judged(family), None, false),
+        Set {
+            dynamic: true,
+            timeout: Some(REVOKED),
+            size: Some(REVOKED_FLOWS),
+            ..Set::new(revoked(family), KeyType::Concat(own_tuple(family)))
         },
         set(snat(family), Some(DataType::Value(key_type(family))), false),
         set(snatted(family), None, false),

@@ -119,8 +119,8 @@ pub fn of_places(rule: &Rule, places: Vec<Reach>) -> Vec<Condition> {
     conditions
 }
 
-/// In seconds: the kernel's clock counts nanoseconds in 63 bits.
-fn until(rule: &Rule) -> Option<u64> {
+/// When a rule ends. In seconds since 1970: the kernel's clock counts nanoseconds in 63 bits.
+pub fn until(rule: &Rule) -> Option<u64> {
     rule.until.map(|until| {
         let seconds = until.as_second().clamp(0, i64::MAX / 1_000_000_000);
         seconds.unsigned_abs()

@@ -16,6 +16,7 @@ use nix::sys::socket::{
 };
 
 use super::*;
+use crate::plan::INET;
 use crate::plan::base::{self, Base};
 use netlink::test_support::{in_fresh_netns, ip, new_netns, veth};
 use nft::{Element, Elements, Family, Nft};

@@ -128,6 +128,7 @@ fn an_attachment() {
         mac: [0x06, 0x8f, 0xf8, 0x62, 0x38, 0xa5],
         addresses: vec![address("10.244.1.4"), address("fd44::4")],
         link_local: vec!["fe80::48f:f8ff:fe62:38a5".parse().expect("an address")],
+        iif: Some(7),
         bridge: Some(bridge.clone()),
         policy: compile(&effective(), 100).name,
         egress: vec![address("203.0.113.10"), address("2001:db8::10")],
