@@ -57,6 +57,12 @@ pub fn said(node: &Node, pod: &Pod<'_>, word: &str) {
     assert!(text.contains(word), "{word} in {text}");
 }
 
+/// What `explain` adds to an answer.
+fn notes(node: &Node, name: &str) -> String {
+    let answer = node.tool_json(&format!("explain {name} {}:80/tcp -o json", FAR[0]));
+    answer["notes"].to_string()
+}
+
 /// The rules of pods that deny port 81 hold, and the rest arrives.
 fn enforced(node: &Node, pods: &[&Pod<'_>], families: &[usize]) {
     let mut probes = Vec::new();
@@ -240,13 +246,16 @@ fn addresses_and_macs_that_a_pod_gives_itself_are_said() {
         let nodad = if bare.contains(':') { "nodad" } else { "" };
         a.netns.ip(&format!("addr add {address} dev eth0 {nodad}"));
         said(&node, &a, bare);
+        assert!(notes(&node, "a").contains(bare), "{bare}");
         a.netns.ip(&format!("addr del {address} dev eth0"));
         assert_eq!(sync(&node), (vec![], true), "{address}");
     }
     a.netns.ip("link set eth0 address 02:00:00:00:77:02");
     said(&node, &a, "02:00:00:00:77:02");
+    assert!(notes(&node, "a").contains("02:00:00:00:77:02"));
     a.netns.ip(&format!("link set eth0 address {}", a.mac));
     assert_eq!(sync(&node), (vec![], true));
+    assert_eq!(notes(&node, "a"), "[]");
     enforced(&node, &[&a], &[0]);
 }
 

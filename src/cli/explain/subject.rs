@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
+use crate::attachment::now::{Devices, Interface};
 use crate::cli::output::shown;
 use crate::cli::records::{self, Records};
 use crate::source::{self, NamespaceAnnotations, PolicyFile, SourceError};
@@ -218,6 +219,11 @@ pub(super) fn attached(
         })?;
     let mut rtnl = Rtnl::open(Instant::now() + KERNEL_TIMEOUT)?;
     let local = route::own_addresses(&mut rtnl)?;
+    // What it sends from an address that nobody knows of is dropped, whatever the rules say.
+    let notes = match Devices::read(&mut rtnl)?.interface(&mut rtnl, &record)? {
+        Interface::Here(now) => now.told,
+        Interface::Gone | Interface::Elsewhere => Vec::new(),
+    };
     Ok(Subject {
         name,
         namespace: record.namespace,
@@ -230,7 +236,7 @@ pub(super) fn attached(
         addresses: record.addresses,
         local,
         guarded: state.list_egress()?,
-        notes: Vec::new(),
+        notes,
     })
 }
 
