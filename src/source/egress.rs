@@ -8,7 +8,8 @@ use super::annotation::SourcedText;
 use rules::class::{METADATA, MULTICAST, WIRESERVER};
 use rules::facts::Facts;
 use rules::fault::{Collector, Complaint, Faults};
-use rules::grammar::{lexer, targets};
+use rules::grammar::targets;
+use rules::lexer;
 
 /// Reads a namespace's list, separated by commas or spaces.
 pub(super) fn parse(list: &SourcedText) -> Result<Vec<IpNet>, Faults> {

@@ -2,7 +2,7 @@
 
 use super::annotation::SourcedText;
 use rules::fault::{Complaint, Faults, quoted};
-use rules::grammar::lexer;
+use rules::lexer;
 use rules::nearest::nearest;
 
 /// What happens where a rule denies.

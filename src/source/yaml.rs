@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Error, Location, Spanned};
 
 use rules::fault::{Complaint, Faults, quoted};
-use rules::grammar::lexer::{self, Place};
+use rules::lexer::{self, Place};
 use rules::nearest::nearest;
 
 /// The file's keys.

@@ -1,7 +1,7 @@
 //! What rules look at: every field with its name in nft, where its bytes are, and what must hold
 //! before they may be read.
 
-use super::set::KeyType;
+use super::key::{self, Key};
 use super::uapi::*;
 use super::value::Family;
 
@@ -50,8 +50,8 @@ pub(super) struct Spec {
     /// In bytes.
     pub length: u32,
     pub needs: Needs,
-    /// Its type in the key of a set; fields without one can be in none.
-    pub key: Option<KeyType>,
+    /// What it is in the key of a set; fields without one can be in none.
+    pub key: Option<Key>,
 }
 
 macro_rules! fields {
@@ -94,24 +94,24 @@ const UDP: Needs = Needs::Protocol(17);
 const SCTP: Needs = Needs::Protocol(132);
 const IP: Needs = Needs::Family(V4);
 const IP6: Needs = Needs::Family(V6);
-const PORT: Option<KeyType> = Some(KeyType::Service);
-const ADDRESS4: Option<KeyType> = Some(KeyType::Ipv4);
-const ADDRESS6: Option<KeyType> = Some(KeyType::Ipv6);
-const MAC: Option<KeyType> = Some(KeyType::Ether);
+const PORT: Option<Key> = Some(key::SERVICE);
+const ADDRESS4: Option<Key> = Some(key::IPV4);
+const ADDRESS6: Option<Key> = Some(key::IPV6);
+const MAC: Option<Key> = Some(key::ETHER);
 
 fields! {
     /// IPv4 or IPv6.
     Nfproto: "meta nfproto", Meta(NFT_META_NFPROTO), 1, Nothing, None;
     /// The IP protocol, behind all extension headers of IPv6.
-    L4proto: "meta l4proto", Meta(NFT_META_L4PROTO), 1, Nothing, Some(KeyType::Protocol);
+    L4proto: "meta l4proto", Meta(NFT_META_L4PROTO), 1, Nothing, Some(key::PROTOCOL);
     /// The index of the device by which the packet came in, in this host's byte order.
     Iif: "iif", Meta(NFT_META_IIF), 4, Nothing, None;
     /// The device by which the packet came in.
-    Iifname: "iifname", Meta(NFT_META_IIFNAME), 16, Nothing, Some(KeyType::Interface);
+    Iifname: "iifname", Meta(NFT_META_IIFNAME), 16, Nothing, Some(key::INTERFACE);
     /// The device by which the packet goes out.
-    Oifname: "oifname", Meta(NFT_META_OIFNAME), 16, Nothing, Some(KeyType::Interface);
+    Oifname: "oifname", Meta(NFT_META_OIFNAME), 16, Nothing, Some(key::INTERFACE);
     /// The packet's mark, in this host's byte order.
-    Mark: "meta mark", Meta(NFT_META_MARK), 4, Nothing, Some(KeyType::Mark);
+    Mark: "meta mark", Meta(NFT_META_MARK), 4, Nothing, Some(key::MARK);
     /// The wall clock: nanoseconds since 1970.
     Time: "meta time", Meta(NFT_META_TIME_NS), 8, Nothing, None;
     /// The frame's destination.
@@ -173,13 +173,13 @@ fields! {
     ThDport: "th dport", Payload(TRANSPORT, 2), 2, Nothing, PORT;
     /// RFC 792. As with all of a transport header: in a chain ahead of defragmentation, in family
     /// netdev always, the kernel may take a later fragment's data for it.
-    IcmpType: "icmp type", Payload(TRANSPORT, 0), 1, Needs::Icmp(V4), Some(KeyType::IcmpType);
+    IcmpType: "icmp type", Payload(TRANSPORT, 0), 1, Needs::Icmp(V4), Some(key::ICMP_TYPE);
     /// RFC 792
     IcmpCode: "icmp code", Payload(TRANSPORT, 1), 1, Needs::Icmp(V4), None;
     /// The destination of the packet that an ICMP error is about (RFC 792).
     IcmpQuotedDaddr: "@th,192,32", Payload(TRANSPORT, 24), 4, Nothing, None;
     /// RFC 4443
-    Icmpv6Type: "icmpv6 type", Payload(TRANSPORT, 0), 1, Needs::Icmp(V6), Some(KeyType::Icmpv6Type);
+    Icmpv6Type: "icmpv6 type", Payload(TRANSPORT, 0), 1, Needs::Icmp(V6), Some(key::ICMPV6_TYPE);
     /// RFC 4443
     Icmpv6Code: "icmpv6 code", Payload(TRANSPORT, 1), 1, Needs::Icmp(V6), None;
     /// The destination of the packet that an ICMPv6 error is about (RFC 4443).
@@ -193,7 +193,7 @@ fields! {
     /// What has been done with its flow (`enum ip_conntrack_status`), in this host's byte order.
     CtStatus: "ct status", Ct(NFT_CT_STATUS), 4, Nothing, None;
     /// Its flow's mark, in this host's byte order.
-    CtMark: "ct mark", Ct(NFT_CT_MARK), 4, Nothing, Some(KeyType::Mark);
+    CtMark: "ct mark", Ct(NFT_CT_MARK), 4, Nothing, Some(key::MARK);
     /// Its flow's labels, 128 bits: see [`Test::Labelled`](super::Test::Labelled).
     CtLabel: "ct label", Ct(NFT_CT_LABELS), 16, Nothing, None;
     /// Where the flow's first packet came from, before any translation.

@@ -1,6 +1,11 @@
 //! nf_tables over netlink: transactions that print themselves as nft text and encode themselves as
 //! one batch. No exec, no libnftables: minimal hosts have neither, and an exec costs more than ten
 //! times the transaction.
+//!
+//! A [`Transaction`] is filled step by step, and [`Nft::commit`] hands it to the kernel of the network namespace
+//! in which the [`Nft`] was opened. Durations are exact to a millisecond, as the kernel's; names have at most 255
+//! bytes, comments and log prefixes 127, names of devices 15. What breaks that is an [`Invalid`] step, and the
+//! whole transaction is not sent; what the kernel refuses is an [`Error`] that names the step.
 
 mod chain;
 mod check;
@@ -8,6 +13,7 @@ mod element;
 mod encode;
 mod error;
 mod field;
+mod key;
 mod kind;
 mod matching;
 mod message;
@@ -16,12 +22,18 @@ mod set;
 mod settled;
 mod socket;
 mod statement;
+mod step;
 mod table;
 mod transaction;
 mod uapi;
 mod value;
 #[doc(hidden)] // for fuzz/
 pub mod wire;
+
+/// The README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
 
 #[cfg(test)]
 mod test_support;
@@ -38,6 +50,7 @@ pub use read::{ChainState, Counter, ElementCounter, HeldRule, RuleCounter};
 pub use set::{DataType, KeyType, Set};
 pub use socket::{Nft, in_transaction};
 pub use statement::{Limit, Nat, Reject, Rule, Statement, Verdict};
+pub use step::{Elements, Object, PlacedRule, SetName, Step, Verb};
 pub use table::{Table, TableFamily};
-pub use transaction::{Elements, Object, PlacedRule, SetName, Step, Transaction, Verb};
+pub use transaction::Transaction;
 pub use value::{Bytes, Family, InterfaceName, Time, Value};

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::field::Field;
+use super::key::{self, Key};
 use super::matching::Concat;
 use super::uapi::*;
 
@@ -36,37 +37,31 @@ pub enum KeyType {
     Concat(Concat),
 }
 
-/// One field of a key: nft's number, nft's name, length in bytes.
-type KeyField = (u32, &'static str, u32);
-
 impl KeyType {
-    /// As nft and libnftnl know it (nft's `enum datatypes`); the kernel keeps the number for `nft list`.
-    /// A concatenation is none.
-    const fn field(self) -> Option<KeyField> {
+    /// A concatenation is no single one.
+    const fn single(self) -> Option<Key> {
         Some(match self {
-            KeyType::Ipv4 => (7, "ipv4_addr", 4),
-            KeyType::Ipv6 => (8, "ipv6_addr", 16),
-            KeyType::Ether => (9, "ether_addr", 6),
-            KeyType::Protocol => (12, "inet_proto", 1),
-            KeyType::Service => (13, "inet_service", 2),
-            KeyType::IcmpType => (14, "icmp_type", 1),
-            KeyType::Icmpv6Type => (29, "icmpv6_type", 1),
-            KeyType::Mark => (19, "mark", 4),
-            KeyType::Interface => (41, "ifname", 16),
-            KeyType::FibAddrtype => (38, "fib_addrtype", 4),
+            KeyType::Ipv4 => key::IPV4,
+            KeyType::Ipv6 => key::IPV6,
+            KeyType::Ether => key::ETHER,
+            KeyType::Protocol => key::PROTOCOL,
+            KeyType::Service => key::SERVICE,
+            KeyType::IcmpType => key::ICMP_TYPE,
+            KeyType::Icmpv6Type => key::ICMPV6_TYPE,
+            KeyType::Mark => key::MARK,
+            KeyType::Interface => key::INTERFACE,
+            KeyType::FibAddrtype => key::FIB_ADDRTYPE,
             KeyType::Concat(_) => return None,
         })
     }
 
-    fn fields(&self) -> impl Iterator<Item = KeyField> {
+    fn keys(&self) -> impl Iterator<Item = Key> {
         let several = match self {
             KeyType::Concat(concat) => concat.fields(),
             _ => &[],
         };
-        let keys = several.iter().filter_map(|field| field.spec().key);
-        self.field()
-            .into_iter()
-            .chain(keys.filter_map(KeyType::field))
+        let several = several.iter().filter_map(|field| field.spec().key);
+        self.single().into_iter().chain(several)
     }
 
     /// A field of a concatenation that no set can hold.
@@ -87,34 +82,32 @@ impl KeyType {
 
     /// nft's number and the length in bytes. A concatenation's fields fill up registers of four.
     pub(super) fn number_and_length(&self) -> (u32, u32) {
-        if let Some((number, _, length)) = self.field() {
-            return (number, length);
+        if let Some(key) = self.single() {
+            return (key.number, key.length);
         }
-        self.fields()
-            .fold((0, 0), |(all, sum), (number, _, length)| {
-                (all << TYPE_BITS | number, sum + length.next_multiple_of(4))
-            })
+        self.keys().fold((0, 0), |(all, sum), key| {
+            let sum = sum + key.length.next_multiple_of(4);
+            (all << TYPE_BITS | key.number, sum)
+        })
     }
 
     /// The lengths in bytes of all fields of a key.
     pub(super) fn lengths(&self) -> impl Iterator<Item = usize> {
-        self.fields().map(|(_, _, length)| length as usize)
+        self.keys().map(|key| key.length as usize)
     }
 
     /// The lengths in bytes of a concatenation's fields; none of a single key.
     pub(super) fn concatenated(&self) -> impl Iterator<Item = u32> {
-        let several = self.field().is_none();
-        self.fields()
-            .filter(move |_| several)
-            .map(|(_, _, length)| length)
+        let several = self.single().is_none();
+        self.keys().filter(move |_| several).map(|key| key.length)
     }
 }
 
 impl fmt::Display for KeyType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, (_, name, _)) in self.fields().enumerate() {
+        for (n, key) in self.keys().enumerate() {
             let dot = if n > 0 { " . " } else { "" };
-            write!(f, "{dot}{name}")?;
+            write!(f, "{dot}{}", key.name)?;
         }
         Ok(())
     }

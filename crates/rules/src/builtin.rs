@@ -6,7 +6,7 @@ use crate::fault::Faults;
 /// Where they stand, for people.
 const SOURCE: &str = "built-in";
 /// What [`no_tunnels`] is called in its tier: logs say `built-in:no-tunnels`.
-pub const NO_TUNNELS: &str = "no-tunnels";
+const NO_TUNNELS: &str = "no-tunnels";
 
 /// UDP ports at which nodes open what they are sent: VXLAN (RFC 7348; Linux' own, which flannel uses), Geneve
 /// (RFC 8926), and this project's own tunnel.

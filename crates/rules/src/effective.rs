@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::fault::{Collector, Complaint, Faults, quoted};
-use super::grammar::{self, lexer};
+use super::grammar;
+use super::lexer;
 use super::rule::{Rule, Target};
 
 pub use super::facts::Facts;

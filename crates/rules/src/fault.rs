@@ -5,7 +5,7 @@ use std::path::Path;
 
 use unicode_width::UnicodeWidthStr;
 
-use super::grammar::lexer::Place;
+use super::lexer::Place;
 
 /// Faults described in full; the rest is only counted, so that a hostile text stays cheap.
 const DESCRIBED: usize = 100;

@@ -19,6 +19,7 @@ pub mod facts;
 pub mod fault;
 pub mod grammar;
 pub mod inside;
+pub mod lexer;
 pub mod limits;
 pub mod lint;
 pub mod nat64;

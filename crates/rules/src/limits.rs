@@ -3,7 +3,7 @@
 
 use crate::effective::TierRules;
 use crate::fault::{Complaint, Faults};
-use crate::grammar::lexer;
+use crate::lexer;
 use crate::rule::{Ports, Rule, Target};
 
 /// The policy file's `limits`, for the text of one pod and for each text of one namespace.
@@ -11,7 +11,8 @@ use crate::rule::{Ports, Rule, Target};
 pub struct Limits {
     /// Rules.
     pub rules: usize,
-    /// Rules that are [plain](is_plain).
+    /// Rules that can't be looked up together with others, so that each packet is compared with every one of them:
+    /// those with `until`, ICMP codes, or words such as `internet` and `dns`.
     pub plain_rules: usize,
 }
 
@@ -64,7 +65,7 @@ fn fault(text: &TierRules, rule: &Rule, complaint: Complaint) -> Faults {
 }
 
 /// Whether a rule can't be looked up together with others, so that each packet is compared with it.
-pub fn is_plain(rule: &Rule) -> bool {
+fn is_plain(rule: &Rule) -> bool {
     let asks = |target: &Target| match target {
         Target::Node
         | Target::Nodes

@@ -9,7 +9,7 @@ use ipnet::Ipv6Net;
 use super::fault::{Complaint, quoted};
 
 /// The lengths that a prefix may have (RFC 6052 section 2.2).
-pub const LENGTHS: [u8; 6] = [32, 40, 48, 56, 64, 96];
+const LENGTHS: [u8; 6] = [32, 40, 48, 56, 64, 96];
 
 /// The prefix that every NAT64 has unless it is configured otherwise (RFC 6052 section 2.1).
 pub const WELL_KNOWN: Ipv6Net =

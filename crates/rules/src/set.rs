@@ -187,21 +187,6 @@ impl Addresses {
         }
     }
 
-    /// Those of the addresses that are of this family.
-    pub fn of_addresses<'a>(
-        family: Family,
-        all: impl IntoIterator<Item = &'a IpAddr>,
-    ) -> Addresses {
-        let own = all
-            .into_iter()
-            .filter(|address| Family::of(address) == family);
-        let ranges = own.map(|address| (number(*address), number(*address)));
-        Addresses {
-            family,
-            numbers: ranges.collect(),
-        }
-    }
-
     /// All of them together.
     pub fn union_of<'a>(family: Family, all: impl IntoIterator<Item = &'a Addresses>) -> Addresses {
         let ranges = all.into_iter().flat_map(|some| some.numbers.ranges());
@@ -336,11 +321,6 @@ mod tests {
                 assert_eq!(own.overlaps(&others), family == other);
             }
             assert!(Addresses::between(family, both[0].addr(), both[1].addr()).is_none());
-            let addresses: Vec<IpAddr> = both.iter().map(IpNet::addr).collect();
-            assert_eq!(
-                Addresses::of_addresses(family, &addresses).single(),
-                Some((first, first))
-            );
         }
     }
 

@@ -3,7 +3,7 @@
 use super::kind::{Kind, Severity};
 use super::text::Text;
 use rules::fault::{Complaint, Fault, Faults};
-use rules::grammar::lexer::Place;
+use rules::lexer::Place;
 
 /// One fault in one file.
 #[derive(Debug, Clone)]

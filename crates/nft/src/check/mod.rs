@@ -8,7 +8,7 @@ mod tests;
 use std::time::Duration;
 
 use super::chain::{Chain, ChainKind, Hook};
-use super::transaction::{Object, SetName, Step, Verb};
+use super::step::{Object, SetName, Step, Verb};
 
 /// Why a step cannot be right, whatever the kernel holds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,8 +6,8 @@ use crate::kind::Kind;
 use crate::matching::{Concat, Match, Test};
 use crate::settled::{Condition, Settled};
 use crate::statement::{Nat, Reject, Statement};
+use crate::step::{PlacedRule, Verb};
 use crate::table::TableFamily;
-use crate::transaction::{PlacedRule, Verb};
 use crate::value::{Family, Value};
 
 /// `NF_LOG_PREFIXLEN` with its NUL.

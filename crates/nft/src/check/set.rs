@@ -3,7 +3,7 @@
 use super::{COMMENT, lasting, name, quoted};
 use crate::element::{Data, Element};
 use crate::set::{DataType, Set};
-use crate::transaction::{Elements, Object, Step, Verb};
+use crate::step::{Elements, Object, Step, Verb};
 
 pub(super) fn kind(set: &Set) -> Result<(), String> {
     let data = match &set.data {

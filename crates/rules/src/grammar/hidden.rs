@@ -1,7 +1,7 @@
 //! Characters in comments that hide from people what a text says: what is shown is then not what is read.
 
-use super::lexer::Place;
 use crate::fault::Complaint;
+use crate::lexer::Place;
 
 /// The first such character in a line's comment, and what is wrong with it. In rules themselves, no word has any.
 pub(super) fn first<'a>(line: usize, source_line: &'a str) -> Option<(Place<'a>, Complaint)> {

@@ -10,7 +10,6 @@
 mod dead;
 mod hidden;
 pub mod label;
-pub mod lexer;
 mod number;
 mod options;
 pub mod ports;
@@ -19,9 +18,8 @@ pub mod targets;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use lexer::Place;
-
 use super::fault::{Collector, Complaint, Faults, quoted};
+use super::lexer::{self, Place};
 use super::rule::Rule;
 
 /// Reads the text called `source`. The rules come sorted by priority, then as written.

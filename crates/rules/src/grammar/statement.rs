@@ -1,9 +1,9 @@
 //! One rule: the order of its parts.
 
-use super::lexer::{Place, Statement};
 use super::options::{self, Options};
 use super::{Problem, dead, ports, targets};
 use crate::fault::{Complaint, quoted};
+use crate::lexer::{Place, Statement};
 use crate::nearest::nearest;
 use crate::rule::{DEFAULT_PRIORITY, Rule, Target, Verb};
 

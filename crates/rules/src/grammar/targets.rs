@@ -70,7 +70,7 @@ pub fn parse(word: &str) -> Result<Target, Complaint> {
 }
 
 /// Reads one entry of the list behind `except`.
-pub fn parse_excepted(word: &str) -> Result<Target, Complaint> {
+pub(super) fn parse_excepted(word: &str) -> Result<Target, Complaint> {
     match parse(word)? {
         Target::Service(_) => Err(Complaint::new(format!(
             "{} cannot stand behind `except`",

@@ -401,7 +401,7 @@ proptest! {
                 let shown = faults.to_string();
                 prop_assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{:?}", shown);
                 for fault in faults.described() {
-                    let line = super::lexer::lines(&text).nth(fault.line - 1);
+                    let line = crate::lexer::lines(&text).nth(fault.line - 1);
                     let chars = line.map_or(0, |(_, line)| line.chars().count());
                     prop_assert!(fault.width > 0 && fault.column <= chars + 1);
                 }

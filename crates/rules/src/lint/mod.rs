@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::effective::{Facts, Tier, TierRules};
 use super::fault::{Complaint, Fault, quoted};
-use super::grammar::{self, lexer::Place};
+use super::grammar;
+use super::lexer::Place;
 use super::rule::{Rule, Verb};
 
 use coverage::Reason;
