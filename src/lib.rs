@@ -40,6 +40,7 @@ pub mod guard;
 pub(crate) mod hex;
 pub mod json;
 pub mod lifecycle;
+pub mod live;
 pub mod logging;
 pub mod plan;
 pub mod refusal;

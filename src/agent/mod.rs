@@ -6,6 +6,7 @@
 //!  one thread        ├ conflist   program, kubeconfig, our entry ──────────────┐
 //!                    ├ policy     follows the ConfigMap ───────────────────────┤
 //!                    ├ token      asks for the plugin's ───────────────────────┼─> worker: one thread for all
+//!                    ├ live       rules of running pods, as they are written ───┤
 //!                    ├ leases     renews those of egress IPs ──────────────────┤   that touches the node
 //!                    ├ removal    follows the DaemonSet and its namespace      │
 //!                    └ on SIGTERM: nothing; or, if it is deleted, uninstall ───┘
@@ -42,9 +43,11 @@ use worker::Worker;
 mod api;
 mod conflist;
 mod dirs;
+mod follow;
 mod health;
 mod keeper;
 pub mod leases;
+mod live;
 mod networks;
 mod policy;
 mod readiness;
@@ -199,10 +202,16 @@ fn start(
     );
     let Some(api) = api else {
         spawn(context, tasks, policy::look(context.clone()));
+        spawn(context, tasks, live::keep(context.clone(), None));
         return None;
     };
     spawn(context, tasks, policy::follow(context.clone(), api.clone()));
     spawn(context, tasks, token::renew(context.clone(), api.clone()));
+    spawn(
+        context,
+        tasks,
+        live::keep(context.clone(), Some(api.clone())),
+    );
     tasks.spawn(leases::tend(context.clone(), api.clone()));
     Some(Removal::follow(context, &api))
 }

@@ -126,9 +126,7 @@ impl Following<'_> {
             Ok(changed) => {
                 if changed {
                     let file = self.context.config.policy_file.display();
-                    tracing::info!(
-                        "wrote {file} from ConfigMap {configmap}; pods that start now have it"
-                    );
+                    tracing::info!("wrote {file} from ConfigMap {configmap}");
                 }
                 self.part.ready();
                 self.is_in_force();
@@ -167,7 +165,7 @@ impl Following<'_> {
             tone: Tone::Normal,
             reason: "PolicyValid",
             action: "WritePolicy",
-            note: "the policy is valid again, pods that start now have it".to_owned(),
+            note: "the policy is valid again, and pods have it".to_owned(),
         });
     }
 }

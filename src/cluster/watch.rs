@@ -44,6 +44,8 @@ pub struct Watch<K> {
     resource: &'static str,
     namespace: Option<String>,
     name: Option<String>,
+    /// `metadata.name=web`, `spec.nodeName=node-1`
+    fields: Option<String>,
     /// The version up to which everything was heard.
     version: Option<String>,
     events: Option<Events<K>>,
@@ -59,6 +61,19 @@ where
             resource,
             namespace: namespace.map(str::to_owned),
             name: Some(name.to_owned()),
+            fields: Some(format!("metadata.name={name}")),
+            version: None,
+            events: None,
+        }
+    }
+
+    /// All of the cluster, or those for which `fields` holds: `spec.nodeName=node-1`.
+    pub const fn all(resource: &'static str, fields: Option<String>) -> Self {
+        Watch {
+            resource,
+            namespace: None,
+            name: None,
+            fields,
             version: None,
             events: None,
         }
@@ -76,8 +91,8 @@ where
             };
             if self.events.is_none() {
                 let params = WatchParams::default().timeout(LASTS.as_secs() as u32);
-                let params = match self.selector() {
-                    Some(fields) => params.fields(&fields),
+                let params = match &self.fields {
+                    Some(fields) => params.fields(fields),
                     None => params,
                 };
                 let started = client
@@ -139,7 +154,7 @@ where
     }
 
     async fn list(&mut self, client: &Client, api: &Api<K>) -> Result<Heard<K>, Error> {
-        let fields = self.selector();
+        let fields = self.fields.clone();
         // From the server's memory: a thousand nodes that start at once must not all go to etcd.
         let first = || {
             let params = ListParams::default().limit(PAGE).match_any();
@@ -176,12 +191,6 @@ where
                 }
             }
         }
-    }
-
-    fn selector(&self) -> Option<String> {
-        self.name
-            .as_ref()
-            .map(|name| format!("metadata.name={name}"))
     }
 
     fn request(&self, verb: &'static str) -> Request {

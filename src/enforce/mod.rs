@@ -28,7 +28,7 @@ pub use orphans::{
     remove_all, remove_bridge_chain, remove_element, remove_policies, remove_sets, unasked_sets,
 };
 pub use remove::Remove;
-pub use switch::{Move, switch};
+pub use switch::{Move, put, rebase, switch, switch_all};
 pub use verify::{Verified, leads_somewhere, verify};
 
 /// How often a transaction that met somebody else's change is made anew.

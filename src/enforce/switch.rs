@@ -12,8 +12,10 @@ use std::collections::BTreeSet;
 use crate::plan::names::{Purpose, lets_multicast_out, many_chain, pod_chain};
 use crate::plan::veth::many_rules;
 use crate::plan::{Base, Compiled, INET, NETDEV, base};
+use crate::store::StateDir;
 use nft::{self, Chain, Element, Elements, Family, Nft, Rule, SetName, Transaction, Verdict};
 
+use super::again;
 use super::ledger::Ledger;
 use super::remove::{delete_parts, delete_unused_policy};
 use super::verify::{damaged_base, damaged_policy};
@@ -25,6 +27,47 @@ pub struct Move<'a> {
     pub id: &'a str,
     /// The policy.
     pub policy: &'a Compiled,
+}
+
+/// Makes the kernel hold this policy whole, for those who are led to it later. To be called under
+/// [`StateDir::lock`](crate::store::StateDir::lock).
+///
+/// # Errors
+/// The kernel refuses: nobody is led to what is there of it.
+pub fn put(nft: &mut Nft, state: &StateDir, policy: &Compiled) -> Result<(), nft::Error> {
+    again(nft::Error::is_conflict, || {
+        let mut ledger = Ledger::open(state, nft)?;
+        if ledger.has(&policy.name) {
+            return Ok(());
+        }
+        put_policy(nft, &mut ledger, policy)
+    })
+}
+
+/// Makes the kernel hold this base whole, instead of the one that it has. To be called under
+/// [`StateDir::lock`](crate::store::StateDir::lock).
+///
+/// # Errors
+/// The kernel refuses: the base before is in force, or this one.
+pub fn rebase(nft: &mut Nft, state: &StateDir, base: &Base) -> Result<(), nft::Error> {
+    again(nft::Error::is_conflict, || {
+        let mut ledger = Ledger::open(state, nft)?;
+        if ledger.has(base.marker()) {
+            return Ok(());
+        }
+        put_base(nft, &mut ledger, base)
+    })
+}
+
+/// [`switch`], made anew while others change the tables.
+///
+/// # Errors
+/// As [`switch`].
+pub fn switch_all(nft: &mut Nft, state: &StateDir, moves: &[Move<'_>]) -> Result<(), nft::Error> {
+    again(nft::Error::is_conflict, || {
+        let mut ledger = Ledger::open(state, nft)?;
+        switch(nft, &mut ledger, moves)
+    })
 }
 
 /// Gives running attachments other policies: all of them in one transaction, after all policies are

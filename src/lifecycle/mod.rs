@@ -9,5 +9,6 @@ mod node;
 mod owners;
 pub mod policy;
 pub mod reconcile;
+pub mod switch;
 
 pub use by_leases::ByLeases;

@@ -137,21 +137,9 @@ impl Policy<'_> {
         log_group: u16,
         state: &StateDir,
     ) -> Self {
-        let head = PolicyHead {
-            chain: plan::policy::name(&policy.effective, log_group),
-            base: Base::new(&policy.effective.facts.cluster)
-                .marker()
-                .to_owned(),
-            exempt: policy.exempt,
-            egress: policy.egress.clone(),
-        };
+        let head = head(&policy, log_group);
         let known = key.is_none();
-        let key = key.unwrap_or_else(|| {
-            let parts = (&head, StoredPolicy::from(&policy.effective));
-            // Strings always serialize.
-            let parts = serde_json::to_vec(&parts).unwrap_or_default();
-            PolicyKey::of([version(log_group).as_bytes(), &parts])
-        });
+        let key = key.unwrap_or_else(|| outcome_key(&head, &policy, log_group));
         Policy {
             is_new: !known || state.policy_head(&key).is_none(),
             key,
@@ -201,6 +189,25 @@ impl Texts<'_> {
         let of_pod = source::pod::rules(self.annotations);
         source::resolve(file, self.namespace, &namespace, of_pod).map_err(refused)
     }
+}
+
+/// What has to be known of a policy in any case.
+pub(super) fn head(policy: &PodPolicy, log_group: u16) -> PolicyHead {
+    let base = Base::new(&policy.effective.facts.cluster);
+    PolicyHead {
+        chain: plan::policy::name(&policy.effective, log_group),
+        base: base.marker().to_owned(),
+        exempt: policy.exempt,
+        egress: policy.egress.clone(),
+    }
+}
+
+/// The key of a policy by what its texts have come to.
+pub(super) fn outcome_key(head: &PolicyHead, policy: &PodPolicy, log_group: u16) -> PolicyKey {
+    let parts = (head, StoredPolicy::from(&policy.effective));
+    // Strings always serialize.
+    let parts = serde_json::to_vec(&parts).unwrap_or_default();
+    PolicyKey::of([version(log_group).as_bytes(), &parts])
 }
 
 /// What the same texts depend on besides: who reads and compiles them.

@@ -171,25 +171,23 @@ impl Access<'_> {
     ) -> Result<Behind, SourceError> {
         let fresh = answer.is_ok();
         let key = name.to_string();
-        let behind = match (self.answered(&key, answer), name) {
-            (Err(cluster::Error::NotFound { .. }), Name::Service(service)) => {
-                return Err(SourceError::NoService {
-                    service: service.clone(),
-                });
+        let found = match self.answered(&key, answer) {
+            Ok(behind) => Some(behind),
+            Err(cluster::Error::NotFound { .. })
+                if matches!(name, Name::Service(_) | Name::Dns) =>
+            {
+                None
             }
-            (Err(cluster::Error::NotFound { .. }), Name::Dns) => {
-                // Rules that say `dns` are refused later; without one, this is no reason.
-                tracing::warn!(
-                    "the policy file has no `clusterDNS`, and the API no Service kube-system/kube-dns: no pod is allowed to ask for names unless its rules say so"
-                );
-                return Ok(Behind::Addresses(Vec::new()));
-            }
-            (answered, _) => answered?,
+            Err(e) => return Err(e.into()),
         };
-        if behind.is_empty() {
-            return Err(SourceError::NoAddress { name: key });
+        if found.is_none() && *name == Name::Dns {
+            tracing::warn!(
+                "the policy file has no `clusterDNS`, and the API no Service kube-system/kube-dns: no pod is allowed to ask for names unless its rules say so"
+            );
         }
-        if fresh {
+        let is_there = found.is_some();
+        let behind = names::settled(name, found)?;
+        if fresh && is_there {
             self.snapshots.keep(&key, behind.clone());
         }
         Ok(behind)

@@ -23,11 +23,14 @@ const API_SERVER: &str = "default/kubernetes";
 
 /// One such name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Name {
+pub enum Name {
+    /// `dns`: the Service kube-system/kube-dns.
     Dns,
+    /// `apiserver`: the Service default/kubernetes and its endpoints.
     ApiServer,
+    /// `nodes`
     Nodes,
-    /// `NAMESPACE/NAME`
+    /// `svc/NAMESPACE/NAME`: with what comes behind `svc/`.
     Service(String),
 }
 
@@ -90,21 +93,72 @@ pub(super) fn learn(facts: &mut Facts, name: Name, behind: Behind) {
     }
 }
 
+/// What is known of a name, as rules take it; nothing: the API has no such object.
+///
+/// # Errors
+/// [`SourceError::NoService`], [`SourceError::NoAddress`]
+pub(super) fn settled(name: &Name, found: Option<Behind>) -> Result<Behind, SourceError> {
+    match (found, name) {
+        (Some(behind), _) if !behind.is_empty() => Ok(behind),
+        (None, Name::Service(service)) => Err(SourceError::NoService {
+            service: service.clone(),
+        }),
+        // Rules that say `dns` are refused later; without one, this is no reason.
+        (None, Name::Dns) => Ok(Behind::Addresses(Vec::new())),
+        _ => Err(SourceError::NoAddress {
+            name: name.to_string(),
+        }),
+    }
+}
+
+impl Name {
+    /// The Service about which it is, by its namespace and name; none for `nodes`.
+    pub(crate) fn service(&self) -> Option<(&str, &str)> {
+        let service = match self {
+            Name::Dns => DNS,
+            Name::ApiServer => API_SERVER,
+            Name::Service(service) => service,
+            Name::Nodes => return None,
+        };
+        Some(service.split_once('/').unwrap_or(("default", service)))
+    }
+}
+
+/// What `svc/NAMESPACE/NAME` or `dns` stands for.
+pub(crate) fn behind_service(service: &Service) -> Behind {
+    Behind::Addresses(service.spec.as_ref().map(addresses_of).unwrap_or_default())
+}
+
+/// What `apiserver` stands for: its Service, and what is behind that.
+pub(crate) fn behind_api_server(service: &Service, endpoints: Option<&Endpoints>) -> Behind {
+    let subsets = endpoints.and_then(|endpoints| endpoints.subsets.as_deref());
+    let spec = service.spec.as_ref();
+    let mut sockets = spec.map(sockets_of).unwrap_or_default();
+    sockets.extend(subsets.unwrap_or_default().iter().flat_map(sockets_behind));
+    sockets.sort();
+    sockets.dedup();
+    Behind::Sockets(sockets)
+}
+
+/// What `nodes` stands for.
+pub(crate) fn behind_nodes<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> Behind {
+    let mut nets: Vec<IpNet> = nodes.into_iter().flat_map(networks_of).collect();
+    nets.sort();
+    nets.dedup();
+    Behind::Networks(nets)
+}
+
 /// What a name stands for; nothing for a Service that has no address of its own.
 pub(super) async fn ask(client: &Client, name: &Name) -> Result<Behind, Error> {
     match name {
-        Name::Dns => ask_service(client, DNS).await.map(Behind::Addresses),
-        Name::Service(service) => ask_service(client, service).await.map(Behind::Addresses),
+        Name::Dns => Ok(behind_service(&ask_service(client, DNS).await?)),
+        Name::Service(service) => Ok(behind_service(&ask_service(client, service).await?)),
         Name::ApiServer => {
             let (service, endpoints) =
-                tokio::join!(ask_spec(client, API_SERVER), ask_endpoints(client));
-            let mut sockets = sockets_of(&service?);
-            sockets.extend(endpoints?.iter().flat_map(sockets_behind));
-            sockets.sort();
-            sockets.dedup();
-            Ok(Behind::Sockets(sockets))
+                tokio::join!(ask_service(client, API_SERVER), ask_endpoints(client));
+            Ok(behind_api_server(&service?, Some(&endpoints?)))
         }
-        Name::Nodes => ask_nodes(client).await.map(Behind::Networks),
+        Name::Nodes => Ok(behind_nodes(&ask_nodes(client).await?)),
     }
 }
 
@@ -146,37 +200,34 @@ fn sockets_behind(subset: &EndpointSubset) -> Vec<SocketAddr> {
 /// How many nodes one answer has at most.
 const PAGE: u32 = 500;
 
-/// The addresses of all nodes, and the first ones of their pods' networks: by these, tunnels and bridges
-/// take packets that are for the node itself.
-async fn ask_nodes(client: &Client) -> Result<Vec<IpNet>, Error> {
+async fn ask_nodes(client: &Client) -> Result<Vec<Node>, Error> {
     let api = Api::<Node>::all(client.kube());
     let request = Request::new("list", "nodes");
     let mut params = ListParams::default().limit(PAGE);
-    let mut nets = Vec::new();
+    let mut nodes = Vec::new();
     loop {
         let page = match client.ask(request.clone(), api.list(&params)).await {
             // Then everything at once, which cannot expire.
             Err(Error::Refused { code: EXPIRED, .. }) if params.continue_token.is_some() => {
                 params = ListParams::default();
-                nets.clear();
+                nodes.clear();
                 continue;
             }
             answer => answer?,
         };
-        nets.extend(page.items.iter().flat_map(networks_of));
+        nodes.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params.continue_token = Some(token),
-            None => break,
+            None => return Ok(nodes),
         }
     }
-    nets.sort();
-    nets.dedup();
-    Ok(nets)
 }
 
 /// Too much was changed since the first page: its snapshot is gone from etcd.
 const EXPIRED: u16 = 410;
 
+/// A node's addresses, and the first ones of its pods' networks: by these, tunnels and bridges take packets
+/// that are for the node itself.
 fn networks_of(node: &Node) -> Vec<IpNet> {
     let status = node.status.iter().flat_map(|status| &status.addresses);
     let own = status.flatten().filter_map(|address| {
@@ -196,11 +247,7 @@ fn first_two(net: &str) -> Option<IpNet> {
     IpNet::new(net.network(), length).ok()
 }
 
-async fn ask_service(client: &Client, service: &str) -> Result<Vec<IpAddr>, Error> {
-    Ok(addresses_of(&ask_spec(client, service).await?))
-}
-
-async fn ask_spec(client: &Client, service: &str) -> Result<ServiceSpec, Error> {
+async fn ask_service(client: &Client, service: &str) -> Result<Service, Error> {
     let (namespace, name) = service.split_once('/').unwrap_or(("default", service));
     let api = Api::<Service>::namespaced(client.kube(), namespace);
     let request = Request::new("get", "services")
@@ -208,7 +255,7 @@ async fn ask_spec(client: &Client, service: &str) -> Result<ServiceSpec, Error> 
         .named(name);
     let found = client.ask(request.clone(), api.get(name)).await?;
     client.expect_name(&request, name, &found.metadata)?;
-    Ok(found.spec.unwrap_or_default())
+    Ok(found)
 }
 
 fn addresses_of(service: &ServiceSpec) -> Vec<IpAddr> {
@@ -222,7 +269,7 @@ fn addresses_of(service: &ServiceSpec) -> Vec<IpAddr> {
 }
 
 /// By the older kind, which every version of Kubernetes keeps for this one Service.
-async fn ask_endpoints(client: &Client) -> Result<Vec<EndpointSubset>, Error> {
+async fn ask_endpoints(client: &Client) -> Result<Endpoints, Error> {
     let (namespace, name) = API_SERVER.split_once('/').unwrap_or_default();
     let api = Api::<Endpoints>::namespaced(client.kube(), namespace);
     let request = Request::new("get", "endpoints")
@@ -230,7 +277,7 @@ async fn ask_endpoints(client: &Client) -> Result<Vec<EndpointSubset>, Error> {
         .named(name);
     let found = client.ask(request.clone(), api.get(name)).await?;
     client.expect_name(&request, name, &found.metadata)?;
-    Ok(found.subsets.unwrap_or_default())
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -243,6 +243,16 @@ impl StateDir {
         Ok(ids)
     }
 
+    /// The directory of all records, made if it is not there: for whoever waits for a new one.
+    ///
+    /// # Errors
+    /// [`StateError::Io`]
+    pub fn attachments_dir(&self) -> Result<PathBuf, StateError> {
+        let dir = self.root.join("attachments");
+        self.create(&dir)?;
+        Ok(dir)
+    }
+
     /// The file of an attachment's record, whether or not there is one.
     pub fn attachment_path(&self, id: &AttachmentId) -> PathBuf {
         self.root.join("attachments").join(format!("{id}.json"))

@@ -60,6 +60,15 @@ impl Drop for SaysSo<'_> {
 /// Does something while the pod sends; then everything has to be where it belongs. The pod may send
 /// anything afterwards: that it is heard then is the proof that it was not before.
 pub fn flooded<'n>(pod: &mut Pod<'n>, work: impl FnOnce(&mut Pod<'n>)) {
+    flooded_until(pod, work, |pod| pod.readd("allow"));
+}
+
+/// The same where the pod gets the right to send anything in another way.
+pub fn flooded_until<'n>(
+    pod: &mut Pod<'n>,
+    work: impl FnOnce(&mut Pod<'n>),
+    free: impl FnOnce(&mut Pod<'n>),
+) {
     let node = pod.node;
     // Flows that nobody asks for any more are forgotten before the table is full of them.
     let timeout = ("net/netfilter/nf_conntrack_udp_timeout", "5");
@@ -106,7 +115,7 @@ pub fn flooded<'n>(pod: &mut Pod<'n>, work: impl FnOnce(&mut Pod<'n>)) {
         sender.join().expect("the sender");
     });
 
-    pod.readd("allow");
+    free(pod);
     netns.run(|| mark(addresses));
     let escaped: usize = denied.iter().map(until_marker).sum();
     let [sent, arrived, elsewhere, tried] = [

@@ -3,7 +3,7 @@
 //!
 //! `EGRESSWAY_FLOODS` makes as many changes in each test.
 
-mod flood;
+pub mod flood;
 pub mod kinds;
 
 use std::collections::BTreeSet;
@@ -13,16 +13,16 @@ use crate::harness::*;
 use crate::sync::sync;
 use serde_json::json;
 
-use flood::{INSIDE, flooded};
+use flood::flooded;
 use kinds::{KINDS, Kind};
 
-fn changes() -> usize {
+pub fn changes() -> usize {
     std::env::var("EGRESSWAY_FLOODS")
         .map_or(60, |text| text.parse().expect("EGRESSWAY_FLOODS: a number"))
 }
 
 /// `more`: two networks that are inside the cluster, too.
-fn policy(more: [&str; 2]) -> Policy {
+pub fn policy(more: [&str; 2]) -> Policy {
     let cluster = [
         "10.244.0.0/16",
         "10.96.0.0/12",
@@ -37,16 +37,16 @@ fn policy(more: [&str; 2]) -> Policy {
         .set("clusterCIDRs", json!(cluster))
 }
 
-const ONE: [&str; 2] = ["203.0.113.0/24", "2001:db8:1::/64"];
+/// For ext: the addresses of [`flood::INSIDE`].
+pub const INSIDE_ADDRESSES: &str =
+    "addr add 192.168.77.1/32 dev lo\naddr add fd77::1/128 dev lo nodad";
+pub const ONE: [&str; 2] = ["203.0.113.0/24", "2001:db8:1::/64"];
 const OTHER: [&str; 2] = ["203.0.113.128/25", "2001:db8:2::/64"];
 
 fn node() -> Node {
     let node = shop_node();
     node.set_policy(&policy(ONE));
-    let [v4, v6] = INSIDE;
-    node.ext.ip(&format!(
-        "addr add {v4}/32 dev lo\naddr add {v6}/128 dev lo nodad"
-    ));
+    node.ext.ip(INSIDE_ADDRESSES);
     node
 }
 

@@ -23,6 +23,8 @@ pub struct PodSpec {
     /// Whether our plugin is in the chain.
     pub covered: bool,
     pub version: String,
+    /// `K8S_POD_UID`, if it is to be that of an object.
+    pub uid: Option<String>,
 }
 
 impl PodSpec {
@@ -36,6 +38,7 @@ impl PodSpec {
             between: Vec::new(),
             covered: true,
             version: "1.0.0".to_owned(),
+            uid: None,
         }
     }
 
@@ -67,6 +70,11 @@ impl PodSpec {
     /// Leaves our plugin out of the chain.
     pub fn uncovered(mut self) -> Self {
         self.covered = false;
+        self
+    }
+
+    pub fn uid(mut self, uid: &str) -> Self {
+        self.uid = Some(uid.to_owned());
         self
     }
 
@@ -206,9 +214,10 @@ impl Node {
 /// A container of the pod, as the runtime names it.
 fn container(spec: &PodSpec, netns: &Netns, serial: u32) -> Attachment {
     let container_id = format!("{:08x}{serial:056x}", std::process::id());
+    let uid = spec.uid.clone().unwrap_or_else(|| format!("uid-{serial}"));
     Attachment {
         args: format!(
-            "K8S_POD_INFRA_CONTAINER_ID={container_id};K8S_POD_UID=uid-{serial};IgnoreUnknown=1;\
+            "K8S_POD_INFRA_CONTAINER_ID={container_id};K8S_POD_UID={uid};IgnoreUnknown=1;\
              K8S_POD_NAMESPACE={};K8S_POD_NAME={}",
             spec.namespace, spec.name
         ),

@@ -46,7 +46,7 @@ pub enum Want {
 }
 
 impl Want {
-    fn matches(self, outcome: &Outcome) -> bool {
+    pub fn matches(self, outcome: &Outcome) -> bool {
         match (self, outcome) {
             (Self::Reached, Outcome::Reached(_))
             | (Self::Refused, Outcome::Refused)

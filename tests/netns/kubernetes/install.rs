@@ -1,125 +1,12 @@
 //! `egressway agent` as the DaemonSet runs it: its policy from a ConfigMap, its token from the API.
 
+use super::agent::{Agent, CONFLIST, until};
 use crate::harness::cluster::{ACCOUNT, ADDRESS, ApiServer, PORT, SYSTEM};
-use crate::harness::cni::binary;
-use crate::harness::{exec, *};
 use crate::install::get;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Child, Command};
-use std::time::{Duration, Instant};
 
-const CONFLIST: &str =
-    r#"{"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "bridge"}]}"#;
 const POLICY: &str = "apiVersion: egressway.dev/v1alpha1\nkind: ClusterEgressPolicy\n";
-
-/// A node on which the DaemonSet's pod runs.
-struct Pod<'a> {
-    api: &'a ApiServer,
-    node: Node,
-    name: &'a str,
-    child: Option<Child>,
-}
-
-impl<'a> Pod<'a> {
-    /// A node with the bridge plugin, and a service account as the kubelet mounts it. `name` is that of
-    /// the ConfigMap and of the DaemonSet; the account may only read those of `install/`.
-    fn new(api: &'a ApiServer, name: &'a str) -> Self {
-        let node = Node::new(NodeOptions::default());
-        api.connect(&node.netns);
-        let pod = Self {
-            api,
-            node,
-            name,
-            child: None,
-        };
-        for dir in ["bin", "net.d"] {
-            fs::create_dir(pod.path(dir)).expect("make a directory");
-        }
-        fs::copy(binary("bridge"), pod.path("bin/bridge")).expect("copy the bridge plugin");
-        fs::write(pod.path("net.d/10-pods.conflist"), CONFLIST).expect("write the conflist");
-        fs::remove_file(pod.path("policy.yaml")).expect("remove the policy file");
-        let token = api.token(SYSTEM, ACCOUNT);
-        api.kubeconfig(&pod.path("account"), &token);
-        fs::write(pod.path("account/namespace"), SYSTEM).expect("write the namespace");
-        pod
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.node.dir.path().join(name)
-    }
-
-    fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(binary("egressway"));
-        command.arg(verb).env_clear();
-        for (flag, path) in [
-            ("--cni-bin-dir", "bin"),
-            ("--cni-conf-dir", "net.d"),
-            ("--policy-file", "policy.yaml"),
-            ("--state-dir", "state"),
-            ("--service-account-dir", "account"),
-        ] {
-            command.arg(flag).arg(self.path(path));
-        }
-        command
-            .args(["--node-name", "node-1", "--api-server"])
-            .arg(format!("https://{ADDRESS}:{PORT}"))
-            .args(["--policy-configmap", &format!("{SYSTEM}/{}", self.name)])
-            .args(["--daemonset", &format!("{SYSTEM}/egressway")]);
-        command
-    }
-
-    fn start(&mut self) {
-        self.child = Some(self.node.netns.spawn(&mut self.command("agent")));
-    }
-
-    fn set_policy(&self, data: &Value) {
-        self.api.apply(&json!({
-            "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": self.name, "namespace": SYSTEM}, "data": data,
-        }));
-    }
-
-    fn policy(&self) -> String {
-        fs::read_to_string(self.path("policy.yaml")).unwrap_or_default()
-    }
-
-    fn entry(&self) -> Option<Value> {
-        let text = fs::read_to_string(self.path("net.d/10-pods.conflist")).ok()?;
-        let list: Value = serde_json::from_str(&text).expect("the conflist is JSON");
-        let last = list["plugins"].as_array()?.last()?.clone();
-        (last["type"] == "egressway").then_some(last)
-    }
-
-    fn terminate(&mut self) -> String {
-        let child = self.child.take().expect("it was started");
-        let pid = Pid::from_raw(child.id().try_into().expect("a process id"));
-        kill(pid, Signal::SIGTERM).expect("send SIGTERM");
-        let output = exec::finish(child, b"", "agent");
-        assert_eq!(output.code, Some(0), "{}", output.stderr);
-        output.stderr
-    }
-}
-
-impl Drop for Pod<'_> {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + exec::limit() * 2;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "never happened: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// Events of one object, as `kubectl describe` finds them: by its UID.
 fn events_of(api: &ApiServer, uid: &Value, reason: &str) -> usize {
@@ -149,29 +36,29 @@ fn from_the_configmap_to_the_end_of_the_daemonset() {
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "egressway-policy", "namespace": SYSTEM},
     }));
-    let mut pod = Pod::new(&api, "egressway-policy");
-    pod.start();
+    let mut agent = Agent::new(&api, "egressway-policy");
+    agent.start();
     until("the kubeconfig is there", || {
-        pod.path("net.d/egressway.d/kubeconfig").exists()
+        agent.path("net.d/egressway.d/kubeconfig").exists()
     });
     until("a missing ConfigMap is an Event", || {
         !events(&api, "PolicyInvalid").is_empty()
     });
-    assert_eq!(pod.entry(), None, "without a policy no pod could start");
+    assert_eq!(agent.entry(), None, "without a policy no pod could start");
     until("it is not ready, and says why", || {
-        let (status, text) = get(&pod.node.netns, "/readyz");
+        let (status, text) = get(&agent.node.netns, "/readyz");
         status == 503 && text.contains("egressway-policy cannot be used")
     });
 
-    pod.set_policy(&json!({"policy.yaml": POLICY}));
-    until("the entry is put in", || pod.entry().is_some());
-    assert_eq!(pod.policy(), POLICY);
-    let entry = pod.entry().expect("it is there");
-    let kubeconfig = pod.path("net.d/egressway.d/kubeconfig");
+    agent.set_policy(&json!({"policy.yaml": POLICY}));
+    until("the entry is put in", || agent.entry().is_some());
+    assert_eq!(agent.policy(), POLICY);
+    let entry = agent.entry().expect("it is there");
+    let kubeconfig = agent.path("net.d/egressway.d/kubeconfig");
     assert_eq!(entry["kubernetes"]["kubeconfig"], json!(kubeconfig));
     assert_eq!(entry["kubernetes"]["nodeName"], "node-1");
-    let of_the_pod = fs::read(pod.path("account/token")).expect("the pod's token");
-    let token = pod.path("net.d/egressway.d/token");
+    let of_the_pod = fs::read(agent.path("account/token")).expect("the pod's token");
+    let token = agent.path("net.d/egressway.d/token");
     until("the plugin has a token of its own", || {
         fs::read(&token).is_ok_and(|own| own != of_the_pod)
     });
@@ -182,9 +69,9 @@ fn from_the_configmap_to_the_end_of_the_daemonset() {
 
     // A change is followed, a fault is not.
     let stricter = format!("{POLICY}defaultAction: deny\n");
-    pod.set_policy(&json!({"policy.yaml": stricter}));
-    until("the change is followed", || pod.policy() == stricter);
-    pod.set_policy(&json!({"policy.yaml": format!("{POLICY}enforced: |\n  deny 1/tpc\n")}));
+    agent.set_policy(&json!({"policy.yaml": stricter}));
+    until("the change is followed", || agent.policy() == stricter);
+    agent.set_policy(&json!({"policy.yaml": format!("{POLICY}enforced: |\n  deny 1/tpc\n")}));
     let said = |word: &str| {
         let events = events(&api, "PolicyInvalid");
         events.iter().any(|message| message.contains(word))
@@ -197,38 +84,38 @@ fn from_the_configmap_to_the_end_of_the_daemonset() {
     let uid = api.get(&configmap).expect("the ConfigMap")["metadata"]["uid"].clone();
     assert!(events_of(&api, &uid, "PolicyInvalid") > 0);
     until("it is not ready", || {
-        let (status, text) = get(&pod.node.netns, "/readyz");
+        let (status, text) = get(&agent.node.netns, "/readyz");
         status == 503 && text.contains("tpc") && text.contains("last good policy stays")
     });
-    assert_eq!(pod.policy(), stricter, "the last good one stays");
-    pod.set_policy(&json!({"policy.yaml": null}));
+    assert_eq!(agent.policy(), stricter, "the last good one stays");
+    agent.set_policy(&json!({"policy.yaml": null}));
     until("a missing key is an Event", || said("policy.yaml"));
-    assert_eq!(pod.policy(), stricter);
+    assert_eq!(agent.policy(), stricter);
 
     // The pod ends, the DaemonSet stays: so does everything.
-    assert!(pod.terminate().contains("everything stays in place"));
-    assert!(pod.entry().is_some());
+    assert!(agent.terminate().contains("everything stays in place"));
+    assert!(agent.entry().is_some());
     // An API that does not answer does not keep a node that had a policy from starting.
     api.stop();
-    pod.start();
+    agent.start();
     until("it has started", || {
-        pod.path("net.d/egressway.d/policy.sha256").exists()
+        agent.path("net.d/egressway.d/policy.sha256").exists()
     });
-    fs::write(pod.path("net.d/10-pods.conflist"), CONFLIST).expect("write the conflist");
-    until("the entry is put in", || pod.entry().is_some());
+    fs::write(agent.path("net.d/10-pods.conflist"), CONFLIST).expect("write the conflist");
+    until("the entry is put in", || agent.entry().is_some());
     api.restart();
     api.delete(&json!({
         "apiVersion": "apps/v1", "kind": "DaemonSet",
         "metadata": {"name": "egressway", "namespace": SYSTEM},
     }));
-    let said = pod.terminate();
+    let said = agent.terminate();
     assert!(said.contains("the DaemonSet is being deleted"), "{said}");
-    assert_eq!(pod.entry(), None);
+    assert_eq!(agent.entry(), None);
     for gone in ["policy.yaml", "net.d/egressway.d", "state"] {
-        assert!(!pod.path(gone).exists(), "{gone}");
+        assert!(!agent.path(gone).exists(), "{gone}");
     }
     assert!(
-        pod.path("bin/egressway").exists(),
+        agent.path("bin/egressway").exists(),
         "runtimes may still call it"
     );
 }
@@ -236,18 +123,18 @@ fn from_the_configmap_to_the_end_of_the_daemonset() {
 #[test]
 fn once_takes_the_policy_that_is_there() {
     let api = ApiServer::shared();
-    let pod = Pod::new(api, "egressway-policy");
-    let output = pod
+    let agent = Agent::new(api, "egressway-policy");
+    let output = agent
         .node
         .netns
-        .exec_with(pod.command("install").arg("--once"), b"");
+        .exec_with(agent.command("install").arg("--once"), b"");
     assert_eq!(output.code, Some(0), "{}", output.stderr);
-    assert!(pod.policy().contains("ClusterEgressPolicy"));
-    assert!(pod.entry().is_some());
-    let output = pod
+    assert!(agent.policy().contains("ClusterEgressPolicy"));
+    assert!(agent.entry().is_some());
+    let output = agent
         .node
         .netns
-        .exec_with(pod.command("install").arg("--check"), b"");
+        .exec_with(agent.command("install").arg("--check"), b"");
     let text = output.stdout_text();
     assert_eq!(output.code, Some(0), "{text} {}", output.stderr);
     assert!(text.contains("ok      API"), "{text}");
@@ -257,7 +144,7 @@ fn once_takes_the_policy_that_is_there() {
 #[test]
 fn pod_networks_that_the_policy_lacks_are_told() {
     let api = ApiServer::start();
-    let mut pod = Pod::new(&api, "egressway-policy");
+    let mut agent = Agent::new(&api, "egressway-policy");
     api.create(&json!({
         "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
         "spec": {"podCIDR": "10.9.3.0/24", "podCIDRs": ["10.9.3.0/24"]},
@@ -270,53 +157,59 @@ fn pod_networks_that_the_policy_lacks_are_told() {
             .filter(|note| note.contains("podCIDR 10.9.3.0/24"))
             .count()
     };
-    pod.set_policy(&policy("10.244.0.0/16"));
-    pod.start();
+    agent.set_policy(&policy("10.244.0.0/16"));
+    agent.start();
     until("the missing network is an Event", || said() == 1);
-    let (status, text) = get(&pod.node.netns, "/readyz");
+    let (status, text) = get(&agent.node.netns, "/readyz");
     assert_eq!(status, 200, "it is a warning only: {text}");
     // A fault of the policy marks that the good one has been compared.
-    pod.set_policy(&policy("10.0.0.0/8"));
-    pod.set_policy(&json!({"policy.yaml": "nonsense"}));
+    agent.set_policy(&policy("10.0.0.0/8"));
+    agent.set_policy(&json!({"policy.yaml": "nonsense"}));
     until("the fault is an Event", || {
         !events(&api, "PolicyInvalid").is_empty()
     });
     assert_eq!(said(), 1, "with the network, there is nothing to warn of");
-    pod.terminate();
+    agent.terminate();
 }
 
 /// Another program's entry of the same type: two programs of one name cannot be told apart by a runtime.
 #[test]
 fn another_programs_entry_of_our_name_is_left_alone() {
     let api = ApiServer::start();
-    let mut pod = Pod::new(&api, "egressway-policy");
-    pod.set_policy(&json!({"policy.yaml": POLICY}));
+    let mut agent = Agent::new(&api, "egressway-policy");
+    agent.set_policy(&json!({"policy.yaml": POLICY}));
     let theirs = CONFLIST.replace(
         r#"{"type": "bridge"}"#,
         r#"{"type": "bridge"}, {"type": "egressway", "routes": []}"#,
     );
-    fs::write(pod.path("net.d/10-pods.conflist"), &theirs).expect("write the conflist");
+    fs::write(agent.path("net.d/10-pods.conflist"), &theirs).expect("write the conflist");
     // A file behind it is none that the runtime uses.
-    fs::write(pod.path("net.d/20-more.conflist"), CONFLIST).expect("write another");
-    let is_untouched = |pod: &Pod<'_>| {
-        let read = |name: &str| fs::read_to_string(pod.path(name)).expect("is there");
+    fs::write(agent.path("net.d/20-more.conflist"), CONFLIST).expect("write another");
+    let is_untouched = |agent: &Agent<'_>| {
+        let read = |name: &str| fs::read_to_string(agent.path(name)).expect("is there");
         assert_eq!(read("net.d/10-pods.conflist"), theirs);
         assert_eq!(read("net.d/20-more.conflist"), CONFLIST);
     };
-    let once = pod.node.netns.exec_with(&mut pod.command("install"), b"");
+    let once = agent
+        .node
+        .netns
+        .exec_with(&mut agent.command("install"), b"");
     assert_ne!(once.code, Some(0));
     assert!(once.stderr.contains("another program's"), "{}", once.stderr);
-    is_untouched(&pod);
-    pod.start();
+    is_untouched(&agent);
+    agent.start();
     until("it is not ready, and says why", || {
-        let (status, text) = get(&pod.node.netns, "/readyz");
+        let (status, text) = get(&agent.node.netns, "/readyz");
         status == 503 && text.contains("another program's") && text.contains("routes")
     });
-    is_untouched(&pod);
-    pod.terminate();
-    let removed = pod.node.netns.exec_with(&mut pod.command("uninstall"), b"");
+    is_untouched(&agent);
+    agent.terminate();
+    let removed = agent
+        .node
+        .netns
+        .exec_with(&mut agent.command("uninstall"), b"");
     assert_eq!(removed.code, Some(0), "{}", removed.stderr);
-    is_untouched(&pod);
+    is_untouched(&agent);
 }
 
 /// The order in which `kubectl delete -k` asks, in a cluster whose controllers do nothing.
@@ -336,12 +229,12 @@ fn delete_rights(api: &ApiServer) {
     }
 }
 
-fn started(api: &ApiServer) -> Pod<'_> {
-    let mut pod = Pod::new(api, "egressway-policy");
-    pod.start();
-    until("it is ready", || get(&pod.node.netns, "/readyz").0 == 200);
-    assert!(pod.entry().is_some());
-    pod
+fn started(api: &ApiServer) -> Agent<'_> {
+    let mut agent = Agent::new(api, "egressway-policy");
+    agent.start();
+    until("it is ready", || get(&agent.node.netns, "/readyz").0 == 200);
+    assert!(agent.entry().is_some());
+    agent
 }
 
 /// All that `install/` has is deleted, the rights to ask before the DaemonSet.
@@ -349,7 +242,7 @@ fn started(api: &ApiServer) -> Pod<'_> {
 fn deleting_all_of_install_takes_everything_out() {
     for whole_namespace in [true, false] {
         let api = ApiServer::start();
-        let mut pod = started(&api);
+        let mut agent = started(&api);
         if whole_namespace {
             let namespace =
                 json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}});
@@ -362,11 +255,11 @@ fn deleting_all_of_install_takes_everything_out() {
                 "metadata": {"name": "egressway", "namespace": SYSTEM},
             }));
         }
-        let said = pod.terminate();
+        let said = agent.terminate();
         assert!(said.contains("the DaemonSet is being deleted"), "{said}");
-        assert_eq!(pod.entry(), None);
+        assert_eq!(agent.entry(), None);
         for gone in ["policy.yaml", "net.d/egressway.d", "state"] {
-            assert!(!pod.path(gone).exists(), "{gone}");
+            assert!(!agent.path(gone).exists(), "{gone}");
         }
     }
 }
@@ -375,24 +268,24 @@ fn deleting_all_of_install_takes_everything_out() {
 #[test]
 fn without_rights_everything_stays() {
     let api = ApiServer::start();
-    let mut pod = started(&api);
+    let mut agent = started(&api);
     delete_rights(&api);
-    let said = pod.terminate();
+    let said = agent.terminate();
     assert!(said.contains("everything stays in place, since"), "{said}");
-    assert!(pod.entry().is_some());
-    assert!(pod.path("net.d/egressway.d/token").exists());
+    assert!(agent.entry().is_some());
+    assert!(agent.path("net.d/egressway.d/token").exists());
 }
 
 /// The server's memory begins anew. The policy is followed on, with one more list, not with one every few seconds.
 #[test]
 fn an_api_server_that_starts_again_is_followed_on() {
     let api = ApiServer::start();
-    let pod = started(&api);
+    let agent = started(&api);
     api.stop();
     api.restart();
     let stricter = format!("{POLICY}defaultAction: deny\n");
-    pod.set_policy(&json!({"policy.yaml": stricter}));
-    until("the change is followed", || pod.policy() == stricter);
+    agent.set_policy(&json!({"policy.yaml": stricter}));
+    until("the change is followed", || agent.policy() == stricter);
     let asked = || {
         let mut calls = api.calls();
         calls.retain(|call| {
@@ -403,8 +296,8 @@ fn an_api_server_that_starts_again_is_followed_on() {
     let before = asked();
     for n in 0..20 {
         let policy = format!("{stricter}# {n}\n");
-        pod.set_policy(&json!({"policy.yaml": policy}));
-        until("the change is followed", || pod.policy() == policy);
+        agent.set_policy(&json!({"policy.yaml": policy}));
+        until("the change is followed", || agent.policy() == policy);
     }
     assert_eq!(asked(), before, "the watch tells everything");
 }

@@ -2,9 +2,11 @@
 //!
 //! Others here need a real containerd. All need openssl, too.
 
+pub mod agent;
 mod containerd;
 mod install;
 mod leases;
+mod live;
 mod manifests;
 mod policy;
 mod server;

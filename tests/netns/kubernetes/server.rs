@@ -36,7 +36,7 @@ fn the_service_account_may_what_its_roles_say() {
     assert_eq!(status("/api/v1/namespaces/granted"), Ok(200));
     assert_eq!(status("/api/v1/namespaces/granted/secrets"), Ok(403));
     assert_eq!(status("/api/v1/namespaces"), Ok(200));
-    assert_eq!(status("/api/v1/pods"), Ok(403));
+    assert_eq!(status("/api/v1/pods"), Ok(200));
     let leases = "/apis/coordination.k8s.io/v1/namespaces";
     assert_eq!(status(&format!("{leases}/{SYSTEM}/leases")), Ok(200));
     assert_eq!(status(&format!("{leases}/kube-system/leases")), Ok(403));

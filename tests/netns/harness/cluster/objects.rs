@@ -53,9 +53,16 @@ impl ApiServer {
 
     /// Changes fields; those that are null go. `object` names it and has the new values.
     pub fn merge(&self, object: &Value) -> Value {
-        self.objects(object, async |api, object| {
-            let name = object.metadata.name.clone().expect("a name");
-            api.patch(&name, &PatchParams::default(), &Patch::Merge(&object))
+        let named = json!({
+            "apiVersion": object["apiVersion"], "kind": object["kind"],
+            "metadata": {
+                "name": object["metadata"]["name"],
+                "namespace": object["metadata"]["namespace"],
+            },
+        });
+        self.objects(&named, async |api, named| {
+            let name = named.metadata.name.clone().expect("a name");
+            api.patch(&name, &PatchParams::default(), &Patch::Merge(object))
                 .await
         })
     }

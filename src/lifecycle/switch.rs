@@ -1,0 +1,195 @@
+//! Gives attachments that are there other policies, while their pods run.
+//!
+//! What is new is put into the kernel first, where nobody is led to it; then the records are written, then all
+//! attachments are led to their new policies in one transaction, and last what nobody has any more is
+//! taken away. So whoever is killed in between leaves each pod with its old policy or its new one, whole;
+//! the record says which it should be, and `sync` brings it there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::policy;
+use crate::enforce::{self, Move};
+use crate::plan::{self, Base, Compiled, LAYOUT};
+use crate::refusal::{CniError, nft_failure};
+use crate::source::PodPolicy;
+use crate::store::{AttachmentId, PolicyHead, PolicyKey, Record, StateDir, StateError};
+use nft::Nft;
+use rules::stored::StoredPolicy;
+
+/// How long to wait for the state directory's lock.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A policy that attachments shall have.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Under which it is stored.
+    pub key: PolicyKey,
+    /// What has to be known of it in any case.
+    pub head: PolicyHead,
+    /// The policy.
+    pub policy: PodPolicy,
+    log_group: u16,
+}
+
+impl Wanted {
+    /// With the NFLOG group of its log rules.
+    pub fn new(policy: PodPolicy, log_group: u16) -> Wanted {
+        let head = policy::head(&policy, log_group);
+        Wanted {
+            key: policy::outcome_key(&head, &policy, log_group),
+            head,
+            policy,
+            log_group,
+        }
+    }
+}
+
+/// An attachment, and the policy that it shall have.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Which.
+    pub id: AttachmentId,
+    /// Its policy from now on.
+    pub wanted: Arc<Wanted>,
+}
+
+/// What has become of changes.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The attachments that have their new policies.
+    pub done: Vec<AttachmentId>,
+    /// Those that have their old ones still, and why.
+    pub failed: Vec<(AttachmentId, CniError)>,
+}
+
+impl Outcome {
+    fn fail(&mut self, ids: impl IntoIterator<Item = AttachmentId>, error: &CniError) {
+        let failed = ids.into_iter().map(|id| (id, error.clone()));
+        self.failed.extend(failed);
+    }
+}
+
+/// Makes these changes, each or none of it. An attachment that goes meanwhile, that another version has made, or that has
+/// its policy already, is left out.
+///
+/// # Errors
+/// The state directory can't be locked, or the kernel can't be asked: nothing was changed.
+pub fn switch(state: &StateDir, changes: &[Change]) -> Result<Outcome, CniError> {
+    let mut outcome = Outcome::default();
+    let mut wanted: BTreeMap<&PolicyKey, &Wanted> = BTreeMap::new();
+    for change in changes {
+        wanted.insert(&change.wanted.key, &change.wanted);
+    }
+    // It takes as long as a policy is big: nobody has to wait for that.
+    let compiled: BTreeMap<&PolicyKey, Compiled> = wanted
+        .iter()
+        .map(|(key, wanted)| {
+            (
+                *key,
+                plan::compile(&wanted.policy.effective, wanted.log_group),
+            )
+        })
+        .collect();
+    let mut nft = Nft::open().map_err(nft_failure)?;
+    let _lock = state.lock(Instant::now() + PATIENCE)?;
+    let mut refused: BTreeMap<&PolicyKey, CniError> = BTreeMap::new();
+    if let Err(e) = rebase(&mut nft, state, wanted.values().copied()) {
+        outcome.fail(changes.iter().map(|change| change.id.clone()), &e);
+        return Ok(outcome);
+    }
+    for (key, policy) in &compiled {
+        if let Err(e) = enforce::put(&mut nft, state, policy) {
+            refused.insert(key, nft_failure(e));
+        }
+    }
+    let mut moved = Vec::new();
+    for change in changes {
+        let Change { id, wanted } = change;
+        if let Some(error) = refused.get(&wanted.key) {
+            outcome.fail([id.clone()], error);
+            continue;
+        }
+        match write(state, id, wanted) {
+            Ok(Some(before)) => moved.push((change, before)),
+            Ok(None) => {}
+            Err(e) => outcome.fail([id.clone()], &e),
+        }
+    }
+    let moves: Vec<Move<'_>> = moved
+        .iter()
+        .filter_map(|(change, _)| {
+            let policy = compiled.get(&change.wanted.key)?;
+            let id = change.id.as_str();
+            Some(Move { id, policy })
+        })
+        .collect();
+    let switched = enforce::switch_all(&mut nft, state, &moves).map_err(nft_failure);
+    for (change, before) in moved {
+        let id = &change.id;
+        let unneeded = match &switched {
+            Ok(()) => {
+                outcome.done.push(id.clone());
+                &before.policy
+            }
+            Err(e) => {
+                outcome.fail([id.clone()], e);
+                let undone = state.write_attachment(id, &before);
+                undone.unwrap_or_else(|e| tracing::warn!("{e}"));
+                &change.wanted.key
+            }
+        };
+        let released = state.release_policy(id, unneeded);
+        released.unwrap_or_else(|e| tracing::warn!("{e}"));
+    }
+    Ok(outcome)
+}
+
+/// The base that these policies need. One node has one policy file, so they agree.
+fn rebase<'a>(
+    nft: &mut Nft,
+    state: &StateDir,
+    wanted: impl Iterator<Item = &'a Wanted>,
+) -> Result<(), CniError> {
+    let mut seen = BTreeSet::new();
+    for wanted in wanted {
+        if seen.insert(&wanted.head.base) {
+            let base = Base::new(&wanted.policy.effective.facts.cluster);
+            enforce::rebase(nft, state, &base).map_err(nft_failure)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the record as it shall be, and gives back what it was; none if there is nothing to do.
+fn write(
+    state: &StateDir,
+    id: &AttachmentId,
+    wanted: &Wanted,
+) -> Result<Option<Record<PolicyKey>>, CniError> {
+    let Some(before) = Record::read_alone(state, id)? else {
+        return Ok(None); // its DEL was faster
+    };
+    if before.layout != LAYOUT || before.id != *id || before.policy == wanted.key {
+        return Ok(None);
+    }
+    let is_new = state.policy_head(&wanted.key).is_none();
+    state.keep_policy(id, &wanted.key, is_new, || {
+        let rules = StoredPolicy::from(&wanted.policy.effective);
+        Ok::<_, StateError>((wanted.head.clone(), rules))
+    })?;
+    let record = Record {
+        exempt: wanted.head.exempt,
+        policy_chain: wanted.head.chain.clone(),
+        policy: wanted.key.clone(),
+        ..before.clone()
+    };
+    let written = state.write_attachment(id, &record);
+    if let Err(e) = written {
+        let released = state.release_policy(id, &wanted.key);
+        released.unwrap_or_else(|e| tracing::warn!("{e}"));
+        return Err(e.into());
+    }
+    Ok(Some(before))
+}
