@@ -210,4 +210,6 @@ impl Guard {
 }
 
 #[cfg(test)]
+mod mutants;
+#[cfg(test)]
 mod tests;

@@ -40,7 +40,7 @@ const SK_BUFF_PROTOCOL: i16 = 16;
 /// CHECKSUM_PARTIAL (linux/skbuff.h): the checksum has yet to be written.
 const PARTIAL: i32 = 3;
 /// TC_ACT_SHOT, TC_ACT_UNSPEC (linux/pkt_cls.h): drop; what the next filter says.
-const DROP: i32 = 2;
+pub(super) const DROP: i32 = 2;
 const GO_ON: i32 = -1;
 
 const IPV4: i32 = 0x0800u16.to_be() as i32;
@@ -54,8 +54,8 @@ const UDP: (i32, i32) = (17, 6);
 const SCTP: (i32, i32) = (132, 8);
 /// What carries other packets: IPv4, UDP (VXLAN, Geneve and others), IPv6, GRE. Each has less than this
 /// many bytes that the node, or who comes after it, goes by.
-const TUNNELS: [i32; 4] = [4, 17, 41, 47];
-const TUNNEL_HEADER: i32 = 8;
+pub(super) const TUNNELS: [i32; 4] = [4, 17, 41, 47];
+pub(super) const TUNNEL_HEADER: i32 = 8;
 /// Hop-by-hop options, routing, destination options (RFC 8200): headers of IPv6 behind which the
 /// packet goes on. No fragments.
 const EXTENSIONS: [i32; 3] = [0, 43, 60];
@@ -71,7 +71,7 @@ const PACKET: i16 = -24;
 pub struct Layout {
     ip_summed: Bits8,
     /// Not in kernels without SCTP.
-    csum_not_inet: Option<Bits8>,
+    pub(super) csum_not_inet: Option<Bits8>,
     encapsulation: Bits8,
     csum_start: u16,
     csum_offset: u16,
@@ -82,7 +82,7 @@ pub struct Layout {
 
 /// Bits of one byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Bits8 {
+pub(super) struct Bits8 {
     byte: u16,
     shift: u8,
     mask: u8,
