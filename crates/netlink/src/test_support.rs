@@ -56,7 +56,12 @@ pub fn veth(name: &str, peer: &str, other: &Netns) {
     other
         .run(|| ip(&format!("link set {peer} addrgenmode none up")))
         .unwrap();
-    until("the veth carries traffic", || {
+    has_carrier(name);
+}
+
+/// Waits until a device carries traffic: the kernel tells a moment after its other end is up.
+pub fn has_carrier(name: &str) {
+    until(&format!("{name} carries traffic"), || {
         let carrier = run("ip", &["-o", "link", "show", name]);
         carrier.contains("LOWER_UP").then_some(())
     });

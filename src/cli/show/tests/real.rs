@@ -10,7 +10,7 @@ use crate::enforce::{Install, Ledger, Shared};
 use crate::plan::Base;
 use crate::store::document::Unknown;
 use crate::store::{Owner, StateDir};
-use netlink::test_support::{in_fresh_netns, ip, link, run};
+use netlink::test_support::{has_carrier, in_fresh_netns, ip, link, run};
 
 /// A node with pod `web`, its veth `host0` and an egress IP, as ADD leaves it.
 fn node() -> (tempfile::TempDir, Record) {
@@ -20,6 +20,7 @@ fn node() -> (tempfile::TempDir, Record) {
     ip("link set up0 master uplink up");
     ip("link set up1 up");
     ip("link set uplink up");
+    has_carrier("uplink");
     ip("addr add 203.0.113.10/32 dev uplink");
     let mut web = record(
         "web",
