@@ -31,6 +31,7 @@ use ::rules::limits::Limits;
 
 mod annotations;
 mod finding;
+mod forged;
 mod input;
 mod items;
 mod kind;
@@ -60,8 +61,9 @@ const UNREAD: u8 = 3;
 ///
 /// Reads Pods, workloads with a template of pods, Namespaces, Lists, policy files
 /// (ClusterEgressPolicy) and ConfigMaps that hold one, as YAML or JSON, several documents in a
-/// file. In a folder, every *.yaml, *.yml and *.json below it. Other objects and files that are no
-/// Kubernetes objects are left alone.
+/// file; of CNI conflists, alone, in a ConfigMap or in a NetworkAttachmentDefinition, what they say of
+/// forged checksums. In a folder, every *.yaml, *.yml and *.json below it. Other objects and files that
+/// are no Kubernetes objects are left alone.
 ///
 /// Each finding is shown with its file, line and column. All checks: --list-checks.
 ///
@@ -146,6 +148,8 @@ struct Context {
     limits: Limits,
     /// The nodes ask no API.
     no_api: bool,
+    /// The file with a conflist that ignores forged checksums.
+    ignoring: Option<String>,
     now: Timestamp,
 }
 
@@ -175,6 +179,7 @@ impl Context {
             service_cidrs,
             services: Services::default(),
             no_api: false,
+            ignoring: None,
             now,
         }
     }
@@ -270,10 +275,14 @@ fn check_all(inputs: &[Input], mut context: Context) -> (Vec<Finding>, Vec<Strin
         pass(input);
     }
     for (input, documents) in &read {
+        let file = Text::file(input.text.clone());
         for document in &documents.documents {
             let enforced = objects::enforced(&input.name, document);
             context.namespaces.extend(enforced);
             context.services.learn(document);
+            if context.ignoring.is_none() && forged::is_ignored(&file, document) {
+                context.ignoring = Some(input.name.clone());
+            }
         }
     }
     let mut findings = Vec::new();
@@ -294,7 +303,9 @@ fn check(
     let file = Text::file(input.text.clone());
     let mut report = Report::new(&input.name, &file);
     for (index, document) in documents.documents.iter().enumerate() {
-        if !objects::check(&mut report, context, &file, document) {
+        forged::check(&mut report, &file, document);
+        let is_object = objects::check(&mut report, context, &file, document);
+        if !is_object && !forged::is_conflist(document) {
             notes.push(format!(
                 "{}: document {} has no Kubernetes object: skipped",
                 input.name,

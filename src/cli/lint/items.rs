@@ -5,6 +5,12 @@ use std::collections::HashSet;
 use super::yaml::{Document, View};
 use crate::source::KIND;
 
+/// Where an object keeps its template of pods.
+const TEMPLATE: &[&str] = &["spec", "template"];
+pub(super) const JOB_TEMPLATE: &[&str] = &["spec", "jobTemplate"];
+pub(super) const CRON_TEMPLATE: &[&str] = &["spec", "jobTemplate", "spec", "template"];
+const POD_TEMPLATE: &[&str] = &["template"];
+
 /// Lists in lists, at most.
 const DEEPEST: usize = 16;
 
@@ -27,6 +33,39 @@ pub(super) fn of_kind<'d>(document: &'d Document, kind: &str) -> Vec<View<'d>> {
 /// Whether this is a policy for the node, in or outside a cluster.
 pub(super) fn is_policy(root: View<'_>) -> bool {
     kind_of(root) == KIND || string(root, "apiVersion").starts_with("egressway.dev/")
+}
+
+/// The pod that an object is, or the template of those that it makes.
+pub(super) fn pod_of(object: View<'_>) -> Option<View<'_>> {
+    match kind_of(object) {
+        "Pod" => Some(object),
+        kind => object.path(template_of(kind, object)?),
+    }
+}
+
+/// All containers of a pod.
+pub(super) fn containers(spec: View<'_>) -> impl Iterator<Item = View<'_>> {
+    let lists = ["initContainers", "containers", "ephemeralContainers"].into_iter();
+    let lists = lists.filter_map(move |list| spec.get(list));
+    lists.flat_map(View::items)
+}
+
+/// Where this object keeps a template of pods. Kinds that we do not know are told by what they hold.
+pub(super) fn template_of(kind: &str, object: View<'_>) -> Option<&'static [&'static str]> {
+    match kind {
+        "Deployment"
+        | "StatefulSet"
+        | "DaemonSet"
+        | "ReplicaSet"
+        | "ReplicationController"
+        | "Job" => Some(TEMPLATE),
+        "CronJob" => Some(CRON_TEMPLATE),
+        "PodTemplate" => Some(POD_TEMPLATE),
+        _ => object
+            .path(TEMPLATE)
+            .and_then(|template| template.path(&["spec", "containers"]))
+            .map(|_| TEMPLATE),
+    }
 }
 
 fn collect<'d>(

@@ -30,6 +30,7 @@ kinds! {
     HOST_NETWORK Error "host-network" "Rules on a pod in the host's network, where no plugin sees it"
     NO_GUARANTEE Warning "no-guarantee" "Rules on a pod that has the privileges to leave them"
     RAW_PACKETS Warning "raw-packets" "Rules on a pod that may make packets of its own, which hold only with the guard for forged checksums"
+    FORGED_CHECKSUMS Warning "forged-checksums" "A conflist that lets packets through whose checksum would be written behind the rules, or slows pods down for it"
     SECOND_NETWORK Warning "second-network" "Rules on a pod that has further networks, for which rules hold only if their conflists have the plugin"
     EXEMPT_NAMESPACE Warning "exempt-namespace" "Rules in a namespace that the policy file exempts"
     NEEDS_API Warning "needs-api" "`svc/`, `apiserver` or `nodes`, which only the Kubernetes API can say, for nodes that do not ask it"
@@ -57,6 +58,7 @@ pub(super) const ALL: &[&Check] = &[
     &HOST_NETWORK,
     &NO_GUARANTEE,
     &RAW_PACKETS,
+    &FORGED_CHECKSUMS,
     &SECOND_NETWORK,
     &EXEMPT_NAMESPACE,
     &lint::AFTER_UNCONDITIONAL,

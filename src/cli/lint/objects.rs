@@ -3,7 +3,10 @@
 use super::Context;
 use super::annotations::{self, Carrier, place};
 use super::finding::Report;
-use super::items::{self, is_policy, kind_of, string};
+use super::forged;
+use super::items::{
+    self, CRON_TEMPLATE, JOB_TEMPLATE, containers, is_policy, kind_of, string, template_of,
+};
 use super::kind;
 use super::policy;
 use super::text::Text;
@@ -12,12 +15,6 @@ use crate::source::KIND;
 use crate::source::annotation::ENFORCED_RULES;
 use rules::effective::{Tier, TierRules};
 use rules::fault::Complaint;
-
-/// Where an object keeps its template of pods.
-const TEMPLATE: &[&str] = &["spec", "template"];
-const JOB_TEMPLATE: &[&str] = &["spec", "jobTemplate"];
-const CRON_TEMPLATE: &[&str] = &["spec", "jobTemplate", "spec", "template"];
-const POD_TEMPLATE: &[&str] = &["template"];
 
 /// Capabilities with which a pod can leave any firewall of the host.
 const CAPABILITIES: [&str; 3] = ["ALL", "NET_ADMIN", "CAP_NET_ADMIN"];
@@ -101,24 +98,6 @@ fn check_object(
     }
 }
 
-/// Where this object keeps a template of pods. Kinds that we do not know are told by what they hold.
-fn template_of(kind: &str, object: View<'_>) -> Option<&'static [&'static str]> {
-    match kind {
-        "Deployment"
-        | "StatefulSet"
-        | "DaemonSet"
-        | "ReplicaSet"
-        | "ReplicationController"
-        | "Job" => Some(TEMPLATE),
-        "CronJob" => Some(CRON_TEMPLATE),
-        "PodTemplate" => Some(POD_TEMPLATE),
-        _ => object
-            .path(TEMPLATE)
-            .and_then(|template| template.path(&["spec", "containers"]))
-            .map(|_| TEMPLATE),
-    }
-}
-
 /// A pod, or a template of pods.
 fn check_pod(
     report: &mut Report<'_>,
@@ -129,9 +108,18 @@ fn check_pod(
 ) {
     let carrier = Carrier::Pod { namespace };
     let has_rules = annotations::check(report, context, outer, pod.get("metadata"), &carrier);
-    let (true, Some(spec)) = (has_rules, pod.get("spec")) else {
+    let Some(spec) = pod.get("spec") else {
         return;
     };
+    // Whoever's rules these are: without any of its own, it has the cluster's.
+    if let Some(conflist) = &context.ignoring
+        && !spec.get("hostNetwork").is_some_and(is_true)
+    {
+        forged::check_pod(report, outer, spec, conflist);
+    }
+    if !has_rules {
+        return;
+    }
     if let Some(host_network) = spec.get("hostNetwork").filter(|value| is_true(*value)) {
         let complaint = Complaint::new(
             "this pod is in the host's network: no plugin is asked for it, and its rules have no effect",
@@ -156,6 +144,9 @@ fn check_pod(
         );
     }
     check_networks(report, outer, pod);
+    if context.ignoring.is_none() {
+        forged::check_added(report, outer, spec);
+    }
     // In a user namespace of its own, the pod's privileges do not reach the host's network.
     if spec.get("hostUsers").and_then(View::as_str) != Some("false") {
         check_privileges(report, outer, spec);
@@ -177,9 +168,7 @@ fn check_networks(report: &mut Report<'_>, outer: &Text, pod: View<'_>) {
 }
 
 fn check_privileges(report: &mut Report<'_>, outer: &Text, spec: View<'_>) {
-    let lists = ["initContainers", "containers", "ephemeralContainers"];
-    let lists = lists.iter().filter_map(|list| spec.get(list));
-    for container in lists.flat_map(View::items) {
+    for container in containers(spec) {
         let Some(security) = container.get("securityContext") else {
             continue;
         };
@@ -205,18 +194,6 @@ fn check_privileges(report: &mut Report<'_>, outer: &Text, spec: View<'_>) {
             ))
             .help("remove the privilege, or set `hostUsers: false`");
             report.add(&kind::NO_GUARANTEE, place(outer, found), complaint);
-        }
-        let added = security.path(&["capabilities", "add"]);
-        let raw = |capability: &View<'_>| {
-            let name = capability.as_str().unwrap_or_default();
-            name.eq_ignore_ascii_case("NET_RAW") || name.eq_ignore_ascii_case("CAP_NET_RAW")
-        };
-        for found in added.into_iter().flat_map(View::items).filter(raw) {
-            let complaint = Complaint::new(format!(
-                "the container {name} has NET_RAW: it makes packets of its own, and its rules hold only where the conflist does not say `forgedChecksums: ignore`"
-            ))
-            .help("remove it if the pod does not need it: `drop: [NET_RAW]`");
-            report.add(&kind::RAW_PACKETS, place(outer, found), complaint);
         }
     }
 }

@@ -81,6 +81,7 @@ pub(super) fn check(
         services: context.services.clone(),
         limits,
         no_api: context.no_api,
+        ignoring: context.ignoring.clone(),
         now: context.now,
     };
     for (name, namespace) in root
