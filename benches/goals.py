@@ -79,6 +79,8 @@ def goals(bench, samples):
         Goal(f"kernel memory of {bench.most} rules", 6, " MiB", cases=kinds("kernel MiB", "{}")),
         Goal("`sync` of a node on which nothing is wrong", 100, " ms", cases=[
             (name, samples.of("upkeep ms", name)) for name in samples.names("upkeep ms") if name.startswith("sync")]),
+        Goal("another pod's call beside an ADD with 256 KiB of rules", 100, " ms", cases=[
+            (name, samples.of("bystander ms", name)) for name in samples.names("bystander ms") if name != "nobody"]),
         Goal("DEL : the netlink bytes alone, with the socket's close", 1.3, cases=[
             case for p in (few, many) for case in ratio(f"del@{p}", ten, "netlink alone", f"{p} pods")]),
         Goal("ADDs beside our DELs : beside DELs with a plain close", 0.65, cases=ratio("add beside", "DEL", "plain close")),

@@ -5,6 +5,7 @@ import argparse
 import time
 from pathlib import Path
 
+import bystanders
 import memory
 import packets
 import report
@@ -19,6 +20,7 @@ PARTS = {
     "packets": packets.measure,
     "memory": memory.measure,
     "upkeep": upkeep.measure,
+    "bystanders": bystanders.measure,
     "churn": starts.churn,
 }
 

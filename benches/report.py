@@ -86,6 +86,12 @@ def start_tables(bench, samples):
     if samples.names("upkeep ms"):
         rows = [[name, f"{samples.of('upkeep ms', name):.0f}"] for name in samples.names("upkeep ms")]
         lines += table("A node on which nothing is wrong, whole process", ["milliseconds"], rows)
+    if samples.names("bystander ms"):
+        whats = ("bystander ms", "bystander's neighbour ms", "bystander of DEL ms")
+        rows = [[name, *(f"{samples.of(what, name):.0f}" if samples.has(what, name) else "" for what in whats)]
+                for name in samples.names("bystander ms")]
+        lines += table("The slowest call of another pod while one pod comes or goes with 256 KiB of rules, milliseconds",
+                       ["beside its ADD", "that ADD itself", "beside its DEL"], rows)
     return ["## Pod starts and stops", "", *lines] if lines else []
 
 

@@ -1,10 +1,10 @@
 #!/bin/bash
 # What egressway costs, side by side with what users have today, in network namespaces of its own.
-# Writes benches/RESULTS.md and benches/results.svg. About 6 minutes on a quiet machine with two cores,
+# Writes benches/RESULTS.md and benches/results.svg. About 8 minutes on a quiet machine with two cores,
 # behind the build; nobody else should use the machine.
 #
 #   benches/run.sh                        all of it
-#   benches/run.sh PART...                only these: adds packets memory upkeep churn
+#   benches/run.sh PART...                only these: adds packets memory upkeep bystanders churn
 #   benches/run.sh --quick                whether it works, in less than a minute; the numbers mean nothing
 #   benches/run.sh --policy FILE          rules of your own, one a line, in place of the generated lists
 #   benches/run.sh --out DIR              writes there instead

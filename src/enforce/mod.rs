@@ -7,6 +7,7 @@
 //! change the tables at the same moment nevertheless, the transaction fails as a whole and is
 //! made anew.
 
+mod ahead;
 mod install;
 mod ledger;
 mod orphans;
@@ -22,6 +23,7 @@ use crate::plan::{INET, NETDEV, base};
 use crate::store::AttachmentId;
 use nft::{self, ChainState, Elements, Family, Nft, Table, Transaction};
 
+pub use ahead::{Ahead, being_put, put as put_ahead};
 pub use install::{Install, Shared};
 pub use ledger::Ledger;
 pub use orphans::{

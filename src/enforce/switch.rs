@@ -231,7 +231,7 @@ fn unhook(nft: &mut Nft, policy: &str, ops: &mut Transaction) -> Result<(), nft:
 }
 
 /// The pods' chains that lead to this policy.
-fn users_of(nft: &mut Nft, policy: &str) -> Result<Vec<String>, nft::Error> {
+pub(super) fn users_of(nft: &mut Nft, policy: &str) -> Result<Vec<String>, nft::Error> {
     let Some(chain) = nft.chain(&INET, policy)? else {
         return Ok(Vec::new());
     };

@@ -10,7 +10,7 @@ use super::policy::Policy;
 use crate::attachment::result::PodResult;
 use crate::attachment::{self, Attachment, Unenforceable, Who};
 use crate::egress::{self, Claim, Claimant, Member, Registry};
-use crate::enforce::Shared;
+use crate::enforce::{self, Ledger, Shared};
 use crate::guard::{self, Guard};
 use crate::plan::{self, Base, Compiled, LAYOUT};
 use crate::refusal::{CniError, net_failure, nft_failure};
@@ -167,14 +167,20 @@ impl Attach<'_> {
             Ok(plan::compile(policy, self.log_group))
         };
         // It takes as long as a policy is big: nobody has to wait for that.
-        let compiled = policy.is_new.then(compile).transpose()?;
-        let _lock = state.lock(self.deadline)?;
-        state.keep_policy(id, &policy.key, policy.is_new, || {
-            let rules = StoredPolicy::from(&policy.read()?.effective);
-            Ok::<_, CniError>((policy.head.clone(), rules))
-        })?;
+        let known = Ledger::open(state, nft).map_err(nft_failure)?;
+        let is_needed = policy.is_new || !known.has(&policy.head.chain);
+        let compiled = is_needed.then(compile).transpose()?;
+        let stored = || -> Result<StoredPolicy, CniError> {
+            Ok(StoredPolicy::from(&policy.read()?.effective))
+        };
+        let mut rules = policy.is_new.then(stored).transpose()?;
+        let marker = &policy.head.base;
+        let ahead = match &compiled {
+            Some(compiled) => enforce::put_ahead(nft, state, marker, compiled, self.deadline)?,
+            None => None,
+        };
         let shared = Shared {
-            marker: &policy.head.base,
+            marker,
             base: &|| {
                 let cluster = &policy.read()?.effective.facts.cluster;
                 Ok(Cow::Owned(Base::new(cluster)))
@@ -184,18 +190,30 @@ impl Attach<'_> {
                 None => compile().map(Cow::Owned),
             },
         };
-        let mut node = Node {
-            state,
-            nft,
-            rtnl,
-            deadline: self.deadline,
+        let mut under_lock = || {
+            let _lock = state.lock(self.deadline)?;
+            state.keep_policy(id, &policy.key, policy.is_new, || {
+                let rules = rules.take().map_or_else(stored, Ok)?;
+                Ok::<_, CniError>((policy.head.clone(), rules))
+            })?;
+            let mut node = Node {
+                state,
+                nft,
+                rtnl,
+                deadline: self.deadline,
+            };
+            let done = install(&mut node, id, record, before, &shared);
+            let old = before.map(|record| &record.policy);
+            if old != Some(&policy.key) {
+                let unneeded = if done.is_ok() { old } else { Some(&policy.key) };
+                let released = unneeded.map_or(Ok(()), |key| state.release_policy(id, key));
+                released.unwrap_or_else(|e: StateError| tracing::warn!("{e}"));
+            }
+            done
         };
-        let done = install(&mut node, id, record, before, &shared);
-        let old = before.map(|record| &record.policy);
-        if old != Some(&policy.key) {
-            let unneeded = if done.is_ok() { old } else { Some(&policy.key) };
-            let released = unneeded.map_or(Ok(()), |key| state.release_policy(id, key));
-            released.unwrap_or_else(|e: StateError| tracing::warn!("{e}"));
+        let done = under_lock();
+        if let (Err(_), Some(ahead)) = (&done, ahead) {
+            ahead.take_back(nft, self.deadline);
         }
         done
     }

@@ -260,14 +260,16 @@ impl Reader<'_> {
 
     fn limits(&mut self, raw: &RawLimits) -> (Limits, u32) {
         let usual = Limits::default();
-        let mut count = |value: &Option<Spanned<u64>>, usual| {
+        let mut count = |value: &Option<Spanned<u64>>, what, usual| {
             let given = value.as_ref();
-            let given = given.and_then(|value| self.number(value, "a number of rules from 1 on"));
+            let given = given.and_then(|value| self.number(value, what));
             given.unwrap_or(usual)
         };
+        let rules = "a number of rules from 1 on";
         let limits = Limits {
-            rules: count(&raw.rules, usual.rules),
-            plain_rules: count(&raw.plain_rules, usual.plain_rules),
+            rules: count(&raw.rules, rules, usual.rules),
+            plain_rules: count(&raw.plain_rules, rules, usual.plain_rules),
+            pairs: count(&raw.pairs, "a number of pairs from 1 on", usual.pairs),
         };
         let rate = raw.log_per_second.as_ref();
         let rate = rate.and_then(|value| self.number(value, "a number of log lines from 1 on"));

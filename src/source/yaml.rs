@@ -52,6 +52,7 @@ pub(super) struct RawFile {
 pub(super) struct RawLimits {
     pub rules: Option<Spanned<u64>>,
     pub plain_rules: Option<Spanned<u64>>,
+    pub pairs: Option<Spanned<u64>>,
     pub log_per_second: Option<Spanned<u64>>,
 }
 

@@ -54,7 +54,7 @@ pub use egress::{Held, Owner};
 pub use guard::{Guard, GuardFallback, GuardProgram};
 pub use id::{AttachmentId, NotAnId, attachment_id};
 pub use links::Link;
-pub use lock::Lock;
+pub use lock::{Lock, Passing};
 pub use policies::{PolicyHead, PolicyKey};
 pub use record::{Bridge, Record};
 pub use snapshots::Snapshot;

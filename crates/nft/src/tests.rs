@@ -192,3 +192,37 @@ fn prefixes_of_every_length() {
         }
     }
 }
+
+#[test]
+fn pieces_are_the_same_steps() {
+    let elements: Vec<Element> = (0..10u8)
+        .map(|n| Element::of(IpAddr::from([10, 0, 0, n])))
+        .collect();
+    let mut whole = Transaction::new();
+    whole.add(&FILTER, super::Object::Table);
+    whole.add(&FILTER, super::Chain::new("c"));
+    whole.add(&FILTER, Elements::new("set", elements.clone()));
+    whole.add(&FILTER, super::Chain::new("d"));
+    let said = |pieces: &[Transaction]| -> Vec<String> {
+        pieces.iter().map(ToString::to_string).collect()
+    };
+    let list = |range: std::ops::Range<usize>| {
+        let list: Vec<String> = elements[range].iter().map(ToString::to_string).collect();
+        format!("add element inet filter set {{ {} }}\n", list.join(", "))
+    };
+    assert_eq!(said(&whole.clone().pieces(100)), [whole.to_string()]);
+    assert_eq!(
+        said(&whole.clone().pieces(4)),
+        [
+            "add table inet filter\nadd chain inet filter c\n".to_owned(),
+            list(0..4),
+            list(4..8),
+            list(8..10) + "add chain inet filter d\n",
+        ]
+    );
+    let invalid = Transaction::new()
+        .add(&FILTER, super::Chain::new(""))
+        .clone();
+    assert!(invalid.fault().is_some());
+    assert_eq!(invalid.clone().pieces(4)[0].fault(), invalid.fault());
+}

@@ -19,6 +19,9 @@ pub struct Transaction {
     fault: Option<Invalid>,
 }
 
+/// What an element of several fields counts as in [`Transaction::pieces`].
+const TOGETHER: usize = 3;
+
 impl Transaction {
     /// Without any step yet.
     pub const fn new() -> Self {
@@ -81,6 +84,45 @@ impl Transaction {
         self.steps.extend(other.steps);
         self.fault = self.fault.take().or(other.fault);
         self
+    }
+
+    /// The same steps, in their order, as transactions of at most so many objects each: for what nobody uses yet, so that
+    /// nobody has to wait until the kernel has made all of it. An element counts as one, or as three if it has several
+    /// fields, since the kernel works as long on it.
+    pub fn pieces(self, most: usize) -> Vec<Self> {
+        let most = most.max(1);
+        let mut pieces = vec![Self {
+            steps: Vec::new(),
+            fault: self.fault,
+        }];
+        let mut room = most;
+        let mut put = |step: Step, size: usize| {
+            if size > room {
+                pieces.push(Self::new());
+                room = most;
+            }
+            room = room.saturating_sub(size);
+            if let Some(piece) = pieces.last_mut() {
+                piece.steps.push(step);
+            }
+        };
+        for step in self.steps {
+            let Object::Elements(Elements { set, elements }) = step.object else {
+                put(step, 1);
+                continue;
+            };
+            let together = elements.iter().any(|element| element.key().len() > 1);
+            let weight = if together { TOGETHER } else { 1 };
+            for elements in elements.chunks((most / weight).max(1)) {
+                let own = Step {
+                    verb: step.verb,
+                    table: step.table.clone(),
+                    object: Elements::new(&set, elements.to_vec()).into(),
+                };
+                put(own, elements.len() * weight);
+            }
+        }
+        pieces
     }
 
     /// In their order.

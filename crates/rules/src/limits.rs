@@ -14,13 +14,20 @@ pub struct Limits {
     /// Rules that can't be looked up together with others, so that each packet is compared with every one of them:
     /// those with `until`, ICMP codes, or words such as `internet` and `dns`.
     pub plain_rules: usize,
+    /// Pairs of a port and a destination of all rules that are not plain: each is an element in the kernel.
+    pub pairs: usize,
 }
+
+/// A rule with more pairs of ports and destinations than these is not looked up together with others: the
+/// ports and the destinations are two sets, of which each packet is looked up in both.
+pub const PAIRS_OF_ONE: usize = 1024;
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             rules: 10_000,
             plain_rules: 256,
+            pairs: 65_536,
         }
     }
 }
@@ -42,14 +49,28 @@ impl Limits {
             let help = "one rule may have many ports, and a list of addresses or networks";
             return Err(fault(text, first, Complaint::new(message).help(help)));
         }
+        let mut pairs: usize = 0;
+        let too_many = rules.iter().find(|rule| {
+            pairs = pairs.saturating_add(if is_plain(rule) { 0 } else { pairs_of(rule) });
+            pairs > self.pairs
+        });
+        if let Some(first) = too_many {
+            let message = format!(
+                "up to here there are {pairs} pairs of a port and a destination: the policy file's `limits.pairs` is {}",
+                self.pairs
+            );
+            let help =
+                "give rules fewer ports, ranges of ports, or networks that hold many addresses";
+            return Err(fault(text, first, Complaint::new(message).help(help)));
+        }
         rules.retain(|rule| is_plain(rule));
         let Some(first) = rules.get(self.plain_rules) else {
             return Ok(());
         };
         let message = format!(
             "there are {} rules here that every packet is compared with one by one (with `until`, `node`, `nodes`, \
-             `dns`, `metadata`, `apiserver`, `internet`, `private`, `svc/`, or an ICMP code): the policy file's \
-             `limits.plainRules` is {}",
+             `dns`, `metadata`, `apiserver`, `internet`, `private`, `svc/`, an ICMP code, or more than {PAIRS_OF_ONE} \
+             pairs of a port and a destination): the policy file's `limits.plainRules` is {}",
             rules.len(),
             self.plain_rules
         );
@@ -86,8 +107,17 @@ fn is_plain(rule: &Rule) -> bool {
         )
     };
     rule.until.is_some()
+        || rule.ports.len() > 1
+            && rule.to.len() + rule.except.len() > 1
+            && pairs_of(rule) > PAIRS_OF_ONE
         || rule.to.iter().chain(&rule.except).any(asks)
         || rule.ports.iter().any(has_code)
+}
+
+/// How often a packet's port and its destination can be told apart by one rule.
+fn pairs_of(rule: &Rule) -> usize {
+    let ports = rule.ports.len().max(1);
+    ports.saturating_mul((rule.to.len() + rule.except.len()).max(1))
 }
 
 #[cfg(test)]
@@ -97,7 +127,11 @@ mod tests {
 
     fn checked(text: &str, rules: usize, plain_rules: usize) -> Result<(), String> {
         let tier = TierRules::parse(Tier::Pod, "pod", text, false).expect("is valid");
-        let limits = Limits { rules, plain_rules };
+        let limits = Limits {
+            rules,
+            plain_rules,
+            ..Limits::default()
+        };
         limits.check(&tier).map_err(|faults| faults.to_string())
     }
 
@@ -124,6 +158,43 @@ mod tests {
             "{told}"
         );
         assert!(told.contains("`limits.plainRules` is 2"), "{told}");
+    }
+
+    #[test]
+    fn pairs_are_counted_where_rules_are_looked_up_together() {
+        let list = |count: usize, word: &dyn Fn(usize) -> String| {
+            let words: Vec<String> = (0..count).map(word).collect();
+            words.join(",")
+        };
+        let rule = |ports: usize, to: usize| {
+            let ports = list(ports, &|n| format!("{}/tcp", 2 * n + 1));
+            format!(
+                "deny {ports} to {}",
+                list(to, &|n| format!("10.{}.{}.0/24", n / 256, n % 256))
+            )
+        };
+        let checked = |text: &str, pairs| {
+            let tier = TierRules::parse(Tier::Pod, "pod", text, false).expect("is valid");
+            let limits = Limits {
+                pairs,
+                plain_rules: 0,
+                ..Limits::default()
+            };
+            limits.check(&tier).map_err(|faults| faults.to_string())
+        };
+        let two = format!("{}\n{}", rule(30, 20), rule(10, 20));
+        assert_eq!(checked(&two, 800), Ok(()));
+        let told = checked(&two, 799).expect_err("there are 800");
+        assert!(
+            told.starts_with("pod:2:1: up to here there are 800 pairs"),
+            "{told}"
+        );
+        assert!(told.contains("`limits.pairs` is 799"), "{told}");
+        // By itself: two sets.
+        let told = checked(&rule(32, 33), 65_536).expect_err("is plain");
+        assert!(told.contains("`limits.plainRules` is 0"), "{told}");
+        assert_eq!(checked(&rule(32, 32), 65_536), Ok(()));
+        assert_eq!(checked(&rule(1, 2000), 65_536), Ok(()));
     }
 
     #[test]

@@ -91,6 +91,7 @@ impl Sync<'_> {
     fn orphaned_policies(&mut self, records: &[Record<PolicyKey>]) -> Result<(), Error> {
         let chains = self.chains(&INET)?;
         let mut used: BTreeSet<String> = records.iter().map(|r| r.policy_chain.clone()).collect();
+        used.extend(enforce::being_put(self.options.state));
         for pod in chains.iter().filter(|c| is_pods(c)) {
             used.extend(self.nft.targets(&INET, pod)?);
         }

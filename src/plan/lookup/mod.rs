@@ -22,6 +22,7 @@ use std::ops::RangeInclusive;
 
 use smallvec::SmallVec;
 
+use rules::limits::PAIRS_OF_ONE;
 use rules::set::{Addresses, Family};
 
 pub use pieces::Key;
@@ -73,7 +74,18 @@ impl Lookup {
         };
         (self.v4.numbers().len() + self.v6.numbers().len()) * ports
     }
+
+    /// Has so many ports for so many addresses that a set of each is better than one of all pairs.
+    fn is_too_wide(&self) -> bool {
+        match &self.what {
+            What::Ports(_, ranges) => ranges.len() > 1 && self.size() > PAIRS_OF_ONE * FAMILIES,
+            _ => false,
+        }
+    }
 }
+
+/// Of a destination that is of both.
+const FAMILIES: usize = 2;
 
 /// A condition in its place of the list.
 #[derive(Debug, Clone, Copy)]
@@ -110,7 +122,7 @@ pub fn divide(entries: &[Entry<'_>]) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut run: Vec<Candidate<'_>> = Vec::new();
     for (place, entry) in entries.iter().enumerate() {
-        match entry.lookup {
+        match entry.lookup.filter(|lookup| !lookup.is_too_wide()) {
             Some(lookup) => run.push(Candidate {
                 place,
                 rule: entry.rule,

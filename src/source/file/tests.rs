@@ -97,12 +97,13 @@ fn limits_and_tunnel_ports() {
         (
             file.limits.rules,
             file.limits.plain_rules,
+            file.limits.pairs,
             file.log_per_second,
         )
     };
-    assert_eq!(all(&usual), (10_000, 256, 50));
-    let given = file("limits: {plainRules: 7}\ntunnelPorts: [51820]").expect("is valid");
-    assert_eq!(all(&given), (10_000, 7, 50));
+    assert_eq!(all(&usual), (10_000, 256, 65_536, 50));
+    let given = file("limits: {plainRules: 7, pairs: 8}\ntunnelPorts: [51820]").expect("is valid");
+    assert_eq!(all(&given), (10_000, 7, 8, 50));
     assert_eq!(given.facts.tunnel_ports, [51820]);
     let wrong = file("limits: {rules: 0}\ntunnelPorts: [0, 65536, 1]").expect_err("is wrong");
     let wrong = wrong.to_string();
