@@ -13,6 +13,7 @@ use netlink::tc::{self, Detour};
 use netlink::{self, Netns, Rtnl, address};
 use nft::{self, Nft};
 use result::PodResult;
+use rules::fault::shown;
 
 pub mod now;
 mod plan;
@@ -236,7 +237,7 @@ fn look_inside(
     let Some(own) = links.iter().position(|link| link.name == ifname) else {
         return Err(Unenforceable::NoInterface {
             ifname: ifname.to_owned(),
-            netns: netns.display().to_string(),
+            netns: shown(netns),
         }
         .into());
     };

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use rules::fault::shown;
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
@@ -40,7 +41,7 @@ pub fn init(level: Level, file: Option<&Path>) {
     // Only a test could have set another one before.
     let _ = tracing::subscriber::set_global_default(subscriber);
     if let (Some(error), Some(file)) = (problem, file) {
-        tracing::warn!(file = %file.display(), %error, "cannot open the log file, logging to stderr");
+        tracing::warn!(file = %shown(file), %error, "cannot open the log file, logging to stderr");
     }
 }
 

@@ -15,6 +15,7 @@ use crate::setup::coverage;
 use crate::setup::files::FileError;
 use crate::setup::program::{self, Found, Program};
 use crate::store::StateDir;
+use rules::fault::shown;
 
 /// Keeps them for ever. The entry is put in when there is a policy, and not before.
 pub(super) async fn keep(context: Context, entry: PluginEntry) -> Error {
@@ -102,7 +103,7 @@ impl Keeping {
     }
 
     fn put_program(&mut self) -> Result<(), program::Error> {
-        let path = self.program.path().display().to_string();
+        let path = shown(self.program.path());
         match self.program.put()? {
             Found::Same => {}
             Found::Nothing => tracing::warn!("restored {path}: something had removed it"),
@@ -128,7 +129,7 @@ impl Keeping {
             return Ok(match (&look.found, self.confs.lack(&self.entry, &look)) {
                 (Some(found), None) => Status::Behind(format!(
                     "egressway is in {}, but there is no policy",
-                    found.path.display()
+                    shown(&found.path)
                 )),
                 _ => Status::Failed(
                     "egressway is not in the conflist, since there is no policy".to_owned(),
@@ -140,7 +141,7 @@ impl Keeping {
         let mut news: Vec<String> = look.skipped.iter().map(ToString::to_string).collect();
         let nothing = format!(
             "waiting for the primary CNI plugin: {} has no configuration that a runtime could use{}",
-            self.confs.dir.display(),
+            shown(&self.confs.dir),
             look.reasons()
         );
         if step == Step::Nothing && news.is_empty() {
@@ -190,7 +191,7 @@ impl Keeping {
 }
 
 fn say(path: &Path, lack: Lack, again: bool) {
-    let path = path.display();
+    let path = shown(path);
     match (lack, again) {
         (Lack::Missing, false) => tracing::info!("put egressway into {path}"),
         (Lack::Missing, true) => {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::setup::confdir::{ConfDir, Ensured, Look};
 use crate::setup::conflist::{Lack, PluginEntry};
 use crate::setup::files::FileError;
+use rules::fault::shown;
 
 /// An entry that stayed this long is settled: what happens after it begins anew.
 const SETTLED: Duration = Duration::from_secs(60);
@@ -105,7 +106,7 @@ impl Keeper {
         (self.undone.len() >= TOLD_AFTER).then(|| {
             format!(
                 "something undoes egressway's entry in {} as soon as it is restored, {} times within the last minute, and pods that start meanwhile are not enforced: two agents must not write one file. If it is Cilium, set cni.exclusive=false; else let that agent keep the entry, or write the conflist by hand",
-                path.display(),
+                shown(path),
                 self.undone.len()
             )
         })

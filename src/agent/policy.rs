@@ -14,6 +14,7 @@ use crate::cluster::events::{Note, Tone};
 use crate::cluster::{Backoff, Heard, ObjectName, Watch};
 use crate::setup::policy::{self, Policy};
 use crate::source::PolicyFile;
+use rules::fault::shown;
 
 /// Without a cluster: looks for ever whether there is a policy that the plugin can use.
 pub(super) async fn look(context: Context) -> Error {
@@ -125,7 +126,7 @@ impl Following<'_> {
         match self.context.worker.run(written).await? {
             Ok(changed) => {
                 if changed {
-                    let file = self.context.config.policy_file.display();
+                    let file = shown(&self.context.config.policy_file);
                     tracing::info!("wrote {file} from ConfigMap {configmap}");
                 }
                 self.part.ready();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::refusal::CniError;
+use rules::fault::shown;
 
 /// Why the API gave no answer that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -12,14 +13,14 @@ pub enum Error {
     /// No kubeconfig.
     #[error(
         "there is no kubeconfig {}: `egressway install` writes it; without Kubernetes, take `kubernetes` out of the conflist",
-        path.display()
+        shown(path)
     )]
     KubeconfigMissing {
         /// The file looked for.
         path: PathBuf,
     },
     /// The kubeconfig, or a certificate that it names, can't be used.
-    #[error("the kubeconfig {} cannot be used: {reason}", path.display())]
+    #[error("the kubeconfig {} cannot be used: {reason}", shown(path))]
     Kubeconfig {
         /// The file.
         path: PathBuf,
@@ -27,7 +28,11 @@ pub enum Error {
         reason: String,
     },
     /// The file with the token can't be used.
-    #[error("the token file {} of the kubeconfig {} cannot be used: {reason}", path.display(), kubeconfig.display())]
+    #[error(
+        "the token file {} of the kubeconfig {} cannot be used: {reason}",
+        shown(path),
+        shown(kubeconfig)
+    )]
     Token {
         /// The file that names it.
         kubeconfig: PathBuf,

@@ -9,6 +9,7 @@ use kube::config::{Config, Kubeconfig, KubeconfigError, LoadDataError};
 use serde::Deserialize;
 
 use super::error::Error;
+use rules::fault::shown;
 
 /// Bytes that a kubeconfig or token may have. Real ones have a few thousand.
 const LARGEST: u64 = 1 << 20;
@@ -72,7 +73,7 @@ pub(super) fn load(path: &Path) -> Result<(Config, Vec<SocketAddr>), Error> {
     if config.accept_invalid_certs {
         tracing::warn!(
             "{}: `insecure-skip-tls-verify` lets anybody on the way to the API server say what the policy is",
-            path.display()
+            shown(path)
         );
     }
     Ok((config, addresses))
@@ -227,7 +228,7 @@ fn of_file(key: &str, error: &LoadDataError) -> String {
         LoadDataError::ReadFile(cause, path) => {
             format!(
                 "cannot read `{key}` {}: {cause}",
-                PathBuf::from(path).display()
+                shown(&PathBuf::from(path))
             )
         }
         LoadDataError::DecodeBase64(cause) => format!("`{key}-data` is not base64: {cause}"),

@@ -8,6 +8,7 @@ use netlink::offload::Offload;
 use netlink::{self, Netns, Rtnl};
 
 use super::{Error, Guard, Place};
+use rules::fault::shown;
 
 pub(super) fn put(
     rtnl: &mut Rtnl,
@@ -60,7 +61,7 @@ pub(super) fn verify(rtnl: &mut Rtnl, veth: u32, path: &Path) -> Result<Option<S
     let Some(netns) = still(rtnl, &veth, path)? else {
         return Ok(Some(format!(
             "{} is not the pod's network namespace any more: whether its TX checksum offload is off cannot be seen",
-            path.display()
+            shown(path)
         )));
     };
     let place = Place {
@@ -79,7 +80,7 @@ pub(super) fn netns_of(rtnl: &mut Rtnl, veth: &Link, path: &Path) -> Result<Netn
 
 fn gone(veth: &Link, path: &Path) -> Error {
     Error::NotThere {
-        netns: path.display().to_string(),
+        netns: shown(path),
         veth: veth.name.clone(),
     }
 }

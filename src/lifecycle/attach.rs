@@ -18,6 +18,7 @@ use crate::store::document::Unknown;
 use crate::store::{AttachmentId, PolicyHead, PolicyKey, Record, StateDir, StateError};
 use netlink::{Netns, Rtnl, link};
 use nft::{Family, Nft};
+use rules::fault::shown;
 use rules::stored::StoredPolicy;
 
 /// An interface of a pod, to be enforced from now on.
@@ -226,7 +227,7 @@ impl Attach<'_> {
         if !self.may_be_own_netns && netns.has(own).map_err(failed)? {
             return Err(CniError::invalid_netns(format!(
                 "CNI_NETNS {} is the plugin's own network namespace, not a pod's",
-                self.netns.display()
+                shown(self.netns)
             )));
         }
         Ok(netns)

@@ -12,6 +12,7 @@ use crate::source::api::{self, Access, PodName};
 use crate::source::{self, PodPolicy, PolicyFile, SourceError};
 use crate::store::document::Document;
 use crate::store::{PolicyHead, PolicyKey, StateDir};
+use rules::fault::shown;
 use rules::stored::StoredPolicy;
 
 use crate::refusal::CniError;
@@ -86,7 +87,7 @@ struct Texts<'a> {
 /// Code 100 and 102: a text; 11 and 7: the API; 4: the runtime does not say whose policy it is.
 pub fn of_pod<'a>(pod: &Sources<'a>, state: &StateDir) -> Result<Policy<'a>, CniError> {
     let texts = Texts {
-        source: pod.file.display().to_string(),
+        source: shown(pod.file),
         file: PolicyFile::read(pod.file).map_err(refused)?,
         namespace: pod.namespace.unwrap_or_default(),
         annotations: pod.annotations,

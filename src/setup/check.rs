@@ -14,6 +14,7 @@ use crate::attachment;
 use crate::source::PolicyFile;
 use crate::store::StateDir;
 use netlink::Rtnl;
+use rules::fault::shown;
 
 /// How long the kernel may take to tell of a device.
 const NETLINK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -126,7 +127,7 @@ fn services_item() -> Item {
 fn program_item(config: &Config) -> Item {
     let mut program = Program::at(config.program());
     let looked = program.look();
-    let path = program.path().display();
+    let path = shown(program.path());
     let (status, seen) = match looked {
         Ok(Found::Nothing) => (Status::Change, format!("{path} would be written")),
         Ok(Found::Same) => {
@@ -143,7 +144,7 @@ fn program_item(config: &Config) -> Item {
 }
 
 fn policy_item(config: &Config) -> Item {
-    let path = config.policy_file.display();
+    let path = shown(&config.policy_file);
     match PolicyFile::load(&config.policy_file) {
         Ok(_) => item("policy", Status::Good, format!("{path} is valid")),
         Err(e) if config.cluster.is_some() && !config.policy_file.exists() => {
@@ -210,7 +211,7 @@ fn conflist_items(config: &Config) -> Vec<Item> {
             Status::Bad,
             format!(
                 "{} has no configuration that a runtime could use",
-                config.conf_dir.display()
+                shown(&config.conf_dir)
             ),
         ),
         Some(found) if confs.lack(&entry, &look).is_some() => item(
@@ -218,7 +219,7 @@ fn conflist_items(config: &Config) -> Vec<Item> {
             Status::Change,
             format!(
                 "{} would {}get {}",
-                found.path.display(),
+                shown(&found.path),
                 if found.single {
                     "become a .conflist and "
                 } else {
@@ -230,7 +231,7 @@ fn conflist_items(config: &Config) -> Vec<Item> {
         Some(found) => item(
             "conflist",
             Status::Good,
-            format!("egressway is in {}", found.path.display()),
+            format!("egressway is in {}", shown(&found.path)),
         ),
     });
     items
@@ -257,17 +258,15 @@ fn directory_item(what: &'static str, dir: &Path) -> Item {
         Err(errno) => item(
             what,
             Status::Bad,
-            format!("{} cannot be written: {}", there.display(), errno.desc()),
+            format!("{} cannot be written: {}", shown(there), errno.desc()),
         ),
-        Ok(()) if there == dir => item(
-            what,
-            Status::Good,
-            format!("{} can be written", dir.display()),
-        ),
+        Ok(()) if there == dir => {
+            item(what, Status::Good, format!("{} can be written", shown(dir)))
+        }
         Ok(()) => item(
             what,
             Status::Change,
-            format!("{} would be made", dir.display()),
+            format!("{} would be made", shown(dir)),
         ),
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::conflist::{self, Fault, Lack, List, PluginEntry};
 use super::files::{self, FileError};
+use rules::fault::shown;
 
 /// The configurations of a node.
 #[derive(Debug, Clone)]
@@ -44,12 +45,7 @@ impl From<Fault> for Unusable {
 
 impl fmt::Display for Skipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} is left as it is: it {}",
-            self.path.display(),
-            self.why
-        )
+        write!(f, "{} is left as it is: it {}", shown(&self.path), self.why)
     }
 }
 
@@ -257,7 +253,7 @@ impl ConfDir {
         };
         let without = list
             .without()
-            .map_err(|why| format!("{} {why}: remove it by hand", path.display()))?;
+            .map_err(|why| format!("{} {why}: remove it by hand", shown(path)))?;
         let Some(without) = without else {
             return Ok(false);
         };
@@ -294,7 +290,7 @@ fn is_list(path: &Path) -> bool {
 }
 
 fn for_people(dirs: &[PathBuf]) -> String {
-    let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+    let dirs: Vec<String> = dirs.iter().map(|dir| shown(dir)).collect();
     dirs.join(" or ")
 }
 

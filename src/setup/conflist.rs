@@ -8,6 +8,8 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use rules::fault::printable;
+
 use crate::conf;
 use crate::refusal::version::CniVersion;
 
@@ -143,7 +145,8 @@ impl<'a> List<'a> {
         let named = |p: &&Plugin| p.kind == TYPE && !p.ours;
         let plugin = self.plugins.iter().find(named)?;
         let fields: Object<'_> = serde_json::from_str(&self.text[plugin.at.clone()]).ok()?;
-        let keys: Vec<String> = fields.into_keys().filter(|key| key != "type").collect();
+        let keys = fields.keys().filter(|key| *key != "type");
+        let keys: Vec<String> = keys.map(|key| printable(key)).collect();
         Some(Fault::Stranger(keys.join(", ")))
     }
 
@@ -396,6 +399,7 @@ mod tests {
                 r#"{"type":"egressway","routes":[],"vendor":"x"}"#,
                 "routes, vendor",
             ),
+            (r#"{"type":"egressway","\u001b[2J":1}"#, r"\u{1b}[2J"),
             (
                 r#"{"type":"egressway","name":"a","gateway":true}"#,
                 "gateway, name",

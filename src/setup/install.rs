@@ -10,6 +10,7 @@ use crate::guard::trial;
 use crate::refusal::CniError;
 use crate::source::{PolicyFile, SourceError};
 use crate::store::StateDir;
+use rules::fault::shown;
 
 /// Why an installation stopped.
 #[derive(Debug, thiserror::Error)]
@@ -59,16 +60,16 @@ pub fn install(config: &Config) -> Result<(), Error> {
         .for_each(|skipped| tracing::warn!("{skipped}"));
     match confs.ensure(&entry, &look)? {
         Ensured::Put(path) => {
-            tracing::info!("put egressway into {}", path.display());
+            tracing::info!("put egressway into {}", shown(&path));
             tell_uncovered(config);
             Ok(())
         }
         Ensured::Already(path) => {
-            tracing::info!("egressway is in {} already", path.display());
+            tracing::info!("egressway is in {} already", shown(&path));
             Ok(())
         }
         Ensured::Nothing => Err(Error::NoConflist {
-            dir: config.conf_dir.display().to_string(),
+            dir: shown(&config.conf_dir),
             reasons: look.reasons(),
         }),
     }
@@ -92,16 +93,13 @@ pub fn prepare(config: &Config) -> Result<(), Error> {
     let mut program = Program::at(config.program());
     if program.put()? != Found::Same {
         let version = env!("CARGO_PKG_VERSION");
-        tracing::info!(
-            "installed version {version} as {}",
-            program.path().display()
-        );
+        tracing::info!("installed version {version} as {}", shown(program.path()));
     }
     files::create_dir(&config.conf_dir)?;
     if let Some(cluster) = &config.cluster {
         cluster.account.copy_to(&config.own_dir(), None)?;
         cluster.account.copy_token(&config.own_dir())?;
-        tracing::info!("wrote {}", config.kubeconfig().display());
+        tracing::info!("wrote {}", shown(&config.kubeconfig()));
     }
     Ok(())
 }

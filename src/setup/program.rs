@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::files::{self, FileError};
+use rules::fault::shown;
 
 /// Every build of this program has these bytes, and no other program does: so it is known again, also in
 /// another version. A stranger's plugin may have the same name, and is never touched.
@@ -16,7 +17,8 @@ static MARK: [u8; 48] = *b"egressway.dev/plugin 7f1d5c0e-8a4b-4e63-b8e4-09c";
 #[allow(missing_docs)] // each message says what it is about
 pub enum Error {
     #[error(
-        "{} is not egressway but another program of that name, and is left alone: choose another directory (--cni-bin-dir), or remove it together with its entry in the conflist", path.display()
+        "{} is not egressway but another program of that name, and is left alone: choose another directory (--cni-bin-dir), or remove it together with its entry in the conflist",
+        shown(path)
     )]
     Stranger { path: PathBuf },
     #[error(transparent)]

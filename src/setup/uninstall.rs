@@ -12,6 +12,7 @@ use crate::lifecycle::ByLeases;
 use crate::store::{Record, StateDir};
 use netlink::Rtnl;
 use nft::Nft;
+use rules::fault::shown;
 
 /// How long the kernel and other calls of the plugin may keep us.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -23,7 +24,7 @@ pub fn uninstall(config: &Config) -> Vec<String> {
     let mut failures = Vec::new();
     let (changed, failed) = config.confs().remove();
     for path in changed {
-        tracing::info!("took egressway out of {}", path.display());
+        tracing::info!("took egressway out of {}", shown(&path));
     }
     failures.extend(failed);
     let mut note = |outcome: Result<(), String>| failures.extend(outcome.err());

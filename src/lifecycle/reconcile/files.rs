@@ -8,6 +8,7 @@ use super::{Did, Error, Sync};
 use crate::plan::names::{pod_chain, veth_chain};
 use crate::plan::{INET, NETDEV};
 use crate::store::{AttachmentId, PolicyKey, Record, remove_file};
+use rules::fault::shown;
 
 impl Sync<'_> {
     /// Files that were never finished.
@@ -15,7 +16,7 @@ impl Sync<'_> {
         let state = self.options.state;
         let _lock = self.lock()?;
         for path in state.unfinished()? {
-            let what = format!("file {}", path.display());
+            let what = format!("file {}", shown(&path));
             self.remove(what, "a call was killed while it wrote it", |_, _| {
                 remove_file(&path)
             });
@@ -35,7 +36,7 @@ impl Sync<'_> {
         }
         let _lock = self.lock()?;
         for (id, key) in self.users_that_are_gone()? {
-            let what = format!("file {}", state.policy_link(&id, &key).display());
+            let what = format!("file {}", shown(&state.policy_link(&id, &key)));
             self.remove(
                 what,
                 "its attachment is gone, or has other rules",
@@ -43,7 +44,7 @@ impl Sync<'_> {
             );
         }
         for path in state.unused_policies()? {
-            let what = format!("file {}", path.display());
+            let what = format!("file {}", shown(&path));
             self.remove(what, "no attachment has this policy", |_, _| {
                 remove_file(&path)
             });
@@ -71,7 +72,7 @@ impl Sync<'_> {
     /// Files that are no document of this version: left, and reported.
     pub(super) fn strange_files(&mut self) -> Result<(), Error> {
         for path in self.options.state.strangers()? {
-            let what = format!("file {}", path.display());
+            let what = format!("file {}", shown(&path));
             let why =
                 "this version of egressway has no such file: somebody else's, or another version's";
             self.report.note(Did::Left, what, why);

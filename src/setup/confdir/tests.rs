@@ -242,3 +242,15 @@ fn every_list_loses_our_entry() {
         assert_eq!(node.read(name), LIST);
     }
 }
+
+#[test]
+fn what_others_call_their_files_does_nothing_to_a_terminal() {
+    let skipped = Skipped {
+        path: "/etc/cni/net.d/\u{1b}[2J.conf".into(),
+        why: "is empty".to_owned(),
+    };
+    assert_eq!(
+        skipped.to_string(),
+        r"/etc/cni/net.d/\u{1b}[2J.conf is left as it is: it is empty"
+    );
+}
