@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::check::{self, Invalid};
-use super::step::{Object, PlacedRule, Step, Verb};
+use super::step::{Elements, Object, PlacedRule, Step, Verb};
 use super::table::Table;
 
 /// Steps that the kernel carries out all or none.
