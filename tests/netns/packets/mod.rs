@@ -37,9 +37,11 @@ fn number(variable: &str) -> Option<u64> {
 
 /// Tries a case; if it fails, panics with a small one.
 fn hold(world: &mut World, name: &str, case: &Case) {
-    if world.try_case(case).is_ok() {
+    let Err(first) = world.try_case(case) else {
         return;
-    }
+    };
+    // Should it not happen again, that is all there is to read.
+    println!("at first:\n{}", first.text);
     let (small, wrong) = smaller::smallest(world, case);
     let json = serde_json::to_string_pretty(&small).expect("JSON");
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.json"));
