@@ -1,17 +1,20 @@
 //! The one client of this process, with one connection; made anew when the token or the certificates are.
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::Resource;
+use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
 use super::readiness::Part;
 use super::worker::Worker;
-use crate::cluster::{Client, Error, Limit};
+use crate::cluster::{Client, Error, Heard, Limit, Watch};
 use crate::setup::config::Cluster;
 
 /// How long one answer may take.
@@ -85,6 +88,25 @@ impl Api {
             Err(_) => {}
         }
         answer
+    }
+
+    /// The next news of what `watch` follows.
+    ///
+    /// # Errors
+    /// As [`Watch::next`], or the kubeconfig can't be used.
+    pub async fn hear<K>(
+        &self,
+        watch: &mut Watch<K>,
+        objects: impl FnOnce(kube::Client) -> kube::Api<K>,
+    ) -> Result<Heard<K>, Error>
+    where
+        K: Clone + DeserializeOwned + Debug + Resource<DynamicType = ()> + Send + 'static,
+    {
+        self.ask(|client| {
+            let objects = objects(client.kube());
+            async move { watch.next(&client, &objects).await }
+        })
+        .await
     }
 
     /// The files have changed: the next question goes by the new ones.

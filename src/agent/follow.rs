@@ -69,12 +69,7 @@ async fn follow<K>(
     let mut backoff = Backoff::default();
     let mut said = String::new();
     loop {
-        let next = api.ask(|client| {
-            let objects = objects(client.kube());
-            let watch = &mut watch;
-            async move { watch.next(&client, &objects).await }
-        });
-        match next.await {
+        match api.hear(&mut watch, &objects).await {
             Ok(news) => {
                 backoff.reset();
                 said.clear();
@@ -148,15 +143,7 @@ async fn service(
 ) {
     let watch = Watch::one("services", Some(namespace), name);
     let objects = |client| kube::Api::namespaced(client, namespace);
-    follow(api, watch, objects, |heard| tell(found(heard))).await;
-}
-
-fn found<K>(heard: Heard<K>) -> Option<K> {
-    match heard {
-        Heard::All(all) => all.into_iter().next(),
-        Heard::Now(one) => Some(one),
-        Heard::Gone(_) => None,
-    }
+    follow(api, watch, objects, |heard| tell(heard.one().cloned())).await;
 }
 
 /// What has been heard of the API server's two objects; inside, whether there is one.
@@ -186,7 +173,7 @@ async fn api_server(api: &Api, of: (&str, &str), tell: &impl Fn(Option<ServiceAn
     let endpoints = follow(api, watch, objects, |heard| {
         both.lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .endpoints = Some(found(heard));
+            .endpoints = Some(heard.one().cloned());
         say();
     });
     tokio::join!(services, endpoints);

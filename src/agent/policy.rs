@@ -11,7 +11,7 @@ use super::dirs::{Dirs, TICK};
 use super::readiness::Part;
 use super::{Context, Error, networks, tell};
 use crate::cluster::events::{Note, Tone};
-use crate::cluster::{Backoff, Heard, ObjectName, Watch};
+use crate::cluster::{Backoff, ObjectName, Watch};
 use crate::setup::policy::{self, Policy};
 use crate::source::PolicyFile;
 use rules::fault::shown;
@@ -58,20 +58,11 @@ pub(super) async fn follow(context: Context, api: Api) -> Error {
     let mut watch = Watch::<ConfigMap>::one("configmaps", Some(namespace), name);
     let mut backoff = Backoff::default();
     loop {
-        let heard = api.ask(|client| {
-            let objects = kube::Api::namespaced(client.kube(), namespace);
-            let watch = &mut watch;
-            async move { watch.next(&client, &objects).await }
-        });
-        match heard.await {
+        let objects = |client| kube::Api::namespaced(client, namespace);
+        match api.hear(&mut watch, objects).await {
             Ok(heard) => {
                 backoff.reset();
-                let found = match &heard {
-                    Heard::All(all) => all.first(),
-                    Heard::Now(configmap) => Some(configmap),
-                    Heard::Gone(_) => None,
-                };
-                if let Err(e) = following.apply(found).await {
+                if let Err(e) = following.apply(heard.one()).await {
                     return e;
                 }
             }

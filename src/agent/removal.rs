@@ -181,12 +181,7 @@ impl Observer {
     {
         let mut backoff = Backoff::default();
         loop {
-            let heard = self.api.ask(|client| {
-                let objects = objects(client.kube());
-                let watch = &mut watch;
-                async move { watch.next(&client, &objects).await }
-            });
-            match heard.await {
+            match self.api.hear(&mut watch, &objects).await {
                 Ok(heard) => {
                     backoff.reset();
                     self.heard(heard).await;
@@ -206,12 +201,7 @@ impl Observer {
     }
 
     async fn heard<K: Resource<DynamicType = ()>>(&self, heard: Heard<K>) {
-        let found = match &heard {
-            Heard::All(all) => all.first(),
-            Heard::Now(object) => Some(object),
-            Heard::Gone(_) => None,
-        };
-        let fate = match found {
+        let fate = match heard.one() {
             Some(object) if object.meta().deletion_timestamp.is_some() => Fate::Goes,
             Some(object) => {
                 self.seen.write(object.uid()).await;

@@ -37,6 +37,17 @@ pub enum Heard<K> {
     Gone(K),
 }
 
+impl<K> Heard<K> {
+    /// Of one object that is followed: how it is now, if it is there.
+    pub fn one(&self) -> Option<&K> {
+        match self {
+            Heard::All(all) => all.first(),
+            Heard::Now(object) => Some(object),
+            Heard::Gone(_) => None,
+        }
+    }
+}
+
 type Events<K> = Pin<Box<dyn Stream<Item = kube::Result<WatchEvent<K>>> + Send>>;
 
 /// Objects that are followed.
