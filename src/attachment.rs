@@ -17,6 +17,7 @@ use rules::fault::shown;
 
 pub mod now;
 mod plan;
+pub mod records;
 pub mod result;
 #[cfg(test)]
 pub(crate) mod test_support;

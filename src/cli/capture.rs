@@ -12,9 +12,9 @@ use clap::ValueEnum;
 use pcap_file::PcapError;
 
 use super::output::shown;
-use super::records::{self, Records};
 use super::stream::{self, Losses, Woken, Written};
 use super::value;
+use crate::attachment::records::{self, Records};
 use crate::defaults;
 use crate::store::Record;
 use crate::verdicts;

@@ -8,25 +8,14 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 
 use super::output::{self, Format};
-use super::records::{self, Records};
 use crate::defaults;
+use crate::explain::{
+    Destination, DestinationError, Explanation, Files, Question, SentTo, Subject, SubjectError, Via,
+};
 
-mod destination;
-mod manifest;
-mod outcome;
-mod question;
-mod report;
-mod subject;
 #[cfg(test)]
 mod tests;
 mod text;
-mod traffic;
-mod ways;
-
-use destination::{Destination, Host, SentTo, Via};
-use question::Question;
-use report::Report;
-use subject::{Files, Subject, SubjectError};
 
 /// Say whether a pod's packet may leave, by which rule, and why no other.
 ///
@@ -124,18 +113,10 @@ enum Error {
         "SOURCE names an attached pod, or a workload of --manifest: leave it out, or --policy and --namespace-manifest"
     )]
     SourceAndFiles,
-    #[error(
-        "{0} is a name and no pod of this node, and rules see addresses: give one, or --resolve to ask this machine's resolver for all of them"
-    )]
-    Name(String),
-    #[error("no pod {name} is attached on this node: give its address (`kubectl get pod -o wide`)")]
-    NoPod { name: String },
-    #[error("{name} has no address of the IP version that the protocol belongs to")]
-    NoSuchAddress { name: String },
     #[error("{via} and {address} are not of the same IP version: no Service translates so")]
     ViaOfOtherFamily { via: IpAddr, address: IpAddr },
-    #[error("{0}")]
-    Resolve(String),
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
     #[error(transparent)]
     Subject(#[from] SubjectError),
     #[error("cannot write the answer: {0}")]
@@ -147,22 +128,18 @@ impl Error {
         match self {
             Error::NoSource
             | Error::SourceAndFiles
-            | Error::Name(_)
+            | Error::Destination(DestinationError::Name(_))
             | Error::ViaOfOtherFamily { .. } => 2,
-            Error::NoSuchAddress { .. }
-            | Error::NoPod { .. }
-            | Error::Resolve(_)
-            | Error::Subject(_)
-            | Error::Write(_) => 3,
+            Error::Destination(_) | Error::Subject(_) | Error::Write(_) => 3,
         }
     }
 }
 
 /// Answers. The exit status is in [`Args`]' help.
 pub(super) fn main(args: &Args) -> ExitCode {
-    let outcome = report(args).and_then(|report| {
-        print(args, &report)?;
-        Ok(match report.passes {
+    let outcome = explain(args).and_then(|explanation| {
+        print(args, &explanation)?;
+        Ok(match explanation.passes {
             Some(true) => 0,
             Some(false) => 1,
             None => 4,
@@ -175,12 +152,12 @@ pub(super) fn main(args: &Args) -> ExitCode {
     }))
 }
 
-fn report(args: &Args) -> Result<Report, Error> {
+fn explain(args: &Args) -> Result<Explanation, Error> {
     let subject = subject(args)?;
-    let addresses = match attached(args, &subject)? {
-        Some(addresses) => addresses,
-        None => addresses(&args.destination, args.resolve)?,
-    };
+    let namespace = subject.namespace.as_deref();
+    let addresses = args
+        .destination
+        .addresses(&args.state_dir, namespace, args.resolve)?;
     let question = Question {
         traffic: args.destination.traffic.clone(),
         via: args.via.clone(),
@@ -200,7 +177,7 @@ fn report(args: &Args) -> Result<Report, Error> {
             address: *address,
         });
     }
-    Ok(Report::new(subject, &addresses, &question))
+    Ok(Explanation::new(subject, &addresses, &question))
 }
 
 fn subject(args: &Args) -> Result<Subject, Error> {
@@ -208,7 +185,7 @@ fn subject(args: &Args) -> Result<Subject, Error> {
     let namespace = args.namespace.as_deref();
     match (&args.manifest, &args.source) {
         (None, Some(_)) if described => Err(Error::SourceAndFiles),
-        (None, Some(source)) => Ok(subject::attached(&args.state_dir, source, namespace)?),
+        (None, Some(source)) => Ok(Subject::attached(&args.state_dir, source, namespace)?),
         (None, None) if !described => Err(Error::NoSource),
         _ => Ok(Files {
             manifest: args.manifest.as_deref(),
@@ -221,63 +198,12 @@ fn subject(args: &Args) -> Result<Subject, Error> {
     }
 }
 
-/// The addresses of the pod of this node that the destination names, if it names one.
-fn attached(args: &Args, subject: &Subject) -> Result<Option<Vec<IpAddr>>, Error> {
-    let (name, namespaces) = match &args.destination.host {
-        Host::Address(_) => return Ok(None),
-        Host::Name(_) if args.resolve => return Ok(None),
-        // In the asking pod's namespace first.
-        Host::Name(name) => (name, vec![subject.namespace.as_deref(), None]),
-        Host::Pod { namespace, name } => (name, vec![Some(namespace.as_str())]),
-    };
-    let records = Records::read(&args.state_dir).map_err(SubjectError::from)?;
-    let mut found = None;
-    for namespace in namespaces {
-        match records.find(name, namespace) {
-            Ok(record) => found = Some(record),
-            Err(records::Error::NotFound { .. }) => continue,
-            Err(several) => return Err(SubjectError::from(several).into()),
-        }
-        break;
-    }
-    let mut addresses = match (found, &args.destination.host) {
-        (Some(record), _) => record.addresses.clone(),
-        (None, Host::Pod { namespace, name }) => {
-            return Err(Error::NoPod {
-                name: format!("{namespace}/{name}"),
-            });
-        }
-        (None, _) => return Ok(None),
-    };
-    addresses.retain(|address| args.destination.suits(*address));
-    if addresses.is_empty() {
-        let name = name.clone();
-        return Err(Error::NoSuchAddress { name });
-    }
-    Ok(Some(addresses))
-}
-
-fn addresses(destination: &Destination, may_resolve: bool) -> Result<Vec<IpAddr>, Error> {
-    let name = match &destination.host {
-        Host::Address(address) => return Ok(vec![*address]),
-        Host::Name(name) if !may_resolve => return Err(Error::Name(name.clone())),
-        Host::Name(name) => name,
-        Host::Pod { name, .. } => return Err(Error::Name(name.clone())),
-    };
-    let mut addresses = destination::resolve(name).map_err(Error::Resolve)?;
-    addresses.retain(|address| destination.suits(*address));
-    if addresses.is_empty() {
-        return Err(Error::NoSuchAddress { name: name.clone() });
-    }
-    Ok(addresses)
-}
-
 /// Prints the answer. A reader that closes the pipe has seen enough: the exit status still answers.
-fn print(args: &Args, report: &Report) -> Result<(), Error> {
+fn print(args: &Args, explanation: &Explanation) -> Result<(), Error> {
     let text = match args.output {
-        Format::Text => text::render(report, args.all, output::colour()),
+        Format::Text => text::render(explanation, args.all, output::colour()),
         Format::Json => {
-            let json = serde_json::to_string_pretty(report);
+            let json = serde_json::to_string_pretty(explanation);
             json.map_err(|e| Error::Write(e.to_string()))? + "\n"
         }
     };

@@ -1,16 +1,5 @@
 //! `egressway lint`: what is wrong with manifests and policy files, before a cluster sees them.
-//!
-//! ```text
-//! files ── input::Input ── yaml::Document      nodes that know their places
-//!              │ objects                        which of them carry rules
-//!              ▼
-//!         text::Text                            an annotation's value, mapped to the file
-//!              │ annotations, policy, rules, coverage
-//!              ▼
-//!         finding::Finding ── print
-//! ```
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -22,37 +11,12 @@ use jiff::Timestamp;
 
 use super::output;
 use super::progress::Progress;
-use crate::source::{PolicyFile, annotation};
-use ::rules::builtin;
-use ::rules::effective::{Facts, TierRules};
-use ::rules::fault::Complaint;
-use ::rules::grammar::targets;
-use ::rules::limits::Limits;
+use crate::lint::{self, Context, InputError, Kind};
+use rules::grammar::targets;
 
-mod annotations;
-mod finding;
-mod forged;
-mod input;
-mod items;
-mod kind;
-mod objects;
-mod policy;
 mod print;
-mod rules;
-mod services;
-#[cfg(test)]
-mod tests;
-mod text;
-mod yaml;
 
-use finding::{Finding, Report};
-use input::Input;
-use kind::Kind;
 use print::Summary;
-use rules::Surroundings;
-use services::Services;
-use text::Text;
-use yaml::Documents;
 
 /// Something could not be read.
 const UNREAD: u8 = 3;
@@ -125,95 +89,26 @@ fn cidr(text: &str) -> Result<IpNet, String> {
 }
 
 fn kind_by_id(text: &str) -> Result<&'static Kind, String> {
-    kind::by_id(text)
+    lint::by_id(text)
         .ok_or_else(|| "no such check: `egressway lint --list-checks` has them all".to_owned())
-}
-
-/// What all files are checked against.
-#[derive(Debug)]
-struct Context {
-    policy: Option<PolicyFile>,
-    /// The cluster's enforced rules.
-    enforced: Option<TierRules>,
-    /// What the policy says of the cluster, if one is given.
-    facts: Option<Facts>,
-    /// What namespaces enforce, by their names.
-    namespaces: BTreeMap<String, TierRules>,
-    /// What applies to every pod although nobody has written it.
-    built_in: Vec<TierRules>,
-    service_cidrs: Vec<IpNet>,
-    /// Those among the files.
-    services: Services,
-    /// What the policy file says, or would without saying anything.
-    limits: Limits,
-    /// The nodes ask no API.
-    no_api: bool,
-    /// The file with a conflist that ignores forged checksums.
-    ignoring: Option<String>,
-    now: Timestamp,
-}
-
-/// Without a policy file, as if all were known.
-fn built_in(facts: Option<&Facts>) -> Vec<TierRules> {
-    let tiers = [builtin::dns(), builtin::no_tunnels(facts)];
-    tiers.into_iter().flatten().collect()
-}
-
-impl Context {
-    fn new(policy: Option<PolicyFile>, service_cidrs: Vec<IpNet>, now: Timestamp) -> Self {
-        let mut namespaces = BTreeMap::new();
-        for (name, annotations) in policy.iter().flat_map(|policy| &policy.namespaces) {
-            let rules = annotations.enforced_rules.iter().flatten();
-            namespaces.extend(rules.map(|rules| (name.clone(), rules.clone())));
-        }
-        Self {
-            enforced: policy.as_ref().map(|policy| policy.enforced.clone()),
-            facts: policy.as_ref().map(|policy| policy.facts.clone()),
-            limits: policy
-                .as_ref()
-                .map(|policy| policy.limits)
-                .unwrap_or_default(),
-            built_in: built_in(policy.as_ref().map(|policy| &policy.facts)),
-            policy,
-            namespaces,
-            service_cidrs,
-            services: Services::default(),
-            no_api: false,
-            ignoring: None,
-            now,
-        }
-    }
-
-    /// Of a text that no tier is asked before.
-    fn surroundings(&self) -> Surroundings<'_> {
-        Surroundings {
-            above: Vec::new(),
-            facts: self.facts.as_ref(),
-            service_cidrs: &self.service_cidrs,
-            services: &self.services,
-            limits: self.limits,
-            no_api: self.no_api,
-            now: self.now,
-        }
-    }
 }
 
 /// Checks what the arguments say, and prints what is found.
 pub(super) fn main(args: &Args) -> ExitCode {
-    output::run(|out| lint(args, out))
+    output::run(|out| run(args, out))
 }
 
-fn lint(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Box<dyn Error>> {
+fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Box<dyn Error>> {
     if args.list_checks {
         print::kinds(out, args.output != Format::Text)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let (mut inputs, mut errors) = input::read_all(&args.paths);
+    let (mut inputs, mut errors) = lint::read_all(&args.paths);
     let mut policy = None;
     let mut unusable = None;
-    match args.policy.as_deref().map(input::read) {
+    match args.policy.as_deref().map(lint::read) {
         Some(Ok(given)) => {
-            policy = policy::find(&given);
+            policy = lint::policy_in(&given);
             if policy.is_none() {
                 // It is checked like the others, and what is wrong with it told.
                 unusable = Some(given.name.clone());
@@ -227,11 +122,15 @@ fn lint(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Box<dyn Error>> {
     }
     let mut context = Context::new(policy, args.service_cidr.clone(), Timestamp::now());
     context.no_api = args.no_api;
-    let (mut findings, notes) = check_all(&inputs, context);
+    // By bytes: one file may be as long as all the others. Each is read, and then checked.
+    let total: usize = inputs.iter().map(|input| input.text.len()).sum();
+    let mut progress = Progress::new("checking", 2 * total as u64);
+    let (mut findings, notes) = lint::check_all(&inputs, context, |done| progress.at(done));
+    drop(progress);
     if let Some(name) = unusable
         && !findings.iter().any(|finding| finding.fault.source == name)
     {
-        errors.push(input::Error::NoPolicy { name });
+        errors.push(InputError::NoPolicy { name });
     }
     findings.retain(|finding| !args.ignore.contains(&finding.kind));
     let summary = Summary::of(inputs.len(), &findings);
@@ -256,81 +155,4 @@ fn lint(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Box<dyn Error>> {
         (true, true) => ExitCode::FAILURE,
         (true, false) => ExitCode::SUCCESS,
     })
-}
-
-/// Checks all texts together: a namespace in one of them may enforce rules for a pod in another, and these name a
-/// Service in a third. Findings, and what was skipped.
-fn check_all(inputs: &[Input], mut context: Context) -> (Vec<Finding>, Vec<String>) {
-    // By bytes: one file may be as long as all the others.
-    let total: usize = inputs.iter().map(|input| input.text.len()).sum();
-    let mut progress = Progress::new("checking", 2 * total as u64);
-    let mut done = 0;
-    let mut pass = |input: &Input| {
-        done += input.text.len() as u64;
-        progress.at(done);
-    };
-    let mut read: Vec<(&Input, Documents)> = Vec::new();
-    for input in inputs {
-        read.push((input, yaml::read(&input.text)));
-        pass(input);
-    }
-    for (input, documents) in &read {
-        let file = Text::file(input.text.clone());
-        for document in &documents.documents {
-            let enforced = objects::enforced(&input.name, document);
-            context.namespaces.extend(enforced);
-            context.services.learn(document);
-            if context.ignoring.is_none() && forged::is_ignored(&file, document) {
-                context.ignoring = Some(input.name.clone());
-            }
-        }
-    }
-    let mut findings = Vec::new();
-    let mut notes = Vec::new();
-    for (input, documents) in &read {
-        findings.extend(check(input, documents, &context, &mut notes));
-        pass(input);
-    }
-    (findings, notes)
-}
-
-fn check(
-    input: &Input,
-    documents: &Documents,
-    context: &Context,
-    notes: &mut Vec<String>,
-) -> Vec<Finding> {
-    let file = Text::file(input.text.clone());
-    let mut report = Report::new(&input.name, &file);
-    for (index, document) in documents.documents.iter().enumerate() {
-        forged::check(&mut report, &file, document);
-        let is_object = objects::check(&mut report, context, &file, document);
-        if !is_object && !forged::is_conflist(document) {
-            notes.push(format!(
-                "{}: document {} has no Kubernetes object: skipped",
-                input.name,
-                index + 1
-            ));
-        }
-    }
-    if let Some(error) = &documents.error {
-        // At the file's end there is nothing to point at: behind the last character is.
-        let at = error.byte.min(input.text.trim_end().len());
-        // Other files, such as JSON with comments, are not ours to judge.
-        if !["apiVersion", annotation::PREFIX]
-            .iter()
-            .any(|word| input.text.contains(word))
-        {
-            notes.push(format!("{}: neither YAML nor JSON: skipped", input.name));
-        } else if input.text.contains("{{") {
-            let complaint =
-                Complaint::new("this is a template, not YAML: nothing from here on was checked")
-                    .help("check what comes out: `helm template . | egressway lint -`");
-            report.add(&kind::TEMPLATE, (at, at), complaint);
-        } else {
-            let complaint = Complaint::new(error.message.clone());
-            report.add(&kind::YAML_SYNTAX, (at, at), complaint);
-        }
-    }
-    report.finish()
 }

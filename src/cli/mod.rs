@@ -22,7 +22,6 @@ mod logs;
 mod manual;
 mod output;
 mod progress;
-mod records;
 mod report;
 mod show;
 mod stream;

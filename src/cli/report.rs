@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::log_files::{self, ReadError};
 use super::output::shown;
-use super::records;
+use crate::attachment::records;
 
 mod chart;
 mod html;

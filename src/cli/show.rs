@@ -12,8 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
 use super::output;
-use super::records::Records;
 use super::value;
+use crate::attachment::records::Records;
 use crate::defaults;
 use crate::plan::{self, AttachmentPlan};
 use crate::store::{Record, StateDir};

@@ -26,6 +26,9 @@ mod runtime;
 
 use names::{ifname_problem, is_identifier};
 
+/// The plugin's `type` in a conflist.
+pub const TYPE: &str = "egressway";
+
 /// How long one call may take. Runtimes hold locks while a plugin runs: a plugin that hangs stops
 /// every other pod of the node.
 pub const DEADLINE: Duration = Duration::from_secs(10);

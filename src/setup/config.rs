@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::confdir::ConfDir;
-use super::conflist::{self, PluginEntry};
+use super::conflist::PluginEntry;
 use super::credentials::ServiceAccount;
 use crate::cluster::{self, ObjectName};
 use crate::conf::{self, Command, Conf, RawConf};
@@ -148,7 +148,7 @@ impl Config {
             .bin_dirs
             .first()
             .map_or(Path::new("/"), PathBuf::as_path);
-        dir.join(conflist::TYPE)
+        dir.join(conf::TYPE)
     }
 
     /// The runtimes' configurations.
@@ -175,7 +175,7 @@ impl Config {
     /// The plugin would refuse it.
     pub fn entry(&self) -> Result<PluginEntry, CniError> {
         let ours = Ours {
-            r#type: conflist::TYPE,
+            r#type: conf::TYPE,
             capabilities: serde_json::json!({ conf::POD_ANNOTATIONS: true }),
             policy_file: &self.policy_file,
             kubernetes: match &self.cluster {

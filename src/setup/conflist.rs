@@ -13,9 +13,6 @@ use rules::fault::printable;
 use crate::conf;
 use crate::refusal::version::CniVersion;
 
-/// Our `type` in a conflist.
-pub const TYPE: &str = "egressway";
-
 /// Our entry of a list, as a value and as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginEntry {
@@ -128,7 +125,7 @@ impl<'a> List<'a> {
             // A raw value is a piece of the very text that it was read from.
             let start = raw.get().as_ptr() as usize - text.as_ptr() as usize;
             let at = start..start + raw.get().len();
-            let ours = kind == TYPE && conf::may_be_ours(fields.keys().map(String::as_str));
+            let ours = kind == conf::TYPE && conf::may_be_ours(fields.keys().map(String::as_str));
             plugins.push(Plugin { kind, at, ours });
         }
         Ok(List { text, plugins })
@@ -142,7 +139,7 @@ impl<'a> List<'a> {
 
     /// The keys of another program's plugin that has our name.
     fn stranger(&self) -> Option<Fault> {
-        let named = |p: &&Plugin| p.kind == TYPE && !p.ours;
+        let named = |p: &&Plugin| p.kind == conf::TYPE && !p.ours;
         let plugin = self.plugins.iter().find(named)?;
         let fields: Object<'_> = serde_json::from_str(&self.text[plugin.at.clone()]).ok()?;
         let keys = fields.keys().filter(|key| *key != "type");
@@ -318,7 +315,7 @@ mod tests {
 
     fn entry() -> PluginEntry {
         let ours = Ours {
-            r#type: TYPE,
+            r#type: conf::TYPE,
             policy_file: "/p",
         };
         PluginEntry::new(&ours).unwrap()

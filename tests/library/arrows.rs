@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each with what it is about. ARCHITECTURE.md has the same in its table of modules.
-const ROOMS: [&str; 21] = [
+const ROOMS: [&str; 23] = [
     "hex",        // bytes as text
     "defaults",   // where things are if nobody says otherwise
     "logging",    // the program's own log
@@ -20,6 +20,8 @@ const ROOMS: [&str; 21] = [
     "cluster",    // the Kubernetes API, as a client sees it
     "conf",       // our entry of the conflist
     "source",     // where policy comes from
+    "explain",    // what a policy says of a packet, and why
+    "lint",       // what is wrong with annotations and files
     "egress",     // egress addresses and their Leases
     "lifecycle",  // attach, detach, reconcile
     "live",       // what running pods should have by what is written now

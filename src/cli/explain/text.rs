@@ -3,15 +3,13 @@
 use std::fmt::Write;
 
 use super::super::output::{Table, Tone, toned};
-use crate::plan::veth::table;
+use crate::explain::{Answer, DECIDES, Explanation, NOT_REACHED, PASSES_ON, StepLine, Why};
 
-use super::report::{Answer, DECIDES, EGRESS_GUARD, NOT_REACHED, PASSES_ON, Report, StepLine};
-
-/// The whole report. `all`: also where nothing was reached.
-pub(super) fn render(report: &Report, all: bool, colour: bool) -> String {
+/// The whole explanation. `all`: also where nothing was reached.
+pub(super) fn render(explanation: &Explanation, all: bool, colour: bool) -> String {
     let mut out = String::new();
     // Answers about one address follow one another.
-    for answers in report
+    for answers in explanation
         .answers
         .chunk_by(|a, b| a.destination == b.destination)
     {
@@ -19,11 +17,11 @@ pub(super) fn render(report: &Report, all: bool, colour: bool) -> String {
             out.push('\n');
         }
         match answers {
-            [one] => single(&mut out, report, one, all, colour),
-            several => table(&mut out, report, several, all, colour),
+            [one] => single(&mut out, explanation, one, all, colour),
+            several => table(&mut out, explanation, several, all, colour),
         }
     }
-    let notes = report.notes.iter();
+    let notes = explanation.notes.iter();
     for (index, note) in notes.enumerate() {
         let gap = if index == 0 { "\n" } else { "" };
         line(&mut out, &format!("{gap}note: {note}"));
@@ -32,7 +30,7 @@ pub(super) fn render(report: &Report, all: bool, colour: bool) -> String {
 }
 
 /// One answer for all that was asked, and the way to it.
-fn single(out: &mut String, report: &Report, answer: &Answer, all: bool, colour: bool) {
+fn single(out: &mut String, explanation: &Explanation, answer: &Answer, all: bool, colour: bool) {
     let audit = match answer.verdict {
         "would-deny" | "would-reject" => " (audit: the packet goes)",
         _ => "",
@@ -42,22 +40,22 @@ fn single(out: &mut String, report: &Report, answer: &Answer, all: bool, colour:
         &format!(
             "{}  {} -> {}{audit}",
             headline(answer, colour),
-            report.source.title,
+            explanation.source.title,
             asked(answer)
         ),
     );
-    decided_by(out, report, answer);
+    decided_by(out, explanation, answer);
     if let Some(prefix) = &answer.log_prefix {
         line(out, &format!("logged as \"{prefix}\""));
     }
     if answer.passes {
         line(out, &seen_as(answer));
     }
-    way(out, report, answer, all, colour);
+    way(out, explanation, answer, all, colour);
 }
 
 /// What the protocol, the port or the Service decides.
-fn table(out: &mut String, report: &Report, answers: &[Answer], all: bool, colour: bool) {
+fn table(out: &mut String, explanation: &Explanation, answers: &[Answer], all: bool, colour: bool) {
     let Some(first) = answers.first() else {
         return;
     };
@@ -83,7 +81,7 @@ fn table(out: &mut String, report: &Report, answers: &[Answer], all: bool, colou
     } else {
         (toned("DEPENDS", Tone::Warning, colour), depends.to_owned())
     };
-    let (source, asked) = (&report.source.title, asked(first));
+    let (source, asked) = (&explanation.source.title, asked(first));
     line(out, &format!("{verdict}  {source} -> {asked}: {why}"));
     let mut titles = vec!["VERDICT", "RULE", "LOGGED", "TRAFFIC"];
     if by_way {
@@ -120,7 +118,7 @@ fn table(out: &mut String, report: &Report, answers: &[Answer], all: bool, colou
         let steps: Vec<StepLine> = steps.map(|step| StepLine { result: "", ..step }).collect();
         line(out, "");
         tiers(out, &steps, colour);
-        default(out, report, "");
+        default(out, explanation, "");
     } else if by_traffic {
         line(
             out,
@@ -152,48 +150,11 @@ fn asked(answer: &Answer) -> String {
     }
 }
 
-fn decided_by(out: &mut String, report: &Report, answer: &Answer) {
-    let step = answer.steps.iter().find(|step| step.result == DECIDES);
-    match step {
-        _ if answer.rule == EGRESS_GUARD => line(
-            out,
-            "by built-in:egress-ip: it is an egress IP of this node, on which only ping is answered",
-        ),
-        _ if table::of_label(&answer.rule).is_some() => {
-            let row = table::of_label(&answer.rule).unwrap_or(&table::OTHER);
-            let (what, fate) = (row.what, row.fate.as_str());
-            line(
-                out,
-                &format!(
-                    "by {}, at the pod's own interface: {what}: {fate}",
-                    answer.rule
-                ),
-            );
-        }
-        Some(step) => {
-            let StepLine {
-                line: number,
-                source,
-                text,
-                ..
-            } = step;
-            line(
-                out,
-                &format!("by {}, line {number} of {source}", answer.rule),
-            );
-            line(out, &format!("    {text}"));
-        }
-        None if report.source.exempt => line(
-            out,
-            "by its namespace, which is exempt: no rule applies to it",
-        ),
-        None => line(
-            out,
-            &format!(
-                "by {}: no rule decides, the policy file's defaultAction does",
-                answer.rule
-            ),
-        ),
+fn decided_by(out: &mut String, explanation: &Explanation, answer: &Answer) {
+    let Why { by, rule } = explanation.why(answer);
+    line(out, &format!("by {by}"));
+    if let Some(rule) = rule {
+        line(out, &format!("    {rule}"));
     }
 }
 
@@ -205,17 +166,17 @@ fn seen_as(answer: &Answer) -> String {
     }
 }
 
-fn way(out: &mut String, report: &Report, answer: &Answer, all: bool, colour: bool) {
+fn way(out: &mut String, explanation: &Explanation, answer: &Answer, all: bool, colour: bool) {
     let decided = answer.steps.iter().any(|step| step.result == DECIDES);
-    if answer.steps.is_empty() && report.source.exempt {
+    if answer.steps.is_empty() && explanation.source.exempt {
         return;
     }
     line(out, "");
     tiers(out, &answer.steps, colour);
     if !decided {
-        default(out, report, DECIDES);
+        default(out, explanation, DECIDES);
     } else if all {
-        default(out, report, NOT_REACHED);
+        default(out, explanation, NOT_REACHED);
     }
 }
 
@@ -248,9 +209,13 @@ fn tiers(out: &mut String, steps: &[StepLine], colour: bool) {
     }
 }
 
-fn default(out: &mut String, report: &Report, result: &str) {
-    let audit = if report.default_audit { ", audit" } else { "" };
-    let action = report.default_action;
+fn default(out: &mut String, explanation: &Explanation, result: &str) {
+    let audit = if explanation.default_audit {
+        ", audit"
+    } else {
+        ""
+    };
+    let action = explanation.default_action;
     let mark = if result == DECIDES { "> " } else { "  " };
     line(
         out,

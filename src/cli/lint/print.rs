@@ -6,10 +6,8 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::finding::Finding;
-use super::input::STDIN;
-use super::kind::{self, Kind, Severity};
 use crate::cli::output::{Table, Tone, printable, toned};
+use crate::lint::{self, Finding, Kind, STDIN, Severity};
 
 /// How many of which there are.
 #[derive(Debug, Default, Clone, Copy, Serialize)]
@@ -105,7 +103,7 @@ pub(super) fn json(out: &mut dyn Write, findings: &[Finding], summary: Summary) 
 
 /// SARIF 2.1.0 (OASIS), which code hosts show in pull requests.
 pub(super) fn sarif(out: &mut dyn Write, findings: &[Finding]) -> io::Result<()> {
-    let rules: Vec<Value> = kind::ALL
+    let rules: Vec<Value> = lint::ALL
         .iter()
         .map(|kind| {
             json!({
@@ -138,7 +136,7 @@ fn result(finding: &Finding) -> Value {
         Some(help) => format!("{}\nhelp: {help}", fault.message),
         None => fault.message.clone(),
     };
-    let index = kind::ALL.iter().position(|kind| *kind == finding.kind);
+    let index = lint::ALL.iter().position(|kind| *kind == finding.kind);
     let mut location = json!({
         "physicalLocation": {
             "artifactLocation": {"uri": uri(&fault.source)},
@@ -186,7 +184,7 @@ fn uri(name: &str) -> String {
 /// All kinds of findings.
 pub(super) fn kinds(out: &mut dyn Write, as_json: bool) -> io::Result<()> {
     if as_json {
-        return write_json(out, &json!(kind::ALL));
+        return write_json(out, &json!(lint::ALL));
     }
     let mut table = Table::new(&["CHECK", "SEVERITY", "MEANING"]);
     let row = |kind: &&Kind| {
@@ -194,7 +192,7 @@ pub(super) fn kinds(out: &mut dyn Write, as_json: bool) -> io::Result<()> {
             .map(str::to_owned)
             .into()
     };
-    kind::ALL.iter().map(row).for_each(|cells| table.row(cells));
+    lint::ALL.iter().map(row).for_each(|cells| table.row(cells));
     write!(out, "{table}")
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::summary::Summary;
-use crate::cli::records::{self, Records};
+use crate::attachment::records::{self, Records};
 use crate::store::Record;
 use rules::effective::TierRules;
 use rules::rule::{Rule, Verb};

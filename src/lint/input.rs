@@ -17,19 +17,21 @@ const BOM: char = '\u{feff}';
 const UTF16: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
 
 /// What stands for stdin on the command line, and what findings call it.
-pub(super) const STDIN: &str = "-";
+pub const STDIN: &str = "-";
 
 /// One text to check.
 #[derive(Debug)]
-pub(super) struct Input {
+pub struct Input {
     /// As findings show it: the path as it was given, without a leading `./`.
     pub name: String,
+    /// All of it, without a byte order mark.
     pub text: String,
 }
 
 /// Why something could not be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+#[allow(missing_docs)] // each message says what it is about
+pub enum InputError {
     #[error("cannot read {name}: {cause}")]
     Unreadable {
         name: String,
@@ -51,7 +53,7 @@ pub(super) enum Error {
 }
 
 /// Reads all that the paths stand for, each file once.
-pub(super) fn read_all(paths: &[PathBuf]) -> (Vec<Input>, Vec<Error>) {
+pub fn read_all(paths: &[PathBuf]) -> (Vec<Input>, Vec<InputError>) {
     let mut files: Vec<PathBuf> = Vec::new();
     let mut errors = Vec::new();
     for path in paths {
@@ -60,7 +62,7 @@ pub(super) fn read_all(paths: &[PathBuf]) -> (Vec<Input>, Vec<Error>) {
             walk(path, &mut files, &mut errors);
             if before == (files.len(), errors.len()) {
                 let name = name_of(path);
-                errors.push(Error::NoManifests { name });
+                errors.push(InputError::NoManifests { name });
             }
         } else {
             files.push(path.clone());
@@ -81,9 +83,9 @@ pub(super) fn read_all(paths: &[PathBuf]) -> (Vec<Input>, Vec<Error>) {
 }
 
 /// Reads one file, or stdin.
-pub(super) fn read(path: &Path) -> Result<Input, Error> {
+pub fn read(path: &Path) -> Result<Input, InputError> {
     let name = name_of(path);
-    let unreadable = |cause| Error::Unreadable {
+    let unreadable = |cause| InputError::Unreadable {
         name: name.clone(),
         cause,
     };
@@ -95,10 +97,10 @@ pub(super) fn read(path: &Path) -> Result<Input, Error> {
         file.take(LARGEST + 1).read_to_end(&mut bytes)
     };
     if length.map_err(unreadable)? as u64 > LARGEST {
-        return Err(Error::TooLarge { name });
+        return Err(InputError::TooLarge { name });
     }
     if UTF16.iter().any(|mark| bytes.starts_with(mark)) {
-        return Err(Error::Utf16 { name });
+        return Err(InputError::Utf16 { name });
     }
     match String::from_utf8(bytes) {
         Ok(mut text) => {
@@ -111,19 +113,19 @@ pub(super) fn read(path: &Path) -> Result<Input, Error> {
         Err(error) => {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-            Err(Error::NoText { name, line })
+            Err(InputError::NoText { name, line })
         }
     }
 }
 
 /// The files of a folder and those below, in the order of their names. Hidden folders and links to folders are left out.
-fn walk(folder: &Path, files: &mut Vec<PathBuf>, errors: &mut Vec<Error>) {
+fn walk(folder: &Path, files: &mut Vec<PathBuf>, errors: &mut Vec<InputError>) {
     let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
     let mut entries = match entries {
         Ok(entries) => entries,
         Err(cause) => {
             let name = name_of(folder);
-            errors.push(Error::Unreadable { name, cause });
+            errors.push(InputError::Unreadable { name, cause });
             return;
         }
     };

@@ -1,7 +1,7 @@
 //! The kinds of findings. Their names are stable: scripts, SARIF and `--ignore` use them.
 
 use rules::lint::{self, Check};
-pub(super) use rules::lint::{Check as Kind, Severity};
+pub use rules::lint::{Check as Kind, Severity};
 
 macro_rules! kinds {
     ($($name:ident $severity:ident $id:literal $meaning:literal)*) => {
@@ -41,7 +41,7 @@ kinds! {
 }
 
 /// All kinds, in the order in which they are listed.
-pub(super) const ALL: &[&Check] = &[
+pub const ALL: &[&Check] = &[
     &YAML_SYNTAX,
     &TEMPLATE,
     &RULE_SYNTAX,
@@ -76,6 +76,6 @@ pub(super) const ALL: &[&Check] = &[
 ];
 
 /// The kind of this name.
-pub(super) fn by_id(id: &str) -> Option<&'static Check> {
+pub fn by_id(id: &str) -> Option<&'static Check> {
     ALL.iter().find(|kind| kind.id == id).copied()
 }

@@ -1,7 +1,7 @@
 //! Where the packet goes, as written on the command line.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use rules::fault::{Complaint, quoted};
@@ -13,34 +13,42 @@ pub(super) const SERVICE: &str = "svc/";
 
 /// An address or a name, and what of the traffic to it is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Destination {
+pub struct Destination {
+    /// Where to.
     pub host: Host,
     /// `None`: every protocol.
     pub traffic: Option<Ports>,
 }
 
+/// Where a packet goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Host {
+pub enum Host {
+    /// As the packet has it.
     Address(IpAddr),
     /// A domain name, or a pod's.
     Name(String),
     /// A pod with its namespace.
     Pod {
+        /// Its namespace.
         namespace: String,
+        /// Its own name.
         name: String,
     },
 }
 
 /// Where the pod sent the packet, before a Service's translation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Via {
+pub struct Via {
+    /// Where to.
     pub to: SentTo,
     /// `None`: the same as after translation.
     pub port: Option<u16>,
 }
 
+/// What a pod sends to, before translation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum SentTo {
+pub enum SentTo {
+    /// A Service's address, or one that is none's.
     Address(IpAddr),
     /// `shop/web`, whatever its address is.
     Service(String),
@@ -186,21 +194,6 @@ pub(super) fn shown(address: IpAddr, traffic: Option<&Ports>) -> String {
         Some(ports @ Ports::Transport(..)) => format!("{address}:{ports}"),
         Some(ports) => format!("{address}/{ports}"),
     }
-}
-
-/// All addresses of a name, as this machine's resolver knows them.
-pub(super) fn resolve(name: &str) -> Result<Vec<IpAddr>, String> {
-    let failed = |why: String| format!("cannot resolve {name}: {why}");
-    let found = (name, 0)
-        .to_socket_addrs()
-        .map_err(|e| failed(e.to_string()))?;
-    let mut addresses: Vec<IpAddr> = found.map(|socket| socket.ip()).collect();
-    addresses.sort();
-    addresses.dedup();
-    if addresses.is_empty() {
-        return Err(failed("it has no address".to_owned()));
-    }
-    Ok(addresses)
 }
 
 /// What stands before a pod's name: `shop/db:5432/tcp`, `pod/shop/db`. What stands behind an address or a domain name is
@@ -393,11 +386,5 @@ mod tests {
             };
             assert_eq!(shown(address, traffic.as_ref()), text);
         }
-    }
-
-    #[test]
-    fn a_name_has_its_addresses() {
-        let loopback = resolve("localhost").unwrap();
-        assert!(loopback.iter().all(IpAddr::is_loopback), "{loopback:?}");
     }
 }

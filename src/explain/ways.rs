@@ -32,14 +32,14 @@ pub(super) const ELSEWHERE: &str = "anything else";
 
 /// What in a policy's rules only the cluster knows.
 #[derive(Debug, Default)]
-pub(super) struct Unknown {
+pub struct Unknown {
     /// `NAMESPACE/NAME`
     services: Vec<String>,
     api_server: bool,
     /// Other nodes than this one.
-    pub nodes: bool,
+    pub(super) nodes: bool,
     /// The policy file has no `clusterDNS`, where the built-in allowance would have something to allow.
-    pub dns: bool,
+    pub(super) dns: bool,
 }
 
 /// One way.

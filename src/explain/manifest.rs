@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cli::output::{printable, shown};
 use crate::source::annotation::PREFIX;
+use rules::fault::{printable, shown};
 
 /// Why a manifest does not say what applies to a pod.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ManifestError {
+#[allow(missing_docs)] // each message says what it is about
+pub enum ManifestError {
     #[error("cannot read {}: {cause}", shown(path))]
     Unreadable { path: PathBuf, cause: io::Error },
     #[error("{}: not YAML: {cause}", shown(path))]

@@ -7,7 +7,8 @@ use rules::lexer::Place;
 
 /// One fault in one file.
 #[derive(Debug, Clone)]
-pub(super) struct Finding {
+pub struct Finding {
+    /// Which check found it.
     pub kind: &'static Kind,
     /// `Deployment payments/web`, if it is in an object.
     pub object: Option<String>,
@@ -16,6 +17,7 @@ pub(super) struct Finding {
 }
 
 impl Finding {
+    /// Whether it is an error or a warning.
     pub const fn severity(&self) -> Severity {
         self.kind.severity
     }
@@ -50,7 +52,7 @@ impl From<Place<'_>> for Spot {
 }
 
 /// Gathers what is found in one file.
-pub(super) struct Report<'a> {
+pub(super) struct Findings<'a> {
     name: &'a str,
     file: &'a Text,
     /// The byte with which each line starts.
@@ -60,7 +62,7 @@ pub(super) struct Report<'a> {
     findings: Vec<Finding>,
 }
 
-impl<'a> Report<'a> {
+impl<'a> Findings<'a> {
     pub fn new(name: &'a str, file: &'a Text) -> Self {
         let ends = file.content.match_indices('\n');
         Self {

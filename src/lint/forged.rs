@@ -2,13 +2,13 @@
 //! which pods could send some.
 
 use super::annotations::place;
-use super::finding::Report;
+use super::finding::Findings;
 use super::items;
 use super::kind;
 use super::text::Text;
 use super::yaml::{self, Document, View};
+use crate::conf::TYPE;
 use crate::guard::Mode;
-use crate::setup::conflist::TYPE;
 use rules::fault::Complaint;
 
 const KEY: &str = "forgedChecksums";
@@ -38,7 +38,7 @@ pub(super) fn is_conflist(document: &Document) -> bool {
 }
 
 /// Says what a setting costs.
-pub(super) fn check(report: &mut Report<'_>, outer: &Text, document: &Document) {
+pub(super) fn check(findings: &mut Findings<'_>, outer: &Text, document: &Document) {
     for Setting { mode, at } in settings(outer, document) {
         let complaint = match mode {
             Mode::Drop => continue,
@@ -51,17 +51,17 @@ pub(super) fn check(report: &mut Report<'_>, outer: &Text, document: &Document) 
             )
             .help("leave it out: it is what nodes get by themselves whose kernel can do no better"),
         };
-        report.add(&kind::FORGED_CHECKSUMS, at, complaint);
+        findings.add(&kind::FORGED_CHECKSUMS, at, complaint);
     }
 }
 
 /// Says that a pod could send such packets where a conflist, the one of this file, ignores them.
-pub(super) fn check_pod(report: &mut Report<'_>, outer: &Text, spec: View<'_>, conflist: &str) {
+pub(super) fn check_pod(findings: &mut Findings<'_>, outer: &Text, spec: View<'_>, conflist: &str) {
     let mut say = |at, what: &str| {
         let complaint = Complaint::new(format!(
             "{what}, and {conflist} ignores forged checksums: it can send another port, address or protocol than was judged"
         ));
-        report.add(
+        findings.add(
             &kind::FORGED_CHECKSUMS,
             place(outer, at),
             complaint.help("set `forgedChecksums: drop` there, or drop NET_RAW and run no guest"),
@@ -89,7 +89,7 @@ pub(super) fn check_pod(report: &mut Report<'_>, outer: &Text, spec: View<'_>, c
 }
 
 /// Says that a pod asks for what it could send such packets with, whether or not anybody ignores them.
-pub(super) fn check_added(report: &mut Report<'_>, outer: &Text, spec: View<'_>) {
+pub(super) fn check_added(findings: &mut Findings<'_>, outer: &Text, spec: View<'_>) {
     for container in items::containers(spec) {
         let raw = |one: &View<'_>| !one.as_str().unwrap_or_default().eq_ignore_ascii_case("ALL");
         let name = items::string(container, "name");
@@ -98,7 +98,7 @@ pub(super) fn check_added(report: &mut Report<'_>, outer: &Text, spec: View<'_>)
                 "the container {name} has NET_RAW: it makes packets of its own, and its rules hold only where the conflist does not say `forgedChecksums: ignore`"
             ))
             .help("remove it if the pod does not need it: `drop: [NET_RAW]`");
-            report.add(&kind::RAW_PACKETS, place(outer, found), complaint);
+            findings.add(&kind::RAW_PACKETS, place(outer, found), complaint);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Kubernetes objects: which of them carry our annotations, and which make pods.
 
-use super::Context;
 use super::annotations::{self, Carrier, place};
-use super::finding::Report;
+use super::context::Context;
+use super::finding::Findings;
 use super::forged;
 use super::items::{
     self, CRON_TEMPLATE, JOB_TEMPLATE, containers, is_policy, kind_of, string, template_of,
@@ -25,16 +25,16 @@ const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 
 /// Goes through a document. False if there is no Kubernetes object in it.
 pub(super) fn check(
-    report: &mut Report<'_>,
+    findings: &mut Findings<'_>,
     context: &Context,
     outer: &Text,
     document: &Document,
 ) -> bool {
     let objects = items::all(document);
     for object in &objects {
-        report.object = Some(name_of(*object));
-        check_object(report, context, outer, document, *object);
-        report.object = None;
+        findings.object = Some(name_of(*object));
+        check_object(findings, context, outer, document, *object);
+        findings.object = None;
     }
     !objects.is_empty()
 }
@@ -53,7 +53,7 @@ pub(super) fn enforced(file: &str, document: &Document) -> Vec<(String, TierRule
 }
 
 fn check_object(
-    report: &mut Report<'_>,
+    findings: &mut Findings<'_>,
     context: &Context,
     outer: &Text,
     document: &Document,
@@ -65,49 +65,49 @@ fn check_object(
         .and_then(|metadata| metadata.get("namespace"))
         .and_then(View::as_str);
     if is_policy(object) {
-        policy::check(report, context, outer, document, object);
+        policy::check(findings, context, outer, document, object);
         return;
     }
     let kind = kind_of(object);
     if kind == "Pod" {
-        check_pod(report, context, outer, object, namespace);
+        check_pod(findings, context, outer, object, namespace);
         return;
     }
     if kind == "Namespace" {
         let carrier = Carrier::Namespace { name };
-        annotations::check(report, context, outer, metadata, &carrier);
+        annotations::check(findings, context, outer, metadata, &carrier);
         return;
     }
     if kind == "ConfigMap" {
-        check_config_map(report, context, outer, object);
+        check_config_map(findings, context, outer, object);
     }
     let template = template_of(kind, object);
     let instead = template.map(|path| path.join("."));
     let carrier = Carrier::Other {
         instead: instead.as_deref(),
     };
-    annotations::check(report, context, outer, metadata, &carrier);
+    annotations::check(findings, context, outer, metadata, &carrier);
     if template == Some(CRON_TEMPLATE) {
         let job = object
             .path(JOB_TEMPLATE)
             .and_then(|job| job.get("metadata"));
-        annotations::check(report, context, outer, job, &carrier);
+        annotations::check(findings, context, outer, job, &carrier);
     }
     if let Some(template) = template.and_then(|path| object.path(path)) {
-        check_pod(report, context, outer, template, namespace);
+        check_pod(findings, context, outer, template, namespace);
     }
 }
 
 /// A pod, or a template of pods.
 fn check_pod(
-    report: &mut Report<'_>,
+    findings: &mut Findings<'_>,
     context: &Context,
     outer: &Text,
     pod: View<'_>,
     namespace: Option<&str>,
 ) {
     let carrier = Carrier::Pod { namespace };
-    let has_rules = annotations::check(report, context, outer, pod.get("metadata"), &carrier);
+    let has_rules = annotations::check(findings, context, outer, pod.get("metadata"), &carrier);
     let Some(spec) = pod.get("spec") else {
         return;
     };
@@ -115,7 +115,7 @@ fn check_pod(
     if let Some(conflist) = &context.ignoring
         && !spec.get("hostNetwork").is_some_and(is_true)
     {
-        forged::check_pod(report, outer, spec, conflist);
+        forged::check_pod(findings, outer, spec, conflist);
     }
     if !has_rules {
         return;
@@ -125,7 +125,7 @@ fn check_pod(
             "this pod is in the host's network: no plugin is asked for it, and its rules have no effect",
         )
         .help("remove `hostNetwork`, or the annotation");
-        report.add(&kind::HOST_NETWORK, place(outer, host_network), complaint);
+        findings.add(&kind::HOST_NETWORK, place(outer, host_network), complaint);
         return;
     }
     let exempt = |name: &&str| {
@@ -137,24 +137,24 @@ fn check_pod(
             "the policy file exempts the namespace {namespace}: the rules of its pods have no effect"
         ));
         let annotations = metadata.get("annotations").unwrap_or(metadata);
-        report.add(
+        findings.add(
             &kind::EXEMPT_NAMESPACE,
             place(outer, annotations),
             complaint,
         );
     }
-    check_networks(report, outer, pod);
+    check_networks(findings, outer, pod);
     if context.ignoring.is_none() {
-        forged::check_added(report, outer, spec);
+        forged::check_added(findings, outer, spec);
     }
     // In a user namespace of its own, the pod's privileges do not reach the host's network.
     if spec.get("hostUsers").and_then(View::as_str) != Some("false") {
-        check_privileges(report, outer, spec);
+        check_privileges(findings, outer, spec);
     }
 }
 
 /// What Multus adds to a pod is no part of the cluster's network, and has a conflist of its own.
-fn check_networks(report: &mut Report<'_>, outer: &Text, pod: View<'_>) {
+fn check_networks(findings: &mut Findings<'_>, outer: &Text, pod: View<'_>) {
     let annotation = pod.path(&["metadata", "annotations", NETWORKS]);
     let Some(networks) = annotation.filter(|n| n.as_str().is_some_and(|n| !n.trim().is_empty()))
     else {
@@ -164,10 +164,10 @@ fn check_networks(report: &mut Report<'_>, outer: &Text, pod: View<'_>) {
         "this pod has further networks: its rules hold there only if their conflists have egressway, too",
     )
     .help("add egressway to the NetworkAttachmentDefinitions of these networks, where they have a veth");
-    report.add(&kind::SECOND_NETWORK, place(outer, networks), complaint);
+    findings.add(&kind::SECOND_NETWORK, place(outer, networks), complaint);
 }
 
-fn check_privileges(report: &mut Report<'_>, outer: &Text, spec: View<'_>) {
+fn check_privileges(findings: &mut Findings<'_>, outer: &Text, spec: View<'_>) {
     for container in containers(spec) {
         let Some(security) = container.get("securityContext") else {
             continue;
@@ -193,13 +193,18 @@ fn check_privileges(report: &mut Report<'_>, outer: &Text, spec: View<'_>) {
                 "the container {name} {what}: it can leave any firewall of the host, and its rules are no guarantee"
             ))
             .help("remove the privilege, or set `hostUsers: false`");
-            report.add(&kind::NO_GUARANTEE, place(outer, found), complaint);
+            findings.add(&kind::NO_GUARANTEE, place(outer, found), complaint);
         }
     }
 }
 
 /// A policy file on its way to the nodes.
-fn check_config_map(report: &mut Report<'_>, context: &Context, outer: &Text, object: View<'_>) {
+fn check_config_map(
+    findings: &mut Findings<'_>,
+    context: &Context,
+    outer: &Text,
+    object: View<'_>,
+) {
     let data = object.get("data").map(View::entries).unwrap_or_default();
     for (_, value) in data {
         let Some(text) = value.text(outer).filter(|t| t.content.contains(KIND)) else {
@@ -208,12 +213,12 @@ fn check_config_map(report: &mut Report<'_>, context: &Context, outer: &Text, ob
         let read = yaml::read(&text.content);
         for document in &read.documents {
             if let Some(root) = document.root().filter(|root| is_policy(*root)) {
-                policy::check(report, context, &text, document, root);
+                policy::check(findings, context, &text, document, root);
             }
         }
         if let Some(error) = read.error {
             let at = text.place(error.byte);
-            report.add(&kind::YAML_SYNTAX, (at, at), Complaint::new(error.message));
+            findings.add(&kind::YAML_SYNTAX, (at, at), Complaint::new(error.message));
         }
     }
 }

@@ -22,37 +22,49 @@ use super::ways::ELSEWHERE;
 /// The answer to one call.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Report {
+pub struct Explanation {
+    /// Whose packets.
     pub source: Source,
     /// Whether the packets go; `null`: some do.
     pub passes: Option<bool>,
+    /// One for each destination and each way to decide.
     pub answers: Vec<Answer>,
+    /// What is left after all rules: `allow` or `deny`.
     pub default_action: &'static str,
+    /// That is only logged.
     pub default_audit: bool,
+    /// The policy file's.
     #[serde(rename = "clusterCIDRs")]
     pub cluster_cidrs: Vec<IpNet>,
+    /// The policy file's.
     #[serde(rename = "clusterDNS")]
     pub cluster_dns: Vec<IpAddr>,
+    /// What else whoever asks should know.
     pub notes: Vec<String>,
 }
 
 /// Whose packets.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Source {
+pub struct Source {
     /// For people.
     #[serde(skip)]
     pub title: String,
+    /// `None`: not known.
     pub namespace: Option<String>,
+    /// `None`: any pod of the namespace, or not known.
     pub pod: Option<String>,
+    /// On a node, the attachment's id.
     pub attachment: Option<String>,
+    /// Its namespace is exempt: no rule applies.
     pub exempt: bool,
 }
 
 /// What becomes of some traffic to one address.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Answer {
+pub struct Answer {
+    /// Where the packets really go.
     pub destination: IpAddr,
     /// Before a Service's translation, if that was said.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,10 +77,13 @@ pub(super) struct Answer {
     pub asked: String,
     /// `443/tcp`, `udp`, `other protocols`, ...
     pub traffic: Vec<String>,
+    /// `allow`, `deny`, `reject`, `would-deny`, `would-reject`.
     pub verdict: &'static str,
+    /// Whether the packets go, if only by audit mode.
     pub passes: bool,
     /// What decided, as in log lines: `pod:erp`, `default:deny`.
     pub rule: String,
+    /// Whether there is a log line.
     pub logged: bool,
     /// What a log message begins with.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,37 +91,44 @@ pub(super) struct Answer {
     /// Addresses or networks, out of which the outside sees one address; empty: as the primary CNI decides.
     #[serde(rename = "egressIPs")]
     pub egress_ips: Vec<String>,
+    /// The rules that were looked at, or all of the policy.
     pub steps: Vec<StepLine>,
 }
 
 /// One rule on the way.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct StepLine {
+pub struct StepLine {
     /// As in log lines: `pod:erp`.
     pub rule: String,
+    /// `pod`, `cluster-enforced`, ...
     pub tier: &'static str,
+    /// Where the rule stands: `pod annotation egressway.dev/rules`.
     pub source: String,
+    /// Its line there, from 1.
     pub line: usize,
+    /// As it is written.
     pub text: String,
+    /// Its tier is in audit mode.
     pub audit: bool,
+    /// Whether it logs what it decides.
     pub logged: bool,
     /// `decides`, `passes on`, `not reached`, or why it does not match: `other port`.
     pub result: &'static str,
 }
 
 /// This rule decided.
-pub(super) const DECIDES: &str = "decides";
+pub const DECIDES: &str = "decides";
 /// This rule says `pass`.
-pub(super) const PASSES_ON: &str = "passes on";
+pub const PASSES_ON: &str = "passes on";
 /// The rule was not looked at.
-pub(super) const NOT_REACHED: &str = "not reached";
+pub const NOT_REACHED: &str = "not reached";
 /// What decided, where no rule of the policy did.
 pub(super) const EGRESS_GUARD: &str = "built-in:egress-ip";
 
-impl Report {
+impl Explanation {
     /// Asks the subject's policy about these addresses.
-    pub(super) fn new(mut subject: Subject, addresses: &[IpAddr], question: &Question) -> Report {
+    pub fn new(mut subject: Subject, addresses: &[IpAddr], question: &Question) -> Explanation {
         let mut answers = Vec::new();
         for address in addresses {
             let (found, mut notes) = answers_for(&subject, *address, question);
@@ -128,7 +150,7 @@ impl Report {
             _ => None,
         };
         let policy = subject.policy;
-        Report {
+        Explanation {
             source: Source {
                 title: subject.name,
                 namespace: subject.namespace,

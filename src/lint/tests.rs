@@ -1,8 +1,10 @@
 //! Each kind of finding, where it is found, and what is close to it and none.
 
 use super::*;
+use crate::source::PolicyFile;
 
 mod damaged;
+mod of_objects;
 mod services;
 
 const POLICY: &str = "\
@@ -37,7 +39,7 @@ fn found(text: &str, with_policy: bool) -> Vec<String> {
         name: "f".to_owned(),
         text: text.to_owned(),
     };
-    let (findings, _) = check_all(&[input], Context::new(policy, service_cidrs, now));
+    let (findings, _) = check_all(&[input], Context::new(policy, service_cidrs, now), |_| ());
     let short = |finding: &Finding| {
         let fault = &finding.fault;
         format!("{}:{} {}", fault.line, fault.column, finding.kind.id)

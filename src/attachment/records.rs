@@ -4,20 +4,23 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::output::shown;
 use crate::store::{Record, StateDir, StateError};
+use rules::fault::shown;
 
 /// All records that can be read, in the order of their pods' names.
 #[derive(Debug)]
-pub(super) struct Records {
+pub struct Records {
     dir: PathBuf,
+    /// Those that could be read.
     pub list: Vec<Record>,
+    /// Why the others could not.
     pub unreadable: Vec<StateError>,
 }
 
 /// Why there are no records, or no single attachment of that name.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+#[allow(missing_docs)] // each message says what it is about
+pub enum Error {
     #[error("{cause}{}", hint(.cause))]
     State {
         #[from]
@@ -41,7 +44,7 @@ fn hint(error: &StateError) -> &'static str {
 impl Records {
     /// # Errors
     /// The directory can't be listed, such as for want of permission. None at all is no error.
-    pub(super) fn read(dir: &Path) -> Result<Self, Error> {
+    pub fn read(dir: &Path) -> Result<Self, Error> {
         let state = StateDir::new(dir);
         let mut records = Records {
             dir: dir.to_owned(),
@@ -60,7 +63,10 @@ impl Records {
 
     /// The attachment that is called `name`: `NAMESPACE/POD`, `POD`, an attachment's id or an
     /// address.
-    pub(super) fn find(&self, name: &str, namespace: Option<&str>) -> Result<&Record, Error> {
+    ///
+    /// # Errors
+    /// There is none, or there are several.
+    pub fn find(&self, name: &str, namespace: Option<&str>) -> Result<&Record, Error> {
         let mut found: Vec<&Record> = self
             .list
             .iter()
@@ -90,7 +96,7 @@ fn sort_key(record: &Record) -> (&Option<String>, &Option<String>, &str) {
 }
 
 /// Whether the record is still there.
-pub(super) fn exists(dir: &Path, record: &Record) -> bool {
+pub fn exists(dir: &Path, record: &Record) -> bool {
     StateDir::new(dir).has_attachment(&record.id)
 }
 

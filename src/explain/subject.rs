@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use crate::attachment::now::{Devices, Interface};
-use crate::cli::output::shown;
-use crate::cli::records::{self, Records};
+use crate::attachment::records::{self, Records};
 use crate::source::{self, NamespaceAnnotations, PolicyFile, SourceError};
 use crate::store::{Record, StateDir, StateError};
 use netlink::{self, Rtnl, route};
 use rules::effective::Effective;
-use rules::fault::Faults;
+use rules::fault::{Faults, shown};
 
 use super::manifest::{Manifest, ManifestError};
 use super::ways::Unknown;
@@ -26,7 +25,8 @@ const EMPTY: &str = "apiVersion: egressway.dev/v1alpha1\nkind: ClusterEgressPoli
 
 /// Why it is not known what applies.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SubjectError {
+#[allow(missing_docs)] // each message says what it is about
+pub enum SubjectError {
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(transparent)]
@@ -59,13 +59,16 @@ pub(super) enum SubjectError {
 
 /// Whose packet it is, and all that applies to it.
 #[derive(Debug)]
-pub(super) struct Subject {
+pub struct Subject {
     /// For people: `payments/web-0`, `payments/deployment/web`.
     pub name: String,
+    /// `None`: not known.
     pub namespace: Option<String>,
+    /// `None`: any pod of the namespace, or not known.
     pub pod: Option<String>,
     /// On a node, the attachment.
     pub attachment: Option<String>,
+    /// All that decides about its packets.
     pub policy: Effective,
     /// What it has names for, but no addresses.
     pub unknown: Unknown,
@@ -85,17 +88,25 @@ pub(super) struct Subject {
 
 /// What to read instead of a node's state.
 #[derive(Debug)]
-pub(super) struct Files<'a> {
+pub struct Files<'a> {
+    /// A pod, or a workload whose template makes pods; `-` is stdin.
     pub manifest: Option<&'a Path>,
+    /// The pod's Namespace.
     pub namespace_manifest: Option<&'a Path>,
+    /// The policy file.
     pub policy: Option<&'a Path>,
+    /// The pod's namespace.
     pub namespace: Option<&'a str>,
     /// Which workload of the manifest.
     pub workload: Option<&'a str>,
 }
 
 impl Files<'_> {
-    pub(super) fn subject(&self) -> Result<Subject, SubjectError> {
+    /// What they say of a pod.
+    ///
+    /// # Errors
+    /// They can't be read, are at fault, or do not say which pod.
+    pub fn subject(&self) -> Result<Subject, SubjectError> {
         let mut notes = Vec::new();
         let mut file = match self.policy {
             Some(path) => PolicyFile::load(path)?,
@@ -201,43 +212,57 @@ fn agree(
     }
 }
 
-/// The attachment of this node that is called `source`: `NAMESPACE/POD`, `POD`, an attachment's id or an address.
-pub(super) fn attached(
-    state_dir: &Path,
-    source: &str,
-    namespace: Option<&str>,
-) -> Result<Subject, SubjectError> {
-    let state = StateDir::new(state_dir);
-    let record = find(state_dir, source, namespace)?;
-    let name = record.title();
-    let policy = record
-        .policy
-        .rebuild()
-        .map_err(|faults| SubjectError::OtherVersion {
-            name: name.clone(),
-            faults,
-        })?;
-    let mut rtnl = Rtnl::open(Instant::now() + KERNEL_TIMEOUT)?;
-    let local = route::own_addresses(&mut rtnl)?;
-    // What it sends from an address that nobody knows of is dropped, whatever the rules say.
-    let notes = match Devices::read(&mut rtnl)?.interface(&mut rtnl, &record)? {
-        Interface::Here(now) => now.told,
-        Interface::Gone | Interface::Elsewhere => Vec::new(),
-    };
-    Ok(Subject {
-        name,
-        namespace: record.namespace,
-        pod: record.pod,
-        attachment: Some(record.id.into()),
-        policy,
-        unknown: Unknown::default(),
-        exempt: record.exempt,
-        egress: record.egress.into_iter().map(IpNet::from).collect(),
-        addresses: record.addresses,
-        local,
-        guarded: state.list_egress()?,
-        notes,
-    })
+impl Subject {
+    /// The pod of an attachment, by what is enforced for it. What only the node's kernel knows is left out.
+    ///
+    /// # Errors
+    /// Its rules were written by another version.
+    pub fn of_record(record: Record) -> Result<Subject, SubjectError> {
+        let name = record.title();
+        let policy = match record.policy.rebuild() {
+            Ok(policy) => policy,
+            Err(faults) => return Err(SubjectError::OtherVersion { name, faults }),
+        };
+        Ok(Subject {
+            name,
+            namespace: record.namespace,
+            pod: record.pod,
+            attachment: Some(record.id.into()),
+            policy,
+            unknown: Unknown::default(),
+            exempt: record.exempt,
+            egress: record.egress.into_iter().map(IpNet::from).collect(),
+            addresses: record.addresses,
+            local: Vec::new(),
+            guarded: Vec::new(),
+            notes: Vec::new(),
+        })
+    }
+
+    /// The attachment of this node that is called `source`: `NAMESPACE/POD`, `POD`, an attachment's id or an address.
+    ///
+    /// # Errors
+    /// There is none or there are several, it can't be read, or the kernel can't be asked.
+    pub fn attached(
+        state_dir: &Path,
+        source: &str,
+        namespace: Option<&str>,
+    ) -> Result<Subject, SubjectError> {
+        let record = find(state_dir, source, namespace)?;
+        let mut rtnl = Rtnl::open(Instant::now() + KERNEL_TIMEOUT)?;
+        let local = route::own_addresses(&mut rtnl)?;
+        // What it sends from an address that nobody knows of is dropped, whatever the rules say.
+        let notes = match Devices::read(&mut rtnl)?.interface(&mut rtnl, &record)? {
+            Interface::Here(now) => now.told,
+            Interface::Gone | Interface::Elsewhere => Vec::new(),
+        };
+        Ok(Subject {
+            local,
+            guarded: StateDir::new(state_dir).list_egress()?,
+            notes,
+            ..Subject::of_record(record)?
+        })
+    }
 }
 
 /// # Errors

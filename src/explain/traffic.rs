@@ -270,3 +270,75 @@ fn describe_icmp(some: &[Traffic], all: &[Traffic], ipv4: bool) -> Vec<String> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use rules::effective::{DefaultAction, Facts, Tier, TierRules};
+
+    use super::*;
+
+    /// Every port, type and protocol is in exactly one answer, and that is what the evaluator says.
+    #[test]
+    fn samples_stand_for_all_traffic() {
+        let text = "deny 1/tcp,65535/tcp\nallow 10-20/udp; deny 15/udp; pass proto/47\nallow icmp/3/4; deny icmp/3; reject proto/1";
+        let tier = TierRules::parse(Tier::Pod, "the pod text", text, false).unwrap();
+        let policy =
+            Effective::new(vec![tier], DefaultAction::Allow, false, Facts::default()).unwrap();
+        let base = Packet {
+            destination: "198.51.100.7".parse().unwrap(),
+            protocol: 0,
+            port: None,
+            icmp: None,
+            original: None,
+            local: false,
+            time: "2026-05-01T00:00:00Z".parse().unwrap(),
+        };
+        let samples = samples(&policy, None, &base);
+        let decide = |protocol, port, icmp| {
+            let packet = Packet {
+                protocol,
+                port,
+                icmp,
+                ..base.clone()
+            };
+            policy.decide(&packet)
+        };
+        for transport in [6u8, 17, 132] {
+            for port in 1..=u16::MAX {
+                let mut holding = samples.iter().filter(|sample| {
+                    matches!(sample.traffic, Traffic::Ports(t, first, last)
+                        if t.protocol() == transport && (first..=last).contains(&port))
+                });
+                let sample = holding.next().unwrap();
+                assert!(holding.next().is_none());
+                let said = policy.decide(&sample.packet);
+                assert_eq!(
+                    said,
+                    decide(transport, Some(port), None),
+                    "{transport} {port}"
+                );
+            }
+        }
+        for (kind, code) in (0..=255).flat_map(|kind| [0, 3, 4, 255].map(|code| (kind, code))) {
+            let of = |kind, code| {
+                let traffic = Traffic::Icmp(kind, code);
+                samples.iter().find(|sample| sample.traffic == traffic)
+            };
+            let sample = of(Some(kind), Some(code))
+                .or(of(Some(kind), None))
+                .or(of(None, None))
+                .unwrap();
+            let said = policy.decide(&sample.packet);
+            assert_eq!(said, decide(1, None, Some((kind, code))), "{kind}/{code}");
+        }
+        for protocol in (0..=255).filter(|number| ![1, 6, 17, 132].contains(number)) {
+            let of = |number| {
+                let traffic = Traffic::Protocol(number);
+                samples.iter().find(|sample| sample.traffic == traffic)
+            };
+            let sample = of(Some(protocol)).or(of(None)).unwrap();
+            let said = policy.decide(&sample.packet);
+            assert_eq!(said, decide(protocol, None, None), "{protocol}");
+        }
+    }
+}

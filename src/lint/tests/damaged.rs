@@ -13,9 +13,9 @@ proptest! {
     ) {
         let files = [
             POLICY,
-            include_str!("../../../../tests/fixtures/lint/bad/workloads.yaml"),
-            include_str!("../../../../tests/fixtures/lint/bad/policy.yaml"),
-            include_str!("../../../../tests/fixtures/lint/good/pod.json"),
+            include_str!("../../../tests/fixtures/lint/bad/workloads.yaml"),
+            include_str!("../../../tests/fixtures/lint/bad/policy.yaml"),
+            include_str!("../../../tests/fixtures/lint/good/pod.json"),
         ];
         let mut text: Vec<char> = files[file].chars().collect();
         for (at, damage, gone) in edits {

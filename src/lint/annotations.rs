@@ -1,62 +1,94 @@
 //! Our keys among an object's annotations and labels, and what stands behind them.
 
-use super::Context;
-use super::finding::{Report, Spot};
+use std::collections::BTreeMap;
+
+use super::context::Context;
+use super::finding::{Finding, Findings, Spot};
 use super::kind;
-use super::rules::{self, Surroundings};
 use super::text::Text;
+use super::tier::{self, Surroundings};
 use super::yaml::View;
 use crate::source::annotation::{
     DEFAULT_RULES, EGRESS_IP, ENFORCED_RULES, MODE, PREFIX, RULES, SourcedText,
 };
 use crate::source::{NamespaceAnnotations, SourceError, impossible_egress, resolve};
-use ::rules::effective::{Tier, TierRules};
-use ::rules::fault::{Complaint, quoted};
-use ::rules::nearest::nearest;
+use rules::effective::{Tier, TierRules};
+use rules::fault::{Complaint, quoted};
+use rules::nearest::nearest;
 
 /// All our keys.
 const KEYS: [&str; 5] = [RULES, ENFORCED_RULES, DEFAULT_RULES, EGRESS_IP, MODE];
 
 /// What carries annotations.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Carrier<'a> {
-    /// A pod or a template of pods, in this namespace if that is known.
+pub enum Carrier<'a> {
+    /// A pod or a template of pods.
     Pod {
+        /// If it is known.
         namespace: Option<&'a str>,
     },
+    /// A Namespace.
     Namespace {
+        /// Its name.
         name: &'a str,
     },
-    /// Any other object. `instead` says where the pods' annotations stand, if it makes pods.
+    /// Any other object.
     Other {
+        /// Where the pods' annotations stand, if it makes pods.
         instead: Option<&'a str>,
     },
 }
 
+/// Checks an object's annotations as the API has them. A finding's source is the annotation's key, and its lines and
+/// columns are those of the value; about a key itself, of the key.
+pub fn check_annotations(
+    context: &Context,
+    annotations: &BTreeMap<String, String>,
+    carrier: &Carrier<'_>,
+) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let mut ours = Vec::new();
+    for (key, value) in annotations {
+        let of_key = Text::file(key.clone());
+        let mut findings = Findings::new(key, &of_key);
+        if check_key(&mut findings, key, (0, key.len()), carrier) {
+            ours.push((key.as_str(), Text::file(value.clone())));
+        }
+        found.extend(findings.finish());
+    }
+    let mut enforced = None;
+    for (key, text) in in_order(&ours) {
+        let mut findings = Findings::new(key, text);
+        check_value(&mut findings, context, key, text, carrier, &mut enforced);
+        found.extend(findings.finish());
+    }
+    found
+}
+
 /// Checks the annotations and labels in an object's metadata. Whether they hold rules.
 pub(super) fn check(
-    report: &mut Report<'_>,
+    findings: &mut Findings<'_>,
     context: &Context,
     outer: &Text,
     metadata: Option<View<'_>>,
     carrier: &Carrier<'_>,
 ) -> bool {
     if let Some(labels) = metadata.and_then(|metadata| metadata.get("labels")) {
-        check_labels(report, outer, labels);
+        check_labels(findings, outer, labels);
     }
     let annotations = metadata.and_then(|metadata| metadata.get("annotations"));
-    annotations.is_some_and(|annotations| check_map(report, context, outer, annotations, carrier))
+    annotations.is_some_and(|annotations| check_map(findings, context, outer, annotations, carrier))
 }
 
 /// Checks a mapping of annotations. Whether one of them holds rules.
 pub(super) fn check_map(
-    report: &mut Report<'_>,
+    findings: &mut Findings<'_>,
     context: &Context,
     outer: &Text,
     annotations: View<'_>,
     carrier: &Carrier<'_>,
 ) -> bool {
-    if is_bare_template(report, outer, annotations) {
+    if is_bare_template(findings, outer, annotations) {
         return false;
     }
     let mut ours: Vec<(&str, Text)> = Vec::new();
@@ -67,37 +99,35 @@ pub(super) fn check_map(
             continue;
         };
         let at = place(outer, key_view);
-        if let Some(complaint) = wrong_prefix(key) {
-            report.add(&kind::UNKNOWN_ANNOTATION, at, complaint);
+        if key.starts_with(PREFIX) {
+            if seen.contains(&key) {
+                let message = format!("the annotation {} is there twice", quoted(key));
+                let complaint =
+                    Complaint::new(message).help("only the last one counts; remove the others");
+                findings.add(&kind::DUPLICATE_ANNOTATION, at, complaint);
+            }
+            seen.push(key);
         }
-        if !key.starts_with(PREFIX) {
-            continue;
-        }
-        if seen.contains(&key) {
-            let message = format!("the annotation {} is there twice", quoted(key));
-            let complaint =
-                Complaint::new(message).help("only the last one counts; remove the others");
-            report.add(&kind::DUPLICATE_ANNOTATION, at, complaint);
-        }
-        seen.push(key);
-        if let Some((kind, complaint)) = misplaced(key, carrier) {
-            report.add(kind, at, complaint);
+        if !check_key(findings, key, at, carrier) {
             continue;
         }
         has_rules |= key == RULES;
-        if is_bare_template(report, outer, value) {
+        if is_bare_template(findings, outer, value) {
             continue;
         }
         if value.as_text().is_none() {
             let (at, complaint) = no_text(key, at, place(outer, value));
-            report.add(&kind::ANNOTATION_VALUE, at, complaint);
+            findings.add(&kind::ANNOTATION_VALUE, at, complaint);
             continue;
         }
         if let Some(text) = value.text(outer) {
             ours.push((key, text));
         }
     }
-    check_values(report, context, &ours, carrier);
+    let mut enforced = None;
+    for (key, text) in in_order(&ours) {
+        check_value(findings, context, key, text, carrier, &mut enforced);
+    }
     has_rules
 }
 
@@ -122,90 +152,117 @@ fn no_text(
     (place, complaint)
 }
 
-/// In the order in which the tiers are asked, so that the earlier is known when the later is judged.
-fn check_values(
-    report: &mut Report<'_>,
-    context: &Context,
-    ours: &[(&str, Text)],
+/// Checks a key that stands at `at`. Whether it is one of ours whose value counts here.
+fn check_key(
+    findings: &mut Findings<'_>,
+    key: &str,
+    at: (usize, usize),
     carrier: &Carrier<'_>,
+) -> bool {
+    if let Some(complaint) = wrong_prefix(key) {
+        findings.add(&kind::UNKNOWN_ANNOTATION, at, complaint);
+    }
+    if !key.starts_with(PREFIX) {
+        return false;
+    }
+    if let Some((kind, complaint)) = misplaced(key, carrier) {
+        findings.add(kind, at, complaint);
+        return false;
+    }
+    true
+}
+
+/// Values in the order in which their tiers are asked, so that the earlier is known when the later is checked.
+fn in_order<'o>(ours: &'o [(&'o str, Text)]) -> impl Iterator<Item = (&'o str, &'o Text)> {
+    let of_key = |wanted| ours.iter().filter(move |(key, _)| *key == wanted);
+    let all = [MODE, EGRESS_IP, ENFORCED_RULES, RULES, DEFAULT_RULES].into_iter();
+    all.flat_map(of_key).map(|(key, text)| (*key, text))
+}
+
+/// Checks the value of one of our keys. `enforced`: what the same object enforces, as far as it was checked.
+fn check_value(
+    findings: &mut Findings<'_>,
+    context: &Context,
+    key: &str,
+    text: &Text,
+    carrier: &Carrier<'_>,
+    enforced: &mut Option<TierRules>,
 ) {
-    let all = |wanted: &'static str| ours.iter().filter(move |(key, _)| *key == wanted);
-    for (_, text) in all(MODE) {
-        if let Err(faults) = alone(MODE, text).mode() {
-            report.add_faults(&kind::ANNOTATION_VALUE, text, &faults);
+    let tier = match key {
+        MODE => {
+            if let Err(faults) = alone(MODE, text).mode() {
+                findings.add_faults(&kind::ANNOTATION_VALUE, text, &faults);
+            }
+            return;
         }
+        EGRESS_IP => return check_egress(findings, context, text, carrier),
+        ENFORCED_RULES => Tier::NamespaceEnforced,
+        RULES => Tier::Pod,
+        _ => Tier::NamespaceDefaults,
+    };
+    if is_template(findings, text) {
+        return;
     }
-    for (_, text) in all(EGRESS_IP) {
-        check_egress(report, context, text, carrier);
-    }
-    let cluster = context.enforced.as_ref();
+    let cluster = context.enforced.iter();
     let namespace = match carrier {
         Carrier::Pod { namespace } => namespace.and_then(|name| context.namespaces.get(name)),
         _ => None,
     };
-    let mut enforced: Option<TierRules> = None;
-    for (key, tier) in [
-        (ENFORCED_RULES, Tier::NamespaceEnforced),
-        (RULES, Tier::Pod),
-        (DEFAULT_RULES, Tier::NamespaceDefaults),
-    ] {
-        for (_, text) in all(key) {
-            if is_template(report, text) {
-                continue;
-            }
-            let above = match tier {
-                Tier::NamespaceEnforced => cluster.into_iter().collect(),
-                _ => cluster
-                    .into_iter()
-                    .chain(namespace)
-                    .chain(&enforced)
-                    .chain(&context.built_in)
-                    .collect(),
-            };
-            let around = Surroundings {
-                above,
-                ..context.surroundings()
-            };
-            let rules = rules::check(report, tier, key, text, &around);
-            if tier == Tier::NamespaceEnforced {
-                enforced = rules;
-            }
-        }
+    let above = match tier {
+        Tier::NamespaceEnforced => cluster.collect(),
+        _ => cluster
+            .chain(namespace)
+            .chain(enforced.as_ref())
+            .chain(&context.built_in)
+            .collect(),
+    };
+    let around = Surroundings {
+        above,
+        ..context.surroundings()
+    };
+    let rules = tier::check(findings, tier, key, text, &around);
+    if tier == Tier::NamespaceEnforced {
+        *enforced = rules;
     }
 }
 
-fn is_template(report: &mut Report<'_>, text: &Text) -> bool {
+fn is_template(findings: &mut Findings<'_>, text: &Text) -> bool {
     let Some(at) = text.content.find("{{") else {
         return false;
     };
-    add_template(report, text.place(at));
+    add_template(findings, text.place(at));
     true
 }
 
 /// A template's braces that are YAML by chance: a mapping in a mapping.
-fn is_bare_template(report: &mut Report<'_>, outer: &Text, value: View<'_>) -> bool {
+fn is_bare_template(findings: &mut Findings<'_>, outer: &Text, value: View<'_>) -> bool {
     let (start, _) = value.span();
     let bare = outer
         .content
         .get(start..)
         .is_some_and(|rest| rest.starts_with("{{"));
     if bare {
-        add_template(report, outer.place(start));
+        add_template(findings, outer.place(start));
     }
     bare
 }
 
-fn add_template(report: &mut Report<'_>, place: usize) {
+fn add_template(findings: &mut Findings<'_>, place: usize) {
     let complaint = Complaint::new("this is a template: what it says is known when it is rendered")
         .help("check what comes out: `helm template . | egressway lint -`");
-    report.add(&kind::TEMPLATE, (place, place + 2), complaint);
+    findings.add(&kind::TEMPLATE, (place, place + 2), complaint);
 }
 
-fn check_egress(report: &mut Report<'_>, context: &Context, text: &Text, carrier: &Carrier<'_>) {
+fn check_egress(
+    findings: &mut Findings<'_>,
+    context: &Context,
+    text: &Text,
+    carrier: &Carrier<'_>,
+) {
     let annotations = alone(EGRESS_IP, text);
     let refused = match (annotations.egress(), &context.policy, carrier) {
         (Err(faults), ..) => {
-            report.add_faults(&kind::ANNOTATION_VALUE, text, &faults);
+            findings.add_faults(&kind::ANNOTATION_VALUE, text, &faults);
             return;
         }
         (Ok(_), Some(policy), Carrier::Namespace { name }) => {
@@ -232,13 +289,13 @@ fn check_egress(report: &mut Report<'_>, context: &Context, text: &Text, carrier
     };
     match refused {
         Some(SourceError::EgressImpossible { reason, .. }) => {
-            report.add_in(&kind::EGRESS_IP_REFUSED, text, whole, impossible(&reason));
+            findings.add_in(&kind::EGRESS_IP_REFUSED, text, whole, impossible(&reason));
         }
         Some(SourceError::EgressNotOffered { entry, offered, .. }) => {
             let message =
                 format!("{entry} is not inside `egressIPs` of the policy file ({offered})");
             let complaint = Complaint::new(message).help("take one of those");
-            report.add_in(&kind::EGRESS_IP_REFUSED, text, whole, complaint);
+            findings.add_in(&kind::EGRESS_IP_REFUSED, text, whole, complaint);
         }
         Some(SourceError::EgressTaken {
             entry,
@@ -248,7 +305,7 @@ fn check_egress(report: &mut Report<'_>, context: &Context, text: &Text, carrier
         }) => {
             let message = format!("{entry} belongs to the namespace {owner}, which lists {owned}");
             let complaint = Complaint::new(message).help("take another address");
-            report.add_in(&kind::EGRESS_IP_REFUSED, text, whole, complaint);
+            findings.add_in(&kind::EGRESS_IP_REFUSED, text, whole, complaint);
         }
         _ => {}
     }
@@ -350,7 +407,7 @@ fn wrong_prefix(key: &str) -> Option<Complaint> {
     })
 }
 
-fn check_labels(report: &mut Report<'_>, outer: &Text, labels: View<'_>) {
+fn check_labels(findings: &mut Findings<'_>, outer: &Text, labels: View<'_>) {
     for (key, _) in labels.entries() {
         let Some(name) = key.as_str().filter(|key| KEYS.contains(key)) else {
             continue;
@@ -360,7 +417,7 @@ fn check_labels(report: &mut Report<'_>, outer: &Text, labels: View<'_>) {
             quoted(name)
         );
         let complaint = Complaint::new(message).help("move it to metadata.annotations");
-        report.add(&kind::LABEL, place(outer, key), complaint);
+        findings.add(&kind::LABEL, place(outer, key), complaint);
     }
 }
 

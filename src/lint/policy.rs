@@ -1,24 +1,24 @@
 //! Policy files, alone or in a ConfigMap.
 
-use super::Context;
 use super::annotations::{self, Carrier};
-use super::finding::Report;
+use super::context::{self, Context};
+use super::finding::Findings;
 use super::input::Input;
 use super::kind;
-use super::rules::{self, Surroundings};
 use super::text::Text;
+use super::tier::{self, Surroundings};
 use super::yaml::{self, Document, View};
 use crate::source::{PolicyFile, SourceError, impossible_egress};
-use ::rules::effective::{Facts, Tier, TierRules};
-use ::rules::fault::{Complaint, Faults};
-use ::rules::grammar::targets;
-use ::rules::nat64;
+use rules::effective::{Facts, Tier, TierRules};
+use rules::fault::{Complaint, Faults};
+use rules::grammar::targets;
+use rules::nat64;
 
 /// What the file's own values are called in faults; texts inside have longer names.
 const OWN: &str = "policy";
 
 /// The policy in a file, alone or in a ConfigMap; `None` if there is none without faults.
-pub(super) fn find(input: &Input) -> Option<PolicyFile> {
+pub fn find(input: &Input) -> Option<PolicyFile> {
     let parse = |text: &str| PolicyFile::parse(&input.name, text).ok();
     let in_config_maps = || {
         let read = yaml::read(&input.text);
@@ -34,7 +34,7 @@ pub(super) fn find(input: &Input) -> Option<PolicyFile> {
 
 /// Checks a policy file, which is a document of `outer`.
 pub(super) fn check(
-    report: &mut Report<'_>,
+    findings: &mut Findings<'_>,
     context: &Context,
     outer: &Text,
     document: &Document,
@@ -44,7 +44,7 @@ pub(super) fn check(
     let policy = match parsed {
         Ok(policy) => Some(policy),
         Err(SourceError::Text(faults)) => {
-            own_faults(report, outer, &faults);
+            own_faults(findings, outer, &faults);
             None
         }
         // What is wrong with annotations is found below, all of it.
@@ -53,20 +53,20 @@ pub(super) fn check(
     let facts = policy
         .as_ref()
         .map_or_else(|| facts_of(root), |policy| policy.facts.clone());
-    egress_ips(report, outer, root, &facts);
-    let tier = |report: &mut Report<'_>, tier, key: &str, above| {
+    egress_ips(findings, outer, root, &facts);
+    let tier = |findings: &mut Findings<'_>, tier, key: &str, above| {
         let text = root.get(key).and_then(|value| value.text(outer))?;
         let around = Surroundings {
             above,
             facts: Some(&facts),
             ..context.surroundings()
         };
-        rules::check(report, tier, key, &text, &around)
+        tier::check(findings, tier, key, &text, &around)
     };
-    let enforced: Option<TierRules> = tier(report, Tier::ClusterEnforced, "enforced", Vec::new());
-    let built_in = super::built_in(Some(&facts));
+    let enforced: Option<TierRules> = tier(findings, Tier::ClusterEnforced, "enforced", Vec::new());
+    let built_in = context::built_in(Some(&facts));
     let above = enforced.iter().chain(&built_in).collect();
-    tier(report, Tier::ClusterDefaults, "defaults", above);
+    tier(findings, Tier::ClusterDefaults, "defaults", above);
 
     let limits = policy
         .as_ref()
@@ -93,13 +93,13 @@ pub(super) fn check(
             name: name.as_str().unwrap_or_default(),
         };
         if let Some(annotations) = namespace.get("annotations") {
-            annotations::check_map(report, &inside, outer, annotations, &carrier);
+            annotations::check_map(findings, &inside, outer, annotations, &carrier);
         }
     }
 }
 
 /// What the file offers, and no ADD will take.
-fn egress_ips(report: &mut Report<'_>, outer: &Text, root: View<'_>, facts: &Facts) {
+fn egress_ips(findings: &mut Findings<'_>, outer: &Text, root: View<'_>, facts: &Facts) {
     let items = root.get("egressIPs").into_iter().flat_map(View::items);
     for item in items {
         let entry = item.as_str().and_then(|word| targets::network(word).ok());
@@ -107,7 +107,7 @@ fn egress_ips(report: &mut Report<'_>, outer: &Text, root: View<'_>, facts: &Fac
         if let Some(reason) = reason {
             let at = annotations::place(outer, item);
             let complaint = annotations::impossible(&reason);
-            report.add(&kind::EGRESS_IP_REFUSED, at, complaint);
+            findings.add(&kind::EGRESS_IP_REFUSED, at, complaint);
         }
     }
 }
@@ -120,7 +120,7 @@ fn alone(text: &str, document: &Document) -> String {
     "\n".repeat(before.matches('\n').count()) + own
 }
 
-fn own_faults(report: &mut Report<'_>, outer: &Text, faults: &Faults) {
+fn own_faults(findings: &mut Findings<'_>, outer: &Text, faults: &Faults) {
     for fault in faults
         .described()
         .iter()
@@ -130,7 +130,7 @@ fn own_faults(report: &mut Report<'_>, outer: &Text, faults: &Faults) {
             message: fault.message.clone(),
             help: fault.help.clone(),
         };
-        report.add_in(&kind::POLICY_FILE, outer, fault.into(), complaint);
+        findings.add_in(&kind::POLICY_FILE, outer, fault.into(), complaint);
     }
 }
 

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use super::finding::Report;
+use super::finding::Findings;
 use super::kind;
 use super::services::Services;
 use super::text::Text;
@@ -32,7 +32,7 @@ pub(super) struct Surroundings<'a> {
 
 /// Checks a tier's text, and gives its rules if they are valid.
 pub(super) fn check(
-    report: &mut Report<'_>,
+    findings: &mut Findings<'_>,
     tier: Tier,
     source: &str,
     text: &Text,
@@ -41,7 +41,7 @@ pub(super) fn check(
     let rules = match TierRules::parse(tier, source, &text.content, false) {
         Ok(rules) => rules,
         Err(faults) => {
-            report.add_faults(&kind::RULE_SYNTAX, text, &faults);
+            findings.add_faults(&kind::RULE_SYNTAX, text, &faults);
             return None;
         }
     };
@@ -49,17 +49,17 @@ pub(super) fn check(
         let mut faults = Collector::default();
         rules.note_unknown_names(&mut faults, facts, Api::ToBeAsked);
         if let Err(faults) = faults.finish(()) {
-            report.add_faults(&kind::UNKNOWN_KEYWORD, text, &faults);
+            findings.add_faults(&kind::UNKNOWN_KEYWORD, text, &faults);
         }
     }
     let is_clusters = matches!(tier, Tier::ClusterEnforced | Tier::ClusterDefaults);
     if !is_clusters && let Err(faults) = around.limits.check(&rules) {
-        report.add_faults(&kind::LIMITS, text, &faults);
+        findings.add_faults(&kind::LIMITS, text, &faults);
         return Some(rules);
     }
     let places = grammar::places(&text.content, &rules.rules);
     let mut checker = Checker {
-        report,
+        findings,
         text,
         rules: &rules,
         places,
@@ -75,7 +75,7 @@ pub(super) fn check(
 }
 
 struct Checker<'r, 'f, 't> {
-    report: &'r mut Report<'f>,
+    findings: &'r mut Findings<'f>,
     text: &'t Text,
     rules: &'t TierRules,
     /// Where each of the rules stands.
@@ -93,7 +93,7 @@ impl Checker<'_, '_, '_> {
         };
         for finding in lint::check(self.rules, &around) {
             let complaint = finding.complaint(|rule| self.line_of(rule));
-            self.report
+            self.findings
                 .add_in(finding.check(), self.text, finding.place.into(), complaint);
         }
     }
@@ -135,7 +135,7 @@ impl Checker<'_, '_, '_> {
                 (false, Some(name)) => format!("write `svc/{name}`"),
                 (false, None) => "write the Service's name: `svc/NAMESPACE/NAME`".to_owned(),
             });
-            self.report
+            self.findings
                 .add_in(&kind::SERVICE_ADDRESS, self.text, word.into(), complaint);
         }
     }
@@ -163,7 +163,7 @@ impl Checker<'_, '_, '_> {
                     quoted(word.text())
                 );
                 let complaint = Complaint::new(message).help(help);
-                self.report
+                self.findings
                     .add_in(&kind::NEEDS_API, self.text, word.into(), complaint);
             }
         }
@@ -178,7 +178,8 @@ impl Checker<'_, '_, '_> {
                 };
                 let judged = self.around.services.judge(&name, &rule.ports);
                 if let Some((kind, complaint)) = judged {
-                    self.report.add_in(kind, self.text, word.into(), complaint);
+                    self.findings
+                        .add_in(kind, self.text, word.into(), complaint);
                 }
             }
         }
@@ -188,7 +189,7 @@ impl Checker<'_, '_, '_> {
     fn line_of(&self, rule: &Rule) -> usize {
         let position = self.rules.rules.iter().position(|r| std::ptr::eq(r, rule));
         position.map_or(rule.line, |index| {
-            self.report.line_of(self.text, self.places[index].into())
+            self.findings.line_of(self.text, self.places[index].into())
         })
     }
 }
