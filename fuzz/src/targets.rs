@@ -14,7 +14,7 @@ use egressway::guard::program::{Layout, assemble};
 use egressway::source::PolicyFile;
 use egressway::store::document::{self, Document};
 use egressway::store::{
-    EgressLists, Link, NamespaceAnswer, Owner, PolicyHead, PolicyKey, Record, ServiceAnswer,
+    EgressLists, LinkEntry, NamespaceAnswer, Owner, PolicyHead, PolicyKey, Record, ServiceAnswer,
     Snapshot, Verified,
 };
 use nft::wire::{self, Attrs};
@@ -91,7 +91,7 @@ pub fn policy(data: &[u8]) {
 pub fn state(data: &[u8]) {
     rewritten::<Record<PolicyKey>>(data, true);
     rewritten::<Owner>(data, true);
-    rewritten::<Link>(data, true);
+    rewritten::<LinkEntry>(data, true);
     rewritten::<Verified>(data, true);
     rewritten::<PolicyHead>(data, false);
     rewritten::<Snapshot<NamespaceAnswer>>(data, false);

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 
 use super::readiness::Part;
 use super::worker::Worker;
-use crate::cluster::{Client, Error, Heard, Limit, Watch};
+use crate::cluster::{Client, Error, Heard, TimeLimit, Watch};
 use crate::setup::config::Cluster;
 
 /// How long one answer may take.
@@ -62,7 +62,7 @@ impl Api {
         let (path, runtime) = (self.0.kubeconfig.clone(), Handle::current());
         let made = self.0.worker.run(move || {
             let _inside = runtime.enter();
-            Client::that_stays(&path, Limit::Each(ANSWER))
+            Client::that_stays(&path, TimeLimit::Each(ANSWER))
         });
         let made = made.await.map_err(|e| Error::Runtime {
             cause: io::Error::other(e),

@@ -10,10 +10,10 @@ use super::readiness::Status;
 use super::{Context, Error};
 use crate::setup::confdir::ConfDir;
 use crate::setup::config::Config;
-use crate::setup::conflist::{Lack, PluginEntry};
+use crate::setup::conflist::{EntryFault, PluginEntry};
 use crate::setup::coverage;
 use crate::setup::files::FileError;
-use crate::setup::program::{self, Found, Program};
+use crate::setup::program::{self, InPlace, InstalledProgram};
 use crate::store::StateDir;
 use rules::fault::shown;
 
@@ -63,7 +63,7 @@ struct Outcome {
 
 struct Keeping {
     config: Arc<Config>,
-    program: Program,
+    program: InstalledProgram,
     confs: ConfDir,
     entry: PluginEntry,
     keeper: Keeper,
@@ -74,7 +74,7 @@ struct Keeping {
 impl Keeping {
     fn new(config: Arc<Config>, entry: PluginEntry) -> Self {
         Keeping {
-            program: Program::at(config.program()),
+            program: InstalledProgram::at(config.program()),
             confs: config.confs(),
             config,
             entry,
@@ -105,9 +105,9 @@ impl Keeping {
     fn put_program(&mut self) -> Result<(), program::Error> {
         let path = shown(self.program.path());
         match self.program.put()? {
-            Found::Same => {}
-            Found::Nothing => tracing::warn!("restored {path}: something had removed it"),
-            Found::Other => tracing::warn!("restored {path}: something had replaced it"),
+            InPlace::Same => {}
+            InPlace::Nothing => tracing::warn!("restored {path}: something had removed it"),
+            InPlace::Other => tracing::warn!("restored {path}: something had replaced it"),
         }
         Ok(())
     }
@@ -190,17 +190,19 @@ impl Keeping {
     }
 }
 
-fn say(path: &Path, lack: Lack, again: bool) {
+fn say(path: &Path, lack: EntryFault, again: bool) {
     let path = shown(path);
     match (lack, again) {
-        (Lack::Missing, false) => tracing::info!("put egressway into {path}"),
-        (Lack::Missing, true) => {
+        (EntryFault::Missing, false) => tracing::info!("put egressway into {path}"),
+        (EntryFault::Missing, true) => {
             tracing::warn!("put egressway into {path} again: something had removed it");
         }
-        (Lack::NotLast, _) => tracing::warn!(
+        (EntryFault::NotLast, _) => tracing::warn!(
             "moved egressway to the end of {path}: a plugin behind it could change what it has enforced"
         ),
-        (Lack::Twice, _) => tracing::warn!("removed the second entry of egressway from {path}"),
-        (Lack::Different, _) => tracing::info!("updated egressway's entry in {path}"),
+        (EntryFault::Twice, _) => {
+            tracing::warn!("removed the second entry of egressway from {path}")
+        }
+        (EntryFault::Different, _) => tracing::info!("updated egressway's entry in {path}"),
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::setup::confdir::{ConfDir, Ensured, Look};
-use crate::setup::conflist::{Lack, PluginEntry};
+use crate::setup::conflist::{EntryFault, PluginEntry};
 use crate::setup::files::FileError;
 use rules::fault::shown;
 
@@ -32,7 +32,7 @@ pub enum Step {
         /// The file.
         path: PathBuf,
         /// What had been wrong.
-        lack: Lack,
+        lack: EntryFault,
         /// It had been put there before.
         again: bool,
     },
@@ -162,7 +162,7 @@ mod tests {
         fn put(&self, again: bool) -> Step {
             Step::Put {
                 path: self.file.clone(),
-                lack: Lack::Missing,
+                lack: EntryFault::Missing,
                 again,
             }
         }

@@ -12,7 +12,7 @@ use super::readiness::Part;
 use super::{Context, Error, networks, tell};
 use crate::cluster::events::{Note, Tone};
 use crate::cluster::{Backoff, ObjectName, Watch};
-use crate::setup::policy::{self, Policy};
+use crate::setup::policy::{self, InCluster};
 use crate::source::PolicyFile;
 use rules::fault::shown;
 
@@ -111,7 +111,7 @@ impl Following<'_> {
             // What is not there has no Events: whoever looks for it finds the DaemonSet's.
             None => tell::own_daemonset(self.api).await,
         };
-        let policy = Policy::of(found);
+        let policy = InCluster::of(found);
         let (config, name) = (Arc::clone(&self.context.config), configmap.clone());
         let written = move || policy::apply(&config, &name, &policy);
         match self.context.worker.run(written).await? {

@@ -10,8 +10,7 @@ use crate::store::document::Unknown;
 use crate::store::{Bridge, Record};
 use netlink::address::IfAddr;
 use netlink::link::{self, Link};
-use netlink::{self, Netns, Rtnl, address};
-use nft::Value;
+use netlink::{self, Mac, Netns, Rtnl, address};
 
 /// The node's devices and their addresses at one moment: two dumps, whatever the number of pods.
 #[derive(Debug, Default)]
@@ -151,8 +150,8 @@ impl Devices {
             now.changed.push(format!(
                 "bridge {} has the MAC {} by now, not {}",
                 master.name,
-                Value::Mac(mac),
-                Value::Mac(known.mac)
+                Mac(mac),
+                Mac(known.mac)
             ));
         }
         if master.name != known.name {
@@ -270,8 +269,8 @@ fn compare_inside<P>(
         told.push(format!(
             "the pod's {} has the MAC {} by now: what it sends with it is dropped. Give it {} again, or start the pod again",
             pod.name,
-            Value::Mac(mac),
-            Value::Mac(record.mac)
+            Mac(mac),
+            Mac(record.mac)
         ));
     }
     let there = address::of_link_in(rtnl, veth.peer_netnsid, pod.index);

@@ -7,7 +7,7 @@ use tracing::Level;
 
 use super::output::{self, Tone};
 use crate::logging;
-use crate::setup::check::{self, Status};
+use crate::setup::check::{self, Rating};
 use crate::setup::config::Config;
 use crate::setup::options::{EntryKeys, Paths};
 use crate::setup::{install, uninstall};
@@ -91,14 +91,14 @@ fn print_check(config: &Config) -> ExitCode {
         let items = check::check(config);
         for item in &items {
             let tone = match item.status {
-                Status::Good => Tone::Good,
-                Status::Change | Status::Note => Tone::Warning,
-                Status::Bad => Tone::Bad,
+                Rating::Good => Tone::Good,
+                Rating::Change | Rating::Note => Tone::Warning,
+                Rating::Bad => Tone::Bad,
             };
             let status = output::toned(&format!("{:6}", item.status), tone, colour);
             writeln!(out, "{status}  {:10}  {}", item.what, item.seen)?;
         }
-        let bad = items.iter().any(|item| item.status == Status::Bad);
+        let bad = items.iter().any(|item| item.status == Rating::Bad);
         Ok(if bad {
             ExitCode::FAILURE
         } else {

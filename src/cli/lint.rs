@@ -16,7 +16,7 @@ use rules::grammar::targets;
 
 mod print;
 
-use print::Summary;
+use print::Counts;
 
 /// Something could not be read.
 const UNREAD: u8 = 3;
@@ -133,7 +133,7 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Box<dyn Error>> {
         errors.push(InputError::NoPolicy { name });
     }
     findings.retain(|finding| !args.ignore.contains(&finding.kind));
-    let summary = Summary::of(inputs.len(), &findings);
+    let summary = Counts::of(inputs.len(), &findings);
     let printed = match args.output {
         Format::Text => print::text(out, &findings, summary, output::colour()),
         Format::Json => print::json(out, &findings, summary),

@@ -20,7 +20,7 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
-use groups::{Groups, Owner};
+use groups::{LogGroups, Whose};
 use print::Group;
 
 /// Suggest rules that allow what was logged as denied.
@@ -111,7 +111,7 @@ impl Args {
 /// Runs the command.
 pub(super) fn main(args: &Args) -> ExitCode {
     output::run(|out| {
-        let mut groups = Groups::default();
+        let mut groups = LogGroups::default();
         let skipped = log_files::read(&args.files, |line| {
             if args.wants(&line) {
                 groups.add(&line, args.by == By::Pod);
@@ -134,7 +134,7 @@ pub(super) fn main(args: &Args) -> ExitCode {
     })
 }
 
-fn suggest(groups: &Groups, args: &Args) -> Vec<Group> {
+fn suggest(groups: &LogGroups, args: &Args) -> Vec<Group> {
     let generalise = args
         .generalise
         .and_then(|least| usize::try_from(least).ok());
@@ -149,14 +149,14 @@ fn suggest(groups: &Groups, args: &Args) -> Vec<Group> {
 }
 
 /// Says what the result does not show.
-fn tell_left_out(groups: &Groups, suggested: &[Group], args: &Args) {
+fn tell_left_out(groups: &LogGroups, suggested: &[Group], args: &Args) {
     if groups.too_little > 0 {
         tell(&format!(
             "left out {} without a protocol, port or type that a rule could name (fragments, port 0)",
             how_many(groups.too_little, "line")
         ));
     }
-    let unnamed = suggested.iter().any(|group| group.owner == Owner::Unknown);
+    let unnamed = suggested.iter().any(|group| group.owner == Whose::Unknown);
     if unnamed && args.output == Format::Yaml {
         tell("left out pods that the log does not name: see them with -o text");
     }

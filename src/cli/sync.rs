@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::output::{self, Format, Table, Tone, toned};
 use crate::defaults;
 use crate::lifecycle::ByLeases;
-use crate::lifecycle::reconcile::{self, Change, Did, Options, Report};
+use crate::lifecycle::reconcile::{self, Change, Did, ReconcileOptions, Report};
 use crate::store::StateDir;
 
 /// Restore what is missing of this node's attachments, and remove orphaned objects.
@@ -85,7 +85,7 @@ pub(super) fn gc(args: &GcArgs) -> ExitCode {
 /// With a policy file it is `sync`, without one `gc`.
 fn run(args: &Common, policy_file: Option<PathBuf>) -> ExitCode {
     output::run(|out| {
-        let report = reconcile::run(&Options {
+        let report = reconcile::run(&ReconcileOptions {
             state: &StateDir::new(&args.state_dir),
             registry: &ByLeases,
             repair: policy_file.is_some(),

@@ -167,7 +167,7 @@ mod tests {
     use k8s_openapi::api::core::v1::Namespace;
 
     use super::*;
-    use crate::cluster::{Client, Limit, run};
+    use crate::cluster::{Client, TimeLimit, run};
 
     /// What a client says that reads a namespace from a server with this one answer.
     fn asked(answer: &'static [u8]) -> Result<(), Error> {
@@ -198,7 +198,7 @@ mod tests {
         );
         std::fs::write(&path, text).expect("writable");
         run(async {
-            let client = Client::from_kubeconfig(&path, Limit::Each(Duration::from_secs(20)))?;
+            let client = Client::from_kubeconfig(&path, TimeLimit::Each(Duration::from_secs(20)))?;
             let api = kube::Api::<Namespace>::all(client.kube());
             let request = Request::new("get", "namespaces").named("shop");
             client

@@ -15,7 +15,7 @@ use super::request::Request;
 
 /// How long questions may take.
 #[derive(Debug, Clone, Copy)]
-pub enum Limit {
+pub enum TimeLimit {
     /// All of them together.
     Until {
         /// When waiting ends.
@@ -27,12 +27,12 @@ pub enum Limit {
     Each(Duration),
 }
 
-impl Limit {
+impl TimeLimit {
     /// All questions together may take this long from now on, and no longer than until `latest`.
     pub fn overall(limit: Duration, latest: Instant) -> Self {
         let now = Instant::now();
         let left = limit.min(latest.saturating_duration_since(now));
-        Limit::Until {
+        TimeLimit::Until {
             deadline: now + left,
             from_start: left,
         }
@@ -41,11 +41,11 @@ impl Limit {
     /// When waiting for a question asked now ends, and how long that is from its start.
     fn now(self) -> (Instant, Duration) {
         match self {
-            Limit::Until {
+            TimeLimit::Until {
                 deadline,
                 from_start,
             } => (deadline, from_start),
-            Limit::Each(each) => (Instant::now() + each, each),
+            TimeLimit::Each(each) => (Instant::now() + each, each),
         }
     }
 }
@@ -55,7 +55,7 @@ impl Limit {
 pub struct Client {
     kube: kube::Client,
     server: String,
-    limit: Limit,
+    limit: TimeLimit,
 }
 
 impl Client {
@@ -64,7 +64,7 @@ impl Client {
     ///
     /// # Errors
     /// What is wrong with the kubeconfig or a file that it names.
-    pub fn from_kubeconfig(path: &Path, limit: Limit) -> Result<Client, Error> {
+    pub fn from_kubeconfig(path: &Path, limit: TimeLimit) -> Result<Client, Error> {
         Client::open(path, limit, Keep::Briefly)
     }
 
@@ -73,11 +73,11 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::from_kubeconfig`].
-    pub fn that_stays(path: &Path, limit: Limit) -> Result<Client, Error> {
+    pub fn that_stays(path: &Path, limit: TimeLimit) -> Result<Client, Error> {
         Client::open(path, limit, Keep::Open)
     }
 
-    fn open(path: &Path, limit: Limit, keep: Keep) -> Result<Client, Error> {
+    fn open(path: &Path, limit: TimeLimit, keep: Keep) -> Result<Client, Error> {
         let (config, addresses) = kubeconfig::load(path)?;
         Client::new(&config, addresses, limit, keep).map_err(|e| Error::Kubeconfig {
             path: path.to_owned(),
@@ -90,7 +90,7 @@ impl Client {
     ///
     /// # Errors
     /// This is no pod, or its service account is not mounted.
-    pub fn in_cluster(limit: Limit) -> Result<Client, Error> {
+    pub fn in_cluster(limit: TimeLimit) -> Result<Client, Error> {
         let not_a_pod = |reason: String| Error::NotInCluster { reason };
         let config = kube::Config::incluster().map_err(|e| not_a_pod(e.to_string()))?;
         Client::new(&config, Vec::new(), limit, Keep::Briefly).map_err(|e| not_a_pod(e.to_string()))
@@ -100,7 +100,7 @@ impl Client {
     fn new(
         config: &kube::Config,
         addresses: Vec<SocketAddr>,
-        limit: Limit,
+        limit: TimeLimit,
         keep: Keep,
     ) -> Result<Client, kube::Error> {
         let server = config.cluster_url.to_string();
@@ -184,7 +184,7 @@ impl Client {
 /// What is wrong with it.
 pub fn check(path: &Path) -> Result<(), Error> {
     super::run(async {
-        let limit = Limit::Each(Duration::ZERO);
+        let limit = TimeLimit::Each(Duration::ZERO);
         Client::from_kubeconfig(path, limit).map(drop)
     })
 }
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn all_questions_together_never_last_longer_than_the_call() {
         let latest = Instant::now() + Duration::from_secs(2);
-        let (deadline, limit) = Limit::overall(Duration::from_secs(5), latest).now();
+        let (deadline, limit) = TimeLimit::overall(Duration::from_secs(5), latest).now();
         assert!(deadline <= latest && limit <= Duration::from_secs(2));
     }
 }

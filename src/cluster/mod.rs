@@ -18,7 +18,7 @@ mod watch;
 
 use std::future::Future;
 
-pub use client::{Client, Limit, check};
+pub use client::{Client, TimeLimit, check};
 pub use error::Error;
 pub use kubeconfig::ADDRESSES;
 pub use object::ObjectName;
@@ -28,7 +28,7 @@ pub use watch::{Backoff, Heard, Watch};
 /// Does `work` to its end in this thread. The runtime exists only for that long, so that a call
 /// that asks nothing starts none.
 ///
-/// Waiting ends by the [`Limit`] of the client that `work` uses.
+/// Waiting ends by the [`TimeLimit`] of the client that `work` uses.
 ///
 /// # Errors
 /// What `work` returns, or [`Error::Runtime`].

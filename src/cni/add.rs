@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Invocation;
 use crate::attachment::result::PodResult;
-use crate::cluster::Limit;
+use crate::cluster::TimeLimit;
 use crate::conf::{Conf, PodAnnotations, WhenUnenforceable, WhenUnreachable};
 use crate::egress::Member;
 use crate::lifecycle::ByLeases;
@@ -68,7 +68,7 @@ fn sources<'a>(
         file: &conf.policy_file,
         api: conf.kubernetes.as_ref().map(|api| api::Access {
             kubeconfig: &api.kubeconfig,
-            limit: Limit::overall(api.timeout, deadline),
+            limit: TimeLimit::overall(api.timeout, deadline),
             snapshots: Snapshots {
                 state,
                 max_age: api.snapshot_max_age,

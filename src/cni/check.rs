@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::attachment::Unenforceable;
 use crate::attachment::now::Interface;
 use crate::egress::place::Ways;
-use crate::enforce::{self, Verified};
+use crate::enforce::{self, Compared};
 use crate::guard;
 use crate::plan::{self, AttachmentPlan, Base, INET, LAYOUT};
 use crate::source::PolicyFile;
@@ -76,7 +76,7 @@ pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), Cn
     let compiled = plan::compile(&policy, record.log_group);
     let base = current_base(&mut nft, conf, &record)?;
     let plan = AttachmentPlan::from(&record);
-    let mut whole = Verified::default();
+    let mut whole = Compared::default();
     match enforce::verify(&mut nft, &base, &compiled, &plan, &mut whole).map_err(nft_failure)? {
         None => Ok(()),
         Some(difference) => Err(CniError::kernel(format!(

@@ -19,7 +19,7 @@ pub struct Ways {
 
 /// What is wrong with an egress address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct AddressFault {
     /// In words.
     pub why: String,
     /// It can be mended on this node.
@@ -57,8 +57,8 @@ impl Ways {
     }
 
     /// What is wrong with an address that this node has.
-    pub fn faults(&self, address: IpAddr, owner: &Owner) -> Vec<Fault> {
-        let fault = |mends, why| vec![Fault { why, mends }];
+    pub fn faults(&self, address: IpAddr, owner: &Owner) -> Vec<AddressFault> {
+        let fault = |mends, why| vec![AddressFault { why, mends }];
         let uplink = &owner.uplink;
         if owner.follows_route
             && let Some(out) = self.out(address)

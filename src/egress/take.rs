@@ -14,8 +14,8 @@ use crate::refusal::{CniError, nft_failure};
 use crate::store::document::Unknown;
 use crate::store::{AttachmentId, Owner, StateDir, StateError};
 use netlink::link::{self, Link};
-use netlink::{Rtnl, address, neighbour, route};
-use nft::{Family, Nft, Value};
+use netlink::{Mac, Rtnl, address, neighbour, route};
+use nft::{Family, Nft};
 
 /// Who wants an egress address.
 pub struct Claimant<'a> {
@@ -450,7 +450,7 @@ impl Claimant<'_> {
             Some(conflict) => Err(Miss::This(CniError::try_again(format!(
                 "egress IP {address} of namespace {}: {} on {} answers for it; free it there, or list another address (if that is a router that answers for every address, set `arpProbe: off` in the conflist)",
                 self.namespace,
-                Value::Mac(conflict.mac),
+                Mac(conflict.mac),
                 uplink.name
             )))),
         }

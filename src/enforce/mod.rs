@@ -31,7 +31,7 @@ pub use orphans::{
 };
 pub use remove::Remove;
 pub use switch::{Move, put, rebase, switch, switch_all};
-pub use verify::{Verified, leads_somewhere, verify};
+pub use verify::{Compared, leads_somewhere, verify};
 
 /// How often a transaction that met somebody else's change is made anew.
 const ATTEMPTS: u32 = 10;

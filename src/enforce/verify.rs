@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use crate::plan::attachment::Entry;
+use crate::plan::attachment::BaseElement;
 use crate::plan::{AttachmentPlan, Base, Compiled, INET, NETDEV, base};
 use nft::{self, Data, Family, Nft, Table, Value};
 
 /// What several pods share and was found whole a moment ago: it is not compared for each of them.
 #[derive(Debug, Default)]
-pub struct Verified(HashSet<String>);
+pub struct Compared(HashSet<String>);
 
 /// Compares the kernel with a plan: the first thing that is missing or differs, in words. What is `whole` already is
 /// not compared again.
@@ -20,7 +20,7 @@ pub fn verify(
     base: &Base,
     policy: &Compiled,
     plan: &AttachmentPlan,
-    Verified(whole): &mut Verified,
+    Compared(whole): &mut Compared,
 ) -> Result<Option<String>, nft::Error> {
     let missing = |what: String| Ok(Some(format!("{what} is missing or differs")));
     if !whole.contains(base.marker()) {
@@ -66,7 +66,7 @@ pub fn verify(
         }
         whole.insert(bridge.chain());
     }
-    for Entry {
+    for BaseElement {
         table,
         set,
         element,

@@ -13,10 +13,10 @@ use rules::rule::{Rule, Verb};
 use rules::verdict::{self, Verdict};
 
 use super::destination;
-use super::outcome::{Outcome, outcomes};
+use super::outcome::{Possibility, outcomes};
 use super::question::Question;
 use super::subject::Subject;
-use super::traffic::{self, Sample, Traffic};
+use super::traffic::{self, Sample, TrafficClass};
 use super::ways::ELSEWHERE;
 
 /// The answer to one call.
@@ -188,8 +188,8 @@ fn notes_for(subject: &Subject, to: IpAddr) -> Vec<String> {
 
 /// Samples with the same outcome.
 struct Group<'a> {
-    outcome: Outcome<'a>,
-    traffic: Vec<Traffic>,
+    outcome: Possibility<'a>,
+    traffic: Vec<TrafficClass>,
 }
 
 /// The answers, and what else should be known.
@@ -209,7 +209,7 @@ fn answers_for(subject: &Subject, to: IpAddr, question: &Question) -> (Vec<Answe
     let ports = samples.iter().filter_map(|sample| sample.packet.port);
     let sockets = ports.map(|port| SocketAddr::new(to, port));
     with_api_server.facts.api_server = sockets.collect();
-    let all: Vec<Traffic> = samples.iter().map(|sample| sample.traffic).collect();
+    let all: Vec<TrafficClass> = samples.iter().map(|sample| sample.traffic).collect();
     let mut groups: Vec<Group<'_>> = Vec::new();
     let mut notes = Vec::new();
     for Sample { traffic, packet } in samples {
@@ -244,7 +244,7 @@ fn answers_for(subject: &Subject, to: IpAddr, question: &Question) -> (Vec<Answe
                 (None, true) => vec!["everything".to_owned()],
                 _ => traffic::describe(&group.traffic, &all, to.is_ipv4()),
             };
-            let Outcome { policy, trace, .. } = &group.outcome;
+            let Possibility { policy, trace, .. } = &group.outcome;
             let steps = steps(policy, trace, question.all);
             let egress = egress(subject, &base);
             answer(group.outcome, traffic, egress, steps, to, question)
@@ -254,7 +254,7 @@ fn answers_for(subject: &Subject, to: IpAddr, question: &Question) -> (Vec<Answe
 }
 
 fn answer(
-    outcome: Outcome<'_>,
+    outcome: Possibility<'_>,
     traffic: Vec<String>,
     egress_ips: Vec<String>,
     steps: Vec<StepLine>,

@@ -29,5 +29,5 @@ pub use explanation::{Answer, DECIDES, Explanation, NOT_REACHED, PASSES_ON, Sour
 pub use manifest::ManifestError;
 pub use question::Question;
 pub use subject::{Files, Subject, SubjectError};
-pub use ways::Unknown;
+pub use ways::Unresolved;
 pub use why::Why;

@@ -11,7 +11,7 @@ use super::traffic;
 use super::ways::{API_SERVER_WAY, Way};
 
 /// What becomes of a sample on one way, or several with the same end.
-pub(super) struct Outcome<'a> {
+pub(super) struct Possibility<'a> {
     pub policy: &'a Effective,
     pub trace: Trace<'a>,
     pub guarded: bool,
@@ -19,7 +19,7 @@ pub(super) struct Outcome<'a> {
     pub sent_to: Vec<String>,
 }
 
-impl Outcome<'_> {
+impl Possibility<'_> {
     /// Whether the same rules matched.
     pub fn is_like(&self, other: &Self) -> bool {
         self.guarded == other.guarded
@@ -48,9 +48,9 @@ pub(super) fn outcomes<'a>(
     with_api_server: &'a Effective,
     question: &Question,
     packet: &Packet,
-) -> Vec<Outcome<'a>> {
+) -> Vec<Possibility<'a>> {
     let ways = subject.unknown.ways(&subject.policy, question, packet);
-    let mut found: Vec<Outcome<'_>> = Vec::new();
+    let mut found: Vec<Possibility<'_>> = Vec::new();
     for Way {
         name,
         original,
@@ -68,7 +68,7 @@ pub(super) fn outcomes<'a>(
         };
         let trace = policy.trace(&packet);
         let asked = original.map_or(packet.destination, |original| original.address);
-        let outcome = Outcome {
+        let outcome = Possibility {
             policy,
             guarded: trace.decision.verdict.passes()
                 && subject.guarded.contains(&asked)

@@ -15,7 +15,7 @@ use rules::effective::Effective;
 use rules::fault::{Faults, shown};
 
 use super::manifest::{Manifest, ManifestError};
-use super::ways::Unknown;
+use super::ways::Unresolved;
 
 /// How long the kernel may take to list addresses.
 const KERNEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,7 +71,7 @@ pub struct Subject {
     /// All that decides about its packets.
     pub policy: Effective,
     /// What it has names for, but no addresses.
-    pub unknown: Unknown,
+    pub unknown: Unresolved,
     /// Its namespace is exempt.
     pub exempt: bool,
     /// What the outside may see.
@@ -132,7 +132,7 @@ impl Files<'_> {
         let none = Default::default();
         let of_pod = workload.as_ref().map_or(&none, |w| &w.annotations);
         let of_pod = source::pod::rules(Some(of_pod));
-        let unknown = Unknown::of(&file, &annotations, &of_pod);
+        let unknown = Unresolved::of(&file, &annotations, &of_pod);
         unknown.fill(&mut file.facts);
         let policy = source::resolve(&file, &name, &annotations, of_pod)?;
         if unknown.dns && !policy.exempt && self.policy.is_some() {
@@ -229,7 +229,7 @@ impl Subject {
             pod: record.pod,
             attachment: Some(record.id.into()),
             policy,
-            unknown: Unknown::default(),
+            unknown: Unresolved::default(),
             exempt: record.exempt,
             egress: record.egress.into_iter().map(IpNet::from).collect(),
             addresses: record.addresses,

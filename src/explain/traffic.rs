@@ -19,7 +19,7 @@ const TRANSPORTS: [Transport; 3] = [Transport::Tcp, Transport::Udp, Transport::S
 
 /// Traffic that no rule of a policy tells apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Traffic {
+pub(super) enum TrafficClass {
     /// First and last port.
     Ports(Transport, u16, u16),
     /// Type and code; `None`: every one that has no entry of its own.
@@ -31,7 +31,7 @@ pub(super) enum Traffic {
 /// Some traffic and a packet that stands for all of it.
 #[derive(Debug, Clone)]
 pub(super) struct Sample {
-    pub traffic: Traffic,
+    pub traffic: TrafficClass,
     pub packet: Packet,
 }
 
@@ -61,7 +61,7 @@ pub(super) fn samples(policy: &Effective, asked: Option<&Ports>, base: &Packet) 
         for (first, last) in range.map_or(Vec::new(), |range| cut(&named, transport, &range, &DNS))
         {
             found.push(Sample {
-                traffic: Traffic::Ports(transport, first, last),
+                traffic: TrafficClass::Ports(transport, first, last),
                 packet: Packet {
                     protocol: transport.protocol(),
                     port: Some(first),
@@ -85,7 +85,7 @@ pub(super) fn samples(policy: &Effective, asked: Option<&Ports>, base: &Packet) 
         Some(_) => Vec::new(),
     };
     found.extend(protocols.into_iter().map(|(shown, protocol)| Sample {
-        traffic: Traffic::Protocol(shown),
+        traffic: TrafficClass::Protocol(shown),
         packet: Packet {
             protocol,
             ..base.clone()
@@ -159,15 +159,19 @@ fn icmp_samples(
             .copied()
             .filter(|c| code.is_none_or(|code| code == *c))
         {
-            let traffic = Traffic::Icmp(Some(of_kind), Some(of_code));
+            let traffic = TrafficClass::Icmp(Some(of_kind), Some(of_code));
             found.push(sample(traffic, of_kind, of_code));
         }
         if let (None, Some(other)) = (code, unnamed(&codes)) {
-            found.push(sample(Traffic::Icmp(Some(of_kind), None), of_kind, other));
+            found.push(sample(
+                TrafficClass::Icmp(Some(of_kind), None),
+                of_kind,
+                other,
+            ));
         }
     }
     if let (None, Some(other)) = (kind, unnamed(&kinds)) {
-        found.push(sample(Traffic::Icmp(None, None), other, 0));
+        found.push(sample(TrafficClass::Icmp(None, None), other, 0));
     }
     found
 }
@@ -212,19 +216,19 @@ fn unnamed(numbers: &BTreeSet<u8>) -> Option<u8> {
 }
 
 /// Some of `all` traffic in as few words as possible: `443/tcp`, `udp`, `icmp/8`, `other protocols`.
-pub(super) fn describe(some: &[Traffic], all: &[Traffic], ipv4: bool) -> Vec<String> {
+pub(super) fn describe(some: &[TrafficClass], all: &[TrafficClass], ipv4: bool) -> Vec<String> {
     let mut words = Vec::new();
     for transport in TRANSPORTS {
         let mut merged: Vec<(u16, u16)> = Vec::new();
         for traffic in some {
             match (*traffic, merged.last_mut()) {
-                (Traffic::Ports(t, ..), _) if t != transport => {}
-                (Traffic::Ports(_, first, last), Some(before))
+                (TrafficClass::Ports(t, ..), _) if t != transport => {}
+                (TrafficClass::Ports(_, first, last), Some(before))
                     if before.1.checked_add(1) == Some(first) =>
                 {
                     before.1 = last;
                 }
-                (Traffic::Ports(_, first, last), _) => merged.push((first, last)),
+                (TrafficClass::Ports(_, first, last), _) => merged.push((first, last)),
                 _ => {}
             }
         }
@@ -239,33 +243,33 @@ pub(super) fn describe(some: &[Traffic], all: &[Traffic], ipv4: bool) -> Vec<Str
     }
     words.extend(describe_icmp(some, all, ipv4));
     words.extend(some.iter().filter_map(|traffic| match traffic {
-        Traffic::Protocol(Some(number)) => Some(format!("proto/{number}")),
-        Traffic::Protocol(None) => Some("other protocols".to_owned()),
+        TrafficClass::Protocol(Some(number)) => Some(format!("proto/{number}")),
+        TrafficClass::Protocol(None) => Some("other protocols".to_owned()),
         _ => None,
     }));
     words
 }
 
-fn describe_icmp(some: &[Traffic], all: &[Traffic], ipv4: bool) -> Vec<String> {
+fn describe_icmp(some: &[TrafficClass], all: &[TrafficClass], ipv4: bool) -> Vec<String> {
     let name = if ipv4 { "icmp" } else { "icmpv6" };
-    let is_icmp = |traffic: &&Traffic| matches!(traffic, Traffic::Icmp(..));
-    let here = |traffic: &Traffic| some.contains(traffic);
+    let is_icmp = |traffic: &&TrafficClass| matches!(traffic, TrafficClass::Icmp(..));
+    let here = |traffic: &TrafficClass| some.contains(traffic);
     // `icmp` alone was asked about, or everything.
-    let whole = all.contains(&Traffic::Icmp(None, None));
+    let whole = all.contains(&TrafficClass::Icmp(None, None));
     if whole && all.iter().filter(is_icmp).all(here) {
         return vec![name.to_owned()];
     }
     let all_of = |kind: u8| {
-        let of_kind = |t: &&Traffic| matches!(t, Traffic::Icmp(Some(k), _) if *k == kind);
-        all.contains(&Traffic::Icmp(Some(kind), None)) && all.iter().filter(of_kind).all(here)
+        let of_kind = |t: &&TrafficClass| matches!(t, TrafficClass::Icmp(Some(k), _) if *k == kind);
+        all.contains(&TrafficClass::Icmp(Some(kind), None)) && all.iter().filter(of_kind).all(here)
     };
     some.iter()
         .filter_map(|traffic| match *traffic {
-            Traffic::Icmp(Some(kind), None) if all_of(kind) => Some(format!("{name}/{kind}")),
-            Traffic::Icmp(Some(kind), Some(_)) if all_of(kind) => None,
-            Traffic::Icmp(Some(kind), Some(code)) => Some(format!("{name}/{kind}/{code}")),
-            Traffic::Icmp(Some(kind), None) => Some(format!("{name}/{kind} with other codes")),
-            Traffic::Icmp(None, _) => Some(format!("other {name}")),
+            TrafficClass::Icmp(Some(kind), None) if all_of(kind) => Some(format!("{name}/{kind}")),
+            TrafficClass::Icmp(Some(kind), Some(_)) if all_of(kind) => None,
+            TrafficClass::Icmp(Some(kind), Some(code)) => Some(format!("{name}/{kind}/{code}")),
+            TrafficClass::Icmp(Some(kind), None) => Some(format!("{name}/{kind} with other codes")),
+            TrafficClass::Icmp(None, _) => Some(format!("other {name}")),
             _ => None,
         })
         .collect()
@@ -306,7 +310,7 @@ mod tests {
         for transport in [6u8, 17, 132] {
             for port in 1..=u16::MAX {
                 let mut holding = samples.iter().filter(|sample| {
-                    matches!(sample.traffic, Traffic::Ports(t, first, last)
+                    matches!(sample.traffic, TrafficClass::Ports(t, first, last)
                         if t.protocol() == transport && (first..=last).contains(&port))
                 });
                 let sample = holding.next().unwrap();
@@ -321,7 +325,7 @@ mod tests {
         }
         for (kind, code) in (0..=255).flat_map(|kind| [0, 3, 4, 255].map(|code| (kind, code))) {
             let of = |kind, code| {
-                let traffic = Traffic::Icmp(kind, code);
+                let traffic = TrafficClass::Icmp(kind, code);
                 samples.iter().find(|sample| sample.traffic == traffic)
             };
             let sample = of(Some(kind), Some(code))
@@ -333,7 +337,7 @@ mod tests {
         }
         for protocol in (0..=255).filter(|number| ![1, 6, 17, 132].contains(number)) {
             let of = |number| {
-                let traffic = Traffic::Protocol(number);
+                let traffic = TrafficClass::Protocol(number);
                 samples.iter().find(|sample| sample.traffic == traffic)
             };
             let sample = of(Some(protocol)).or(of(None)).unwrap();

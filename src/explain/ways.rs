@@ -32,7 +32,7 @@ pub(super) const ELSEWHERE: &str = "anything else";
 
 /// What in a policy's rules only the cluster knows.
 #[derive(Debug, Default)]
-pub struct Unknown {
+pub struct Unresolved {
     /// `NAMESPACE/NAME`
     services: Vec<String>,
     api_server: bool,
@@ -52,7 +52,7 @@ pub(super) struct Way {
     pub api_server: bool,
 }
 
-impl Unknown {
+impl Unresolved {
     /// What is not known of the policy that is made of these.
     pub(super) fn of(
         file: &PolicyFile,

@@ -11,7 +11,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use tokio::runtime::Runtime;
 
 use crate::cluster::leases::{self, Leases};
-use crate::cluster::{self, Client, Error, Limit};
+use crate::cluster::{self, Client, Error, TimeLimit};
 use crate::egress::{Member, Ownership, Registry, Standing};
 use crate::refusal::CniError;
 
@@ -27,7 +27,7 @@ impl Registry for ByLeases {
     fn open(&self, member: &Member, limit: Duration) -> Box<dyn Ownership> {
         Box::new(OwnLeases {
             member: member.clone(),
-            limit: Limit::overall(limit, Instant::now() + limit),
+            limit: TimeLimit::overall(limit, Instant::now() + limit),
             asking: None,
             seen: BTreeMap::new(),
         })
@@ -36,7 +36,7 @@ impl Registry for ByLeases {
 
 struct OwnLeases {
     member: Member,
-    limit: Limit,
+    limit: TimeLimit,
     /// From the first question on.
     asking: Option<Asking>,
     seen: BTreeMap<String, Lease>,
@@ -75,7 +75,7 @@ impl OwnLeases {
 }
 
 impl Asking {
-    fn start(member: &Member, limit: Limit) -> Result<Asking, Error> {
+    fn start(member: &Member, limit: TimeLimit) -> Result<Asking, Error> {
         let runtime = cluster::runtime()?;
         let client = {
             let _inside = runtime.enter();

@@ -224,8 +224,8 @@ fn from_api(
 ) -> Result<PodPolicy, CniError> {
     let namespace = named(pod.namespace, "K8S_POD_NAMESPACE")?;
     let of_pod = match pod.annotations {
-        Some(annotations) => api::PodAnnotations::HandedOver(annotations),
-        None => api::PodAnnotations::Of(PodName {
+        Some(annotations) => api::OwnAnnotations::HandedOver(annotations),
+        None => api::OwnAnnotations::Of(PodName {
             name: named(pod.pod, "K8S_POD_NAME")?,
             uid: pod.uid,
         }),

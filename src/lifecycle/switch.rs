@@ -48,7 +48,7 @@ impl Wanted {
 
 /// An attachment, and the policy that it shall have.
 #[derive(Debug, Clone)]
-pub struct Change {
+pub struct PolicyChange {
     /// Which.
     pub id: AttachmentId,
     /// Its policy from now on.
@@ -57,14 +57,14 @@ pub struct Change {
 
 /// What has become of changes.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct Switched {
     /// The attachments that have their new policies.
     pub done: Vec<AttachmentId>,
     /// Those that have their old ones still, and why.
     pub failed: Vec<(AttachmentId, CniError)>,
 }
 
-impl Outcome {
+impl Switched {
     fn fail(&mut self, ids: impl IntoIterator<Item = AttachmentId>, error: &CniError) {
         let failed = ids.into_iter().map(|id| (id, error.clone()));
         self.failed.extend(failed);
@@ -76,8 +76,8 @@ impl Outcome {
 ///
 /// # Errors
 /// The state directory can't be locked, or the kernel can't be asked: nothing was changed.
-pub fn switch(state: &StateDir, changes: &[Change]) -> Result<Outcome, CniError> {
-    let mut outcome = Outcome::default();
+pub fn switch(state: &StateDir, changes: &[PolicyChange]) -> Result<Switched, CniError> {
+    let mut outcome = Switched::default();
     let mut wanted: BTreeMap<&PolicyKey, &Wanted> = BTreeMap::new();
     for change in changes {
         wanted.insert(&change.wanted.key, &change.wanted);
@@ -106,7 +106,7 @@ pub fn switch(state: &StateDir, changes: &[Change]) -> Result<Outcome, CniError>
     }
     let mut moved = Vec::new();
     for change in changes {
-        let Change { id, wanted } = change;
+        let PolicyChange { id, wanted } = change;
         if let Some(error) = refused.get(&wanted.key) {
             outcome.fail([id.clone()], error);
             continue;

@@ -7,7 +7,7 @@ use super::finding::{Finding, Findings, Spot};
 use super::kind;
 use super::text::Text;
 use super::tier::{self, Surroundings};
-use super::yaml::View;
+use super::yaml::NodeView;
 use crate::source::annotation::{
     DEFAULT_RULES, EGRESS_IP, ENFORCED_RULES, MODE, PREFIX, RULES, SourcedText,
 };
@@ -70,7 +70,7 @@ pub(super) fn check(
     findings: &mut Findings<'_>,
     context: &Context,
     outer: &Text,
-    metadata: Option<View<'_>>,
+    metadata: Option<NodeView<'_>>,
     carrier: &Carrier<'_>,
 ) -> bool {
     if let Some(labels) = metadata.and_then(|metadata| metadata.get("labels")) {
@@ -85,7 +85,7 @@ pub(super) fn check_map(
     findings: &mut Findings<'_>,
     context: &Context,
     outer: &Text,
-    annotations: View<'_>,
+    annotations: NodeView<'_>,
     carrier: &Carrier<'_>,
 ) -> bool {
     if is_bare_template(findings, outer, annotations) {
@@ -235,7 +235,7 @@ fn is_template(findings: &mut Findings<'_>, text: &Text) -> bool {
 }
 
 /// A template's braces that are YAML by chance: a mapping in a mapping.
-fn is_bare_template(findings: &mut Findings<'_>, outer: &Text, value: View<'_>) -> bool {
+fn is_bare_template(findings: &mut Findings<'_>, outer: &Text, value: NodeView<'_>) -> bool {
     let (start, _) = value.span();
     let bare = outer
         .content
@@ -407,7 +407,7 @@ fn wrong_prefix(key: &str) -> Option<Complaint> {
     })
 }
 
-fn check_labels(findings: &mut Findings<'_>, outer: &Text, labels: View<'_>) {
+fn check_labels(findings: &mut Findings<'_>, outer: &Text, labels: NodeView<'_>) {
     for (key, _) in labels.entries() {
         let Some(name) = key.as_str().filter(|key| KEYS.contains(key)) else {
             continue;
@@ -422,7 +422,7 @@ fn check_labels(findings: &mut Findings<'_>, outer: &Text, labels: View<'_>) {
 }
 
 /// A node's bytes of the file.
-pub(super) fn place(outer: &Text, view: View<'_>) -> (usize, usize) {
+pub(super) fn place(outer: &Text, view: NodeView<'_>) -> (usize, usize) {
     let (start, end) = view.span();
     (outer.place(start), outer.place(end))
 }

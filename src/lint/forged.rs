@@ -6,7 +6,7 @@ use super::finding::Findings;
 use super::items;
 use super::kind;
 use super::text::Text;
-use super::yaml::{self, Document, View};
+use super::yaml::{self, Document, NodeView};
 use crate::conf::TYPE;
 use crate::guard::Mode;
 use rules::fault::Complaint;
@@ -34,7 +34,7 @@ pub(super) fn is_ignored(outer: &Text, document: &Document) -> bool {
 /// Whether a document is a conflist.
 pub(super) fn is_conflist(document: &Document) -> bool {
     let plugins = document.root().and_then(|root| root.get("plugins"));
-    plugins.is_some_and(View::is_sequence)
+    plugins.is_some_and(NodeView::is_sequence)
 }
 
 /// Says what a setting costs.
@@ -56,7 +56,12 @@ pub(super) fn check(findings: &mut Findings<'_>, outer: &Text, document: &Docume
 }
 
 /// Says that a pod could send such packets where a conflist, the one of this file, ignores them.
-pub(super) fn check_pod(findings: &mut Findings<'_>, outer: &Text, spec: View<'_>, conflist: &str) {
+pub(super) fn check_pod(
+    findings: &mut Findings<'_>,
+    outer: &Text,
+    spec: NodeView<'_>,
+    conflist: &str,
+) {
     let mut say = |at, what: &str| {
         let complaint = Complaint::new(format!(
             "{what}, and {conflist} ignores forged checksums: it can send another port, address or protocol than was judged"
@@ -68,7 +73,7 @@ pub(super) fn check_pod(findings: &mut Findings<'_>, outer: &Text, spec: View<'_
         );
     };
     let class = spec.get("runtimeClassName");
-    let is_virtual = |class: &View<'_>| {
+    let is_virtual = |class: &NodeView<'_>| {
         let name = class.as_str().unwrap_or_default();
         VIRTUAL.iter().any(|word| name.contains(word))
     };
@@ -89,9 +94,10 @@ pub(super) fn check_pod(findings: &mut Findings<'_>, outer: &Text, spec: View<'_
 }
 
 /// Says that a pod asks for what it could send such packets with, whether or not anybody ignores them.
-pub(super) fn check_added(findings: &mut Findings<'_>, outer: &Text, spec: View<'_>) {
+pub(super) fn check_added(findings: &mut Findings<'_>, outer: &Text, spec: NodeView<'_>) {
     for container in items::containers(spec) {
-        let raw = |one: &View<'_>| !one.as_str().unwrap_or_default().eq_ignore_ascii_case("ALL");
+        let raw =
+            |one: &NodeView<'_>| !one.as_str().unwrap_or_default().eq_ignore_ascii_case("ALL");
         let name = items::string(container, "name");
         for found in capabilities(container, "add").filter(raw) {
             let complaint = Complaint::new(format!(
@@ -104,9 +110,9 @@ pub(super) fn check_added(findings: &mut Findings<'_>, outer: &Text, spec: View<
 }
 
 /// Those in the list `add` or `drop` of a container that are NET_RAW, or have it among them.
-fn capabilities<'d>(container: View<'d>, list: &str) -> impl Iterator<Item = View<'d>> {
+fn capabilities<'d>(container: NodeView<'d>, list: &str) -> impl Iterator<Item = NodeView<'d>> {
     let listed = container.path(&["securityContext", "capabilities", list]);
-    let listed = listed.into_iter().flat_map(View::items);
+    let listed = listed.into_iter().flat_map(NodeView::items);
     listed.filter(|one| {
         let name = one.as_str().unwrap_or_default();
         CAPABILITIES.iter().any(|c| name.eq_ignore_ascii_case(c))
@@ -121,7 +127,10 @@ fn settings(outer: &Text, document: &Document) -> Vec<Setting> {
     for object in items::all(document) {
         // Of Multus; and flannel's and others' conflists are in a ConfigMap.
         let config = object.path(&["spec", "config"]);
-        let data = object.get("data").map(View::entries).unwrap_or_default();
+        let data = object
+            .get("data")
+            .map(NodeView::entries)
+            .unwrap_or_default();
         for value in data.into_iter().map(|(_, value)| value).chain(config) {
             let text = value.text(outer);
             let Some(text) = text.filter(|text| text.content.contains(KEY)) else {
@@ -141,9 +150,9 @@ fn settings(outer: &Text, document: &Document) -> Vec<Setting> {
     found
 }
 
-fn of_conflist(outer: &Text, list: View<'_>, found: &mut Vec<Setting>) {
-    let plugins = list.get("plugins").into_iter().flat_map(View::items);
-    let ours = plugins.filter(|plugin| plugin.get("type").and_then(View::as_str) == Some(TYPE));
+fn of_conflist(outer: &Text, list: NodeView<'_>, found: &mut Vec<Setting>) {
+    let plugins = list.get("plugins").into_iter().flat_map(NodeView::items);
+    let ours = plugins.filter(|plugin| plugin.get("type").and_then(NodeView::as_str) == Some(TYPE));
     found.extend(ours.filter_map(|plugin| {
         let value = plugin.get(KEY)?;
         Some(Setting {
@@ -153,10 +162,10 @@ fn of_conflist(outer: &Text, list: View<'_>, found: &mut Vec<Setting>) {
     }));
 }
 
-fn of_command(outer: &Text, container: View<'_>, found: &mut Vec<Setting>) {
+fn of_command(outer: &Text, container: NodeView<'_>, found: &mut Vec<Setting>) {
     let words = ["command", "args"].into_iter();
     let words = words.filter_map(|key| container.get(key));
-    let words: Vec<View<'_>> = words.flat_map(View::items).collect();
+    let words: Vec<NodeView<'_>> = words.flat_map(NodeView::items).collect();
     for (n, word) in words.iter().enumerate() {
         let text = word.as_str().unwrap_or_default();
         let (at, value) = match text.strip_prefix(OPTION) {

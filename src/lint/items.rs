@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::yaml::{Document, View};
+use super::yaml::{Document, NodeView};
 use crate::source::KIND;
 
 /// Where an object keeps its template of pods.
@@ -15,7 +15,7 @@ const POD_TEMPLATE: &[&str] = &["template"];
 const DEEPEST: usize = 16;
 
 /// The objects in a document: itself, or a list's items, each once.
-pub(super) fn all(document: &Document) -> Vec<View<'_>> {
+pub(super) fn all(document: &Document) -> Vec<NodeView<'_>> {
     let mut objects = Vec::new();
     if let Some(root) = document.root() {
         collect(root, 0, &mut HashSet::new(), &mut objects);
@@ -24,19 +24,19 @@ pub(super) fn all(document: &Document) -> Vec<View<'_>> {
 }
 
 /// The objects of a kind in a document.
-pub(super) fn of_kind<'d>(document: &'d Document, kind: &str) -> Vec<View<'d>> {
+pub(super) fn of_kind<'d>(document: &'d Document, kind: &str) -> Vec<NodeView<'d>> {
     let mut objects = all(document);
     objects.retain(|object| kind_of(*object) == kind);
     objects
 }
 
 /// Whether this is a policy for the node, in or outside a cluster.
-pub(super) fn is_policy(root: View<'_>) -> bool {
+pub(super) fn is_policy(root: NodeView<'_>) -> bool {
     kind_of(root) == KIND || string(root, "apiVersion").starts_with("egressway.dev/")
 }
 
 /// The pod that an object is, or the template of those that it makes.
-pub(super) fn pod_of(object: View<'_>) -> Option<View<'_>> {
+pub(super) fn pod_of(object: NodeView<'_>) -> Option<NodeView<'_>> {
     match kind_of(object) {
         "Pod" => Some(object),
         kind => object.path(template_of(kind, object)?),
@@ -44,14 +44,14 @@ pub(super) fn pod_of(object: View<'_>) -> Option<View<'_>> {
 }
 
 /// All containers of a pod.
-pub(super) fn containers(spec: View<'_>) -> impl Iterator<Item = View<'_>> {
+pub(super) fn containers(spec: NodeView<'_>) -> impl Iterator<Item = NodeView<'_>> {
     let lists = ["initContainers", "containers", "ephemeralContainers"].into_iter();
     let lists = lists.filter_map(move |list| spec.get(list));
-    lists.flat_map(View::items)
+    lists.flat_map(NodeView::items)
 }
 
 /// Where this object keeps a template of pods. Kinds that we do not know are told by what they hold.
-pub(super) fn template_of(kind: &str, object: View<'_>) -> Option<&'static [&'static str]> {
+pub(super) fn template_of(kind: &str, object: NodeView<'_>) -> Option<&'static [&'static str]> {
     match kind {
         "Deployment"
         | "StatefulSet"
@@ -69,10 +69,10 @@ pub(super) fn template_of(kind: &str, object: View<'_>) -> Option<&'static [&'st
 }
 
 fn collect<'d>(
-    view: View<'d>,
+    view: NodeView<'d>,
     depth: usize,
     seen: &mut HashSet<usize>,
-    objects: &mut Vec<View<'d>>,
+    objects: &mut Vec<NodeView<'d>>,
 ) {
     if depth > DEEPEST || !seen.insert(view.id()) {
         return;
@@ -94,11 +94,11 @@ fn collect<'d>(
 }
 
 /// Nothing is of no kind.
-pub(super) fn kind_of(view: View<'_>) -> &str {
+pub(super) fn kind_of(view: NodeView<'_>) -> &str {
     string(view, "kind")
 }
 
 /// What stands there as text; else nothing.
-pub(super) fn string<'d>(view: View<'d>, key: &str) -> &'d str {
-    view.get(key).and_then(View::as_str).unwrap_or_default()
+pub(super) fn string<'d>(view: NodeView<'d>, key: &str) -> &'d str {
+    view.get(key).and_then(NodeView::as_str).unwrap_or_default()
 }

@@ -10,7 +10,7 @@ use super::items::{
 use super::kind;
 use super::policy;
 use super::text::Text;
-use super::yaml::{self, Document, View};
+use super::yaml::{self, Document, NodeView};
 use crate::source::KIND;
 use crate::source::annotation::ENFORCED_RULES;
 use rules::effective::{Tier, TierRules};
@@ -41,7 +41,7 @@ pub(super) fn check(
 
 /// Rules that the namespaces in a document enforce.
 pub(super) fn enforced(file: &str, document: &Document) -> Vec<(String, TierRules)> {
-    let rules = |object: View<'_>| {
+    let rules = |object: NodeView<'_>| {
         let name = object.path(&["metadata", "name"])?.as_str()?;
         let text = object.path(&["metadata", "annotations", ENFORCED_RULES])?;
         let source = format!("{file}: {ENFORCED_RULES}");
@@ -57,13 +57,13 @@ fn check_object(
     context: &Context,
     outer: &Text,
     document: &Document,
-    object: View<'_>,
+    object: NodeView<'_>,
 ) {
     let metadata = object.get("metadata");
     let name = metadata.map_or("", |metadata| string(metadata, "name"));
     let namespace = metadata
         .and_then(|metadata| metadata.get("namespace"))
-        .and_then(View::as_str);
+        .and_then(NodeView::as_str);
     if is_policy(object) {
         policy::check(findings, context, outer, document, object);
         return;
@@ -103,7 +103,7 @@ fn check_pod(
     findings: &mut Findings<'_>,
     context: &Context,
     outer: &Text,
-    pod: View<'_>,
+    pod: NodeView<'_>,
     namespace: Option<&str>,
 ) {
     let carrier = Carrier::Pod { namespace };
@@ -148,13 +148,13 @@ fn check_pod(
         forged::check_added(findings, outer, spec);
     }
     // In a user namespace of its own, the pod's privileges do not reach the host's network.
-    if spec.get("hostUsers").and_then(View::as_str) != Some("false") {
+    if spec.get("hostUsers").and_then(NodeView::as_str) != Some("false") {
         check_privileges(findings, outer, spec);
     }
 }
 
 /// What Multus adds to a pod is no part of the cluster's network, and has a conflist of its own.
-fn check_networks(findings: &mut Findings<'_>, outer: &Text, pod: View<'_>) {
+fn check_networks(findings: &mut Findings<'_>, outer: &Text, pod: NodeView<'_>) {
     let annotation = pod.path(&["metadata", "annotations", NETWORKS]);
     let Some(networks) = annotation.filter(|n| n.as_str().is_some_and(|n| !n.trim().is_empty()))
     else {
@@ -167,7 +167,7 @@ fn check_networks(findings: &mut Findings<'_>, outer: &Text, pod: View<'_>) {
     findings.add(&kind::SECOND_NETWORK, place(outer, networks), complaint);
 }
 
-fn check_privileges(findings: &mut Findings<'_>, outer: &Text, spec: View<'_>) {
+fn check_privileges(findings: &mut Findings<'_>, outer: &Text, spec: NodeView<'_>) {
     for container in containers(spec) {
         let Some(security) = container.get("securityContext") else {
             continue;
@@ -176,7 +176,7 @@ fn check_privileges(findings: &mut Findings<'_>, outer: &Text, spec: View<'_>) {
         let added = security.path(&["capabilities", "add"]);
         let added = added
             .into_iter()
-            .flat_map(View::items)
+            .flat_map(NodeView::items)
             .filter(|capability| {
                 let capability = capability.as_str().unwrap_or_default();
                 CAPABILITIES
@@ -203,9 +203,12 @@ fn check_config_map(
     findings: &mut Findings<'_>,
     context: &Context,
     outer: &Text,
-    object: View<'_>,
+    object: NodeView<'_>,
 ) {
-    let data = object.get("data").map(View::entries).unwrap_or_default();
+    let data = object
+        .get("data")
+        .map(NodeView::entries)
+        .unwrap_or_default();
     for (_, value) in data {
         let Some(text) = value.text(outer).filter(|t| t.content.contains(KIND)) else {
             continue;
@@ -223,14 +226,14 @@ fn check_config_map(
     }
 }
 
-fn is_true(view: View<'_>) -> bool {
+fn is_true(view: NodeView<'_>) -> bool {
     view.as_str()
         .is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
 /// `Deployment payments/web`.
-fn name_of(object: View<'_>) -> String {
-    let metadata = |key| object.path(&["metadata", key]).and_then(View::as_str);
+fn name_of(object: NodeView<'_>) -> String {
+    let metadata = |key| object.path(&["metadata", key]).and_then(NodeView::as_str);
     let name = match (
         metadata("namespace"),
         metadata("name").or(metadata("generateName")),

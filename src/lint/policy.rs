@@ -7,7 +7,7 @@ use super::input::Input;
 use super::kind;
 use super::text::Text;
 use super::tier::{self, Surroundings};
-use super::yaml::{self, Document, View};
+use super::yaml::{self, Document, NodeView};
 use crate::source::{PolicyFile, SourceError, impossible_egress};
 use rules::effective::{Facts, Tier, TierRules};
 use rules::fault::{Complaint, Faults};
@@ -25,7 +25,7 @@ pub fn find(input: &Input) -> Option<PolicyFile> {
         let roots = read.documents.iter().filter_map(Document::root);
         let data = roots.filter_map(|root| root.get("data"));
         let texts = data
-            .flat_map(View::entries)
+            .flat_map(NodeView::entries)
             .filter_map(|(_, text)| text.as_str());
         texts.filter_map(parse).next()
     };
@@ -38,7 +38,7 @@ pub(super) fn check(
     context: &Context,
     outer: &Text,
     document: &Document,
-    root: View<'_>,
+    root: NodeView<'_>,
 ) {
     let parsed = PolicyFile::parse(OWN, &alone(&outer.content, document));
     let policy = match parsed {
@@ -86,7 +86,7 @@ pub(super) fn check(
     };
     for (name, namespace) in root
         .get("namespaces")
-        .map(View::entries)
+        .map(NodeView::entries)
         .unwrap_or_default()
     {
         let carrier = Carrier::Namespace {
@@ -99,8 +99,8 @@ pub(super) fn check(
 }
 
 /// What the file offers, and no ADD will take.
-fn egress_ips(findings: &mut Findings<'_>, outer: &Text, root: View<'_>, facts: &Facts) {
-    let items = root.get("egressIPs").into_iter().flat_map(View::items);
+fn egress_ips(findings: &mut Findings<'_>, outer: &Text, root: NodeView<'_>, facts: &Facts) {
+    let items = root.get("egressIPs").into_iter().flat_map(NodeView::items);
     for item in items {
         let entry = item.as_str().and_then(|word| targets::network(word).ok());
         let reason = entry.and_then(|entry| impossible_egress(&entry, facts));
@@ -135,11 +135,11 @@ fn own_faults(findings: &mut Findings<'_>, outer: &Text, faults: &Faults) {
 }
 
 /// What a policy file with faults says of the cluster, as far as that is valid.
-fn facts_of(root: View<'_>) -> Facts {
+fn facts_of(root: NodeView<'_>) -> Facts {
     let words = |key: &str| -> Vec<&str> {
         let list = root.get(key);
-        let items = list.into_iter().flat_map(View::items);
-        items.filter_map(View::as_str).collect()
+        let items = list.into_iter().flat_map(NodeView::items);
+        items.filter_map(NodeView::as_str).collect()
     };
     let cidrs = words("clusterCIDRs").into_iter();
     let dns = words("clusterDNS").into_iter();

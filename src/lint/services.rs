@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::items;
 use super::kind::{self, Kind};
-use super::yaml::{Document, View};
+use super::yaml::{Document, NodeView};
 use rules::fault::Complaint;
 use rules::nearest::nearest;
 use rules::rule::{Ports, Transport};
@@ -28,7 +28,7 @@ impl Services {
     pub fn learn(&mut self, document: &Document) {
         let all = items::of_kind(document, "Service").into_iter();
         self.0.extend(all.filter_map(|object| {
-            let metadata = |key| object.path(&["metadata", key]).and_then(View::as_str);
+            let metadata = |key| object.path(&["metadata", key]).and_then(NodeView::as_str);
             let name = format!("{}/{}", metadata("namespace")?, metadata("name")?);
             Some((name, Service::of(object.get("spec")?)))
         }));
@@ -90,10 +90,10 @@ impl Services {
 }
 
 impl Service {
-    fn of(spec: View<'_>) -> Self {
-        let text = |key| spec.get(key).and_then(View::as_str);
+    fn of(spec: NodeView<'_>) -> Self {
+        let text = |key| spec.get(key).and_then(NodeView::as_str);
         let lists = [spec.get("clusterIPs")].into_iter().flatten();
-        let listed = lists.flat_map(View::items).filter_map(View::as_str);
+        let listed = lists.flat_map(NodeView::items).filter_map(NodeView::as_str);
         let addresses = listed.chain(text("clusterIP"));
         Self {
             addresses: addresses.filter_map(|a| a.parse().ok()).collect(),
@@ -107,10 +107,10 @@ impl Service {
     }
 }
 
-fn ports(spec: View<'_>) -> Vec<(Transport, u16)> {
-    let all = spec.get("ports").into_iter().flat_map(View::items);
+fn ports(spec: NodeView<'_>) -> Vec<(Transport, u16)> {
+    let all = spec.get("ports").into_iter().flat_map(NodeView::items);
     all.filter_map(|port| {
-        let text = |key| port.get(key).and_then(View::as_str);
+        let text = |key| port.get(key).and_then(NodeView::as_str);
         let transport = match text("protocol") {
             Some("UDP") => Transport::Udp,
             Some("SCTP") => Transport::Sctp,

@@ -7,7 +7,7 @@ use super::finding::Findings;
 use super::kind;
 use super::services::Services;
 use super::text::Text;
-use rules::effective::{Api, Facts, Tier, TierRules};
+use rules::effective::{ApiAnswers, Facts, Tier, TierRules};
 use rules::fault::{Collector, Complaint, quoted};
 use rules::grammar::{self, targets};
 use rules::lexer::{self, Place};
@@ -47,7 +47,7 @@ pub(super) fn check(
     };
     if let Some(facts) = around.facts {
         let mut faults = Collector::default();
-        rules.note_unknown_names(&mut faults, facts, Api::ToBeAsked);
+        rules.note_unknown_names(&mut faults, facts, ApiAnswers::ToBeAsked);
         if let Err(faults) = faults.finish(()) {
             findings.add_faults(&kind::UNKNOWN_KEYWORD, text, &faults);
         }

@@ -51,7 +51,7 @@ enum Content {
 
 /// A node of a document. Aliases are the nodes that they stand for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct View<'d> {
+pub(super) struct NodeView<'d> {
     document: &'d Document,
     id: usize,
 }
@@ -155,21 +155,21 @@ impl Reader {
 
 impl Document {
     /// The outermost node; `None` for a document without content.
-    pub fn root(&self) -> Option<View<'_>> {
-        (!self.nodes.is_empty()).then_some(View {
+    pub fn root(&self) -> Option<NodeView<'_>> {
+        (!self.nodes.is_empty()).then_some(NodeView {
             document: self,
             id: 0,
         })
     }
 }
 
-impl<'d> View<'d> {
+impl<'d> NodeView<'d> {
     fn node(self) -> &'d Node {
         &self.document.nodes[self.id]
     }
 
-    fn at(self, id: usize) -> View<'d> {
-        View { id, ..self }
+    fn at(self, id: usize) -> NodeView<'d> {
+        NodeView { id, ..self }
     }
 
     /// The node's number in its document.
@@ -208,7 +208,7 @@ impl<'d> View<'d> {
     }
 
     /// The entries of a sequence.
-    pub fn items(self) -> impl Iterator<Item = View<'d>> {
+    pub fn items(self) -> impl Iterator<Item = NodeView<'d>> {
         let items = match &self.node().content {
             Content::Sequence(items) => &items[..],
             _ => &[],
@@ -221,7 +221,7 @@ impl<'d> View<'d> {
     }
 
     /// A mapping's entries as written, then those that `<<` takes over and that it does not have.
-    pub fn entries(self) -> Vec<(View<'d>, View<'d>)> {
+    pub fn entries(self) -> Vec<(NodeView<'d>, NodeView<'d>)> {
         let mut all = Vec::new();
         let mut known = HashSet::new();
         let mut mappings = vec![self];
@@ -245,7 +245,7 @@ impl<'d> View<'d> {
         all
     }
 
-    fn own_entries(self) -> Vec<(View<'d>, View<'d>)> {
+    fn own_entries(self) -> Vec<(NodeView<'d>, NodeView<'d>)> {
         match &self.node().content {
             Content::Mapping(children) => children
                 .chunks_exact(2)
@@ -256,7 +256,7 @@ impl<'d> View<'d> {
     }
 
     /// A mapping's value; of several with one key, the last, as Kubernetes takes it.
-    pub fn get(self, key: &str) -> Option<View<'d>> {
+    pub fn get(self, key: &str) -> Option<NodeView<'d>> {
         let entries = self.entries().into_iter().rev();
         entries
             .filter(|(name, _)| name.as_str() == Some(key))
@@ -265,7 +265,7 @@ impl<'d> View<'d> {
     }
 
     /// The value behind several keys.
-    pub fn path(self, keys: &[&str]) -> Option<View<'d>> {
+    pub fn path(self, keys: &[&str]) -> Option<NodeView<'d>> {
         keys.iter().try_fold(self, |view, key| view.get(key))
     }
 }
@@ -302,7 +302,7 @@ two: {<<: [*base, *more]}
 same: *base
 ");
         let root = document.root().expect("a root");
-        let get = |path: &[&str]| root.path(path).and_then(View::as_str);
+        let get = |path: &[&str]| root.path(path).and_then(NodeView::as_str);
         assert_eq!(get(&["one", "a"]), Some("1"));
         assert_eq!(get(&["one", "b"]), Some("4"));
         assert_eq!(get(&["two", "a"]), Some("1"));

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::attached::{self, Attached};
 use super::view::{Part, View};
-use crate::lifecycle::switch::{self, Change, Wanted};
+use crate::lifecycle::switch::{self, PolicyChange, Wanted};
 use crate::refusal::CniError;
 use crate::source::known::{self, Annotations, Author, Known, Lack, Names};
 use crate::source::{Name, PolicyFile, SourceError};
@@ -223,7 +223,7 @@ impl Live {
         texts: &Texts,
         ids: Vec<AttachmentId>,
         names: &Names,
-        changes: &mut Vec<Change>,
+        changes: &mut Vec<PolicyChange>,
     ) {
         let of_namespace = texts.of_namespace.as_deref();
         let Known { needed, policy } =
@@ -239,7 +239,7 @@ impl Live {
                     self.at_fault.remove(&id);
                     if !self.has(&id, &wanted) {
                         let wanted = Arc::clone(&wanted);
-                        changes.push(Change { id, wanted });
+                        changes.push(PolicyChange { id, wanted });
                     }
                 }
             }
@@ -289,7 +289,7 @@ impl Live {
         is_same
     }
 
-    fn enforce(&mut self, changes: &[Change], news: &mut News) {
+    fn enforce(&mut self, changes: &[PolicyChange], news: &mut News) {
         if changes.is_empty() {
             return;
         }

@@ -38,7 +38,7 @@ pub struct AttachmentPlan {
 
 /// An element of one of the base's sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct BaseElement {
     /// In which table.
     pub table: &'static Table,
     /// In which set or map.
@@ -89,7 +89,7 @@ impl AttachmentPlan {
         rules(&NETDEV, self.nd_chain(), self.nd_rules());
         rules(&NETDEV, self.veth_chain(), self.veth_rules());
         rules(&INET, self.pod_chain(), self.pod_rules());
-        for Entry {
+        for BaseElement {
             table,
             set,
             element,
@@ -105,13 +105,13 @@ impl AttachmentPlan {
     }
 
     /// The elements that belong to this attachment alone.
-    pub fn entries(&self) -> Vec<Entry> {
+    pub fn entries(&self) -> Vec<BaseElement> {
         let mut entries = Vec::new();
         for address in &self.addresses {
             let family = Family::of(address);
             let plain = Element::of(*address);
             let mut inet = |set, element| {
-                entries.push(Entry {
+                entries.push(BaseElement {
                     table: &INET,
                     set,
                     element,
@@ -129,7 +129,7 @@ impl AttachmentPlan {
             }
             if self.bridge.is_some() {
                 let set = base::bridged(family);
-                entries.push(Entry {
+                entries.push(BaseElement {
                     table: &NETDEV,
                     set,
                     element: plain,

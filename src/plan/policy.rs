@@ -40,7 +40,7 @@ use rules::rule::{Target, Verb};
 use super::LAYOUT;
 use super::action::Action;
 use super::condition::{self, Condition};
-use super::lookup::{self, Entry, Part};
+use super::lookup::{self, Entry, Segment};
 use super::multicast;
 use super::names;
 use super::reach::Words;
@@ -86,7 +86,7 @@ pub fn compile(policy: &Effective, log_group: u16) -> Compiled {
 #[derive(Clone, Copy)]
 struct Shape {
     /// How a list of conditions becomes parts.
-    divide: fn(&[Entry<'_>]) -> Vec<Part>,
+    divide: fn(&[Entry<'_>]) -> Vec<Segment>,
     /// How many services a protocol may have.
     services: usize,
     /// From how many elements on address and port are looked up behind a gate, and how many of them
@@ -301,12 +301,12 @@ impl Compiler {
         let entries: Vec<Entry<'_>> = list.iter().map(entry).collect();
         for part in (self.shape.divide)(&entries) {
             match part {
-                Part::Plain(place) => {
+                Segment::Plain(place) => {
                     let (rule, condition) = list[place];
                     let action = self.act(&mut rules[rule]);
                     self.push(chain, &rules[rule].conditions[condition], &action);
                 }
-                Part::Block(areas) => self.block(chain, rules, &areas),
+                Segment::Block(areas) => self.block(chain, rules, &areas),
             }
         }
     }

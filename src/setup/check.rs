@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use nix::unistd::{AccessFlags, access};
 
 use super::config::Config;
-use super::policy::{self, POLICY_KEY, Policy};
-use super::program::{Found, Program};
+use super::policy::{self, InCluster, POLICY_KEY};
+use super::program::{InPlace, InstalledProgram};
 use super::{coverage, guard, kernel};
 use crate::attachment;
 use crate::source::PolicyFile;
@@ -21,7 +21,7 @@ const NETLINK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How one thing stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub enum Rating {
     /// As it should be.
     Good,
     /// An installation would change it.
@@ -32,13 +32,13 @@ pub enum Status {
     Bad,
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for Rating {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Status::Good => "ok",
-            Status::Change => "change",
-            Status::Note => "note",
-            Status::Bad => "FAIL",
+            Rating::Good => "ok",
+            Rating::Change => "change",
+            Rating::Note => "note",
+            Rating::Bad => "FAIL",
         })
     }
 }
@@ -47,14 +47,14 @@ impl fmt::Display for Status {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     /// How it stands.
-    pub status: Status,
+    pub status: Rating,
     /// What was looked at.
     pub what: &'static str,
     /// What was seen.
     pub seen: String,
 }
 
-fn item(what: &'static str, status: Status, seen: impl Into<String>) -> Item {
+fn item(what: &'static str, status: Rating, seen: impl Into<String>) -> Item {
     Item {
         status,
         what,
@@ -92,21 +92,21 @@ fn kernel_item() -> Item {
     match kernel::check() {
         Ok(()) => item(
             "kernel",
-            Status::Good,
+            Rating::Good,
             format!(
                 "Linux {} took every rule of a sample policy, in a network namespace of its own",
                 kernel::release()
             ),
         ),
-        Err(e) => item("kernel", Status::Bad, e.to_string()),
+        Err(e) => item("kernel", Rating::Bad, e.to_string()),
     }
 }
 
 fn guard_item(config: &Config) -> Item {
     match guard::look(config) {
-        Ok(found) if found.is_good() => item("checksums", Status::Good, found.text()),
-        Ok(found) => item("checksums", Status::Note, found.text()),
-        Err(e) => item("checksums", Status::Bad, e.to_string()),
+        Ok(found) if found.is_good() => item("checksums", Rating::Good, found.text()),
+        Ok(found) => item("checksums", Rating::Note, found.text()),
+        Err(e) => item("checksums", Rating::Bad, e.to_string()),
     }
 }
 
@@ -116,29 +116,29 @@ fn services_item() -> Item {
     match Rtnl::open(deadline).and_then(|mut rtnl| attachment::ipvs(&mut rtnl)) {
         Ok(None) => item(
             WHAT,
-            Status::Good,
+            Rating::Good,
             "Services are translated ahead of all rules",
         ),
-        Ok(Some(why)) => item(WHAT, Status::Bad, format!("no pod would start: {why}")),
-        Err(e) => item(WHAT, Status::Bad, e.to_string()),
+        Ok(Some(why)) => item(WHAT, Rating::Bad, format!("no pod would start: {why}")),
+        Err(e) => item(WHAT, Rating::Bad, e.to_string()),
     }
 }
 
 fn program_item(config: &Config) -> Item {
-    let mut program = Program::at(config.program());
+    let mut program = InstalledProgram::at(config.program());
     let looked = program.look();
     let path = shown(program.path());
     let (status, seen) = match looked {
-        Ok(Found::Nothing) => (Status::Change, format!("{path} would be written")),
-        Ok(Found::Same) => {
+        Ok(InPlace::Nothing) => (Rating::Change, format!("{path} would be written")),
+        Ok(InPlace::Same) => {
             let version = env!("CARGO_PKG_VERSION");
-            (Status::Good, format!("{path} is this version, {version}"))
+            (Rating::Good, format!("{path} is this version, {version}"))
         }
-        Ok(Found::Other) => (
-            Status::Change,
+        Ok(InPlace::Other) => (
+            Rating::Change,
             format!("{path} is another build and would be replaced"),
         ),
-        Err(e) => (Status::Bad, e.to_string()),
+        Err(e) => (Rating::Bad, e.to_string()),
     };
     item("program", status, seen)
 }
@@ -146,16 +146,16 @@ fn program_item(config: &Config) -> Item {
 fn policy_item(config: &Config) -> Item {
     let path = shown(&config.policy_file);
     match PolicyFile::load(&config.policy_file) {
-        Ok(_) => item("policy", Status::Good, format!("{path} is valid")),
+        Ok(_) => item("policy", Rating::Good, format!("{path} is valid")),
         Err(e) if config.cluster.is_some() && !config.policy_file.exists() => {
             let _ = e;
             item(
                 "policy",
-                Status::Change,
+                Rating::Change,
                 format!("{path} would be written from the ConfigMap"),
             )
         }
-        Err(e) => item("policy", Status::Bad, e.to_string()),
+        Err(e) => item("policy", Rating::Bad, e.to_string()),
     }
 }
 
@@ -163,30 +163,30 @@ fn api_item(config: &Config) -> Item {
     let Some(cluster) = &config.cluster else {
         return item(
             "API",
-            Status::Note,
+            Rating::Note,
             "no service account here: the plugin would not ask the Kubernetes API",
         );
     };
     let name = &cluster.configmap;
     match policy::fetch(config, cluster) {
-        Ok(Policy::Text(text)) => match PolicyFile::parse(&format!("ConfigMap {name}"), &text) {
+        Ok(InCluster::Text(text)) => match PolicyFile::parse(&format!("ConfigMap {name}"), &text) {
             Ok(_) => item(
                 "API",
-                Status::Good,
+                Rating::Good,
                 format!(
                     "{} answers; the policy of ConfigMap {name} is valid",
                     cluster.account.server
                 ),
             ),
-            Err(e) => item("API", Status::Bad, e.to_string()),
+            Err(e) => item("API", Rating::Bad, e.to_string()),
         },
-        Ok(Policy::Missing) => item("API", Status::Bad, format!("there is no ConfigMap {name}")),
-        Ok(Policy::NoKey) => item(
+        Ok(InCluster::Missing) => item("API", Rating::Bad, format!("there is no ConfigMap {name}")),
+        Ok(InCluster::NoKey) => item(
             "API",
-            Status::Bad,
+            Rating::Bad,
             format!("ConfigMap {name} has no key {POLICY_KEY}"),
         ),
-        Err(e) => item("API", Status::Bad, e.to_string()),
+        Err(e) => item("API", Rating::Bad, e.to_string()),
     }
 }
 
@@ -194,21 +194,21 @@ fn conflist_items(config: &Config) -> Vec<Item> {
     let confs = config.confs();
     let look = match confs.look() {
         Ok(look) => look,
-        Err(e) => return vec![item("conflist", Status::Bad, e.to_string())],
+        Err(e) => return vec![item("conflist", Rating::Bad, e.to_string())],
     };
     let entry = match config.entry() {
         Ok(entry) => entry,
-        Err(e) => return vec![item("conflist", Status::Bad, e.to_string())],
+        Err(e) => return vec![item("conflist", Rating::Bad, e.to_string())],
     };
     let mut items: Vec<Item> = look
         .skipped
         .iter()
-        .map(|skipped| item("conflist", Status::Note, skipped.to_string()))
+        .map(|skipped| item("conflist", Rating::Note, skipped.to_string()))
         .collect();
     items.push(match &look.found {
         None => item(
             "conflist",
-            Status::Bad,
+            Rating::Bad,
             format!(
                 "{} has no configuration that a runtime could use",
                 shown(&config.conf_dir)
@@ -216,7 +216,7 @@ fn conflist_items(config: &Config) -> Vec<Item> {
         ),
         Some(found) if confs.lack(&entry, &look).is_some() => item(
             "conflist",
-            Status::Change,
+            Rating::Change,
             format!(
                 "{} would {}get {}",
                 shown(&found.path),
@@ -230,7 +230,7 @@ fn conflist_items(config: &Config) -> Vec<Item> {
         ),
         Some(found) => item(
             "conflist",
-            Status::Good,
+            Rating::Good,
             format!("egressway is in {}", shown(&found.path)),
         ),
     });
@@ -243,10 +243,10 @@ fn coverage_item(config: &Config) -> Item {
         coverage::CNI_CACHE.as_ref(),
     ) {
         Ok(names) => match coverage::sentence(&names) {
-            None => item("pods", Status::Good, "every pod of this node is covered"),
-            Some(sentence) => item("pods", Status::Note, sentence),
+            None => item("pods", Rating::Good, "every pod of this node is covered"),
+            Some(sentence) => item("pods", Rating::Note, sentence),
         },
-        Err(e) => item("pods", Status::Bad, e.to_string()),
+        Err(e) => item("pods", Rating::Bad, e.to_string()),
     }
 }
 
@@ -257,15 +257,15 @@ fn directory_item(what: &'static str, dir: &Path) -> Item {
     match access(there, AccessFlags::W_OK | AccessFlags::X_OK) {
         Err(errno) => item(
             what,
-            Status::Bad,
+            Rating::Bad,
             format!("{} cannot be written: {}", shown(there), errno.desc()),
         ),
         Ok(()) if there == dir => {
-            item(what, Status::Good, format!("{} can be written", shown(dir)))
+            item(what, Rating::Good, format!("{} can be written", shown(dir)))
         }
         Ok(()) => item(
             what,
-            Status::Change,
+            Rating::Change,
             format!("{} would be made", shown(dir)),
         ),
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use super::conflist::{self, Fault, Lack, List, PluginEntry};
+use super::conflist::{self, Conflist, EntryFault, ListFault, PluginEntry};
 use super::files::{self, FileError};
 use rules::fault::shown;
 
@@ -20,7 +20,7 @@ pub struct ConfDir {
 
 /// A file that was passed over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skipped {
+pub struct PassedOver {
     /// Which one.
     pub path: PathBuf,
     /// Why.
@@ -34,16 +34,16 @@ struct Unusable {
     stop: bool,
 }
 
-impl From<Fault> for Unusable {
-    fn from(fault: Fault) -> Self {
+impl From<ListFault> for Unusable {
+    fn from(fault: ListFault) -> Self {
         Unusable {
             why: fault.to_string(),
-            stop: matches!(fault, Fault::Stranger(_)),
+            stop: matches!(fault, ListFault::Stranger(_)),
         }
     }
 }
 
-impl fmt::Display for Skipped {
+impl fmt::Display for PassedOver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is left as it is: it {}", shown(&self.path), self.why)
     }
@@ -51,7 +51,7 @@ impl fmt::Display for Skipped {
 
 /// The file that a runtime would use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct RuntimeFile {
     /// Where it is.
     pub path: PathBuf,
     /// Its text as a list; of a single plugin, the list that says the same.
@@ -64,9 +64,9 @@ pub struct Found {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Look {
     /// The file that a runtime would use, if there is one.
-    pub found: Option<Found>,
+    pub found: Option<RuntimeFile>,
     /// Those before it that it could not use.
-    pub skipped: Vec<Skipped>,
+    pub skipped: Vec<PassedOver>,
 }
 
 impl Look {
@@ -114,7 +114,7 @@ impl ConfDir {
                     break;
                 }
                 Err(Unusable { why, stop }) => {
-                    look.skipped.push(Skipped { path, why });
+                    look.skipped.push(PassedOver { path, why });
                     if stop {
                         break;
                     }
@@ -137,19 +137,19 @@ impl ConfDir {
     }
 
     /// Reads one file; the error says why no runtime could use it.
-    fn usable(&self, path: &Path, bytes: &[u8]) -> Result<Found, Unusable> {
-        let text = str::from_utf8(bytes).map_err(|e| Fault::NotJson(e.to_string()))?;
+    fn usable(&self, path: &Path, bytes: &[u8]) -> Result<RuntimeFile, Unusable> {
+        let text = str::from_utf8(bytes).map_err(|e| ListFault::NotJson(e.to_string()))?;
         let single = !is_list(path);
         let list = if single {
             conflist::from_single(text)?
         } else {
             text.to_owned()
         };
-        let parsed = List::parse(&list)?;
+        let parsed = Conflist::parse(&list)?;
         parsed.check()?;
         let others: Vec<String> = parsed.others().map(str::to_owned).collect();
         match others.iter().find(|plugin| !self.has_plugin(plugin)) {
-            None => Ok(Found {
+            None => Ok(RuntimeFile {
                 path: path.to_owned(),
                 list,
                 single,
@@ -175,13 +175,13 @@ impl ConfDir {
     /// What our entry says now, if there is one.
     pub fn ours(&self) -> Option<serde_json::Value> {
         let found = self.look().ok()?.found?;
-        List::parse(&found.list).ok()?.ours()
+        Conflist::parse(&found.list).ok()?.ours()
     }
 
     /// What [`ConfDir::ensure`] would correct; none also if there is no list.
-    pub fn lack(&self, entry: &PluginEntry, look: &Look) -> Option<Lack> {
+    pub fn lack(&self, entry: &PluginEntry, look: &Look) -> Option<EntryFault> {
         let found = look.found.as_ref()?;
-        let list = List::parse(&found.list).ok()?;
+        let list = Conflist::parse(&found.list).ok()?;
         list.lack(entry).ok()?
     }
 
@@ -193,7 +193,7 @@ impl ConfDir {
         let Some(found) = &look.found else {
             return Ok(Ensured::Nothing);
         };
-        let list = match List::parse(&found.list).and_then(|list| list.with(entry)) {
+        let list = match Conflist::parse(&found.list).and_then(|list| list.with(entry)) {
             Ok(Some(list)) => list,
             Ok(None) => return Ok(Ensured::Already(found.path.clone())),
             Err(_) => return Ok(Ensured::Nothing), // `look` would not have found it
@@ -248,7 +248,7 @@ impl ConfDir {
         let bytes = files::read(path).map_err(|e| e.to_string())?;
         let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
         // What can't be read as a list has no entry of ours.
-        let Some(list) = text.as_deref().and_then(|text| List::parse(text).ok()) else {
+        let Some(list) = text.as_deref().and_then(|text| Conflist::parse(text).ok()) else {
             return Ok(false);
         };
         let without = list

@@ -50,7 +50,7 @@ impl PluginEntry {
 
 /// What is wrong with our entry in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lack {
+pub enum EntryFault {
     /// It is not there.
     Missing,
     /// It is there more than once.
@@ -64,7 +64,7 @@ pub enum Lack {
 /// Why a file can't be used; the runtime could not use it either.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // each message says what it is about
-pub enum Fault {
+pub enum ListFault {
     #[error("is empty")]
     Empty,
     #[error("is not a JSON object: {0}")]
@@ -98,37 +98,37 @@ struct Plugin {
 
 /// A conflist that a runtime could use.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct List<'a> {
+pub struct Conflist<'a> {
     text: &'a str,
     plugins: Vec<Plugin>,
 }
 
-impl<'a> List<'a> {
+impl<'a> Conflist<'a> {
     /// Reads a `.conflist`.
     ///
     /// # Errors
     /// What a runtime would refuse it for.
-    pub fn parse(text: &'a str) -> Result<List<'a>, Fault> {
+    pub fn parse(text: &'a str) -> Result<Conflist<'a>, ListFault> {
         let object = object(text)?;
         check_head(&object)?;
-        let raw = object.get("plugins").ok_or(Fault::NoPlugins)?;
+        let raw = object.get("plugins").ok_or(ListFault::NoPlugins)?;
         let raw: Vec<&'a RawValue> =
-            serde_json::from_str(raw.get()).map_err(|_| Fault::NoPlugins)?;
+            serde_json::from_str(raw.get()).map_err(|_| ListFault::NoPlugins)?;
         if raw.is_empty() {
-            return Err(Fault::NoPlugins);
+            return Err(ListFault::NoPlugins);
         }
         let mut plugins = Vec::with_capacity(raw.len());
         for (n, raw) in raw.into_iter().enumerate() {
             let fields: Object<'_> =
-                serde_json::from_str(raw.get()).map_err(|_| Fault::NoType(n + 1))?;
-            let kind = string(&fields, "type").ok_or(Fault::NoType(n + 1))?;
+                serde_json::from_str(raw.get()).map_err(|_| ListFault::NoType(n + 1))?;
+            let kind = string(&fields, "type").ok_or(ListFault::NoType(n + 1))?;
             // A raw value is a piece of the very text that it was read from.
             let start = raw.get().as_ptr() as usize - text.as_ptr() as usize;
             let at = start..start + raw.get().len();
             let ours = kind == conf::TYPE && conf::may_be_ours(fields.keys().map(String::as_str));
             plugins.push(Plugin { kind, at, ours });
         }
-        Ok(List { text, plugins })
+        Ok(Conflist { text, plugins })
     }
 
     /// The `type` of every plugin but ours.
@@ -138,22 +138,22 @@ impl<'a> List<'a> {
     }
 
     /// The keys of another program's plugin that has our name.
-    fn stranger(&self) -> Option<Fault> {
+    fn stranger(&self) -> Option<ListFault> {
         let named = |p: &&Plugin| p.kind == conf::TYPE && !p.ours;
         let plugin = self.plugins.iter().find(named)?;
         let fields: Object<'_> = serde_json::from_str(&self.text[plugin.at.clone()]).ok()?;
         let keys = fields.keys().filter(|key| *key != "type");
         let keys: Vec<String> = keys.map(|key| printable(key)).collect();
-        Some(Fault::Stranger(keys.join(", ")))
+        Some(ListFault::Stranger(keys.join(", ")))
     }
 
     /// Whether a runtime could use it with us in it.
     ///
     /// # Errors
-    /// [`Fault::OnlyOurs`], [`Fault::Stranger`].
-    pub fn check(&self) -> Result<(), Fault> {
+    /// [`ListFault::OnlyOurs`], [`ListFault::Stranger`].
+    pub fn check(&self) -> Result<(), ListFault> {
         if self.others().next().is_none() {
-            return Err(Fault::OnlyOurs);
+            return Err(ListFault::OnlyOurs);
         }
         self.stranger().map_or(Ok(()), Err)
     }
@@ -162,8 +162,8 @@ impl<'a> List<'a> {
     /// there already. Last, because what comes behind us could change what we have looked at.
     ///
     /// # Errors
-    /// [`Fault::OnlyOurs`]: nobody would give pods an interface; [`Fault::Stranger`]: a program of our name.
-    pub fn with(&self, entry: &PluginEntry) -> Result<Option<String>, Fault> {
+    /// [`ListFault::OnlyOurs`]: nobody would give pods an interface; [`ListFault::Stranger`]: a program of our name.
+    pub fn with(&self, entry: &PluginEntry) -> Result<Option<String>, ListFault> {
         if let Some(stranger) = self.stranger() {
             return Err(stranger);
         }
@@ -171,7 +171,7 @@ impl<'a> List<'a> {
             return Ok(None);
         }
         match self.without()? {
-            Some(text) => List::parse(&text)?.append(entry).map(Some),
+            Some(text) => Conflist::parse(&text)?.append(entry).map(Some),
             None => self.append(entry).map(Some),
         }
     }
@@ -182,23 +182,25 @@ impl<'a> List<'a> {
         serde_json::from_str(&self.text[plugin.at.clone()]).ok()
     }
 
-    /// What keeps [`List::with`] from being the list as it is.
+    /// What keeps [`Conflist::with`] from being the list as it is.
     ///
     /// # Errors
-    /// [`Fault::OnlyOurs`]: nobody would give pods an interface.
-    pub fn lack(&self, entry: &PluginEntry) -> Result<Option<Lack>, Fault> {
+    /// [`ListFault::OnlyOurs`]: nobody would give pods an interface.
+    pub fn lack(&self, entry: &PluginEntry) -> Result<Option<EntryFault>, ListFault> {
         let mut ours = self.plugins.iter().filter(|p| p.ours);
         let count = ours.clone().count();
         if count > 0 && count == self.plugins.len() {
-            return Err(Fault::OnlyOurs);
+            return Err(ListFault::OnlyOurs);
         }
         let last = self.plugins.last().is_some_and(|p| p.ours);
         let says = |plugin: &Plugin| serde_json::from_str(&self.text[plugin.at.clone()]).ok();
         Ok(match (ours.next(), count) {
-            (None, _) => Some(Lack::Missing),
-            (Some(_), 2..) => Some(Lack::Twice),
-            (Some(_), _) if !last => Some(Lack::NotLast),
-            (Some(plugin), _) if says(plugin) != Some(entry.value.clone()) => Some(Lack::Different),
+            (None, _) => Some(EntryFault::Missing),
+            (Some(_), 2..) => Some(EntryFault::Twice),
+            (Some(_), _) if !last => Some(EntryFault::NotLast),
+            (Some(plugin), _) if says(plugin) != Some(entry.value.clone()) => {
+                Some(EntryFault::Different)
+            }
             (Some(_), _) => None,
         })
     }
@@ -206,8 +208,8 @@ impl<'a> List<'a> {
     /// The text without any entry of ours; none if there was none.
     ///
     /// # Errors
-    /// [`Fault::OnlyOurs`]: a list must have a plugin.
-    pub fn without(&self) -> Result<Option<String>, Fault> {
+    /// [`ListFault::OnlyOurs`]: a list must have a plugin.
+    pub fn without(&self) -> Result<Option<String>, ListFault> {
         let Some(n) = self.plugins.iter().position(|p| p.ours) else {
             return Ok(None);
         };
@@ -215,15 +217,15 @@ impl<'a> List<'a> {
         let cut = match (n.checked_sub(1), self.plugins.get(n + 1)) {
             (Some(before), _) => self.plugins[before].at.end..self.plugins[n].at.end,
             (None, Some(next)) => self.plugins[n].at.start..next.at.start,
-            (None, None) => return Err(Fault::OnlyOurs),
+            (None, None) => return Err(ListFault::OnlyOurs),
         };
         let text = format!("{}{}", &self.text[..cut.start], &self.text[cut.end..]);
-        let list = List::parse(&text)?;
+        let list = Conflist::parse(&text)?;
         Ok(Some(list.without()?.unwrap_or(text)))
     }
 
-    fn append(&self, entry: &PluginEntry) -> Result<String, Fault> {
-        let last = self.plugins.last().ok_or(Fault::NoPlugins)?;
+    fn append(&self, entry: &PluginEntry) -> Result<String, ListFault> {
+        let last = self.plugins.last().ok_or(ListFault::NoPlugins)?;
         let (before, behind) = self.text.split_at(last.at.end);
         Ok(format!("{before},{}{behind}", self.formatted(entry, last)))
     }
@@ -246,10 +248,10 @@ impl<'a> List<'a> {
 ///
 /// # Errors
 /// What a runtime would refuse the `.conf` for.
-pub fn from_single(text: &str) -> Result<String, Fault> {
+pub fn from_single(text: &str) -> Result<String, ListFault> {
     let object = object(text)?;
     check_head(&object)?;
-    string(&object, "type").ok_or(Fault::NoType(1))?;
+    string(&object, "type").ok_or(ListFault::NoType(1))?;
     let mut head = String::new();
     for key in ["cniVersion", "name"] {
         if let Some(value) = object.get(key) {
@@ -263,24 +265,24 @@ pub fn from_single(text: &str) -> Result<String, Fault> {
     ))
 }
 
-fn object(text: &str) -> Result<Object<'_>, Fault> {
+fn object(text: &str) -> Result<Object<'_>, ListFault> {
     if text.trim().is_empty() {
-        return Err(Fault::Empty);
+        return Err(ListFault::Empty);
     }
-    serde_json::from_str(text).map_err(|e| Fault::NotJson(e.to_string()))
+    serde_json::from_str(text).map_err(|e| ListFault::NotJson(e.to_string()))
 }
 
 /// What every configuration has before its plugins.
-fn check_head(object: &Object<'_>) -> Result<(), Fault> {
+fn check_head(object: &Object<'_>) -> Result<(), ListFault> {
     if string(object, "name").is_none_or(|name| name.is_empty()) {
-        return Err(Fault::NoName);
+        return Err(ListFault::NoName);
     }
     match object.get("cniVersion") {
         None => Ok(()),
         Some(raw) => match string(object, "cniVersion") {
             Some(text) if text.is_empty() || CniVersion::parse(&text).is_some() => Ok(()),
-            Some(text) => Err(Fault::Version(text)),
-            None => Err(Fault::Version(raw.get().to_owned())),
+            Some(text) => Err(ListFault::Version(text)),
+            None => Err(ListFault::Version(raw.get().to_owned())),
         },
     }
 }
@@ -322,7 +324,7 @@ mod tests {
     }
 
     fn with(text: &str) -> String {
-        let list = List::parse(text).unwrap();
+        let list = Conflist::parse(text).unwrap();
         list.with(&entry()).unwrap().expect("it was not there")
     }
 
@@ -337,10 +339,10 @@ mod tests {
                 &format!("\"portMappings\":true}}}}{ours}")
             )
         );
-        let list = List::parse(&after).unwrap();
+        let list = Conflist::parse(&after).unwrap();
         assert_eq!(list.with(&entry()), Ok(None), "again changes nothing");
         assert_eq!(list.without().unwrap().as_deref(), Some(BRIDGE));
-        assert_eq!(List::parse(BRIDGE).unwrap().without(), Ok(None));
+        assert_eq!(Conflist::parse(BRIDGE).unwrap().without(), Ok(None));
         assert_eq!(list.others().collect::<Vec<_>>(), ["bridge", "portmap"]);
     }
 
@@ -351,7 +353,7 @@ mod tests {
             r#"{"name":"n","plugins":[{"type":"ptp"}, {"type":"egressway","policyFile":"/p"}]}"#;
         assert_eq!(with(text), after);
         assert_eq!(
-            List::parse(&with(text))
+            Conflist::parse(&with(text))
                 .unwrap()
                 .without()
                 .unwrap()
@@ -363,19 +365,22 @@ mod tests {
     #[test]
     fn an_entry_that_is_old_double_or_not_last_is_replaced() {
         for (plugins, lack) in [
-            (r#"{"type":"ptp"},{"type":"egressway"}"#, Lack::Different),
+            (
+                r#"{"type":"ptp"},{"type":"egressway"}"#,
+                EntryFault::Different,
+            ),
             (
                 r#"{"type":"egressway","policyFile":"/p"},{"type":"ptp"}"#,
-                Lack::NotLast,
+                EntryFault::NotLast,
             ),
             (
                 r#"{"type":"egressway"},{"type":"egressway"},{"type":"ptp"},{"type":"egressway","policyFile":"/p"}"#,
-                Lack::Twice,
+                EntryFault::Twice,
             ),
         ] {
             let before = format!(r#"{{"name":"n","plugins":[{plugins}]}}"#);
             assert_eq!(
-                List::parse(&before).unwrap().lack(&entry()),
+                Conflist::parse(&before).unwrap().lack(&entry()),
                 Ok(Some(lack)),
                 "{before}"
             );
@@ -403,8 +408,8 @@ mod tests {
             ),
         ] {
             let text = format!(r#"{{"name":"n","plugins":[{{"type":"ptp"}},{theirs}]}}"#);
-            let list = List::parse(&text).unwrap();
-            let stranger = Err(Fault::Stranger(keys.to_owned()));
+            let list = Conflist::parse(&text).unwrap();
+            let stranger = Err(ListFault::Stranger(keys.to_owned()));
             assert_eq!(list.with(&entry()), stranger, "{text}");
             assert_eq!(list.check().map(|()| None), stranger, "{text}");
             assert_eq!(list.without(), Ok(None), "{text}");
@@ -417,7 +422,7 @@ mod tests {
             r#"{"type":"egressway","policyFile":"/p","newKey":1}"#,
         ] {
             let text = format!(r#"{{"name":"n","plugins":[{{"type":"ptp"}},{ours}]}}"#);
-            let list = List::parse(&text).unwrap();
+            let list = Conflist::parse(&text).unwrap();
             assert_eq!(list.check(), Ok(()), "{text}");
             assert!(list.without().unwrap().is_some(), "{text}");
         }
@@ -439,9 +444,9 @@ mod tests {
 
     #[test]
     fn what_no_runtime_could_use_is_named() {
-        let fault = |text: &str| List::parse(text).unwrap_err();
-        assert_eq!(fault(""), Fault::Empty);
-        assert_eq!(fault(" \n"), Fault::Empty);
+        let fault = |text: &str| Conflist::parse(text).unwrap_err();
+        assert_eq!(fault(""), ListFault::Empty);
+        assert_eq!(fault(" \n"), ListFault::Empty);
         for text in [
             "{",
             "[]",
@@ -450,12 +455,12 @@ mod tests {
             "\u{feff}{}",
             "{} {}",
         ] {
-            assert!(matches!(fault(text), Fault::NotJson(_)), "{text:?}");
+            assert!(matches!(fault(text), ListFault::NotJson(_)), "{text:?}");
         }
-        assert_eq!(fault(r#"{"plugins":[{"type":"a"}]}"#), Fault::NoName);
+        assert_eq!(fault(r#"{"plugins":[{"type":"a"}]}"#), ListFault::NoName);
         assert_eq!(
             fault(r#"{"name":"","plugins":[{"type":"a"}]}"#),
-            Fault::NoName
+            ListFault::NoName
         );
         for plugins in [
             "",
@@ -465,22 +470,25 @@ mod tests {
         ] {
             assert_eq!(
                 fault(&format!(r#"{{"name":"n"{plugins}}}"#)),
-                Fault::NoPlugins
+                ListFault::NoPlugins
             );
         }
         assert_eq!(
             fault(r#"{"name":"n","plugins":[{"type":"a"},{"typo":"b"}]}"#),
-            Fault::NoType(2)
+            ListFault::NoType(2)
         );
         let version =
             |v: &str| format!(r#"{{"name":"n","cniVersion":{v},"plugins":[{{"type":"a"}}]}}"#);
-        assert_eq!(fault(&version("\"2.0.0\"")), Fault::Version("2.0.0".into()));
-        assert_eq!(fault(&version("1")), Fault::Version("1".into()));
+        assert_eq!(
+            fault(&version("\"2.0.0\"")),
+            ListFault::Version("2.0.0".into())
+        );
+        assert_eq!(fault(&version("1")), ListFault::Version("1".into()));
         let ours = r#"{"name":"n","plugins":[{"type":"egressway"}]}"#;
-        let list = List::parse(ours).unwrap();
-        assert_eq!(list.with(&entry()), Err(Fault::OnlyOurs));
-        assert_eq!(list.without(), Err(Fault::OnlyOurs));
-        assert_eq!(from_single("{}"), Err(Fault::NoName));
-        assert_eq!(from_single(r#"{"name":"n"}"#), Err(Fault::NoType(1)));
+        let list = Conflist::parse(ours).unwrap();
+        assert_eq!(list.with(&entry()), Err(ListFault::OnlyOurs));
+        assert_eq!(list.without(), Err(ListFault::OnlyOurs));
+        assert_eq!(from_single("{}"), Err(ListFault::NoName));
+        assert_eq!(from_single(r#"{"name":"n"}"#), Err(ListFault::NoType(1)));
     }
 }

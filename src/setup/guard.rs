@@ -7,7 +7,7 @@ use crate::guard::{self, Mode, Unavailable};
 
 /// What was found out.
 #[derive(Debug)]
-pub enum Found {
+pub enum ChecksumGuard {
     /// They are dropped: it was tried.
     Drops,
     /// This kernel can't drop them, and why; its pods write all checksums themselves.
@@ -20,33 +20,33 @@ pub enum Found {
 ///
 /// # Errors
 /// It could not be tried, or the filter does the wrong thing.
-pub fn look(config: &Config) -> Result<Found, trial::Failure> {
+pub fn look(config: &Config) -> Result<ChecksumGuard, trial::Failure> {
     match config.keys.forged_checksums.unwrap_or_default() {
         Mode::Drop => Ok(match trial::run()? {
-            Outcome::Works(_) => Found::Drops,
-            Outcome::Unavailable(why) => Found::FallsBack(why),
+            Outcome::Works(_) => ChecksumGuard::Drops,
+            Outcome::Unavailable(why) => ChecksumGuard::FallsBack(why),
         }),
-        mode => Ok(Found::AsAsked(mode)),
+        mode => Ok(ChecksumGuard::AsAsked(mode)),
     }
 }
 
-impl Found {
+impl ChecksumGuard {
     /// Whether it is what the node should have.
     pub const fn is_good(&self) -> bool {
-        matches!(self, Found::Drops)
+        matches!(self, ChecksumGuard::Drops)
     }
 
     /// In words, with what it costs.
     pub fn text(&self) -> String {
         match self {
-            Found::Drops => {
+            ChecksumGuard::Drops => {
                 "packets with forged checksums are dropped at each pod's veth: it was tried".to_owned()
             }
-            Found::FallsBack(why) => guard::fallback(&why.to_string()),
-            Found::AsAsked(Mode::Resolve) => {
+            ChecksumGuard::FallsBack(why) => guard::fallback(&why.to_string()),
+            ChecksumGuard::AsAsked(Mode::Resolve) => {
                 "resolve: the pods' kernel writes all checksums, which costs more than half of a pod's TCP throughput".to_owned()
             }
-            Found::AsAsked(_) => {
+            ChecksumGuard::AsAsked(_) => {
                 "ignore: a pod with NET_RAW, or a guest, can send another port, address or protocol than was judged".to_owned()
             }
         }

@@ -3,7 +3,7 @@
 use super::confdir::Ensured;
 use super::config::Config;
 use super::coverage::CNI_CACHE;
-use super::program::{self, Found, Program};
+use super::program::{self, InPlace, InstalledProgram};
 use super::{coverage, files, guard, kernel, policy};
 use crate::cluster;
 use crate::guard::trial;
@@ -90,8 +90,8 @@ pub fn prepare(config: &Config) -> Result<(), Error> {
         true => tracing::info!("{}", found.text()),
         false => tracing::warn!("{}", found.text()),
     }
-    let mut program = Program::at(config.program());
-    if program.put()? != Found::Same {
+    let mut program = InstalledProgram::at(config.program());
+    if program.put()? != InPlace::Same {
         let version = env!("CARGO_PKG_VERSION");
         tracing::info!("installed version {version} as {}", shown(program.path()));
     }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::config::{Cluster, Config};
 use super::files::{self, FileError};
-use crate::cluster::{self, Client, Limit, ObjectName, Request};
+use crate::cluster::{self, Client, ObjectName, Request, TimeLimit};
 use crate::source::{PolicyFile, SourceError};
 
 /// The key of the ConfigMap that has the policy.
@@ -20,7 +20,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// What the cluster says of the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Policy {
+pub enum InCluster {
     /// There is no ConfigMap.
     Missing,
     /// There is one, without [`POLICY_KEY`].
@@ -29,15 +29,15 @@ pub enum Policy {
     Text(String),
 }
 
-impl Policy {
+impl InCluster {
     /// What a ConfigMap says, or that there is none.
-    pub fn of(configmap: Option<&ConfigMap>) -> Policy {
+    pub fn of(configmap: Option<&ConfigMap>) -> InCluster {
         let Some(configmap) = configmap else {
-            return Policy::Missing;
+            return InCluster::Missing;
         };
         let data = configmap.data.as_ref();
         let text = data.and_then(|data| data.get(POLICY_KEY));
-        text.map_or(Policy::NoKey, |text| Policy::Text(text.clone()))
+        text.map_or(InCluster::NoKey, |text| InCluster::Text(text.clone()))
     }
 }
 
@@ -45,10 +45,10 @@ impl Policy {
 ///
 /// # Errors
 /// The API does not answer, or refuses.
-pub fn fetch(config: &Config, cluster: &Cluster) -> Result<Policy, cluster::Error> {
+pub fn fetch(config: &Config, cluster: &Cluster) -> Result<InCluster, cluster::Error> {
     let ObjectName { namespace, name } = &cluster.configmap;
     cluster::run(async {
-        let limit = Limit::Each(ANSWER);
+        let limit = TimeLimit::Each(ANSWER);
         let client = match config.kubeconfig().exists() {
             true => Client::from_kubeconfig(&config.kubeconfig(), limit)?,
             false => Client::in_cluster(limit)?, // whoever only looks writes no kubeconfig
@@ -58,7 +58,7 @@ pub fn fetch(config: &Config, cluster: &Cluster) -> Result<Policy, cluster::Erro
             .within(namespace)
             .named(name);
         let found = client.ask(request, api.get_opt(name)).await?;
-        Ok(Policy::of(found.as_ref()))
+        Ok(InCluster::of(found.as_ref()))
     })
 }
 
@@ -66,12 +66,12 @@ pub fn fetch(config: &Config, cluster: &Cluster) -> Result<Policy, cluster::Erro
 ///
 /// # Errors
 /// Why it can't be used. The last good policy stays.
-pub fn apply(config: &Config, configmap: &ObjectName, policy: &Policy) -> Result<bool, String> {
+pub fn apply(config: &Config, configmap: &ObjectName, policy: &InCluster) -> Result<bool, String> {
     let source = format!("ConfigMap {configmap} {POLICY_KEY}");
     match policy {
-        Policy::Missing => Err("it does not exist".to_owned()),
-        Policy::NoKey => Err(format!("it has no key {POLICY_KEY}")),
-        Policy::Text(text) => write(config, &source, text).map_err(|e| e.to_string()),
+        InCluster::Missing => Err("it does not exist".to_owned()),
+        InCluster::NoKey => Err(format!("it has no key {POLICY_KEY}")),
+        InCluster::Text(text) => write(config, &source, text).map_err(|e| e.to_string()),
     }
 }
 

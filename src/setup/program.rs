@@ -27,7 +27,7 @@ pub enum Error {
 
 /// What was found in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum InPlace {
     /// These very bytes.
     Same,
     /// Nothing.
@@ -41,7 +41,7 @@ type Seen = (u64, u64, u64, i64, i64, u32);
 
 /// The program's place.
 #[derive(Debug)]
-pub struct Program {
+pub struct InstalledProgram {
     path: PathBuf,
     /// How it looked when its bytes were last compared.
     seen: Option<Seen>,
@@ -49,10 +49,10 @@ pub struct Program {
     was_ours: bool,
 }
 
-impl Program {
+impl InstalledProgram {
     /// `BIN_DIR/egressway`
     pub fn at(path: PathBuf) -> Self {
-        Program {
+        InstalledProgram {
             path,
             seen: None,
             was_ours: false,
@@ -68,39 +68,39 @@ impl Program {
     ///
     /// # Errors
     /// [`Error::Stranger`], or the disk refuses.
-    pub fn look(&mut self) -> Result<Found, Error> {
+    pub fn look(&mut self) -> Result<InPlace, Error> {
         let Some(before) = seen(&self.path) else {
             self.seen = None;
-            return Ok(Found::Nothing);
+            return Ok(InPlace::Nothing);
         };
         if self.seen == Some(before) {
-            return Ok(Found::Same);
+            return Ok(InPlace::Same);
         }
         let Some(there) = files::read(&self.path)? else {
-            return Ok(Found::Nothing); // it went meanwhile
+            return Ok(InPlace::Nothing); // it went meanwhile
         };
         let own = own()?;
         let executable = fs::metadata(&self.path).is_ok_and(|m| mode(&m) == 0o755);
         if there == own && executable {
             self.seen = Some(before);
             self.was_ours = true;
-            return Ok(Found::Same);
+            return Ok(InPlace::Same);
         }
         if there != own && !self.was_ours && !is_ours(&there) {
             let path = self.path.clone();
             return Err(Error::Stranger { path });
         }
-        Ok(Found::Other)
+        Ok(InPlace::Other)
     }
 
     /// Puts this very program there, executable, unless it is there. Which version that is, older or
     /// newer, is for whoever started us to decide. Returns what was there.
     ///
     /// # Errors
-    /// As [`Program::look`].
-    pub fn put(&mut self) -> Result<Found, Error> {
+    /// As [`InstalledProgram::look`].
+    pub fn put(&mut self) -> Result<InPlace, Error> {
         let found = self.look()?;
-        if found != Found::Same {
+        if found != InPlace::Same {
             if let Some(dir) = self.path.parent() {
                 files::create_dir(dir)?;
             }
@@ -139,27 +139,27 @@ mod tests {
     use super::*;
     use std::process::{Command, Stdio};
 
-    fn place() -> (tempfile::TempDir, Program) {
+    fn place() -> (tempfile::TempDir, InstalledProgram) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("bin/egressway");
-        (dir, Program::at(path))
+        (dir, InstalledProgram::at(path))
     }
 
     #[test]
     fn it_is_put_there_once_and_again_when_it_is_gone_or_another() {
         let (_dir, mut program) = place();
         let path = program.path().to_owned();
-        assert_eq!(program.put().unwrap(), Found::Nothing);
-        assert_eq!(program.put().unwrap(), Found::Same);
+        assert_eq!(program.put().unwrap(), InPlace::Nothing);
+        assert_eq!(program.put().unwrap(), InPlace::Same);
         assert_eq!(mode(&fs::metadata(&path).unwrap()), 0o755);
         fs::remove_file(&path).unwrap();
-        assert_eq!(program.put().unwrap(), Found::Nothing);
+        assert_eq!(program.put().unwrap(), InPlace::Nothing);
         fs::write(&path, "another").unwrap();
-        assert_eq!(program.put().unwrap(), Found::Other);
+        assert_eq!(program.put().unwrap(), InPlace::Other);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(program.put().unwrap(), Found::Other);
+        assert_eq!(program.put().unwrap(), InPlace::Other);
         assert_eq!(fs::read(&path).unwrap(), own().unwrap());
-        assert_eq!(program.put().unwrap(), Found::Same);
+        assert_eq!(program.put().unwrap(), InPlace::Same);
     }
 
     /// Who waits for it to be back may undo that at once, before the disk has it.
@@ -179,9 +179,9 @@ mod tests {
                     }
                     fs::write(&path, "another").unwrap();
                 });
-                assert_eq!(program.put().unwrap(), Found::Nothing);
+                assert_eq!(program.put().unwrap(), InPlace::Nothing);
             });
-            assert_eq!(program.put().unwrap(), Found::Other);
+            assert_eq!(program.put().unwrap(), InPlace::Other);
         }
     }
 
@@ -201,8 +201,8 @@ mod tests {
         }
         let older = [b"an older version ", &MARK[..], b" of this"].concat();
         fs::write(&path, older).unwrap();
-        assert_eq!(program.put().unwrap(), Found::Other);
-        assert_eq!(program.look().unwrap(), Found::Same);
+        assert_eq!(program.put().unwrap(), InPlace::Other);
+        assert_eq!(program.look().unwrap(), InPlace::Same);
     }
 
     #[test]
@@ -218,7 +218,7 @@ mod tests {
             .unwrap();
         let opened = fs::OpenOptions::new().write(true).open(&path);
         assert!(opened.is_err(), "text file busy");
-        assert_eq!(program.put().unwrap(), Found::Other);
+        assert_eq!(program.put().unwrap(), InPlace::Other);
         assert_eq!(mode(&fs::metadata(&path).unwrap()), 0o755);
         let ended = running.try_wait().unwrap();
         assert!(ended.is_none(), "the old one still runs");

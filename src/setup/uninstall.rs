@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::config::Config;
-use super::program::Program;
+use super::program::InstalledProgram;
 use super::{files, policy};
 use crate::egress;
 use crate::enforce;
@@ -45,7 +45,7 @@ pub fn uninstall(config: &Config) -> Vec<String> {
     note(policy::remove_ours(config).map_err(|e| e.to_string()));
     note(files::remove_tree(&config.own_dir()).map_err(|e| e.to_string()));
     if !config.program().exists() {
-        let put = Program::at(config.program()).put();
+        let put = InstalledProgram::at(config.program()).put();
         note(put.map(drop).map_err(|e| e.to_string()));
     }
     failures

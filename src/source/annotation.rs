@@ -32,20 +32,20 @@ pub struct SourcedText {
 
 /// What carries annotations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Object {
+pub(super) enum Annotated {
     Pod,
     Namespace,
 }
 
 /// Refuses keys of ours that `object` cannot have: a misspelt key must not be an open door. `place` says what it is on.
 pub(super) fn check_keys<'a>(
-    object: Object,
+    object: Annotated,
     place: &str,
     keys: impl Iterator<Item = &'a String>,
 ) -> Result<(), SourceError> {
     let (own, others, elsewhere) = match object {
-        Object::Pod => (&OF_PODS[..], &OF_NAMESPACES[..], "the namespace"),
-        Object::Namespace => (&OF_NAMESPACES[..], &OF_PODS[..], "pods"),
+        Annotated::Pod => (&OF_PODS[..], &OF_NAMESPACES[..], "the namespace"),
+        Annotated::Namespace => (&OF_NAMESPACES[..], &OF_PODS[..], "pods"),
     };
     for key in keys.filter(|key| key.starts_with(PREFIX)) {
         if own.contains(&key.as_str()) {

@@ -18,7 +18,7 @@ use super::annotation::PREFIX;
 use super::names::{self, Name};
 use super::snapshot::Snapshots;
 use super::{NamespaceAnnotations, PolicyFile, SourceError, pod};
-use crate::cluster::{self, Client, Limit, Request};
+use crate::cluster::{self, Client, Request, TimeLimit};
 use crate::store::{Answer, NamespaceAnswer, ServiceAnswer as Behind};
 use rules::effective::{Facts, TierRules};
 
@@ -32,7 +32,7 @@ pub struct Access<'a> {
     /// Where the API is and who asks.
     pub kubeconfig: &'a Path,
     /// For everything together.
-    pub limit: Limit,
+    pub limit: TimeLimit,
     /// What it said before.
     pub snapshots: Snapshots<'a>,
 }
@@ -61,7 +61,7 @@ pub struct Said {
 
 /// Whose annotations the pod's are to be.
 #[derive(Debug, Clone, Copy)]
-pub enum PodAnnotations<'a> {
+pub enum OwnAnnotations<'a> {
     /// The runtime has handed them over.
     HandedOver(&'a BTreeMap<String, String>),
     /// The API is to be asked.
@@ -77,7 +77,7 @@ pub fn read(
     access: &Access<'_>,
     file: &PolicyFile,
     namespace: &str,
-    pod: PodAnnotations<'_>,
+    pod: OwnAnnotations<'_>,
 ) -> Result<Said, SourceError> {
     cluster::run(async { Ok(ask(access, file, namespace, pod).await) })?
 }
@@ -86,20 +86,20 @@ async fn ask(
     access: &Access<'_>,
     file: &PolicyFile,
     name: &str,
-    of_pod: PodAnnotations<'_>,
+    of_pod: OwnAnnotations<'_>,
 ) -> Result<Said, SourceError> {
     let client = Client::from_kubeconfig(access.kubeconfig, access.limit)?;
     let (of_namespace, asked) = tokio::join!(ask_namespace(&client, name), async {
         match of_pod {
-            PodAnnotations::Of(pod) => Some(ask_pod(&client, name, pod).await),
-            PodAnnotations::HandedOver(_) => None,
+            OwnAnnotations::Of(pod) => Some(ask_pod(&client, name, pod).await),
+            OwnAnnotations::HandedOver(_) => None,
         }
     });
     let namespace = access.namespace(name, of_namespace)?;
     let asked = asked.transpose()?;
     let of_pod = pod::rules(match of_pod {
-        PodAnnotations::HandedOver(annotations) => Some(annotations),
-        PodAnnotations::Of(_) => asked.as_ref(),
+        OwnAnnotations::HandedOver(annotations) => Some(annotations),
+        OwnAnnotations::Of(_) => asked.as_ref(),
     });
     let needed = names::needed(file, &namespace, &of_pod);
     let mut facts = file.facts.clone();

@@ -11,7 +11,7 @@ use serde_saphyr::Spanned;
 use super::mode::Mode;
 use super::yaml::{self, RawFile, RawLimits};
 use super::{NamespaceAnnotations, SourceError};
-use rules::effective::{Api, DefaultAction, Facts, Tier, TierRules};
+use rules::effective::{ApiAnswers, DefaultAction, Facts, Tier, TierRules};
 use rules::fault::{Collector, Complaint, Faults, quoted, shown};
 use rules::grammar::{label, targets};
 use rules::lexer::{self, Place};
@@ -148,7 +148,7 @@ impl PolicyFile {
             tiers.extend(namespace.tiers()?);
         }
         for tier in tiers {
-            tier.note_unknown_names(&mut faults, &self.facts, Api::Asked);
+            tier.note_unknown_names(&mut faults, &self.facts, ApiAnswers::Asked);
         }
         Ok(faults.finish(())?)
     }
@@ -302,7 +302,7 @@ impl Reader<'_> {
     /// Checks that the names in these tiers stand for something, or that the API can say for what.
     fn names<'a>(&mut self, tiers: impl IntoIterator<Item = &'a TierRules>, facts: &Facts) {
         for tier in tiers {
-            tier.note_unknown_names(&mut self.faults, facts, Api::ToBeAsked);
+            tier.note_unknown_names(&mut self.faults, facts, ApiAnswers::ToBeAsked);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 
 use super::annotation::{
-    self, DEFAULT_RULES, EGRESS_IP, ENFORCED_RULES, MODE, Object, SourcedText,
+    self, Annotated, DEFAULT_RULES, EGRESS_IP, ENFORCED_RULES, MODE, SourcedText,
 };
 use super::mode::Mode;
 use super::{SourceError, egress};
@@ -44,7 +44,7 @@ impl NamespaceAnnotations {
         place: &str,
         annotations: &BTreeMap<String, String>,
     ) -> Result<NamespaceAnnotations, SourceError> {
-        annotation::check_keys(Object::Namespace, place, annotations.keys())?;
+        annotation::check_keys(Annotated::Namespace, place, annotations.keys())?;
         Ok(Self::read(|key| {
             annotations.get(key).map(|text| SourcedText {
                 source: format!("{place}[{key}]"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::SourceError;
-use super::annotation::{self, Object, RULES};
+use super::annotation::{self, Annotated, RULES};
 use rules::effective::{Tier, TierRules};
 
 /// The pod's tier, if it has one: its text is read once, here. Others' annotations are left alone.
@@ -19,7 +19,7 @@ pub fn rules(
     let Some(annotations) = annotations else {
         return Ok(None);
     };
-    annotation::check_keys(Object::Pod, "pod annotations", annotations.keys())?;
+    annotation::check_keys(Annotated::Pod, "pod annotations", annotations.keys())?;
     let Some(text) = annotations.get(RULES) else {
         return Ok(None);
     };

@@ -11,7 +11,7 @@ use super::{AttachmentId, StateDir, StateError, escaped, files, remove, unescape
 
 /// The attachments that an interface of the host has carried.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
+pub struct LinkEntry {
     /// Those whose chains may hang there, in the order in which they came: the last one it carries.
     pub attachments: Vec<AttachmentId>,
     /// What a newer version has added.
@@ -22,7 +22,7 @@ pub struct Link {
 /// An interface's name, and its [`StateDir::link_ids`].
 pub type Noted = (String, Result<Vec<AttachmentId>, StateError>);
 
-impl Document for Link {
+impl Document for LinkEntry {
     const VERSION: u32 = 1;
 }
 
@@ -80,7 +80,7 @@ impl StateDir {
         Ok(self.link_entry(name)?.attachments)
     }
 
-    fn link_entry(&self, name: &str) -> Result<Link, StateError> {
+    fn link_entry(&self, name: &str) -> Result<LinkEntry, StateError> {
         Ok(self.read(&self.link_path(name))?.unwrap_or_default())
     }
 
@@ -130,7 +130,7 @@ impl StateDir {
         remove(&self.link_path(name))
     }
 
-    fn write_link(&self, name: &str, link: &Link) -> Result<(), StateError> {
+    fn write_link(&self, name: &str, link: &LinkEntry) -> Result<(), StateError> {
         self.write(&self.link_path(name), link)
     }
 

@@ -6,7 +6,7 @@
 //! attachments/ID.json    one attachment                                    Record
 //! attachments/ID.KEY     its policy: another name of policies/KEY
 //! policies/KEY           the policy of all attachments that have the same  PolicyHead, StoredPolicy
-//! links/NAME.json        the attachments that the host's interface NAME    Link
+//! links/NAME.json        the attachments that the host's interface NAME    LinkEntry
 //!                        has carried, as long as their chains may hang
 //!                        there; the last one carries it
 //! egress/ADDRESS.json    whose egress address, on which device, its users  Owner
@@ -53,7 +53,7 @@ pub use answers::{Answer, EgressLists, NamespaceAnswer, ServiceAnswer};
 pub use egress::{Held, Owner};
 pub use guard::{Guard, GuardFallback, GuardProgram};
 pub use id::{AttachmentId, NotAnId, attachment_id};
-pub use links::Link;
+pub use links::LinkEntry;
 pub use lock::{Lock, Passing};
 pub use policies::{PolicyHead, PolicyKey};
 pub use record::{Bridge, Record};

@@ -84,7 +84,7 @@ fn the_list_of_metadata_services_is_the_one_that_is_enforced() {
         .lines()
         .filter(|line| line.starts_with("| `"))
         .collect();
-    let row = |service: &rules::class::Service| {
+    let row = |service: &rules::class::MetadataService| {
         let (address, owner, source) = (service.address.addr(), service.owner, service.source);
         format!("| `{address}` | {owner} | <{source}> |")
     };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use egressway::store::document::{Document, decode};
 use egressway::store::{
-    Link, NamespaceAnswer, Owner, PolicyHead, PolicyKey, Record, Snapshot, Verified,
+    LinkEntry, NamespaceAnswer, Owner, PolicyHead, PolicyKey, Record, Snapshot, Verified,
 };
 use fastrand::Rng;
 use nix::time::{ClockId, clock_gettime};
@@ -121,7 +121,7 @@ fn state() {
         seeds.iter().any(|seed| decode::<D>(seed).is_ok())
     }
     assert!(
-        some::<Record<PolicyKey>>() && some::<Owner>() && some::<Link>() && some::<Verified>(),
+        some::<Record<PolicyKey>>() && some::<Owner>() && some::<LinkEntry>() && some::<Verified>(),
         "no seed is such a document any more"
     );
     assert!(

@@ -10,6 +10,7 @@ pub mod bpf;
 pub mod conntrack;
 mod error;
 pub mod link;
+mod mac;
 mod ndp;
 pub mod neighbour;
 mod netlink;
@@ -27,5 +28,6 @@ pub mod unfinished;
 mod wait;
 
 pub use error::Error;
+pub use mac::Mac;
 pub use netns::{Netns, identity_of};
 pub use rtnl::Rtnl;

@@ -32,7 +32,7 @@ pub const PRIVATE: [IpNet; 7] = [
 
 /// A cloud's metadata service, which hands out credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Service {
+pub struct MetadataService {
     /// Its only address.
     pub address: IpNet,
     /// Whose it is.
@@ -42,7 +42,7 @@ pub struct Service {
 }
 
 /// Every metadata service that has an address of its own.
-pub const METADATA: [Service; 15] = [
+pub const METADATA: [MetadataService; 15] = [
     service(
         v4([169, 254, 169, 254], 32),
         "AWS, Azure, Google Cloud, Oracle, OpenStack, DigitalOcean, Hetzner, Akamai and most others",
@@ -122,7 +122,7 @@ pub const METADATA: [Service; 15] = [
 
 /// Azure's WireServer: it hands out a node's certificates on two of its TCP ports. On port 53 it is the
 /// DNS server of virtual networks, and that is no metadata.
-pub const WIRESERVER: Service = service(
+pub const WIRESERVER: MetadataService = service(
     v4([168, 63, 129, 16], 32),
     "Azure, WireServer, TCP ports 80 and 32526 only",
     "https://learn.microsoft.com/azure/virtual-network/what-is-ip-address-168-63-129-16",
@@ -164,8 +164,8 @@ pub fn contains(nets: &[IpNet], address: IpAddr) -> bool {
     nets.iter().any(|net| net.contains(&address))
 }
 
-const fn service(address: IpNet, owner: &'static str, source: &'static str) -> Service {
-    Service {
+const fn service(address: IpNet, owner: &'static str, source: &'static str) -> MetadataService {
+    MetadataService {
         address,
         owner,
         source,

@@ -146,10 +146,10 @@ impl TierRules {
 
     /// Looks for names that stand for nothing. The text is read again only if there are some, for their
     /// places.
-    pub fn note_unknown_names(&self, faults: &mut Collector, facts: &Facts, api: Api) {
+    pub fn note_unknown_names(&self, faults: &mut Collector, facts: &Facts, api: ApiAnswers) {
         let is_unknown = |target: &Target| match target {
             Target::Cluster => facts.cluster.is_empty(),
-            _ if api == Api::ToBeAsked => false,
+            _ if api == ApiAnswers::ToBeAsked => false,
             Target::Nodes => facts.nodes.is_empty(),
             Target::Dns => facts.dns.is_empty(),
             Target::ApiServer => facts.api_server.is_empty(),
@@ -178,7 +178,7 @@ impl Effective {
         tiers.sort_by_key(|tier| tier.tier);
         let mut faults = Collector::default();
         for tier in &tiers {
-            tier.note_unknown_names(&mut faults, &facts, Api::Asked);
+            tier.note_unknown_names(&mut faults, &facts, ApiAnswers::Asked);
         }
         faults.finish(Effective {
             tiers,
@@ -193,7 +193,7 @@ impl Effective {
 
 /// What the API has to do with names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Api {
+pub enum ApiAnswers {
     /// It was asked, or there is none: what is not known now never will be.
     Asked,
     /// It will be asked for the names that only it knows.
@@ -201,12 +201,18 @@ pub enum Api {
 }
 
 /// The text is known to be valid: there, these words can only be targets.
-fn note_unknown_names(faults: &mut Collector, source: &str, text: &str, facts: &Facts, api: Api) {
+fn note_unknown_names(
+    faults: &mut Collector,
+    source: &str,
+    text: &str,
+    facts: &Facts,
+    api: ApiAnswers,
+) {
     for word in lexer::statements(text).flat_map(|statement| statement.words) {
         let lower = word.text().to_ascii_lowercase();
         let complaint = match lower.as_str() {
             "cluster" if facts.cluster.is_empty() => nothing("cluster", "clusterCIDRs"),
-            _ if api == Api::ToBeAsked => continue,
+            _ if api == ApiAnswers::ToBeAsked => continue,
             "nodes" if facts.nodes.is_empty() => Complaint::new(
                 "`nodes` needs the Kubernetes API, which is not asked, or `nodeCIDRs` in the policy file",
             )

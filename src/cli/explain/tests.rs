@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::explain::Unknown;
+use crate::explain::Unresolved;
 use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
 
 const TIME: &str = "2026-05-01T00:00:00Z";
@@ -26,7 +26,7 @@ fn subject(tiers: &[(Tier, &str)], audit: bool) -> Subject {
         pod: Some("web".to_owned()),
         attachment: None,
         policy: Effective::new(tiers, DefaultAction::Allow, audit, facts).unwrap(),
-        unknown: Unknown::default(),
+        unknown: Unresolved::default(),
         exempt: false,
         egress: Vec::new(),
         addresses: vec!["10.100.0.7".parse().unwrap()],

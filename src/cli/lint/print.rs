@@ -11,13 +11,13 @@ use crate::lint::{self, Finding, Kind, STDIN, Severity};
 
 /// How many of which there are.
 #[derive(Debug, Default, Clone, Copy, Serialize)]
-pub(super) struct Summary {
+pub(super) struct Counts {
     pub files: usize,
     pub errors: usize,
     pub warnings: usize,
 }
 
-impl Summary {
+impl Counts {
     pub fn of(files: usize, findings: &[Finding]) -> Self {
         let count = |severity| findings.iter().filter(|f| f.severity() == severity).count();
         Self {
@@ -46,7 +46,7 @@ impl Summary {
 pub(super) fn text(
     out: &mut dyn Write,
     findings: &[Finding],
-    summary: Summary,
+    summary: Counts,
     colour: bool,
 ) -> io::Result<()> {
     for finding in findings {
@@ -79,7 +79,7 @@ pub(super) fn text(
 }
 
 /// One object: `findings` and `summary`.
-pub(super) fn json(out: &mut dyn Write, findings: &[Finding], summary: Summary) -> io::Result<()> {
+pub(super) fn json(out: &mut dyn Write, findings: &[Finding], summary: Counts) -> io::Result<()> {
     let findings: Vec<Value> = findings
         .iter()
         .map(|finding| {

@@ -69,21 +69,21 @@ impl Counts {
 
 /// An address and what was asked for there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Destination {
+pub(super) struct Reached {
     pub address: IpAddr,
     /// `443/tcp`, `icmp/8`, `proto/47`; empty if it is not known.
     pub service: String,
 }
 
-impl Destination {
-    fn of(line: &Line) -> Destination {
+impl Reached {
+    fn of(line: &Line) -> Reached {
         let protocol = line.protocol.clone().unwrap_or_default();
         let service = match (line.destination_port, line.icmp_type) {
             (Some(port), _) => format!("{port}/{protocol}"),
             (None, Some(kind)) => format!("{protocol}/{kind}"),
             (None, None) => protocol,
         };
-        Destination {
+        Reached {
             address: line.destination,
             service,
         }
@@ -115,8 +115,8 @@ pub(super) struct Summary {
     pub lost: Option<String>,
     pub counts: Counts,
     /// By pod, as `namespace/pod`, or the source's address.
-    pub talks: BTreeMap<(String, Destination), Talk>,
-    pub stopped: BTreeMap<Destination, Stopped>,
+    pub talks: BTreeMap<(String, Reached), Talk>,
+    pub stopped: BTreeMap<Reached, Stopped>,
     /// By second.
     pub times: BTreeMap<i64, Counts>,
     /// Namespace, pod and rule of every line.
@@ -140,7 +140,7 @@ impl Summary {
             (Some(namespace), Some(pod)) => format!("{namespace}/{pod}"),
             _ => line.source.to_string(),
         };
-        let destination = Destination::of(line);
+        let destination = Reached::of(line);
         if fate != Fate::Allowed {
             let stopped = self.stopped.entry(destination.clone()).or_default();
             stopped.counts.add(fate);

@@ -9,11 +9,12 @@ use serde::Serialize;
 use super::kernel::{self, Kernel};
 use super::list::{Row, addresses, ago, amount};
 use crate::cli::output::{Table, Tone, toned};
-use crate::enforce::{self, Verified};
+use crate::enforce::{self, Compared};
 use crate::plan::names::{many_chain, nd_chain, veth_chain};
 use crate::plan::{self, AttachmentPlan, Base, Compiled, INET, LAYOUT, NETDEV};
 use crate::store::{Record, StateDir};
-use nft::{self, Counter, Nft, Value};
+use netlink::Mac;
+use nft::{self, Counter, Nft};
 use rules::effective::{DefaultAction, Effective, Tier};
 use rules::rule::{Rule, Verb};
 
@@ -124,7 +125,7 @@ impl Detail {
         Detail {
             row,
             network: record.network.clone(),
-            mac: Value::Mac(record.mac).to_string(),
+            mac: Mac(record.mac).to_string(),
             link_local: record.link_local.clone(),
             veth_index: record.veth_index,
             log_group: record.log_group,
@@ -337,5 +338,5 @@ fn difference(
         return Ok(None);
     }
     let plan = AttachmentPlan::from(record);
-    enforce::verify(nft, &base, compiled, &plan, &mut Verified::default())
+    enforce::verify(nft, &base, compiled, &plan, &mut Compared::default())
 }

@@ -9,7 +9,7 @@ use rules::rule::{Ports, Transport};
 
 /// What a packet asks for at its destination. In the order in which rules list their ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Service {
+pub(super) enum AskedFor {
     Transport(Transport, u16),
     /// By its type: codes are details of one.
     Icmp(u8),
@@ -21,7 +21,7 @@ pub(super) enum Service {
 /// What a rule has to allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Flow {
-    pub service: Service,
+    pub service: AskedFor,
     pub destination: IpAddr,
 }
 
@@ -40,11 +40,11 @@ impl Flow {
             .find(|transport| transport.protocol() == protocol);
         let service = match (transport, protocol) {
             (Some(transport), _) => {
-                Service::Transport(transport, line.destination_port.filter(|port| *port != 0)?)
+                AskedFor::Transport(transport, line.destination_port.filter(|port| *port != 0)?)
             }
-            (None, ICMP) if ipv4 => Service::Icmp(line.icmp_type?),
-            (None, ICMPV6) if !ipv4 => Service::Icmpv6(line.icmp_type?),
-            (None, other) => Service::Protocol(other),
+            (None, ICMP) if ipv4 => AskedFor::Icmp(line.icmp_type?),
+            (None, ICMPV6) if !ipv4 => AskedFor::Icmpv6(line.icmp_type?),
+            (None, other) => AskedFor::Protocol(other),
         };
         Some(Flow {
             service,
@@ -54,11 +54,11 @@ impl Flow {
 }
 
 /// The shortest port list of exactly these services, which are sorted.
-pub(super) fn ports(services: impl IntoIterator<Item = Service>) -> Vec<Ports> {
+pub(super) fn ports(services: impl IntoIterator<Item = AskedFor>) -> Vec<Ports> {
     let mut all: Vec<Ports> = Vec::new();
     for service in services {
         let ports = match service {
-            Service::Transport(transport, port) => {
+            AskedFor::Transport(transport, port) => {
                 if let Some(Ports::Transport(before, range)) = all.last_mut()
                     && *before == transport
                     && range.end().checked_add(1) == Some(port)
@@ -68,15 +68,15 @@ pub(super) fn ports(services: impl IntoIterator<Item = Service>) -> Vec<Ports> {
                 }
                 Ports::Transport(transport, port..=port)
             }
-            Service::Icmp(kind) => Ports::Icmp {
+            AskedFor::Icmp(kind) => Ports::Icmp {
                 kind: Some(kind),
                 code: None,
             },
-            Service::Icmpv6(kind) => Ports::Icmpv6 {
+            AskedFor::Icmpv6(kind) => Ports::Icmpv6 {
                 kind: Some(kind),
                 code: None,
             },
-            Service::Protocol(number) => Ports::Protocol(number),
+            AskedFor::Protocol(number) => Ports::Protocol(number),
         };
         all.push(ports);
     }
@@ -87,7 +87,7 @@ pub(super) fn ports(services: impl IntoIterator<Item = Service>) -> Vec<Ports> {
 mod tests {
     use super::*;
 
-    fn text(services: &[Service]) -> String {
+    fn text(services: &[AskedFor]) -> String {
         let all: Vec<String> = ports(services.iter().copied())
             .iter()
             .map(ToString::to_string)
@@ -97,15 +97,15 @@ mod tests {
 
     #[test]
     fn neighbouring_ports_of_one_protocol_are_a_range() {
-        let tcp = |port| Service::Transport(Transport::Tcp, port);
-        let udp = |port| Service::Transport(Transport::Udp, port);
+        let tcp = |port| AskedFor::Transport(Transport::Tcp, port);
+        let udp = |port| AskedFor::Transport(Transport::Udp, port);
         let all = [tcp(80), tcp(443), tcp(444), tcp(445), udp(446), tcp(65535)];
         assert_eq!(text(&all), "80/tcp,443-445/tcp,446/udp,65535/tcp");
         let others = [
-            Service::Icmp(3),
-            Service::Icmp(4),
-            Service::Icmpv6(128),
-            Service::Protocol(47),
+            AskedFor::Icmp(3),
+            AskedFor::Icmp(4),
+            AskedFor::Icmpv6(128),
+            AskedFor::Protocol(47),
         ];
         assert_eq!(text(&others), "icmp/3,icmp/4,icmpv6/128,proto/47");
     }

@@ -10,7 +10,7 @@ use ::rules::effective::Tier;
 
 /// Whose rules.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Owner {
+pub(super) enum Whose {
     /// A namespace, for all of its pods.
     Namespace(String),
     Pod {
@@ -23,13 +23,13 @@ pub(super) enum Owner {
 
 /// What was seen of each owner's pods.
 #[derive(Debug, Default)]
-pub(super) struct Groups {
-    pub owners: BTreeMap<Owner, Flows>,
+pub(super) struct LogGroups {
+    pub owners: BTreeMap<Whose, Flows>,
     /// Lines that tell too little to allow just what they were.
     pub too_little: u64,
 }
 
-impl Groups {
+impl LogGroups {
     /// Notes a line. `by_pod`: rules of pods, else of namespaces.
     pub(super) fn add(&mut self, line: &Line, by_pod: bool) {
         let Some(flow) = Flow::of(line) else {
@@ -37,12 +37,12 @@ impl Groups {
             return;
         };
         let owner = match (&line.namespace, &line.pod) {
-            (Some(namespace), _) if !by_pod => Owner::Namespace(namespace.clone()),
-            (Some(namespace), Some(pod)) => Owner::Pod {
+            (Some(namespace), _) if !by_pod => Whose::Namespace(namespace.clone()),
+            (Some(namespace), Some(pod)) => Whose::Pod {
                 namespace: namespace.clone(),
                 pod: pod.clone(),
             },
-            _ => Owner::Unknown,
+            _ => Whose::Unknown,
         };
         let flows = self.owners.entry(owner).or_default();
         let seen = flows.entry(flow).or_insert_with(|| Seen::new(line.time));

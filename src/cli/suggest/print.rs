@@ -4,14 +4,14 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::groups::Owner;
+use super::groups::Whose;
 use super::rules::Suggestion;
 use crate::cli::output::how_many;
 use crate::source::annotation::{DEFAULT_RULES, RULES};
 
 /// The rules of one owner.
 pub(super) struct Group {
-    pub owner: Owner,
+    pub owner: Whose,
     pub rules: Vec<Suggestion>,
 }
 
@@ -24,11 +24,11 @@ pub(super) fn text(groups: &[Group]) -> String {
     blocks.join("\n")
 }
 
-fn title(owner: &Owner) -> String {
+fn title(owner: &Whose) -> String {
     match owner {
-        Owner::Namespace(namespace) => format!("namespace {}", shown(namespace)),
-        Owner::Pod { namespace, pod } => format!("pod {}/{}", shown(namespace), shown(pod)),
-        Owner::Unknown => "pods that the log does not name".to_owned(),
+        Whose::Namespace(namespace) => format!("namespace {}", shown(namespace)),
+        Whose::Pod { namespace, pod } => format!("pod {}/{}", shown(namespace), shown(pod)),
+        Whose::Unknown => "pods that the log does not name".to_owned(),
     }
 }
 
@@ -39,7 +39,7 @@ fn rule_text(group: &Group) -> String {
         let seen = &suggestion.seen;
         let mut comment = format!("logged {}", how_many(seen.count, "time"));
         // Writing to a String can't fail.
-        if matches!(group.owner, Owner::Namespace(_)) && !seen.pods.is_empty() {
+        if matches!(group.owner, Whose::Namespace(_)) && !seen.pods.is_empty() {
             let _ = write!(comment, " by {}", how_many(seen.pods.len() as u64, "pod"));
         }
         let _ = write!(comment, ", last {:.0}", seen.last);
@@ -80,17 +80,17 @@ pub(super) fn yaml(groups: &[Group]) -> String {
 
 fn document(group: &Group) -> Option<String> {
     let (kind, metadata, key) = match &group.owner {
-        Owner::Namespace(name) => (
+        Whose::Namespace(name) => (
             "Namespace",
             format!("name: {}", quoted(name)),
             DEFAULT_RULES,
         ),
-        Owner::Pod { namespace, pod } => (
+        Whose::Pod { namespace, pod } => (
             "Pod",
             format!("name: {}\n  namespace: {}", quoted(pod), quoted(namespace)),
             RULES,
         ),
-        Owner::Unknown => return None,
+        Whose::Unknown => return None,
     };
     let mut text = format!(
         "apiVersion: v1\nkind: {kind}\nmetadata:\n  {metadata}\n  annotations:\n    {key}: |\n"
@@ -150,9 +150,9 @@ pub(super) fn json(groups: &[Group]) -> Result<String, serde_json::Error> {
 
 fn json_group(group: &Group) -> JsonGroup<'_> {
     let (namespace, pod) = match &group.owner {
-        Owner::Namespace(namespace) => (Some(namespace.as_str()), None),
-        Owner::Pod { namespace, pod } => (Some(namespace.as_str()), Some(pod.as_str())),
-        Owner::Unknown => (None, None),
+        Whose::Namespace(namespace) => (Some(namespace.as_str()), None),
+        Whose::Pod { namespace, pod } => (Some(namespace.as_str()), Some(pod.as_str())),
+        Whose::Unknown => (None, None),
     };
     let rules = group.rules.iter().map(|suggestion| JsonRule {
         rule: &suggestion.rule,

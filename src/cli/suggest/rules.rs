@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::flow::{Flow, Service, ports};
+use super::flow::{AskedFor, Flow, ports};
 use super::targets::targets;
 
 /// How a flow was seen.
@@ -86,12 +86,12 @@ fn shortest(flows: &SeenFlows, generalise: Option<usize>) -> Vec<Suggestion> {
 }
 
 fn by_destination(flows: &SeenFlows, generalise: Option<usize>) -> Vec<Suggestion> {
-    let mut services: BTreeMap<IpAddr, BTreeSet<Service>> = BTreeMap::new();
+    let mut services: BTreeMap<IpAddr, BTreeSet<AskedFor>> = BTreeMap::new();
     for (flow, _) in flows {
         let of_destination = services.entry(flow.destination).or_default();
         of_destination.insert(flow.service);
     }
-    let mut groups: BTreeMap<&BTreeSet<Service>, Vec<(&Flow, &Seen)>> = BTreeMap::new();
+    let mut groups: BTreeMap<&BTreeSet<AskedFor>, Vec<(&Flow, &Seen)>> = BTreeMap::new();
     for (flow, seen) in flows {
         if let Some(services) = services.get(&flow.destination) {
             groups.entry(services).or_default().push((flow, seen));
@@ -104,7 +104,7 @@ fn by_destination(flows: &SeenFlows, generalise: Option<usize>) -> Vec<Suggestio
 }
 
 fn by_service(flows: &SeenFlows, generalise: Option<usize>) -> Vec<Suggestion> {
-    let mut services: BTreeMap<Service, Vec<(&Flow, &Seen)>> = BTreeMap::new();
+    let mut services: BTreeMap<AskedFor, Vec<(&Flow, &Seen)>> = BTreeMap::new();
     for (flow, seen) in flows {
         services.entry(flow.service).or_default().push((flow, seen));
     }
@@ -126,7 +126,7 @@ fn text_of_targets(flows: &SeenFlows, generalise: Option<usize>) -> String {
 
 /// One rule for all these flows.
 fn suggestion(flows: &SeenFlows, targets: &str) -> Suggestion {
-    let services: BTreeSet<Service> = flows.iter().map(|(flow, _)| flow.service).collect();
+    let services: BTreeSet<AskedFor> = flows.iter().map(|(flow, _)| flow.service).collect();
     let mut all = Seen::new(Timestamp::MIN);
     for (_, seen) in flows {
         all.add(seen);

@@ -25,9 +25,9 @@ fn args(words: &str) -> Args {
 }
 
 /// What the lines come to.
-fn suggested(words: &str, lines: &str) -> (Vec<Group>, Groups) {
+fn suggested(words: &str, lines: &str) -> (Vec<Group>, LogGroups) {
     let args = args(words);
-    let mut groups = Groups::default();
+    let mut groups = LogGroups::default();
     let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty());
     for (minute, text) in lines.enumerate() {
         // By way of JSON, as in life.
@@ -173,7 +173,7 @@ fn what_was_asked_of_a_metadata_service_is_no_live_rule() {
     let mut translated = line(0, "shop/web deny pod:3 tcp 10.9.9.9 8181");
     translated.original_destination = Some("169.254.169.254".parse().unwrap());
     translated.original_destination_port = Some(80);
-    let mut groups = Groups::default();
+    let mut groups = LogGroups::default();
     groups.add(&translated, false);
     let text = print::text(&suggest(&groups, &args("")));
     assert!(text.contains("\n# allow 8181/tcp to 10.9.9.9\n"), "{text}");
@@ -244,7 +244,7 @@ fn names_of_a_log_cannot_write_rules_or_yaml() {
     hostile.pod = Some("b\": {}\nallow".to_owned());
     hostile.rule = "cluster-enforced:\nallow".to_owned();
     for by_pod in [false, true] {
-        let mut groups = Groups::default();
+        let mut groups = LogGroups::default();
         groups.add(&hostile, by_pod);
         let suggested = suggest(&groups, &args(""));
         let rules = parse(&print::text(&suggested)).tiers.remove(0).rules;
@@ -348,7 +348,7 @@ proptest! {
     ) {
         let mut arguments = args(if by_pod { "--by pod" } else { "" });
         arguments.generalise = generalise;
-        let mut groups = Groups::default();
+        let mut groups = LogGroups::default();
         for line in lines.iter().filter(|line| arguments.wants(line)) {
             groups.add(line, by_pod);
         }
@@ -361,9 +361,9 @@ proptest! {
                 let pod = line.pod.clone().unwrap();
                 let namespace = line.namespace.clone().unwrap();
                 match &group.owner {
-                    Owner::Namespace(name) => *name == namespace,
-                    Owner::Pod { namespace: of, pod: name } => *of == namespace && *name == pod,
-                    Owner::Unknown => false,
+                    Whose::Namespace(name) => *name == namespace,
+                    Whose::Pod { namespace: of, pod: name } => *of == namespace && *name == pod,
+                    Whose::Unknown => false,
                 }
             });
             let wanted: BTreeSet<_> = own.iter().map(|line| Flow::of(line)).collect();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{Did, Error, STEP, Sync, title};
 use crate::attachment::now::{Devices, Interface, Now};
-use crate::enforce::{self, Shared, Verified};
+use crate::enforce::{self, Compared, Shared};
 use crate::lifecycle::detach;
 use crate::lifecycle::install::install;
 use crate::lifecycle::node::Node;
@@ -312,7 +312,7 @@ impl Sync<'_> {
         let outcome = match did {
             Did::Repaired => {
                 record.policy_chain.clone_from(&compiled.name);
-                self.whole = Verified::default();
+                self.whole = Compared::default();
                 let shared = Shared {
                     marker: base.marker(),
                     base: &|| Ok(Cow::Borrowed(base)),

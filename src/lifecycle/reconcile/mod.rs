@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use crate::egress::Registry;
 use crate::egress::place::Ways;
-use crate::enforce::Verified;
+use crate::enforce::Compared;
 use crate::store::{Lock, StateDir, StateError};
 use netlink::{self, Rtnl};
 use nft::{self, Nft};
@@ -36,7 +36,7 @@ const STEP: Duration = Duration::from_secs(10);
 
 /// What shall be done.
 #[derive(Debug, Clone, Copy)]
-pub struct Options<'a> {
+pub struct ReconcileOptions<'a> {
     /// The state directory.
     pub state: &'a StateDir,
     /// Where egress addresses are given back.
@@ -66,7 +66,7 @@ pub enum Error {
 /// # Errors
 /// The kernel or the state directory does not tell what there is. What concerns a single object
 /// only is in the report.
-pub fn run(options: &Options<'_>) -> Result<Report, Error> {
+pub fn run(options: &ReconcileOptions<'_>) -> Result<Report, Error> {
     let mut sync = Sync::new(options)?;
     sync.step("the state directory's files", Sync::files);
     // Addresses before rules, as ADD does it.
@@ -86,7 +86,7 @@ pub fn run(options: &Options<'_>) -> Result<Report, Error> {
 /// # Errors
 /// As [`run`].
 pub fn remove_orphans(state: &StateDir, registry: &dyn Registry) -> Result<Report, Error> {
-    let mut sync = Sync::new(&Options {
+    let mut sync = Sync::new(&ReconcileOptions {
         state,
         registry,
         policy_file: None,
@@ -102,26 +102,26 @@ pub fn remove_orphans(state: &StateDir, registry: &dyn Registry) -> Result<Repor
 }
 
 struct Sync<'a> {
-    options: Options<'a>,
+    options: ReconcileOptions<'a>,
     nft: Nft,
     report: Report,
     /// The node's devices, addresses and routes, as they were when all began or something had changed.
     ways: Ways,
     /// What pods share and was found whole, so that it is looked at once.
-    whole: Verified,
+    whole: Compared,
     /// Attachments of which a DEL may be at work, and what is wrong with each.
     pending: Vec<attachments::Pending>,
 }
 
 impl<'a> Sync<'a> {
-    fn new(options: &Options<'a>) -> Result<Self, Error> {
+    fn new(options: &ReconcileOptions<'a>) -> Result<Self, Error> {
         let mut rtnl = Rtnl::open(Instant::now() + STEP)?;
         Ok(Self {
             options: *options,
             ways: Ways::read(&mut rtnl)?,
             nft: Nft::open()?,
             report: Report::default(),
-            whole: Verified::default(),
+            whole: Compared::default(),
             pending: Vec::new(),
         })
     }

@@ -21,7 +21,7 @@ use ports::{PortTest, dport};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
     /// Empty if `lookup` says it all.
-    tests: Vec<Check>,
+    tests: Vec<TestOrSet>,
     /// `Some(false)`: meant only for packets that are for no service of this word, which no test here
     /// makes sure of. `Some(true)`: the tests hold only for those that are.
     pub words: Words,
@@ -34,7 +34,7 @@ pub struct Condition {
 
 /// A test, or one that needs a set if there are several ranges.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Check {
+pub enum TestOrSet {
     Plain(Match),
     Ranges(Field, KeyType, Vec<(Value, Value)>),
     /// Whether the routing table calls the destination this node's own: what is sent to everybody on one of
@@ -45,19 +45,19 @@ pub enum Check {
 
 const NODES_OWN: [Value; 3] = [Value::Local, Value::Broadcast, Value::Anycast];
 
-impl Check {
+impl TestOrSet {
     /// The match; `set` makes a set and gives its name.
     pub fn to_match(&self, set: impl FnOnce(KeyType, Vec<Element>) -> String) -> Match {
         match self {
-            Check::Plain(m) => m.clone(),
-            Check::Ranges(field, key, ranges) => {
+            TestOrSet::Plain(m) => m.clone(),
+            TestOrSet::Ranges(field, key, ranges) => {
                 let elements = ranges.iter().map(|(a, b)| Element::range(*a, *b));
                 Match {
                     field: *field,
                     test: Test::In(set(*key, elements.collect())),
                 }
             }
-            Check::Node(own) => {
+            TestOrSet::Node(own) => {
                 let types = set(KeyType::FibAddrtype, NODES_OWN.map(Element::of).into());
                 Match {
                     field: Field::FibDaddrType,
@@ -255,7 +255,7 @@ impl Condition {
     }
 
     /// What must hold. Most conditions are looked up, and never ask for it.
-    pub fn tests(&self) -> Cow<'_, [Check]> {
+    pub fn tests(&self) -> Cow<'_, [TestOrSet]> {
         match &self.lookup {
             Some(lookup) => Cow::Owned(of_lookup(lookup)),
             None => Cow::Borrowed(&self.tests),
@@ -263,7 +263,7 @@ impl Condition {
     }
 
     fn push(&mut self, field: Field, test: Test) {
-        self.tests.push(Check::Plain(Match { field, test }));
+        self.tests.push(TestOrSet::Plain(Match { field, test }));
     }
 
     /// Holds only before this second.
@@ -307,13 +307,13 @@ impl Condition {
                     _ => KeyType::Ipv6,
                 };
                 let ends = ranges.iter().map(values).collect();
-                self.tests.push(Check::Ranges(field, key, ends));
+                self.tests.push(TestOrSet::Ranges(field, key, ends));
             }
         }
     }
 
     fn local(&mut self, local: Option<bool>) {
-        self.tests.extend(local.map(Check::Node));
+        self.tests.extend(local.map(TestOrSet::Node));
     }
 
     fn port(&mut self, port: &PortTest) {
@@ -353,7 +353,7 @@ impl Condition {
                     .map(|r| (Value::U16(*r.start()), Value::U16(*r.end())))
                     .collect();
                 self.tests
-                    .push(Check::Ranges(field, KeyType::Service, ends));
+                    .push(TestOrSet::Ranges(field, KeyType::Service, ends));
             }
         }
     }
@@ -399,7 +399,7 @@ fn of_family(piece: &Reach, family: Option<Family>, port: &PortTest) -> Conditio
 }
 
 /// The tests that are the same as a lookup.
-fn of_lookup(lookup: &Lookup) -> Vec<Check> {
+fn of_lookup(lookup: &Lookup) -> Vec<TestOrSet> {
     let mut condition = Condition::of(Words::default());
     let of = [Family::V4, Family::V6].map(|family| (family, lookup.ranges(family)));
     let mut icmp = None;

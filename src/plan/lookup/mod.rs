@@ -100,7 +100,7 @@ pub struct Entry<'a> {
 
 /// A stretch of the list, in the list's order.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum Segment {
     /// The entry at this place stays a rule of its own.
     Plain(usize),
     /// Disjoint areas, of which at most one holds for a packet. Whatever is in none of them goes on.
@@ -118,7 +118,7 @@ const FREE: usize = 64;
 
 /// Divides a list into blocks and what stays plain. Means the same: each part decides what it
 /// matches, and leaves the rest to the next.
-pub fn divide(entries: &[Entry<'_>]) -> Vec<Part> {
+pub fn divide(entries: &[Entry<'_>]) -> Vec<Segment> {
     let mut parts = Vec::new();
     let mut run: Vec<Candidate<'_>> = Vec::new();
     for (place, entry) in entries.iter().enumerate() {
@@ -132,7 +132,7 @@ pub fn divide(entries: &[Entry<'_>]) -> Vec<Part> {
             None => {
                 divide_run(&run, &mut parts);
                 run.clear();
-                parts.push(Part::Plain(place));
+                parts.push(Segment::Plain(place));
             }
         }
     }
@@ -150,7 +150,7 @@ struct Candidate<'a> {
 }
 
 /// Rules for all addresses at either end would only be cut up by those between.
-fn divide_run(run: &[Candidate<'_>], parts: &mut Vec<Part>) {
+fn divide_run(run: &[Candidate<'_>], parts: &mut Vec<Segment>) {
     let wide = |candidate: &&Candidate<'_>| candidate.lookup.is_for_all_addresses();
     let head = run.iter().take_while(wide).count();
     let (head, rest) = run.split_at(head);
@@ -161,9 +161,9 @@ fn divide_run(run: &[Candidate<'_>], parts: &mut Vec<Part>) {
     }
 }
 
-fn look_up(list: &[Candidate<'_>], parts: &mut Vec<Part>) {
+fn look_up(list: &[Candidate<'_>], parts: &mut Vec<Segment>) {
     if list.len() < SHORTEST {
-        parts.extend(list.iter().map(|candidate| Part::Plain(candidate.place)));
+        parts.extend(list.iter().map(|candidate| Segment::Plain(candidate.place)));
         return;
     }
     let size: usize = list.iter().map(|candidate| candidate.lookup.size()).sum();
@@ -181,9 +181,9 @@ fn look_up(list: &[Candidate<'_>], parts: &mut Vec<Part>) {
         }
     }
     if lookups(list, &areas) > list.len() {
-        parts.extend(list.iter().map(|candidate| Part::Plain(candidate.place)));
+        parts.extend(list.iter().map(|candidate| Segment::Plain(candidate.place)));
     } else {
-        parts.push(Part::Block(areas));
+        parts.push(Segment::Block(areas));
     }
 }
 

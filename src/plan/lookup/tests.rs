@@ -63,10 +63,10 @@ fn first(list: &[Lookup], packet: Packet) -> Option<usize> {
 }
 
 /// The rule that the parts find: ports before protocols before addresses alone, at most one of each.
-fn found(parts: &[Part], list: &[Lookup], packet: Packet) -> Option<usize> {
+fn found(parts: &[Segment], list: &[Lookup], packet: Packet) -> Option<usize> {
     parts.iter().find_map(|part| match part {
-        Part::Plain(place) => packet.matches(&list[*place]).then_some(*place),
-        Part::Block(areas) => {
+        Segment::Plain(place) => packet.matches(&list[*place]).then_some(*place),
+        Segment::Block(areas) => {
             let holds = |area: &&Area| {
                 area.family == packet.family
                     && packet.has(area.key)
@@ -176,10 +176,10 @@ fn net(text: &str, what: What) -> Lookup {
     }
 }
 
-fn elements(parts: &[Part]) -> usize {
+fn elements(parts: &[Segment]) -> usize {
     let areas = parts.iter().flat_map(|part| match part {
-        Part::Block(areas) => &areas[..],
-        Part::Plain(_) => &[],
+        Segment::Block(areas) => &areas[..],
+        Segment::Plain(_) => &[],
     });
     areas.map(|area| area.addresses.len()).sum()
 }
@@ -203,11 +203,14 @@ fn short_lists_and_rules_for_all_addresses_stay_plain() {
     let mut list: Vec<Lookup> = (0..4)
         .map(|n| net(&format!("10.0.{n}.0/24"), What::Any))
         .collect();
-    assert_eq!(divide(&entries(&list)), [0, 1, 2, 3].map(Part::Plain));
+    assert_eq!(divide(&entries(&list)), [0, 1, 2, 3].map(Segment::Plain));
     list.extend((4..9).map(|n| net(&format!("10.0.{n}.0/24"), What::Any)));
     list.insert(0, net("0.0.0.0/0", What::Protocol(17)));
     list.push(net("0.0.0.0/0", What::Any));
     let parts = divide(&entries(&list));
-    assert_eq!((&parts[0], &parts[2]), (&Part::Plain(0), &Part::Plain(10)));
-    assert!(matches!(&parts[1], Part::Block(areas) if areas.len() == 9));
+    assert_eq!(
+        (&parts[0], &parts[2]),
+        (&Segment::Plain(0), &Segment::Plain(10))
+    );
+    assert!(matches!(&parts[1], Segment::Block(areas) if areas.len() == 9));
 }

@@ -78,7 +78,7 @@ impl LookedUp {
 }
 
 /// A stretch of a chain to be.
-pub(super) struct Place {
+pub(super) struct Stretch {
     /// Where the names of its sets end, but for what happens: `b1-addr4`.
     name: String,
     key: LookedUp,
@@ -86,7 +86,7 @@ pub(super) struct Place {
     head: KernelRule,
 }
 
-impl Place {
+impl Stretch {
     pub(super) fn new(name: String, key: LookedUp) -> Self {
         let head = KernelRule::new();
         Self { name, key, head }
@@ -127,7 +127,7 @@ impl Compiler {
                 own.filter(|area| wanted(area.key)).collect()
             };
             let place = |key: &str, looked_up| {
-                Place::new(format!("{block}-{key}{}", digit(family)), looked_up)
+                Stretch::new(format!("{block}-{key}{}", digit(family)), looked_up)
             };
             let together = |key, concat| place(key, LookedUp::Together(concat));
             let mut lookups = Vec::new();
@@ -173,7 +173,7 @@ impl Compiler {
             let mut lookups = Vec::new();
             for family in FAMILIES {
                 let name = format!("{own}-addr{}", digit(family));
-                let place = Place::new(name, LookedUp::Address(family));
+                let place = Stretch::new(name, LookedUp::Address(family));
                 let areas = service.areas.iter().copied();
                 let areas: Vec<&Area> = areas.filter(|area| area.family == family).collect();
                 lookups.extend(self.lookups(rules, &place, &areas));
@@ -206,7 +206,7 @@ impl Compiler {
     pub(super) fn lookups(
         &mut self,
         rules: &mut [Planned],
-        place: &Place,
+        place: &Stretch,
         areas: &[&Area],
     ) -> Vec<KernelRule> {
         let groups = self.groups(rules, areas, place.key);
@@ -286,7 +286,7 @@ impl Compiler {
     }
 
     /// The set or map, and the rule that asks it.
-    fn lookup(&mut self, place: &Place, group: Group) -> KernelRule {
+    fn lookup(&mut self, place: &Stretch, group: Group) -> KernelRule {
         let name = format!("{}-{}", place.name, group.what);
         let map = group.verdict.is_none();
         let name = self.lookup_set(name, place.key.key_type(), map, group.counts, group.cells);

@@ -43,8 +43,8 @@ const PLAIN: Shape = Shape {
     ..Shape::USUAL
 };
 
-fn plain(entries: &[Entry<'_>]) -> Vec<Part> {
-    (0..entries.len()).map(Part::Plain).collect()
+fn plain(entries: &[Entry<'_>]) -> Vec<Segment> {
+    (0..entries.len()).map(Segment::Plain).collect()
 }
 
 /// Nested networks, ranges, neighbours; ports that meet; here and there what can't be looked up.

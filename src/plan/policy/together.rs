@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 
-use super::block::{LookedUp, Place, destination, digit, ports};
+use super::block::{LookedUp, Stretch, destination, digit, ports};
 use super::{Compiler, Planned};
 use crate::plan::lookup::{Area, Key};
 use nft::{Element, Field, KeyType, Rule as KernelRule, Value, Verdict};
@@ -44,7 +44,7 @@ impl Compiler {
         // `pass` leaves the chain that it stands in: that must be the block's.
         let passes = areas.iter().any(|area| rules[area.rule].passes);
         if size < self.shape.many || passes {
-            let place = Place::new(format!("{block}-ports{digit}"), looked_up);
+            let place = Stretch::new(format!("{block}-ports{digit}"), looked_up);
             return self.lookups(rules, &place, areas);
         }
         let gate = gate(areas);
@@ -57,7 +57,7 @@ impl Compiler {
                 1 => format!("{block}-ports{digit}"),
                 _ => format!("{block}-part{digit}-{}", number + 1),
             };
-            let place = Place::new(name.clone(), looked_up);
+            let place = Stretch::new(name.clone(), looked_up);
             let lookups = self.lookups(rules, &place, &own);
             let chain = self.add_chain(name, lookups);
             chains.push((*part, chain));

@@ -245,7 +245,7 @@ fn every_list_loses_our_entry() {
 
 #[test]
 fn what_others_call_their_files_does_nothing_to_a_terminal() {
-    let skipped = Skipped {
+    let skipped = PassedOver {
         path: "/etc/cni/net.d/\u{1b}[2J.conf".into(),
         why: "is empty".to_owned(),
     };

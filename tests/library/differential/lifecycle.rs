@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use egressway::enforce::{Install, Ledger, Remove, Shared, Verified, verify};
+use egressway::enforce::{Compared, Install, Ledger, Remove, Shared, verify};
 use egressway::plan::{AttachmentPlan, Compiled, INET, compile};
 use egressway::store::StateDir;
 use nft::{Chain, Nft};
@@ -32,7 +32,7 @@ fn install(nft: &mut Nft, policy: &Compiled, attachment: &AttachmentPlan) {
         .commit(nft, &mut ledger)
         .expect("the kernel takes it");
     let found =
-        verify(nft, &base, policy, attachment, &mut Verified::default()).expect("the kernel tells");
+        verify(nft, &base, policy, attachment, &mut Compared::default()).expect("the kernel tells");
     assert_eq!(found, None);
 }
 
@@ -107,7 +107,7 @@ fn removing_leaves_what_others_use() {
             &base(),
             &policy,
             &second,
-            &mut Verified::default(),
+            &mut Compared::default(),
         )
         .expect("the kernel tells");
         assert_eq!(found, None);

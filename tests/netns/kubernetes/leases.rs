@@ -7,7 +7,7 @@ use crate::harness::*;
 use egressway::agent::leases::{Lost, Renewer};
 use egressway::agent::worker::Worker;
 use egressway::cluster::leases::{self, Leases};
-use egressway::cluster::{self, Client, Limit};
+use egressway::cluster::{self, Client, TimeLimit};
 use egressway::egress::{self, Claim, Claimant, Member as OfCluster};
 use egressway::lifecycle::ByLeases;
 use egressway::refusal::CniError;
@@ -111,7 +111,7 @@ impl<'a> Member<'a> {
     ) -> Result<Vec<Lost>, cluster::Error> {
         self.node.netns.run(|| {
             cluster::run(async {
-                let limit = Limit::Each(Duration::from_secs(5));
+                let limit = TimeLimit::Each(Duration::from_secs(5));
                 let client = Client::that_stays(&self.member.kubeconfig, limit)?;
                 let leases = Leases::of(client, &self.member.node, duration);
                 renewer.round(&leases).await

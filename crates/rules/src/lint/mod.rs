@@ -103,7 +103,7 @@ pub enum Problem<'a> {
 
 /// One rule with which something is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding<'a> {
+pub struct RuleFinding<'a> {
     /// The rule's tier.
     pub tier: Tier,
     /// The rule.
@@ -127,9 +127,9 @@ pub struct Finding<'a> {
 /// assert_eq!(found[0].place.line, 2);
 /// # Ok::<(), egressway_rules::fault::Faults>(())
 /// ```
-pub fn check<'a>(rules: &'a TierRules, around: &Around<'a>) -> Vec<Finding<'a>> {
+pub fn check<'a>(rules: &'a TierRules, around: &Around<'a>) -> Vec<RuleFinding<'a>> {
     let places = grammar::places(&rules.text, &rules.rules);
-    let finding = |index: usize, problem| Finding {
+    let finding = |index: usize, problem| RuleFinding {
         tier: rules.tier,
         rule: &rules.rules[index],
         place: places[index],
@@ -138,7 +138,7 @@ pub fn check<'a>(rules: &'a TierRules, around: &Around<'a>) -> Vec<Finding<'a>> 
     let reasons = coverage::judge(&rules.rules, around)
         .into_iter()
         .enumerate();
-    let mut found: Vec<Finding<'_>> = reasons
+    let mut found: Vec<RuleFinding<'_>> = reasons
         .filter_map(|(index, reason)| {
             let problem = match reason? {
                 // Told once, at the rule that takes everything.
@@ -181,7 +181,7 @@ fn everything<'a>(rules: &'a TierRules, around: &Around<'a>) -> Option<(usize, P
     (only_denies && is_early).then_some((index, Problem::CutOff))
 }
 
-impl Finding<'_> {
+impl RuleFinding<'_> {
     /// Which check found it.
     pub fn check(&self) -> &'static Check {
         match &self.problem {
