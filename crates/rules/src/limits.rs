@@ -27,7 +27,7 @@ impl Default for Limits {
         Self {
             rules: 10_000,
             plain_rules: 256,
-            pairs: 16_384,
+            pairs: 12_000,
         }
     }
 }
@@ -191,10 +191,10 @@ mod tests {
         );
         assert!(told.contains("`limits.pairs` is 799"), "{told}");
         // By itself: two sets.
-        let told = checked(&rule(32, 33), 16_384).expect_err("is plain");
+        let told = checked(&rule(32, 33), 12_000).expect_err("is plain");
         assert!(told.contains("`limits.plainRules` is 0"), "{told}");
-        assert_eq!(checked(&rule(32, 32), 16_384), Ok(()));
-        assert_eq!(checked(&rule(1, 2000), 16_384), Ok(()));
+        assert_eq!(checked(&rule(32, 32), 12_000), Ok(()));
+        assert_eq!(checked(&rule(1, 2000), 12_000), Ok(()));
     }
 
     #[test]

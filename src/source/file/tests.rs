@@ -101,7 +101,7 @@ fn limits_and_tunnel_ports() {
             file.log_per_second,
         )
     };
-    assert_eq!(all(&usual), (10_000, 256, 16_384, 50));
+    assert_eq!(all(&usual), (10_000, 256, 12_000, 50));
     let given = file("limits: {plainRules: 7, pairs: 8}\ntunnelPorts: [51820]").expect("is valid");
     assert_eq!(all(&given), (10_000, 7, 8, 50));
     assert_eq!(given.facts.tunnel_ports, [51820]);
