@@ -12,7 +12,6 @@ use std::collections::BTreeSet;
 use crate::plan::names::{Purpose, lets_multicast_out, many_chain, pod_chain};
 use crate::plan::veth::many_rules;
 use crate::plan::{Base, Compiled, INET, NETDEV, base};
-use crate::store::StateDir;
 use nft::{self, Chain, Element, Elements, Family, Nft, Rule, SetName, Transaction, Verdict};
 
 use super::again;
@@ -34,13 +33,12 @@ pub struct Move<'a> {
 ///
 /// # Errors
 /// The kernel refuses: nobody is led to what is there of it.
-pub fn put(nft: &mut Nft, state: &StateDir, policy: &Compiled) -> Result<(), nft::Error> {
-    again(nft::Error::is_conflict, || {
-        let mut ledger = Ledger::open(state, nft)?;
+pub fn put(nft: &mut Nft, ledger: &mut Ledger<'_>, policy: &Compiled) -> Result<(), nft::Error> {
+    anew(nft, ledger, |nft, ledger| {
         if ledger.has(&policy.name) {
             return Ok(());
         }
-        put_policy(nft, &mut ledger, policy)
+        put_policy(nft, ledger, policy)
     })
 }
 
@@ -49,13 +47,12 @@ pub fn put(nft: &mut Nft, state: &StateDir, policy: &Compiled) -> Result<(), nft
 ///
 /// # Errors
 /// The kernel refuses: the base before is in force, or this one.
-pub fn rebase(nft: &mut Nft, state: &StateDir, base: &Base) -> Result<(), nft::Error> {
-    again(nft::Error::is_conflict, || {
-        let mut ledger = Ledger::open(state, nft)?;
+pub fn rebase(nft: &mut Nft, ledger: &mut Ledger<'_>, base: &Base) -> Result<(), nft::Error> {
+    anew(nft, ledger, |nft, ledger| {
         if ledger.has(base.marker()) {
             return Ok(());
         }
-        put_base(nft, &mut ledger, base)
+        put_base(nft, ledger, base)
     })
 }
 
@@ -63,10 +60,26 @@ pub fn rebase(nft: &mut Nft, state: &StateDir, base: &Base) -> Result<(), nft::E
 ///
 /// # Errors
 /// As [`switch`].
-pub fn switch_all(nft: &mut Nft, state: &StateDir, moves: &[Move<'_>]) -> Result<(), nft::Error> {
+pub fn switch_all(
+    nft: &mut Nft,
+    ledger: &mut Ledger<'_>,
+    moves: &[Move<'_>],
+) -> Result<(), nft::Error> {
+    anew(nft, ledger, |nft, ledger| switch(nft, ledger, moves))
+}
+
+/// Does something anew as long as somebody else changes the tables at the same moment, and knows nothing of them then.
+fn anew(
+    nft: &mut Nft,
+    ledger: &mut Ledger<'_>,
+    mut work: impl FnMut(&mut Nft, &mut Ledger<'_>) -> Result<(), nft::Error>,
+) -> Result<(), nft::Error> {
+    let mut is_first = true;
     again(nft::Error::is_conflict, || {
-        let mut ledger = Ledger::open(state, nft)?;
-        switch(nft, &mut ledger, moves)
+        if !std::mem::take(&mut is_first) {
+            ledger.forget(nft)?;
+        }
+        work(nft, ledger)
     })
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::policy;
-use crate::enforce::{self, Move};
+use crate::enforce::{self, Ledger, Move};
 use crate::plan::{self, Base, Compiled, LAYOUT};
 use crate::refusal::{CniError, nft_failure};
 use crate::source::PodPolicy;
@@ -93,14 +93,33 @@ pub fn switch(state: &StateDir, changes: &[PolicyChange]) -> Result<Switched, Cn
         })
         .collect();
     let mut nft = Nft::open().map_err(nft_failure)?;
-    let _lock = state.lock(Instant::now() + PATIENCE)?;
     let mut refused: BTreeMap<&PolicyKey, CniError> = BTreeMap::new();
-    if let Err(e) = rebase(&mut nft, state, wanted.values().copied()) {
+    let based = {
+        let _lock = state.lock(Instant::now() + PATIENCE)?;
+        rebase(&mut nft, state, wanted.values().copied())
+    };
+    if let Err(e) = based {
         outcome.fail(changes.iter().map(|change| change.id.clone()), &e);
         return Ok(outcome);
     }
+    // Big ones come in pieces, and others' calls in between.
+    let mut ahead = Vec::new();
+    for (wanted, (key, policy)) in wanted.values().zip(&compiled) {
+        let base = &wanted.head.base;
+        match enforce::put_ahead(&mut nft, state, base, policy, Instant::now() + PATIENCE) {
+            Ok(put) => ahead.extend(put),
+            Err(e) => {
+                refused.insert(key, e);
+            }
+        }
+    }
+    let locked = state.lock(Instant::now() + PATIENCE)?;
+    let mut ledger = Ledger::open(state, &mut nft).map_err(nft_failure)?;
     for (key, policy) in &compiled {
-        if let Err(e) = enforce::put(&mut nft, state, policy) {
+        if refused.contains_key(key) {
+            continue;
+        }
+        if let Err(e) = enforce::put(&mut nft, &mut ledger, policy) {
             refused.insert(key, nft_failure(e));
         }
     }
@@ -125,7 +144,7 @@ pub fn switch(state: &StateDir, changes: &[PolicyChange]) -> Result<Switched, Cn
             Some(Move { id, policy })
         })
         .collect();
-    let switched = enforce::switch_all(&mut nft, state, &moves).map_err(nft_failure);
+    let switched = enforce::switch_all(&mut nft, &mut ledger, &moves).map_err(nft_failure);
     for (change, before) in moved {
         let id = &change.id;
         let unneeded = match &switched {
@@ -143,6 +162,11 @@ pub fn switch(state: &StateDir, changes: &[PolicyChange]) -> Result<Switched, Cn
         let released = state.release_policy(id, unneeded);
         released.unwrap_or_else(|e| tracing::warn!("{e}"));
     }
+    drop(locked);
+    // Those that nobody has got.
+    for put in ahead {
+        put.take_back(&mut nft, Instant::now() + PATIENCE);
+    }
     Ok(outcome)
 }
 
@@ -152,11 +176,12 @@ fn rebase<'a>(
     state: &StateDir,
     wanted: impl Iterator<Item = &'a Wanted>,
 ) -> Result<(), CniError> {
+    let mut ledger = Ledger::open(state, nft).map_err(nft_failure)?;
     let mut seen = BTreeSet::new();
     for wanted in wanted {
         if seen.insert(&wanted.head.base) {
             let base = Base::new(&wanted.policy.effective.facts.cluster);
-            enforce::rebase(nft, state, &base).map_err(nft_failure)?;
+            enforce::rebase(nft, &mut ledger, &base).map_err(nft_failure)?;
         }
     }
     Ok(())
@@ -192,4 +217,94 @@ fn write(
         return Err(e.into());
     }
     Ok(Some(before))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+    use netlink::test_support::{in_fresh_netns, run};
+    use rules::effective::{DefaultAction, Effective, Facts, Tier, TierRules};
+    use serde_json::json;
+
+    const ID: &str = "0123456789abcdef";
+
+    fn wanted(rules: usize) -> Arc<Wanted> {
+        let mut text = String::new();
+        for n in 0..rules {
+            let port = n + 1;
+            writeln!(text, "deny {port}/tcp to 10.1.{}.7 log", n % 256).expect("a string");
+        }
+        let tier = TierRules::parse(Tier::Pod, "test", &text, false).expect("valid rules");
+        let facts = Facts::default();
+        let effective = Effective::new(vec![tier], DefaultAction::Allow, false, facts);
+        let policy = PodPolicy {
+            effective: effective.expect("no unknown names"),
+            exempt: false,
+            egress: Vec::new(),
+        };
+        Arc::new(Wanted::new(policy, 100))
+    }
+
+    fn running(state: &StateDir, id: &AttachmentId) {
+        let record = json!({
+            "layout": LAYOUT, "network": "net", "containerID": "c", "ifname": "eth0",
+            "namespace": null, "pod": null, "uid": null, "exempt": false,
+            "vethIndex": 7, "uplink": null, "logGroup": 100, "guard": {"action": "ignore"},
+            "id": ID, "veth": "host0", "mac": "02:00:00:00:00:01", "addresses": ["10.1.0.2"],
+            "linkLocal": [], "bridge": null, "policyChain": "pol-1", "egressIPs": [],
+            "policy": "0123456789abcdef0123456789abcdef",
+        });
+        let record: Record<PolicyKey> = serde_json::from_value(record).expect("a record");
+        state.write_attachment(id, &record).expect("write");
+    }
+
+    /// While thousands of elements go into the kernel, others' pods start.
+    #[test]
+    fn a_big_policy_of_a_running_pod_comes_in_pieces() {
+        in_fresh_netns(|| {
+            let dir = tempfile::tempdir().expect("a directory");
+            let (state, id) = (StateDir::new(dir.path()), ID.parse().expect("an id"));
+            running(&state, &id);
+            let mut nft = Nft::open().expect("a socket");
+            let change = |rules| Change {
+                id: ID.parse().expect("an id"),
+                wanted: wanted(rules),
+            };
+            let took = |nft: &mut Nft, change: &Change| {
+                let before = nft.generation().expect("told");
+                let outcome = switch(&state, std::slice::from_ref(change)).expect("done");
+                assert_eq!(outcome.done, std::slice::from_ref(&change.id));
+                nft.generation().expect("told") - before
+            };
+            took(&mut nft, &change(1));
+            run(
+                "nft",
+                &["add", "chain", "inet", "egressway", &format!("pod-{ID}")],
+            );
+            let (small, big) = (change(2), change(5000));
+            let few = took(&mut nft, &small);
+            let many = took(&mut nft, &big);
+            assert!(many > few + 2, "{few} and {many} transactions");
+            let led = nft.goto_of(&plan::INET, &format!("pod-{ID}"));
+            let chain = &big.wanted.head.chain;
+            assert_eq!(led.expect("told").as_ref(), Some(chain));
+            assert!(enforce::being_put(&state).is_empty());
+
+            // The pod is gone by the time that its policy is there.
+            run(
+                "nft",
+                &["flush", "chain", "inet", "egressway", &format!("pod-{ID}")],
+            );
+            run(
+                "nft",
+                &["delete", "chain", "inet", "egressway", &format!("pod-{ID}")],
+            );
+            let other = change(5001);
+            took(&mut nft, &other);
+            let left = nft.chain(&plan::INET, &other.wanted.head.chain);
+            assert!(left.expect("told").is_none());
+        });
+    }
 }
