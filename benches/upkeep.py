@@ -29,3 +29,6 @@ def measure(bench, samples):
             if done.code != 0 or (what == "sync" and "nothing to do" not in text):
                 raise SystemExit(f"{what}: {done.code}: {text[:2000]}")
             samples.put("upkeep ms", f"{what}, {len(pods)} pods", done.seconds * 1e3)
+    check = node.ours("CHECK", pods[0], ten)
+    for _ in range(bench.rounds(20)):
+        samples.put("upkeep ms", f"CHECK of one of {len(pods)} pods", check.must() * 1e3)
