@@ -268,11 +268,11 @@ mod tests {
             let (state, id) = (StateDir::new(dir.path()), ID.parse().expect("an id"));
             running(&state, &id);
             let mut nft = Nft::open().expect("a socket");
-            let change = |rules| Change {
+            let change = |rules| PolicyChange {
                 id: ID.parse().expect("an id"),
                 wanted: wanted(rules),
             };
-            let took = |nft: &mut Nft, change: &Change| {
+            let took = |nft: &mut Nft, change: &PolicyChange| {
                 let before = nft.generation().expect("told");
                 let outcome = switch(&state, std::slice::from_ref(change)).expect("done");
                 assert_eq!(outcome.done, std::slice::from_ref(&change.id));
