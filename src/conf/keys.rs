@@ -6,7 +6,8 @@
 use crate::json::{self, Object};
 use crate::refusal::{CniError, quoted};
 
-const OURS: [&str; 10] = [
+/// Every key of ours, beside the spec's `type` and `capabilities`.
+pub const OURS: [&str; 10] = [
     "policyFile",
     "kubernetes",
     "stateDir",

@@ -14,7 +14,7 @@ use crate::refusal::version::{self, CniVersion};
 use crate::refusal::{CniError, quoted};
 
 pub use command::Command;
-pub use keys::may_be_ours;
+pub use keys::{OURS, may_be_ours};
 pub use kubernetes::{Kubernetes, WhenUnreachable};
 pub use runtime::{AttachmentRef, POD_ANNOTATIONS, PodAnnotations, ValidAttachments};
 

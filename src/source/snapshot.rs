@@ -104,6 +104,15 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
+    /// Asked for, if they are no older than an hour.
+    fn snapshots(state: &StateDir) -> Snapshots<'_> {
+        Snapshots {
+            state,
+            max_age: HOUR,
+            used: true,
+        }
+    }
+
     #[test]
     fn an_age_from_the_future_is_not_young() {
         for (seconds, young) in [
@@ -125,11 +134,7 @@ mod tests {
     fn kept_until_it_is_forgotten_and_given_only_when_asked_for() {
         let dir = tempfile::tempdir().expect("a directory");
         let state = StateDir::new(dir.path());
-        let used = Snapshots {
-            state: &state,
-            max_age: HOUR,
-            used: true,
-        };
+        let used = snapshots(&state);
         let said =
             |from: Snapshots<'_>| from.young::<NamespaceAnswer>("shop").map(|(said, _)| said);
         assert_eq!(said(used), None);
@@ -163,11 +168,7 @@ mod tests {
     fn old_ones_go_when_others_come() {
         let dir = tempfile::tempdir().expect("a directory");
         let state = StateDir::new(dir.path());
-        let snapshots = Snapshots {
-            state: &state,
-            max_age: HOUR,
-            used: true,
-        };
+        let snapshots = snapshots(&state);
         for name in ["old", "young"] {
             snapshots.keep(name, saying("x"));
         }
@@ -187,11 +188,7 @@ mod tests {
     fn what_cannot_be_kept_does_not_leave_what_was_before() {
         let dir = tempfile::tempdir().expect("a directory");
         let state = StateDir::new(dir.path());
-        let snapshots = Snapshots {
-            state: &state,
-            max_age: HOUR,
-            used: true,
-        };
+        let snapshots = snapshots(&state);
         snapshots.keep("shop", saying("before"));
         // JSON has no such keys.
         let after = BTreeMap::from([(vec![1], String::new())]);

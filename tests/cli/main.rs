@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // in tests
 
+use egressway::{plan, store};
+
 mod command;
 mod docs;
 mod explain;
@@ -10,6 +12,9 @@ mod lint;
 mod lint_sarif;
 mod lint_shapes;
 mod output;
+/// The records that the library's own tests have; its words for the rooms are these.
+#[path = "../../src/attachment/test_support.rs"]
+mod records;
 mod report;
 mod samples;
 mod tool;

@@ -5,26 +5,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use egressway::conf::{Command, Conf, PodAnnotations, RawConf, WhenUnenforceable};
+use egressway::conf::{self, Command, Conf, PodAnnotations, RawConf, WhenUnenforceable};
 use egressway::source::{PolicyFile, resolve};
 use rules::effective::DefaultAction;
 use serde_json::{Map, Value, json};
-
-/// Every key of ours that a conflist can have.
-const CONFLIST_KEYS: [&str; 12] = [
-    "type",
-    "capabilities",
-    "policyFile",
-    "kubernetes",
-    "stateDir",
-    "uplink",
-    "logGroup",
-    "logLevel",
-    "logFile",
-    "unenforceable",
-    "arpProbe",
-    "forgedChecksums",
-];
 
 /// Every key that a policy file can have.
 const POLICY_KEYS: [&str; 15] = [
@@ -129,7 +113,9 @@ fn every_conflist_key_is_shown() {
         .iter()
         .flat_map(|(name, conflist)| ours(name, conflist).into_iter().map(|(key, _)| key))
         .collect();
-    assert_eq!(shown, CONFLIST_KEYS.map(str::to_owned).into());
+    let of_the_spec = ["type", "capabilities"].into_iter();
+    let all = of_the_spec.chain(conf::OURS).map(str::to_owned);
+    assert_eq!(shown, all.collect());
 }
 
 #[test]

@@ -3,11 +3,12 @@
 
 use crate::harness::cni::binary;
 use crate::harness::exec;
+use crate::harness::nflog;
 use crate::harness::node::{EXT, FAR, ip};
 use crate::harness::*;
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What the pods of the shop need: protocol by protocol, to two places in both families.
 fn needed<'a>(pods: &[&'a Pod<'_>]) -> Vec<Probe<'a>> {
@@ -36,15 +37,7 @@ fn what_audit_mode_logs_becomes_the_policy() {
             .args(["logs", "-o", "json", "--for", "8", "--state-dir"])
             .arg(node.state_dir()),
     );
-    let started = Instant::now();
-    while node
-        .netns
-        .exec("cat /proc/net/netfilter/nfnetlink_log")
-        .is_empty()
-    {
-        assert!(started.elapsed() < exec::limit(), "nobody reads the log");
-        thread::sleep(Duration::from_millis(10));
-    }
+    nflog::until_read(&node.netns);
     // A rule logs ten packets a second: one pod, then the other, each probe for itself.
     for probe in needed(&[&web, &db]) {
         check(&node, &[probe]);

@@ -2,6 +2,7 @@
 
 use crate::harness::cni::binary;
 use crate::harness::exec;
+use crate::harness::nflog;
 use crate::harness::node::{EXT, METADATA, ip};
 use crate::harness::probe::try_udp;
 use crate::harness::*;
@@ -286,7 +287,7 @@ fn logs_name_the_service_behind_which_a_destination_is() {
     let running = node
         .netns
         .spawn(&mut node.tool_command("logs -o json --count 4 --for 30"));
-    until_read(&node);
+    nflog::until_read(&node.netns);
     let mut probes = Vec::new();
     for to in ["10.96.0.20", "fd96::20"].map(ip) {
         probes.push(Probe::udp(&web.netns, to, 80, Want::Silence));
@@ -323,18 +324,5 @@ fn logs_name_the_service_behind_which_a_destination_is() {
     } else {
         assert_eq!(originals.len(), 2, "{lines:?}");
         assert!(originals.contains(&("10.96.0.20", 80)) && originals.contains(&("fd96::20", 80)));
-    }
-}
-
-/// Waits until somebody reads the log group.
-fn until_read(node: &Node) {
-    let started = Instant::now();
-    while node
-        .netns
-        .exec("cat /proc/net/netfilter/nfnetlink_log")
-        .is_empty()
-    {
-        assert!(started.elapsed() < exec::limit(), "nobody reads the log");
-        thread::sleep(Duration::from_millis(10));
     }
 }

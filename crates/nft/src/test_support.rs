@@ -1,4 +1,5 @@
-//! A network namespace for a test. It needs root, and nothing outlives it.
+//! A network namespace for a test. It needs root, and nothing outlives it. `egressway-netlink` has the same for its
+//! own tests: this crate is published without that one.
 
 use std::{panic, process::Command, thread};
 

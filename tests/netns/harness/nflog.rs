@@ -2,6 +2,7 @@
 
 use super::Netns;
 use super::capture::{EYE, contains};
+use super::exec;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_netfilter::nflog::{
     ConfigCmd, ConfigMode, PacketNla, ULogMessage, config_request,
@@ -13,6 +14,18 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// Waits until somebody reads a log group.
+pub fn until_read(netns: &Netns) {
+    let started = Instant::now();
+    while netns
+        .exec("cat /proc/net/netfilter/nfnetlink_log")
+        .is_empty()
+    {
+        assert!(started.elapsed() < exec::limit(), "nobody reads the log");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
 
 /// One logged packet.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -104,16 +104,8 @@ fn from_the_configmap_to_the_end_of_the_daemonset() {
     fs::write(agent.path("net.d/10-pods.conflist"), CONFLIST).expect("write the conflist");
     until("the entry is put in", || agent.entry().is_some());
     api.restart();
-    api.delete(&json!({
-        "apiVersion": "apps/v1", "kind": "DaemonSet",
-        "metadata": {"name": "egressway", "namespace": SYSTEM},
-    }));
-    let said = agent.terminate();
-    assert!(said.contains("the DaemonSet is being deleted"), "{said}");
-    assert_eq!(agent.entry(), None);
-    for gone in ["policy.yaml", "net.d/egressway.d", "state"] {
-        assert!(!agent.path(gone).exists(), "{gone}");
-    }
+    delete_daemonset(&api);
+    assert_takes_everything_out(&mut agent);
     assert!(
         agent.path("bin/egressway").exists(),
         "runtimes may still call it"
@@ -229,6 +221,23 @@ fn delete_rights(api: &ApiServer) {
     }
 }
 
+fn delete_daemonset(api: &ApiServer) {
+    api.delete(&json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet",
+        "metadata": {"name": "egressway", "namespace": SYSTEM},
+    }));
+}
+
+/// Ends its pod, which is the last of its DaemonSet.
+fn assert_takes_everything_out(agent: &mut Agent<'_>) {
+    let said = agent.terminate();
+    assert!(said.contains("the DaemonSet is being deleted"), "{said}");
+    assert_eq!(agent.entry(), None);
+    for gone in ["policy.yaml", "net.d/egressway.d", "state"] {
+        assert!(!agent.path(gone).exists(), "{gone}");
+    }
+}
+
 fn started(api: &ApiServer) -> Agent<'_> {
     let mut agent = Agent::new(api, "egressway-policy");
     agent.start();
@@ -250,17 +259,9 @@ fn deleting_all_of_install_takes_everything_out() {
             delete_rights(&api);
         } else {
             delete_rights(&api);
-            api.delete(&json!({
-                "apiVersion": "apps/v1", "kind": "DaemonSet",
-                "metadata": {"name": "egressway", "namespace": SYSTEM},
-            }));
+            delete_daemonset(&api);
         }
-        let said = agent.terminate();
-        assert!(said.contains("the DaemonSet is being deleted"), "{said}");
-        assert_eq!(agent.entry(), None);
-        for gone in ["policy.yaml", "net.d/egressway.d", "state"] {
-            assert!(!agent.path(gone).exists(), "{gone}");
-        }
+        assert_takes_everything_out(&mut agent);
     }
 }
 
