@@ -8,6 +8,7 @@
 //!                    ├ token      asks for the plugin's ───────────────────────┼─> worker: one thread for all
 //!                    ├ live       rules of running pods, as they are written ───┤
 //!                    ├ leases     renews those of egress IPs ──────────────────┤   that touches the node
+//!                    ├ taint      keeps pods away from a node that is not ready, if wanted
 //!                    ├ removal    follows the DaemonSet and its namespace      │
 //!                    └ on SIGTERM: nothing; or, if it is deleted, uninstall ───┘
 //! ```
@@ -52,6 +53,7 @@ mod networks;
 mod policy;
 mod readiness;
 mod removal;
+mod taint;
 mod tell;
 mod token;
 pub mod worker;
@@ -213,11 +215,15 @@ fn start(
         live::keep(context.clone(), Some(api.clone())),
     );
     tasks.spawn(leases::tend(context.clone(), api.clone()));
+    if api.cluster().taint {
+        spawn(context, tasks, taint::keep(context.clone(), api.clone()));
+    }
     Some(Removal::follow(context, &api))
 }
 
 /// Ends everything, and takes everything out if the DaemonSet is being deleted.
 async fn end(context: &Context, mut tasks: Tasks, removal: Option<Removal>) -> Result<(), Error> {
+    let api = removal.as_ref().map(|removal| removal.api().clone());
     let removed = async {
         match removal {
             Some(removal) => removal.decide().await,
@@ -237,6 +243,9 @@ async fn end(context: &Context, mut tasks: Tasks, removal: Option<Removal>) -> R
         return context.worker.run(|| ()).await;
     }
     tracing::info!("the DaemonSet is being deleted: removing everything from this node");
+    if let Some(api) = api.filter(|api| api.cluster().taint) {
+        taint::lift(&api).await;
+    }
     let config = Arc::clone(&context.config);
     for failure in context.worker.run(move || uninstall(&config)).await? {
         tracing::error!("{failure}");

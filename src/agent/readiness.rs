@@ -92,6 +92,12 @@ impl Summary {
         self.0.values().all(|status| *status == Status::Ready)
     }
 
+    /// Some part says that pods that start now may not be enforced.
+    pub fn lets_pods_through(&self) -> bool {
+        let mut all = self.0.values();
+        all.any(|status| matches!(status, Status::Failed(_)))
+    }
+
     /// What is not as it should be: `conflist: ...`, one line each.
     pub fn reasons(&self) -> Vec<String> {
         let reason = |(name, status): (&&str, &Status)| match status {
@@ -132,8 +138,10 @@ mod tests {
         policy.ready();
         conflist.failed("no file");
         assert_eq!(readiness.now().to_string(), "conflist: no file\n");
+        assert!(readiness.now().lets_pods_through());
         conflist.ready();
         policy.behind("an older one");
+        assert!(!readiness.now().lets_pods_through());
         assert_eq!(readiness.now().to_string(), "policy: an older one\n");
         assert!(!readiness.now().is_ready());
         policy.ready();

@@ -49,6 +49,11 @@ pub(super) struct Removal {
 }
 
 impl Removal {
+    /// The way to the API.
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
     /// Begins to watch both.
     pub fn follow(context: &Context, api: &Api) -> Removal {
         let ObjectName { namespace, name } = api.cluster().daemonset.clone();

@@ -13,6 +13,7 @@ mod kubeconfig;
 pub mod leases;
 mod object;
 mod request;
+pub mod taint;
 pub mod token;
 mod watch;
 

@@ -50,6 +50,8 @@ pub struct Cluster {
     pub pod: Option<(ObjectName, String)>,
     /// How long a Lease of this node holds without being renewed.
     pub lease_duration: Duration,
+    /// The Node has a taint while pods that start there may not be enforced.
+    pub taint: bool,
 }
 
 impl Cluster {
@@ -237,6 +239,7 @@ mod tests {
             account_name: "egressway-system/egressway".parse().unwrap(),
             pod: None,
             lease_duration: Duration::from_secs(60),
+            taint: false,
         });
         config.keys.uplink = Some("eth1".into());
         config.keys.arp_probe = Some("off".into());

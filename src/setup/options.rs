@@ -129,6 +129,11 @@ pub struct InPod {
     /// Its UID
     #[arg(long, value_name = "UID", env = "POD_UID")]
     pod_uid: Option<String>,
+
+    /// Keep the taint egressway.dev/not-ready:NoSchedule on this Node while pods that start there may not be
+    /// enforced; this needs the rights of install/taint
+    #[arg(long)]
+    taint: bool,
 }
 
 /// Where to listen.
@@ -216,6 +221,7 @@ impl Paths {
                 daemonset: self.daemonset.clone(),
                 account_name: named("egressway".to_owned()),
                 pod: own.map(|(name, uid)| (named(name), uid)),
+                taint: pod.is_some_and(|pod| pod.taint),
                 lease_duration: Duration::from_secs(pod.map_or(60, |pod| pod.lease_duration)),
             }
         });

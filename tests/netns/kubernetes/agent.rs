@@ -71,7 +71,12 @@ impl<'a> Agent<'a> {
     }
 
     pub fn start(&mut self) {
-        self.child = Some(self.node.netns.spawn(&mut self.command("agent")));
+        self.start_with(&[]);
+    }
+
+    pub fn start_with(&mut self, flags: &[&str]) {
+        let mut command = self.command("agent");
+        self.child = Some(self.node.netns.spawn(command.args(flags)));
     }
 
     pub fn set_policy(&self, data: &Value) {

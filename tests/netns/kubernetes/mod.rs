@@ -10,3 +10,4 @@ mod live;
 mod manifests;
 mod policy;
 mod server;
+mod taint;
