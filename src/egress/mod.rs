@@ -24,6 +24,7 @@ pub mod place;
 mod release;
 pub(crate) mod remains;
 mod take;
+mod uplink;
 
 pub use ownership::{Member, Ownership, Registry, Standing};
 pub use release::{Release, give_back, give_back_all, release};

@@ -3,19 +3,20 @@
 //! What the compiler makes for the kernel must decide the same; tests compare the two.
 
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 
-use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::class::{self, METADATA, NOT_INTERNET, PRIVATE, WIRESERVER, WIRESERVER_PORTS};
 use super::effective::{DefaultAction, Effective, Facts, TierRules};
 use super::facts::Word;
-use super::nat64;
 use super::protocol::{ICMP, ICMPV6, TCP};
 use super::rule::{Ports, Rule, Target};
 
 pub use super::verdict::Verdict;
+
+use destination::Destination;
+
+mod destination;
 
 /// A packet that a pod originates, as far as rules can tell packets apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,7 +225,7 @@ fn is_of_other_family(target: &Target, to: IpAddr, facts: &Facts) -> bool {
         Target::Range(first, _) => first.is_ipv4(),
         _ => return false,
     };
-    ipv4 != to.is_ipv4() && Place::of(to, facts).behind.is_none()
+    ipv4 != to.is_ipv4() && Destination::of(to, facts).behind.is_none()
 }
 
 /// What is wrong with ports that do not take the packet.
@@ -245,74 +246,10 @@ fn ports_mismatch(ports: &[Ports], packet: &Packet) -> Mismatch {
         .unwrap_or(Mismatch::Protocol)
 }
 
-/// An address, and what it stands for.
-#[derive(Debug, Clone)]
-struct Place {
-    address: Option<IpAddr>,
-    /// If it is behind a NAT64 prefix: see [`nat64::behind`].
-    behind: Option<RangeInclusive<u32>>,
-}
-
-impl Place {
-    fn of(address: IpAddr, facts: &Facts) -> Self {
-        let behind = match address {
-            IpAddr::V4(_) => None,
-            IpAddr::V6(v6) => nat64::behind(&facts.nat64, v6),
-        };
-        Self {
-            address: Some(address),
-            behind,
-        }
-    }
-
-    /// Only what it stands for, if that is another address: what is behind NAT64 is private, or of the
-    /// Internet, as its IPv4 address is.
-    fn classed(self) -> Self {
-        Self {
-            address: self.address.filter(|_| self.behind.is_none()),
-            behind: self.behind,
-        }
-    }
-
-    /// Whether one of the networks has the address, or all that it may stand for.
-    fn is_in<'n>(&self, nets: impl IntoIterator<Item = &'n IpNet>) -> bool {
-        let all = |net| ends(net).is_some_and(|(first, last)| self.stands_in(first, last));
-        nets.into_iter().any(|net| self.has(net) || all(net))
-    }
-
-    /// Whether one of the networks has the address, or some of what it may stand for.
-    fn touches<'n>(&self, nets: impl IntoIterator<Item = &'n IpNet>) -> bool {
-        let some = |net| {
-            let (Some(behind), Some((first, last))) = (&self.behind, ends(net)) else {
-                return false;
-            };
-            first <= *behind.end() && *behind.start() <= last
-        };
-        nets.into_iter().any(|net| self.has(net) || some(net))
-    }
-
-    fn has(&self, net: &IpNet) -> bool {
-        self.address.is_some_and(|address| net.contains(&address))
-    }
-
-    fn stands_in(&self, first: u32, last: u32) -> bool {
-        let behind = self.behind.as_ref();
-        behind.is_some_and(|behind| first <= *behind.start() && *behind.end() <= last)
-    }
-}
-
-/// Both ends of an IPv4 network.
-fn ends(net: &IpNet) -> Option<(u32, u32)> {
-    match net {
-        IpNet::V4(net) => Some((net.network().into(), net.broadcast().into())),
-        IpNet::V6(_) => None,
-    }
-}
-
 /// Whether the packet goes to the target; `None`: that can't be told. `except dns` takes DNS away whatever
 /// the rule's ports are.
 fn goes_to(target: &Target, packet: &Packet, facts: &Facts) -> Option<bool> {
-    let place = Place::of(packet.destination, facts);
+    let place = Destination::of(packet.destination, facts);
     Some(match target {
         Target::Any => true,
         Target::Net(net) => place.is_in([net]),
@@ -354,15 +291,15 @@ fn is_multicast(packet: &Packet) -> bool {
 }
 
 /// Neither the cluster, nor a node, nor a metadata service that has an address of its own.
-fn is_elsewhere(place: &Place, packet: &Packet, facts: &Facts) -> bool {
+fn is_elsewhere(place: &Destination, packet: &Packet, facts: &Facts) -> bool {
     let metadata = METADATA.iter().map(|service| &service.address);
     let others = facts.cluster.iter().chain(&facts.nodes).chain(metadata);
     // What the address itself is, and what it stands for.
-    let own = Place::of(packet.destination, facts);
+    let own = Destination::of(packet.destination, facts);
     !is_local(packet) && !place.touches(others.clone()) && !own.touches(others)
 }
 
-fn is_internet(place: Place, packet: &Packet, facts: &Facts) -> Option<bool> {
+fn is_internet(place: Destination, packet: &Packet, facts: &Facts) -> Option<bool> {
     let place = place.classed();
     let elsewhere = !place.touches(&PRIVATE)
         && !place.touches(&NOT_INTERNET)
@@ -390,8 +327,8 @@ fn sent(packet: &Packet) -> impl Iterator<Item = Original> {
 fn is_for(word: Word, sent: Original, packet: &Packet, facts: &Facts) -> bool {
     facts.endpoints(word).iter().any(|endpoint| {
         let place = match endpoint.nat64 {
-            true => Place::of(sent.address, facts),
-            false => Place {
+            true => Destination::of(sent.address, facts),
+            false => Destination {
                 address: Some(sent.address),
                 behind: None,
             },

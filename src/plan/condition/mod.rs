@@ -1,21 +1,20 @@
 //! When a rule matches, as lists of tests that nf_tables can make.
 
+mod making;
 mod ports;
 
-use std::borrow::Cow;
-use std::ops::RangeInclusive;
-
-use nft::{Element, Field, KeyType, Match, Test, Time, Value};
+use nft::{Field, Test};
 use rules::effective::Facts;
 use rules::facts::{Endpoint, Word};
 use rules::places::Places;
-use rules::rule::{Rule, Transport, Verb};
-use rules::set::{Addresses, Family, as_net};
+use rules::rule::{Rule, Verb};
+use rules::set::{Addresses, Family};
 
 use super::lookup::{Lookup, What};
 use super::reach::{self, Reach, Words};
-use super::{kernel_family, values};
-use ports::{PortTest, dport};
+pub use making::TestOrSet;
+use making::{daddr, original_daddr};
+use ports::PortTest;
 
 /// A conjunction of tests: one kernel rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,46 +29,6 @@ pub struct Condition {
     /// If there are any, one of these has to hold besides: tests that many conditions of a rule have in
     /// common are made once.
     pub inner: Vec<Condition>,
-}
-
-/// A test, or one that needs a set if there are several ranges.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TestOrSet {
-    Plain(Match),
-    Ranges(Field, KeyType, Vec<(Value, Value)>),
-    /// Whether the routing table calls the destination this node's own: what is sent to everybody on one of
-    /// its links arrives at it, too, and so does what is sent to an address that it has together with
-    /// others.
-    Node(bool),
-}
-
-const NODES_OWN: [Value; 3] = [Value::Local, Value::Broadcast, Value::Anycast];
-
-impl TestOrSet {
-    /// The match; `set` makes a set and gives its name.
-    pub fn to_match(&self, set: impl FnOnce(KeyType, Vec<Element>) -> String) -> Match {
-        match self {
-            TestOrSet::Plain(m) => m.clone(),
-            TestOrSet::Ranges(field, key, ranges) => {
-                let elements = ranges.iter().map(|(a, b)| Element::range(*a, *b));
-                Match {
-                    field: *field,
-                    test: Test::In(set(*key, elements.collect())),
-                }
-            }
-            TestOrSet::Node(own) => {
-                let types = set(KeyType::FibAddrtype, NODES_OWN.map(Element::of).into());
-                Match {
-                    field: Field::FibDaddrType,
-                    test: if *own {
-                        Test::In(types)
-                    } else {
-                        Test::NotIn(types)
-                    },
-                }
-            }
-        }
-    }
 }
 
 /// The conditions under which a rule matches: any of them.
@@ -243,132 +202,6 @@ fn places(end: &Endpoint, facts: &Facts) -> Places {
     Places::of(prefixes, &end.addresses)
 }
 
-impl Condition {
-    /// Without any test yet.
-    const fn of(words: Words) -> Self {
-        Self {
-            tests: Vec::new(),
-            words,
-            lookup: None,
-            inner: Vec::new(),
-        }
-    }
-
-    /// What must hold. Most conditions are looked up, and never ask for it.
-    pub fn tests(&self) -> Cow<'_, [TestOrSet]> {
-        match &self.lookup {
-            Some(lookup) => Cow::Owned(of_lookup(lookup)),
-            None => Cow::Borrowed(&self.tests),
-        }
-    }
-
-    fn push(&mut self, field: Field, test: Test) {
-        self.tests.push(TestOrSet::Plain(Match { field, test }));
-    }
-
-    /// Holds only before this second.
-    fn end_at(&mut self, seconds: u64) {
-        self.tests = self.tests().into_owned();
-        self.lookup = None;
-        self.push(
-            Field::Time,
-            Test::Below(Value::Time(Time::from_seconds(seconds))),
-        );
-    }
-
-    /// The destination is one of these, of this family.
-    fn destination(&mut self, family: Family, ranges: &Addresses) {
-        if ranges.is_all() {
-            self.push(
-                Field::Nfproto,
-                Test::Is(Value::Nfproto(kernel_family(family))),
-            );
-        }
-        self.addresses(daddr(family), ranges);
-    }
-
-    /// The destination is one of these; nothing if it may be any.
-    fn addresses(&mut self, field: Field, ranges: &Addresses) {
-        if ranges.is_all() {
-            return;
-        }
-        match ranges.single() {
-            Some((a, b)) if a == b => self.push(field, Test::Is(a.into())),
-            Some((a, b)) => match as_net(a, b) {
-                // Of conntrack's addresses nft compares the beginnings otherwise than of a packet's.
-                Some(net) if field == daddr(Family::of(&a)) => {
-                    self.push(field, Test::Within(net));
-                }
-                _ => self.push(field, Test::Between(a.into(), b.into())),
-            },
-            None => {
-                let key = match field {
-                    Field::IpDaddr | Field::CtOriginalDaddr => KeyType::Ipv4,
-                    _ => KeyType::Ipv6,
-                };
-                let ends = ranges.iter().map(values).collect();
-                self.tests.push(TestOrSet::Ranges(field, key, ends));
-            }
-        }
-    }
-
-    fn local(&mut self, local: Option<bool>) {
-        self.tests.extend(local.map(TestOrSet::Node));
-    }
-
-    fn port(&mut self, port: &PortTest) {
-        match port {
-            PortTest::Any => {}
-            PortTest::Protocol(number) => self.protocol(*number),
-            PortTest::NotTcp => {
-                let tcp = Transport::Tcp.protocol();
-                self.push(Field::L4proto, Test::Not(Value::Protocol(tcp)));
-            }
-            PortTest::Ports(transport, ranges) => self.ports(dport(*transport), ranges),
-            PortTest::Icmp(kind, code) => {
-                self.icmp(1, [Field::IcmpType, Field::IcmpCode], *kind, *code);
-            }
-            PortTest::Icmpv6(kind, code) => {
-                self.icmp(58, [Field::Icmpv6Type, Field::Icmpv6Code], *kind, *code);
-            }
-        }
-    }
-
-    fn protocol(&mut self, number: u8) {
-        self.push(Field::L4proto, Test::Is(Value::Protocol(number)));
-    }
-
-    fn ports(&mut self, field: Field, ranges: &[RangeInclusive<u16>]) {
-        match ranges {
-            [one] if one.start() == one.end() => {
-                self.push(field, Test::Is(Value::U16(*one.start())));
-            }
-            [one] => self.push(
-                field,
-                Test::Between(Value::U16(*one.start()), Value::U16(*one.end())),
-            ),
-            several => {
-                let ends = several
-                    .iter()
-                    .map(|r| (Value::U16(*r.start()), Value::U16(*r.end())))
-                    .collect();
-                self.tests
-                    .push(TestOrSet::Ranges(field, KeyType::Service, ends));
-            }
-        }
-    }
-
-    fn icmp(&mut self, protocol: u8, fields: [Field; 2], kind: Option<u8>, code: Option<u8>) {
-        match kind {
-            Some(kind) => self.push(fields[0], Test::Is(Value::U8(kind))),
-            None => self.protocol(protocol),
-        }
-        if let Some(code) = code {
-            self.push(fields[1], Test::Is(Value::U8(code)));
-        }
-    }
-}
-
 fn plain(piece: &Reach, port: &PortTest) -> Vec<Condition> {
     let everywhere = piece.v4.is_all() && piece.v6.is_all();
     if everywhere && port.family().is_none() {
@@ -396,35 +229,6 @@ fn of_family(piece: &Reach, family: Option<Family>, port: &PortTest) -> Conditio
         condition.local(piece.local);
     }
     condition
-}
-
-/// The tests that are the same as a lookup.
-fn of_lookup(lookup: &Lookup) -> Vec<TestOrSet> {
-    let mut condition = Condition::of(Words::default());
-    let of = [Family::V4, Family::V6].map(|family| (family, lookup.ranges(family)));
-    let mut icmp = None;
-    if !of.iter().all(|(_, ranges)| ranges.is_all()) {
-        for (family, ranges) in of.iter().filter(|(_, ranges)| !ranges.is_none()) {
-            condition.destination(*family, ranges);
-            icmp = Some(*family);
-        }
-    }
-    match &lookup.what {
-        What::Any => {}
-        What::Protocol(number) => condition.protocol(*number),
-        What::Ports(number, ranges) => {
-            let transport = Transport::of(*number);
-            condition.ports(transport.map_or(Field::ThDport, dport), ranges);
-        }
-        What::IcmpType(kind) => {
-            let field = match icmp {
-                Some(Family::V6) => Field::Icmpv6Type,
-                _ => Field::IcmpType,
-            };
-            condition.push(field, Test::Is(Value::U8(*kind)));
-        }
-    }
-    condition.tests
 }
 
 /// The condition of one family, or of both, if neither the routing table must be asked nor an ICMP
@@ -495,18 +299,4 @@ fn asked(piece: &Reach, ends: &[Endpoint], facts: &Facts, ports: &[PortTest]) ->
         }
     }
     conditions
-}
-
-const fn daddr(family: Family) -> Field {
-    match family {
-        Family::V4 => Field::IpDaddr,
-        Family::V6 => Field::Ip6Daddr,
-    }
-}
-
-const fn original_daddr(family: Family) -> Field {
-    match family {
-        Family::V4 => Field::CtOriginalDaddr,
-        Family::V6 => Field::CtOriginalDaddr6,
-    }
 }

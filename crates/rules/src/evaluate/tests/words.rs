@@ -2,6 +2,7 @@
 //! the nodes, and what is no Internet.
 
 use super::*;
+use ipnet::IpNet;
 
 fn nets(texts: &[&str]) -> Vec<IpNet> {
     texts
