@@ -254,6 +254,32 @@ mod tests {
         });
     }
 
+    /// Somebody else has changed the tables, so that nothing is known of what is there.
+    #[test]
+    fn one_that_a_pod_has_is_left_alone() {
+        with_base(|nft, state, base, policy| {
+            nft.commit(&policy.add()).expect("is taken");
+            let pod = "pod-0123456789abcdef";
+            run("nft", &["add", "chain", "inet", "egressway", pod]);
+            let rule = [
+                "add",
+                "rule",
+                "inet",
+                "egressway",
+                pod,
+                "goto",
+                &policy.name,
+            ];
+            run("nft", &rule);
+            let before = nft.generation().expect("told");
+            let ahead = put(nft, state, base.marker(), policy, soon()).expect("nothing to do");
+            assert_eq!(nft.generation().expect("told"), before);
+            assert!(is_whole(nft, policy));
+            ahead.expect("it is big").take_back(nft, soon());
+            assert!(is_whole(nft, policy), "its pod still has it");
+        });
+    }
+
     #[test]
     fn a_small_one_and_one_without_a_base_are_left_to_add() {
         in_fresh_netns(|| {

@@ -1,7 +1,8 @@
 //! The chains of [`INET`]: who meets a packet on its way, and what becomes of it.
 
 use nft::{
-    ChainKind, Family, Field, Hook, HookPoint, Nat, Reject, Rule, Statement, Test, Value, Verdict,
+    ChainKind, CtState, Family, Field, Hook, HookPoint, Nat, Reject, Rule, Statement, Test, Value,
+    Verdict,
 };
 
 use crate::plan::INET;
@@ -24,6 +25,9 @@ const SNAT: &str = "egress-snat";
 
 /// `IPS_CONFIRMED`: the flow's first packet has gone its way.
 pub(in crate::plan) const CONFIRMED: u32 = 8;
+
+/// `IPS_EXPECTED`: a helper has foretold the flow (FTP, SIP).
+pub(in crate::plan) const EXPECTED: u32 = 1;
 
 /// The label of a flow that some pod of ours has opened, or that was opened towards one, while we looked.
 /// Labels of a policy are below: see [`crate::plan::policy`].
@@ -141,6 +145,21 @@ fn opened() -> Vec<Rule> {
         from_pod(Field::IpSaddr, Family::V4),
         from_pod(Field::Ip6Saddr, Family::V6),
     ]
+}
+
+/// A flow that a helper expects is translated from the start, as the one is that it belongs to: no nat chain sees
+/// its first packet, so that [`opened`] does not, either. What a pod opens needs no label, unless it is towards
+/// another pod.
+fn expected() -> [Rule; 2] {
+    let first = || {
+        let unconfirmed = Value::Mark(EXPECTED | CONFIRMED);
+        rule().state(&[CtState::Related]).test(
+            Field::CtStatus,
+            Test::Masked(unconfirmed, Value::Mark(EXPECTED)),
+        )
+    };
+    [(Field::IpDaddr, Family::V4), (Field::Ip6Daddr, Family::V6)]
+        .map(|(field, family)| first().inside(field, judged(family)).then(goto(TOWARDS)))
 }
 
 /// What conntrack takes for a flow that is opened towards a pod, since it knows nothing of what was before,
@@ -270,6 +289,7 @@ fn source_nat(inside4: &str, inside6: &str) -> Vec<Rule> {
 fn leak_stop(inside4: &str, inside6: &str) -> Vec<Rule> {
     let (v4, v6) = (Family::V4, Family::V6);
     let right = |field, family| rule().inside(field, egress(family)).then(Verdict::Accept);
+    let [expected4, expected6] = expected();
     vec![
         // Every packet of the node comes by here: first what is right.
         rule()
@@ -306,5 +326,7 @@ fn leak_stop(inside4: &str, inside6: &str) -> Vec<Rule> {
             .outside(Field::Ip6Daddr, inside6)
             .counter()
             .then(Verdict::Drop),
+        expected4,
+        expected6,
     ]
 }

@@ -30,7 +30,8 @@ pub(super) fn rules(policy: &str, until: Option<u64>) -> Vec<Rule> {
     let labels = labels(policy);
     let begins = Test::Masked(Value::Mark(CONFIRMED), Value::Mark(0));
     let begins = Rule::new()
-        .state(&[CtState::New])
+        // Or related: expected by a helper.
+        .state(&[CtState::New, CtState::Related])
         .test(Field::CtStatus, begins);
     let begins = labels.iter().fold(begins, |rule, label| {
         rule.then(Statement::SetCtLabel(*label))
