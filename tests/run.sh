@@ -79,7 +79,11 @@ demo() {
 
 step_format() { one "format" cargo fmt --check; }
 
-step_clippy() { one "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings; }
+# And whether the documentation's links lead somewhere, which costs seconds after clippy.
+step_clippy() {
+  one "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
+  one "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+}
 
 # Licences, banned crates and sources. Advisories need the advisory database from the network, and
 # change without a change of ours: `cargo deny check advisories`, by hand and before a release.

@@ -54,6 +54,7 @@ mod text;
 /// reached, expired, except, other family, other address, other protocol, other port, other ICMP
 /// type).
 #[derive(Debug, clap::Args)]
+#[allow(rustdoc::broken_intra_doc_links)] // help, not links
 #[command(verbatim_doc_comment, allow_missing_positional = true)]
 pub(super) struct Args {
     /// An attached pod: NAMESPACE/POD, POD, the attachment's id or the pod's address;

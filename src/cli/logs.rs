@@ -49,6 +49,7 @@ mod tests;
 /// JSON by a record of its own: time, lost (how many since the last such record), lostMore (true: and
 /// more, whose number is not known yet).
 #[derive(Debug, clap::Args)]
+#[allow(rustdoc::broken_intra_doc_links)] // help, not links
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
     /// Only this pod: POD, or NAMESPACE/POD

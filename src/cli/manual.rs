@@ -18,6 +18,7 @@ use clap_complete::Shell;
 ///   egressway completions bash > /usr/share/bash-completion/completions/egressway
 ///
 ///   egressway completions zsh > "${fpath[1]}/_egressway"
+#[allow(rustdoc::broken_intra_doc_links)] // a shell's word, no link
 #[derive(Debug, clap::Args)]
 pub(super) struct Completions {
     /// The shell

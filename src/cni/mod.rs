@@ -1,7 +1,7 @@
 //! The CNI side: the environment and stdin in, one JSON document out.
 //!
-//! [`env`] and [`conf`](mod@crate::conf) check everything that the runtime says before a verb sees it. A verb does
-//! its work and returns; [`answer`](mod@answer) prints, in time and once.
+//! [`env`](mod@env) and [`conf`](mod@crate::conf) check everything that the runtime says before a verb sees it. A verb does
+//! its work and returns; `answer` prints, in time and once.
 
 pub mod env;
 

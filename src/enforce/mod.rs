@@ -1,5 +1,5 @@
 //! Puts an attachment's plan into the kernel, and takes it out again: one transaction each, or several
-//! where what running pods are led by changes (see [`switch`]).
+//! where what running pods are led by changes (`switch`).
 //!
 //! What must be done depends on what is there already (the base, a policy that another pod has, the
 //! remains of an earlier owner of an address). That is asked by name, a few small questions, never

@@ -28,7 +28,7 @@ impl Bridge {
         names::bridge(&self.hash())
     }
 
-    /// The chain of a port that is not ours (see [`cover_port`]).
+    /// The chain of a port that is not ours (see [`Bridge::cover_port`]).
     pub fn port_chain(&self, port: &str) -> String {
         let digest = Sha256::digest(port.as_bytes());
         names::port(&self.chain(), &crate::hex::hex(&digest[..4]))

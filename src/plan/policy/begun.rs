@@ -15,7 +15,7 @@ const COUNT: u8 = 63;
 /// How many of them a policy has: half a million policies differ.
 const OF_ONE: usize = 4;
 
-/// What leads to [`rules`]: few packets go there.
+/// What leads to [`rules()`]: few packets go there.
 pub(super) fn first(chain: &str) -> Rule {
     Rule::new()
         .state(&[CtState::New, CtState::Related])
