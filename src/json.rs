@@ -30,6 +30,9 @@ pub fn value<T: DeserializeOwned>(
 }
 
 /// As [`value`], for an object.
+///
+/// # Errors
+/// It is something else.
 pub fn object<'a>(
     from: &Object<'a>,
     key: &str,
@@ -44,6 +47,9 @@ pub fn object<'a>(
 }
 
 /// As [`value`], for a list of objects.
+///
+/// # Errors
+/// It is something else, or one of its items is.
 pub fn objects<'a>(
     from: &Object<'a>,
     key: &str,

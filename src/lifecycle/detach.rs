@@ -313,6 +313,9 @@ fn host_side(
 }
 
 /// Whether the interface of an attachment is gone: not renamed, and not moved.
+///
+/// # Errors
+/// The kernel does not tell.
 pub fn interface_is_gone(
     record: &Record<PolicyKey>,
     rtnl: &mut Rtnl,

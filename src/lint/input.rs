@@ -83,6 +83,9 @@ pub fn read_all(paths: &[PathBuf]) -> (Vec<Input>, Vec<InputError>) {
 }
 
 /// Reads one file, or stdin.
+///
+/// # Errors
+/// It can't be read, is no text, or is longer than any manifest.
 pub fn read(path: &Path) -> Result<Input, InputError> {
     let name = name_of(path);
     let unreadable = |cause| InputError::Unreadable {

@@ -2,7 +2,10 @@
 //! connection tracking. Everything goes over netlink and packet sockets; nothing is executed.
 //!
 //! All of it is synchronous: a plugin makes a handful of requests and exits. Every wait ends at
-//! a deadline that the caller gives.
+//! a deadline that the caller gives. What fails, does so for one of two reasons, and [`Error`] says which: the kernel
+//! refuses, or that deadline has passed.
+
+#![allow(clippy::missing_errors_doc)] // these
 
 pub mod address;
 mod arp;

@@ -147,6 +147,9 @@ impl Collector {
     }
 
     /// `Ok(value)` if there was no fault.
+    ///
+    /// # Errors
+    /// All that there were, if there was any.
     pub fn finish<T>(self, value: T) -> Result<T, Faults> {
         if self.described.is_empty() {
             return Ok(value);

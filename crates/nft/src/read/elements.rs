@@ -15,11 +15,17 @@ use crate::wire::{Attrs, NFGENMSG, Writer};
 
 impl Nft {
     /// Whether this address is an element.
+    ///
+    /// # Errors
+    /// [`Error::Query`], [`Error::Socket`]
     pub fn has_element(&mut self, table: &Table, set: &str, key: IpAddr) -> Result<bool, Error> {
         Ok(element(self, table, set, key)?.is_some())
     }
 
     /// The chain that a verdict map's element leads to, if it is there.
+    ///
+    /// # Errors
+    /// [`Error::Query`], [`Error::Socket`]
     pub fn vmap_target(
         &mut self,
         table: &Table,
@@ -31,6 +37,9 @@ impl Nft {
     }
 
     /// The address that a map's element holds, if it is there.
+    ///
+    /// # Errors
+    /// [`Error::Query`], [`Error::Socket`]
     pub fn mapped(
         &mut self,
         table: &Table,
@@ -44,6 +53,9 @@ impl Nft {
     }
 
     /// All elements of a verdict map: address and chain.
+    ///
+    /// # Errors
+    /// [`Error::Query`], [`Error::Socket`]
     pub fn vmap_elements(
         &mut self,
         table: &Table,
@@ -56,6 +68,9 @@ impl Nft {
     }
 
     /// The addresses in a set or map of addresses; none if there is no such set.
+    ///
+    /// # Errors
+    /// [`Error::Query`], [`Error::Socket`]
     pub fn addresses(&mut self, table: &Table, set: &str) -> Result<Vec<IpAddr>, Error> {
         self.elements(table, set, |element| address(&element_state(element)?.0))
     }

@@ -67,6 +67,9 @@ impl Nft {
     }
 
     /// One chain, if it exists.
+    ///
+    /// # Errors
+    /// [`Error::Query`], [`Error::Socket`]
     pub fn chain(&mut self, table: &Table, name: &str) -> Result<Option<ChainState>, Error> {
         let answer = self.query(
             format_args!("chain {table} {name}"),
@@ -84,6 +87,9 @@ impl Nft {
     }
 
     /// All chains of a table, in no order.
+    ///
+    /// # Errors
+    /// [`Error::Query`], [`Error::Socket`]
     pub fn chains(&mut self, table: &Table) -> Result<Vec<ChainState>, Error> {
         let answer = self.query(
             format_args!("the chains of {table}"),
@@ -103,6 +109,9 @@ impl Nft {
     }
 
     /// Whether a set or map exists.
+    ///
+    /// # Errors
+    /// [`Error::Query`], [`Error::Socket`]
     pub fn has_set(&mut self, table: &Table, name: &str) -> Result<bool, Error> {
         let answer = self.query(
             format_args!("set {table} {name}"),
@@ -118,6 +127,9 @@ impl Nft {
     }
 
     /// The names of all sets and maps of a table.
+    ///
+    /// # Errors
+    /// [`Error::Query`], [`Error::Socket`]
     pub fn sets(&mut self, table: &Table) -> Result<Vec<String>, Error> {
         let answer = self.query(
             format_args!("the sets of {table}"),

@@ -37,29 +37,44 @@ impl Nft {
     }
 
     /// How many rules a chain has.
+    ///
+    /// # Errors
+    /// [`Error::Query`], [`Error::Socket`]
     pub fn rule_count(&mut self, table: &Table, chain: &str) -> Result<u32, Error> {
         Ok(self.dump_rules(table, chain)?.len() as u32)
     }
 
     /// The chain to which a chain's last rule goes.
+    ///
+    /// # Errors
+    /// [`Error::Query`], [`Error::Socket`]
     pub fn goto_of(&mut self, table: &Table, chain: &str) -> Result<Option<String>, Error> {
         let rules = self.dump_rules(table, chain)?;
         Ok(rules.last().and_then(|body| targets(attrs(body)).last()))
     }
 
     /// The chains to which the rules of `chain` jump or go, in their order.
+    ///
+    /// # Errors
+    /// [`Error::Query`], [`Error::Socket`]
     pub fn targets(&mut self, table: &Table, chain: &str) -> Result<Vec<String>, Error> {
         let rules = self.dump_rules(table, chain)?;
         Ok(rules.iter().flat_map(|body| targets(attrs(body))).collect())
     }
 
     /// How many times the rules of `chain` jump or go to `target`.
+    ///
+    /// # Errors
+    /// [`Error::Query`], [`Error::Socket`]
     pub fn references(&mut self, table: &Table, chain: &str, target: &str) -> Result<u32, Error> {
         let all = self.targets(table, chain)?;
         Ok(all.iter().filter(|name| *name == target).count() as u32)
     }
 
     /// Whether a chain's rules are these, in this order; counters may have counted.
+    ///
+    /// # Errors
+    /// [`Error::Query`], [`Error::Socket`]
     pub fn rules_are(&mut self, table: &Table, chain: &str, rules: &[Rule]) -> Result<bool, Error> {
         let held = self.dump_rules(table, chain)?;
         Ok(held.len() == rules.len()

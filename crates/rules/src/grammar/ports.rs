@@ -25,6 +25,9 @@ const WORDS: [&str; 12] = [
 ];
 
 /// Reads one entry of a port list.
+///
+/// # Errors
+/// What is wrong with it, and what may have been meant.
 pub fn parse(word: &str) -> Result<Ports, Complaint> {
     let lower = word.to_ascii_lowercase();
     let Some((left, right)) = lower.split_once('/') else {

@@ -36,6 +36,9 @@ const OTHERS: [(&str, &str); 7] = [
 ];
 
 /// Reads one entry of a target list.
+///
+/// # Errors
+/// What is wrong with it, and what may have been meant.
 pub fn parse(word: &str) -> Result<Target, Complaint> {
     let lower = word.to_ascii_lowercase();
     match lower.as_str() {
@@ -82,6 +85,9 @@ pub(super) fn parse_excepted(word: &str) -> Result<Target, Complaint> {
 }
 
 /// Reads an address or a network, as they also stand in lists of egress addresses and in the policy file.
+///
+/// # Errors
+/// It is neither, has host bits set, or is an IPv4-mapped network.
 pub fn network(word: &str) -> Result<IpNet, Complaint> {
     let Some((address, prefix)) = word.split_once('/') else {
         return Ok(IpNet::from(address(word)?));
@@ -129,6 +135,9 @@ fn mapped_network(word: &str, mapped: Ipv4Addr, prefix: &str) -> Complaint {
 }
 
 /// Reads one address. IPv4 inside IPv6 never stands in a packet's header: IPv4 is meant.
+///
+/// # Errors
+/// It is none.
 pub fn address(word: &str) -> Result<IpAddr, Complaint> {
     match word.parse::<IpAddr>() {
         Ok(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
