@@ -34,6 +34,34 @@ fn a_damaged_record_of_a_container_that_is_gone_goes() {
     node.assert_nothing_left();
 }
 
+/// Its record can't be read, and nothing says where its interface was: that an address leads to its rules is enough,
+/// since whoever has the address is judged by nothing else.
+#[test]
+fn a_damaged_record_of_who_is_judged_keeps_its_rules() {
+    let node = Node::new(NodeOptions::default());
+    let _servers = node.serve_ext(&[80, 81]);
+    let pod = node.pod(PodSpec::new("a", Primary::Calico).rules("deny 81/tcp"));
+    let (file, note) = (
+        record(&pod),
+        node.state_dir().join(format!("links/{}.json", pod.veth)),
+    );
+    let whole = fs::read(&file).expect("a record");
+    let id = pod.id();
+    node.netns
+        .nft(&format!("delete chain netdev egressway if-{id}"));
+    fs::remove_file(note).expect("remove");
+    fs::write(&file, "{").expect("write");
+    let (changes, good) = sync(&node);
+    assert!(!good && all_are(&changes, "left"), "{changes:#?}");
+    let probe = |port, want| Probe::tcp(&pod.netns, ip(EXT[0]), port, want);
+    check(&node, &[probe(80, Want::Reached), probe(81, Want::Silence)]);
+    fs::write(&file, whole).expect("write");
+    assert!(sync(&node).1);
+    assert_eq!(pod.ours("CHECK").ok(), "");
+    pod.delete();
+    node.assert_nothing_left();
+}
+
 /// The same, and the entry of the interface's link is damaged as well: the record of who has the interface
 /// and the addresses that lead there still tell. One `sync` is enough, whichever it looks at first.
 #[test]
