@@ -37,6 +37,8 @@ fn what_was_added_anew_is_not_stale() {
         remove_stale(&state, &ByLeases, &id, &record(index + 1), soon()).expect("nothing to do");
         assert!(link("host0").up);
         assert!(Record::read_alone(&state, &id).expect("read").is_some());
+        let noted = state.link("host0").expect("read");
+        assert_eq!(noted.as_ref(), Some(&id), "its note");
 
         remove_stale(&state, &ByLeases, &id, &record(index), soon()).expect("removed");
         assert!(Record::read_alone(&state, &id).expect("read").is_none());
