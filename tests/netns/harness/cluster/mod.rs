@@ -40,7 +40,7 @@ pub struct ApiServer {
     dir: TempDir,
     running: Mutex<Option<Child>>,
     links: AtomicU32,
-    _etcd: Child,
+    etcd: Child,
     // The last one: it waits for the end of its input, and then takes away what is left.
     _janitor: Child,
 }
@@ -85,7 +85,7 @@ impl ApiServer {
             dir,
             running: Mutex::new(None),
             links: AtomicU32::new(0),
-            _etcd: etcd,
+            etcd,
             _janitor: janitor,
         };
         server.restart();
@@ -163,6 +163,9 @@ impl ApiServer {
 impl Drop for ApiServer {
     fn drop(&mut self) {
         self.stop();
+        // Now: the janitor finds out whom to end from the directory, which is gone by its time.
+        let _ = self.etcd.kill();
+        let _ = self.etcd.wait();
     }
 }
 
@@ -196,7 +199,8 @@ fn start(netns: &Netns, dir: &Path, name: &str, command: &mut Command) -> Child 
     let child = netns
         .run(|| command.spawn())
         .unwrap_or_else(|e| panic!("start {name}: {e}"));
-    fs::write(dir.join(format!("{name}.pid")), child.id().to_string()).expect("write a pid file");
+    fs::write(dir.join(format!("{name}.pid")), format!("{}\n", child.id()))
+        .expect("write a pid file");
     child
 }
 
