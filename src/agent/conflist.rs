@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::counters::Mended;
 use super::dirs::{Dirs, TICK};
 use super::keeper::{Keeper, Step};
 use super::readiness::Status;
@@ -46,6 +47,11 @@ pub(super) async fn keep(context: Context, entry: PluginEntry) -> Error {
             Err(e) => program.failed(e),
         }
         conflist.set(outcome.conflist);
+        for (what, note) in outcome.mended {
+            context.counters.mended(what);
+            let teller = &context.teller;
+            teller.warn_of_node("NotEnforced", "RestoreInstallation", note);
+        }
         tokio::select! {
             () = dirs.changed(outcome.wait) => {}
             _ = policy.changed(), if !has_policy => {}
@@ -59,6 +65,7 @@ struct Outcome {
     conflist: Status,
     /// When to look again at the latest.
     wait: Duration,
+    mended: Vec<(Mended, String)>,
 }
 
 struct Keeping {
@@ -69,6 +76,8 @@ struct Keeping {
     keeper: Keeper,
     /// What was said last about files passed over, so that it is said once.
     said: Vec<String>,
+    /// What others had undone, in this look.
+    mended: Vec<(Mended, String)>,
 }
 
 impl Keeping {
@@ -80,6 +89,7 @@ impl Keeping {
             entry,
             keeper: Keeper::default(),
             said: Vec::new(),
+            mended: Vec::new(),
         }
     }
 
@@ -99,16 +109,20 @@ impl Keeping {
             program,
             conflist,
             wait,
+            mended: std::mem::take(&mut self.mended),
         }
     }
 
     fn put_program(&mut self) -> Result<(), program::Error> {
         let path = shown(self.program.path());
-        match self.program.put()? {
-            InPlace::Same => {}
-            InPlace::Nothing => tracing::warn!("restored {path}: something had removed it"),
-            InPlace::Other => tracing::warn!("restored {path}: something had replaced it"),
-        }
+        let done = match self.program.put()? {
+            InPlace::Same => return Ok(()),
+            InPlace::Nothing => "removed",
+            InPlace::Other => "replaced",
+        };
+        let note = format!("restored {path}: something had {done} it");
+        tracing::warn!("{note}");
+        self.mended.push((Mended::Program, note));
         Ok(())
     }
 
@@ -161,6 +175,11 @@ impl Keeping {
             Step::Fine(path) => self.stands(&path),
             Step::Put { path, lack, again } => {
                 say(&path, lack, again);
+                if again {
+                    let path = shown(&path);
+                    let note = format!("put egressway into {path} again: something had undone it");
+                    self.mended.push((Mended::Conflist, note));
+                }
                 self.tell_uncovered();
                 self.stands(&path)
             }

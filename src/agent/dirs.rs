@@ -52,11 +52,14 @@ impl Dirs {
         }
     }
 
-    /// Returns when a file was written, moved or removed since the last call, and after `longest`. This
-    /// may be dropped at any time.
+    /// Returns when a file was or may have been written, moved or removed since the last call, and after `longest`.
+    /// This may be dropped at any time.
     pub async fn changed(&mut self, longest: Duration) {
         if self.inotify.is_none() {
             self.watch();
+            if self.inotify.is_some() {
+                return; // nobody was told of what has happened before
+            }
         }
         let Some(inotify) = &self.inotify else {
             return tokio::time::sleep(longest.min(TICK)).await;

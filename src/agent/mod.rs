@@ -6,7 +6,8 @@
 //!  one thread        ├ conflist   program, kubeconfig, our entry ──────────────┐
 //!                    ├ policy     follows the ConfigMap ───────────────────────┤
 //!                    ├ token      asks for the plugin's ───────────────────────┼─> worker: one thread for all
-//!                    ├ live       rules of running pods, as they are written ───┤
+//!                    ├ live       rules of running pods, as they are written ──┤
+//!                    ├ heal       what others break in the kernel, put back ───┤
 //!                    ├ leases     renews those of egress IPs ──────────────────┤   that touches the node
 //!                    ├ taint      keeps pods away from a node that is not ready, if wanted
 //!                    ├ removal    follows the DaemonSet and its namespace      │
@@ -36,6 +37,7 @@ use crate::setup::options::{AgentArgs, Listen};
 use crate::setup::uninstall::uninstall;
 
 use api::Api;
+use counters::Counters;
 use readiness::Readiness;
 use removal::Removal;
 use tell::Teller;
@@ -43,8 +45,10 @@ use worker::Worker;
 
 mod api;
 mod conflist;
+pub mod counters;
 mod dirs;
 mod follow;
+mod heal;
 mod health;
 mod keeper;
 pub mod leases;
@@ -87,6 +91,7 @@ struct Context {
     worker: Worker,
     readiness: Readiness,
     teller: Teller,
+    counters: Counters,
     /// There is a policy file that the plugin can use.
     policy: watch::Sender<bool>,
     cancel: CancellationToken,
@@ -141,6 +146,7 @@ async fn stay(config: Config, listen: Listen) -> Result<(), Error> {
         worker: Worker::start().map_err(Error::Start)?,
         readiness: Readiness::default(),
         teller,
+        counters: Counters::default(),
         policy: watch::Sender::new(false),
         cancel: CancellationToken::new(),
     };
@@ -197,6 +203,7 @@ fn start(
         Api::new(config.kubeconfig(), cluster, worker, part)
     });
     spawn(context, tasks, conflist::keep(context.clone(), entry));
+    spawn(context, tasks, heal::keep(context.clone()));
     spawn(
         context,
         tasks,

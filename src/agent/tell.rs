@@ -18,10 +18,26 @@ const LASTS: Duration = Duration::from_secs(3);
 
 /// The way to say something; it never waits.
 #[derive(Debug, Clone)]
-pub struct Teller(mpsc::UnboundedSender<Note>);
+pub struct Teller(mpsc::UnboundedSender<Said>);
 
 /// What was said.
-pub type Notes = mpsc::UnboundedReceiver<Note>;
+pub type Notes = mpsc::UnboundedReceiver<Said>;
+
+/// Something to be told.
+#[derive(Debug)]
+pub enum Said {
+    /// About an object.
+    Of(Note),
+    /// Something about this node that somebody should look at.
+    OfNode {
+        /// One word, in UpperCamelCase.
+        reason: &'static str,
+        /// What was done or tried, in UpperCamelCase.
+        action: &'static str,
+        /// One sentence.
+        note: String,
+    },
+}
 
 impl Teller {
     /// Both ends.
@@ -32,7 +48,17 @@ impl Teller {
 
     /// Says something about an object.
     pub fn tell(&self, note: Note) {
-        let _ = self.0.send(note); // the process is ending
+        let _ = self.0.send(Said::Of(note)); // the process is ending
+    }
+
+    /// Warns of something on this node, about the agent's own pod.
+    pub fn warn_of_node(&self, reason: &'static str, action: &'static str, note: String) {
+        let said = Said::OfNode {
+            reason,
+            action,
+            note,
+        };
+        let _ = self.0.send(said); // the process is ending
     }
 
     /// Warns about an object.
@@ -64,7 +90,7 @@ pub(super) async fn tell(context: Context, api: Option<Api>, mut notes: Notes) -
             tokio::time::sleep(LASTS).await;
         };
         tokio::select! {
-            Some(note) = notes.recv() => post(api.as_ref(), &context, note).await,
+            Some(said) = notes.recv() => pass_on(api.as_ref(), &context, said).await,
             () = changed => {
                 let now = Summary::from(&*readiness.borrow_and_update());
                 say(&context, api.as_ref(), &told, &now).await;
@@ -72,6 +98,25 @@ pub(super) async fn tell(context: Context, api: Option<Api>, mut notes: Notes) -
             }
         }
     }
+}
+
+async fn pass_on(api: Option<&Api>, context: &Context, said: Said) {
+    let Some(api) = api else { return };
+    let note = match said {
+        Said::Of(note) => note,
+        Said::OfNode {
+            reason,
+            action,
+            note,
+        } => Note {
+            regarding: own_pod(api).await,
+            tone: Tone::Warning,
+            reason,
+            action,
+            note,
+        },
+    };
+    post(Some(api), context, note).await;
 }
 
 async fn say(context: &Context, api: Option<&Api>, before: &Summary, now: &Summary) {

@@ -12,6 +12,10 @@ use tokio::sync::oneshot;
 
 use super::Error;
 
+/// What the kernel calls the thread when it tells others who has changed the tables: the program's name, as for its
+/// other processes.
+pub const NAME: &str = "egressway";
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// The way to the thread. It ends with the last of these.
@@ -25,7 +29,7 @@ impl Worker {
     /// The system gives none.
     pub fn start() -> io::Result<Worker> {
         let (jobs, queue) = mpsc::channel::<Job>();
-        let builder = thread::Builder::new().name("worker".to_owned());
+        let builder = thread::Builder::new().name(NAME.to_owned());
         builder.spawn(move || queue.into_iter().for_each(|job| job()))?;
         Ok(Worker(jobs))
     }

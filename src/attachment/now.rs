@@ -100,6 +100,21 @@ impl Devices {
         if !is_of(veth, pod.as_ref(), record) {
             return Ok(Interface::Gone);
         }
+        let mut now = self.outside(veth, record);
+        if let Some(pod) = pod {
+            compare_inside(rtnl, veth, &pod, record, &mut now.told)?;
+        }
+        Ok(Interface::Here(now))
+    }
+
+    /// The same as far as this node's own devices tell, which is all that can be mended; none: it is gone, or
+    /// somewhere else.
+    pub fn seen<P>(&self, record: &Record<P>) -> Option<Now> {
+        let veth = self.link(record.veth_index)?;
+        (veth.kind.as_deref() == Some("veth")).then(|| self.outside(veth, record))
+    }
+
+    fn outside<P>(&self, veth: &Link, record: &Record<P>) -> Now {
         let mut now = Now {
             veth: veth.name.clone(),
             bridge: record.bridge.clone(),
@@ -116,10 +131,7 @@ impl Devices {
         if now.told.is_empty() {
             self.compare_iif(veth, record, &mut now);
         }
-        if let Some(pod) = pod {
-            compare_inside(rtnl, veth, &pod, record, &mut now.told)?;
-        }
-        Ok(Interface::Here(now))
+        now
     }
 
     fn compare_bridge<P>(&self, veth: &Link, record: &Record<P>, now: &mut Now) {

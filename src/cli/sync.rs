@@ -118,7 +118,7 @@ fn text(report: &Report, colour: bool) -> String {
         return format!("{attachments}: nothing to do\n");
     }
     let mut table = Table::new(&["DID", "WHAT", "WHY"]);
-    for Change { did, what, why } in &report.changes {
+    for Change { did, what, why, .. } in &report.changes {
         // Padding counts characters: colour comes after it.
         let cells = [did.as_str(), what, why].map(|cell| cell.replace('\n', " "));
         table.row(cells.into());
@@ -141,6 +141,7 @@ fn text(report: &Report, colour: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lifecycle::reconcile::Part;
 
     #[test]
     fn a_line_each() {
@@ -151,6 +152,7 @@ mod tests {
         assert_eq!(text(&report, false), "1 attachment: nothing to do\n");
         assert!(report.is_good());
         let change = |did, what: &str, why: &str| Change {
+            part: Part::Rules,
             did,
             what: what.to_owned(),
             why: why.to_owned(),

@@ -38,6 +38,17 @@ impl Ways {
         })
     }
 
+    /// The same without routes: for a node that has no egress address.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn read_devices(rtnl: &mut Rtnl) -> Result<Ways, netlink::Error> {
+        Ok(Ways {
+            devices: Devices::read(rtnl)?,
+            ..Ways::default()
+        })
+    }
+
     /// The device of the default route by which packets of an address leave; of the other family's, if its own
     /// has none.
     pub fn out(&self, address: IpAddr) -> Option<u32> {

@@ -124,6 +124,12 @@ pub fn leads_somewhere(nft: &mut Nft, plan: &AttachmentPlan) -> Result<Option<St
 
 /// The first part of the base that is missing or differs.
 pub(super) fn damaged_base(nft: &mut Nft, base: &Base) -> Result<Option<String>, nft::Error> {
+    // Everything is there, and no packet meets it.
+    for table in [&INET, &NETDEV] {
+        if nft.is_dormant(table)? {
+            return Ok(Some(format!("that table {table} is awake (it is dormant)")));
+        }
+    }
     for (set, elements) in base.sets() {
         if !nft.elements_are(&INET, set, elements)? {
             return Ok(Some(format!("set {set}")));

@@ -4,6 +4,7 @@
 pub mod attach;
 mod by_leases;
 pub mod detach;
+pub mod heal;
 mod install;
 mod node;
 mod owners;

@@ -1,14 +1,11 @@
 //! What each attachment of the node has. Records are read anew only when their files are others.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use ipnet::IpNet;
 
 use crate::plan::LAYOUT;
-use crate::store::{AttachmentId, PolicyKey, Record, StateDir, StateError};
+use crate::store::{AttachmentId, PolicyKey, Record, Stamp, StateDir, StateError};
 
 /// What is remembered of an attachment's record.
 #[derive(Debug, Clone)]
@@ -32,23 +29,6 @@ impl Attached {
     /// `shop/web-0`
     pub fn title(&self) -> String {
         format!("{}/{}", self.namespace, self.pod)
-    }
-}
-
-/// Which file it was: each is written once, and renamed to its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Stamp> {
-        let file = fs::metadata(path).ok()?;
-        Some(Stamp {
-            inode: file.ino(),
-            changed: (file.ctime(), file.ctime_nsec()),
-        })
     }
 }
 

@@ -36,6 +36,7 @@ mod lock;
 mod policies;
 mod record;
 mod snapshots;
+mod stamp;
 mod tidy;
 mod verified;
 
@@ -58,6 +59,7 @@ pub use lock::{Lock, Passing};
 pub use policies::{PolicyHead, PolicyKey};
 pub use record::{Bridge, Record};
 pub use snapshots::Snapshot;
+pub use stamp::Stamp;
 pub use tidy::remove_file;
 pub use verified::Verified;
 

@@ -185,6 +185,32 @@ impl StateDir {
         }
     }
 
+    /// A policy's file as it is, for [`put_policy_back`](Self::put_policy_back).
+    ///
+    /// # Errors
+    /// [`StateError::Io`]
+    pub fn policy_file(&self, key: &PolicyKey) -> Result<Option<Vec<u8>>, StateError> {
+        Ok(files::read(&self.policy_path(key))?)
+    }
+
+    /// Makes an attachment a user of its policy again, whose file somebody has removed. To be called under
+    /// [`StateDir::lock`].
+    ///
+    /// # Errors
+    /// [`StateError::Io`]
+    pub fn put_policy_back(
+        &self,
+        id: &AttachmentId,
+        key: &PolicyKey,
+        file: &[u8],
+    ) -> Result<(), StateError> {
+        if !self.link_policy(id, key)? {
+            self.put(&self.policy_path(key), file)?;
+            self.link_policy(id, key)?;
+        }
+        Ok(())
+    }
+
     /// Makes an attachment a user of this policy no more. The last one's goes.
     ///
     /// # Errors

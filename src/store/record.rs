@@ -253,6 +253,21 @@ impl StateDir {
         Ok(dir)
     }
 
+    /// The directories whose documents matter as long as pods run, made if they are not there: for whoever wants to
+    /// hear of it when others change them.
+    ///
+    /// # Errors
+    /// [`StateError::Io`]
+    pub fn watched_dirs(&self) -> Result<Vec<PathBuf>, StateError> {
+        ["attachments", "egress"]
+            .into_iter()
+            .map(|name| {
+                let dir = self.root.join(name);
+                self.create(&dir).map(|()| dir)
+            })
+            .collect()
+    }
+
     /// The file of an attachment's record, whether or not there is one.
     pub fn attachment_path(&self, id: &AttachmentId) -> PathBuf {
         self.root.join("attachments").join(format!("{id}.json"))

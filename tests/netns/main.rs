@@ -25,6 +25,7 @@ mod flows;
 mod forged;
 mod former;
 mod harness;
+mod heal;
 mod helpers;
 mod honest;
 mod install;

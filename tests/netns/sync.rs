@@ -91,6 +91,8 @@ fn what_others_break_is_mended() {
         format!("flush chain netdev egressway {bridge}"),
         "insert rule inet egressway enforce accept".to_owned(),
         "chain inet egressway enforce { policy drop; }".to_owned(),
+        "add table inet egressway { flags dormant; }".to_owned(),
+        "add table netdev egressway { flags dormant; }".to_owned(),
     ];
     assert_eq!(sync(&node), (vec![], true), "{}", node.describe());
     for damage in breaks {

@@ -29,6 +29,7 @@ pub mod tc;
 pub mod test_support;
 pub mod unfinished;
 mod wait;
+pub mod watch;
 
 pub use error::Error;
 pub use mac::Mac;

@@ -27,6 +27,7 @@ mod table;
 mod transaction;
 mod uapi;
 mod value;
+mod watch;
 #[doc(hidden)] // for fuzz/
 pub mod wire;
 
@@ -54,3 +55,4 @@ pub use step::{Elements, Object, PlacedRule, SetName, Step, Verb};
 pub use table::{Table, TableFamily};
 pub use transaction::Transaction;
 pub use value::{Bytes, Family, InterfaceName, Time, Value};
+pub use watch::{Changed, Heard, Watch};

@@ -68,6 +68,10 @@ impl Step {
         let as_a = |kinds| kind_and_flags(kinds, verb);
         match &self.object {
             Object::Table if verb == Verb::Flush => envelope.write(w, as_a(RULE), |_| {}),
+            // As nft does: a table that somebody has put to sleep is awake after it.
+            Object::Table if matches!(verb, Verb::Add | Verb::Create) => {
+                envelope.write(w, as_a(TABLE), |w| w.be32(NFTA_TABLE_FLAGS, 0));
+            }
             Object::Table => envelope.write(w, as_a(TABLE), |_| {}),
             Object::Chain(chain) if verb == Verb::Flush => envelope.write(w, as_a(RULE), |w| {
                 w.str(NFTA_RULE_CHAIN, &chain.name);

@@ -10,6 +10,7 @@ pub const NFNL_MSG_BATCH_END: u16 = 0x11;
 pub const NFNL_BATCH_GENID: u16 = 1;
 
 pub const NFT_MSG_NEWTABLE: u16 = 0;
+pub const NFT_MSG_GETTABLE: u16 = 1;
 pub const NFT_MSG_DELTABLE: u16 = 2;
 pub const NFT_MSG_NEWCHAIN: u16 = 3;
 pub const NFT_MSG_GETCHAIN: u16 = 4;
@@ -24,6 +25,7 @@ pub const NFT_MSG_NEWSETELEM: u16 = 12;
 pub const NFT_MSG_GETSETELEM: u16 = 13;
 pub const NFT_MSG_DELSETELEM: u16 = 14;
 
+pub const NFT_MSG_NEWGEN: u16 = 15;
 pub const NFT_MSG_GETGEN: u16 = 16;
 pub const NFT_MSG_GETFLOWTABLE: u16 = 23;
 // since Linux 6.3
@@ -33,7 +35,13 @@ pub const NFT_MSG_DESTROYRULE: u16 = 28;
 pub const NFT_MSG_DESTROYSET: u16 = 29;
 pub const NFT_MSG_DESTROYSETELEM: u16 = 30;
 
+pub const NFTA_TABLE_NAME: u16 = 1;
+pub const NFTA_TABLE_FLAGS: u16 = 2;
+pub const NFT_TABLE_F_DORMANT: u32 = 1;
+
 pub const NFTA_GEN_ID: u16 = 1;
+pub const NFTA_GEN_PROC_PID: u16 = 2;
+pub const NFTA_GEN_PROC_NAME: u16 = 3;
 
 pub const NFPROTO_INET: u8 = 1;
 pub const NFPROTO_IPV4: u8 = 2;

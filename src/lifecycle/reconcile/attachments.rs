@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Did, Error, STEP, Sync, title};
+use super::{Did, Error, STEP, Sync, Which, title};
 use crate::attachment::now::{Devices, Interface, Now};
 use crate::enforce::{self, Compared, Shared};
 use crate::lifecycle::detach;
@@ -34,9 +34,12 @@ type Policies = HashMap<String, Compiled>;
 
 impl Sync<'_> {
     /// Compares every attachment, and mends it or removes it.
-    pub(super) fn attachments(&mut self) -> Result<(), Error> {
-        let ids = self.options.state.list_attachments()?;
+    pub(super) fn attachments(&mut self, which: &Which) -> Result<(), Error> {
+        let mut ids = self.options.state.list_attachments()?;
         let base = self.current_base(&ids)?;
+        if let Which::These(these) = which {
+            ids.retain(|id| these.contains(id));
+        }
         let mut policies = Policies::new();
         let mut unreadable = Vec::new();
         for id in ids {

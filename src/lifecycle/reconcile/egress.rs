@@ -73,6 +73,8 @@ pub struct Reconcile<'a> {
     pub repair: bool,
     /// Changes nothing.
     pub dry_run: bool,
+    /// Until when its lock is waited for.
+    pub lock_by: Instant,
     /// When to give up.
     pub deadline: Instant,
 }
@@ -94,7 +96,7 @@ impl Reconcile<'_> {
             true => None,
             false => Some(
                 self.state
-                    .lock_named(&lock_name(self.address), self.deadline)?,
+                    .lock_named(&lock_name(self.address), self.lock_by)?,
             ),
         };
         if !self.dry_run {

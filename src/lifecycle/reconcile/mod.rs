@@ -15,24 +15,30 @@ mod carriers;
 mod egress;
 mod files;
 mod guard;
+mod mend;
 mod orphans;
 mod report;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::egress::Registry;
 use crate::egress::place::Ways;
 use crate::enforce::Compared;
-use crate::store::{Lock, StateDir, StateError};
+use crate::store::{AttachmentId, Lock, StateDir, StateError};
 use netlink::{self, Rtnl};
 use nft::{self, Nft};
 
+pub use mend::{Mended, mend};
 pub(crate) use report::title;
-pub use report::{Change, Did, Report};
+pub use report::{Change, Did, Part, Report};
 
 /// How long one step may wait for a lock, or for the kernel or the network to answer.
 const STEP: Duration = Duration::from_secs(10);
+
+/// How long whoever must not hold up others waits for the lock of an egress address, which an ADD keeps to its end.
+const BESIDE: Duration = Duration::from_millis(500);
 
 /// What shall be done.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +53,15 @@ pub struct ReconcileOptions<'a> {
     pub repair: bool,
     /// Changes nothing, and says what would be done.
     pub dry_run: bool,
+}
+
+/// Which attachments are compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// All.
+    All,
+    /// Only these.
+    These(BTreeSet<AttachmentId>),
 }
 
 /// Why nothing could be looked at.
@@ -71,7 +86,7 @@ pub fn run(options: &ReconcileOptions<'_>) -> Result<Report, Error> {
     sync.step("the state directory's files", Sync::files);
     // Addresses before rules, as ADD does it.
     sync.step("egress IPs", Sync::egress);
-    sync.step("attachments", Sync::attachments);
+    sync.step("attachments", |sync| sync.attachments(&Which::All));
     sync.step("what has no record", Sync::orphans);
     sync.step("notes of links", Sync::links);
     sync.step("stored policies", Sync::policies);
@@ -111,6 +126,8 @@ struct Sync<'a> {
     whole: Compared,
     /// Attachments of which a DEL may be at work, and what is wrong with each.
     pending: Vec<attachments::Pending>,
+    /// Only puts back.
+    removes: bool,
 }
 
 impl<'a> Sync<'a> {
@@ -123,6 +140,7 @@ impl<'a> Sync<'a> {
             report: Report::default(),
             whole: Compared::default(),
             pending: Vec::new(),
+            removes: true,
         })
     }
 
@@ -166,6 +184,9 @@ impl<'a> Sync<'a> {
         why: &str,
         work: impl FnOnce(&mut Nft, &StateDir) -> Result<(), E>,
     ) {
+        if !self.removes {
+            return;
+        }
         let did = self.removed();
         let outcome = match did {
             Did::Removed => work(&mut self.nft, self.options.state),
@@ -176,9 +197,14 @@ impl<'a> Sync<'a> {
 
     /// Addresses whose users are gone, or that are gone from the uplink.
     fn egress(&mut self) -> Result<(), Error> {
+        self.report.part = Part::EgressIps;
         let addresses = egress::known(self.options.state, &mut self.nft)?;
         let users = egress::users(self.options.state)?;
         for address in addresses {
+            // What nobody uses is there to be removed.
+            if !self.removes && !users.contains_key(&address) {
+                continue;
+            }
             if egress::is_fine(self.options.state, address, users.get(&address), &self.ways) {
                 continue;
             }
@@ -188,10 +214,15 @@ impl<'a> Sync<'a> {
                 address,
                 repair: self.options.repair,
                 dry_run: self.options.dry_run,
+                lock_by: match self.removes {
+                    true => self.deadline(),
+                    false => Instant::now() + BESIDE,
+                },
                 deadline: self.deadline(),
             };
             request.run(&mut self.nft, &mut self.report);
         }
+        self.report.part = Part::Rules;
         Ok(())
     }
 }

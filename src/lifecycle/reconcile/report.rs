@@ -36,9 +36,26 @@ impl Did {
     }
 }
 
+/// What a finding is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Rules, sets and hooks of attachments.
+    #[default]
+    Rules,
+    /// Egress addresses.
+    EgressIps,
+    /// What drops packets with forged checksums.
+    Guard,
+    /// The state directory's own documents.
+    Records,
+}
+
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Change {
+    /// What it is about, for those who count.
+    #[serde(skip)]
+    pub part: Part,
     /// What became of it.
     pub did: Did,
     /// What it is about: `attachment shop/web-0 (0123456789abcdef)`, `chain pol-...`.
@@ -54,6 +71,12 @@ pub struct Report {
     pub compared: usize,
     /// What was found, in the order in which it was met.
     pub changes: Vec<Change>,
+    /// What is being looked at.
+    #[serde(skip)]
+    pub(crate) part: Part,
+    /// Whoever has the report says what is in it.
+    #[serde(skip)]
+    pub(crate) silent: bool,
 }
 
 impl Report {
@@ -66,11 +89,13 @@ impl Report {
     /// Notes a finding, in the plugin's log, too.
     pub(crate) fn note(&mut self, did: Did, what: impl Into<String>, why: impl Into<String>) {
         let change = Change {
+            part: self.part,
             did,
             what: what.into(),
             why: why.into(),
         };
         match did {
+            _ if self.silent => {}
             Did::Left | Did::Failed => {
                 tracing::warn!(what = change.what, why = change.why, "{}", did.as_str());
             }

@@ -3,6 +3,7 @@
 //!
 //! Helpers panic with a reason when the harness itself fails; what the plugin does is returned, for the test to judge.
 
+pub mod agent;
 pub mod attempt;
 pub mod bystander;
 pub mod capture;

@@ -11,8 +11,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-pub const CONFLIST: &str =
-    r#"{"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "bridge"}]}"#;
+pub use crate::harness::agent::CONFLIST;
 
 /// A node on which the DaemonSet's pod runs.
 pub struct Agent<'a> {

@@ -66,6 +66,24 @@ impl Nft {
         })
     }
 
+    /// Whether a table is there, but none of its chains sees a packet: `flags dormant`.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn is_dormant(&mut self, table: &Table) -> Result<bool, Error> {
+        let answer = self.query(
+            format_args!("table {table}"),
+            NFT_MSG_GETTABLE,
+            table.family.number(),
+            false,
+            |w| w.str(NFTA_TABLE_NAME, &table.name),
+        )?;
+        let mut flags = answer
+            .iter()
+            .filter_map(|body| attrs(body).be32(NFTA_TABLE_FLAGS));
+        Ok(flags.any(|flags| flags & NFT_TABLE_F_DORMANT != 0))
+    }
+
     /// One chain, if it exists.
     ///
     /// # Errors

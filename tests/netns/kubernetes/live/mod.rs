@@ -1,6 +1,7 @@
 //! What is written while pods run is what they have: edits in the API and of the policy file.
 
 mod flood;
+mod healed;
 mod without_api;
 
 use super::agent::{Agent, until};

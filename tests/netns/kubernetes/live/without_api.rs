@@ -1,48 +1,17 @@
 //! Without a cluster: the policy file alone says what changes.
 
 use super::{far, meets};
-use crate::harness::cni::binary;
+use crate::harness::agent::NodeAgent;
 use crate::harness::*;
-use crate::kubernetes::agent::{CONFLIST, until};
+use crate::kubernetes::agent::until;
 use std::fs;
-use std::process::{Child, Command};
-
-struct Ends(Child);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn agent(node: &Node) -> Ends {
-    let dir = node.dir.path();
-    for name in ["bin", "net.d"] {
-        fs::create_dir(dir.join(name)).expect("make a directory");
-    }
-    fs::copy(binary("bridge"), dir.join("bin/bridge")).expect("copy the bridge plugin");
-    fs::write(dir.join("net.d/10-pods.conflist"), CONFLIST).expect("write the conflist");
-    let mut command = Command::new(binary("egressway"));
-    command.arg("agent").env_clear();
-    for (flag, path) in [
-        ("--cni-bin-dir", "bin"),
-        ("--cni-conf-dir", "net.d"),
-        ("--policy-file", "policy.yaml"),
-        ("--state-dir", "state"),
-    ] {
-        command.arg(flag).arg(dir.join(path));
-    }
-    command.args(["--node-name", "node-1"]);
-    Ends(node.netns.spawn(&mut command))
-}
 
 #[test]
 fn the_policy_file_reaches_running_pods() {
     let node = Node::new(NodeOptions::default());
     let _servers = node.serve_ext(&[80, 443]);
     let pod = node.pod(PodSpec::new("web", Primary::Bridge).rules("reject 80/tcp; pass"));
-    let _agent = agent(&node);
+    let _agent = NodeAgent::start(&node);
     node.set_policy(&Policy::default().defaults("reject 443/tcp"));
     meets(&pod, far(443), Want::Refused);
     // Its own rules are what the runtime said when it started.
