@@ -46,7 +46,7 @@ pub enum Unenforceable {
     )]
     Bpf { veth: String, program: String },
     #[error(
-        "traffic control redirects what comes in by {veth} (a limit of the pod's egress bandwidth does), past netfilter's ingress hook: nobody could tell forged packets from true ones"
+        "traffic control redirects what comes in by {veth} (a limit of the pod's egress bandwidth does), past netfilter's ingress hook: spoofed packets could not be told from legitimate ones"
     )]
     Redirect { veth: String },
     #[error(
@@ -66,7 +66,7 @@ pub enum Unenforceable {
         kind: String,
     },
     #[error(
-        "bridge {bridge} does not forward {family} (net.{family_path}.conf.{bridge}.forwarding is 0), so that what its pods send would be lost where it is judged, and br_netfilter is off (net.bridge.bridge-nf-call-iptables, bridge-nf-call-ip6tables): let the node forward, or turn br_netfilter on"
+        "bridge {bridge} does not forward {family} (net.{family_path}.conf.{bridge}.forwarding is 0), so that what its pods send would be lost where it is filtered, and br_netfilter is off (net.bridge.bridge-nf-call-iptables, bridge-nf-call-ip6tables): let the node forward, or turn br_netfilter on"
     )]
     NotForwarding {
         bridge: String,
@@ -156,7 +156,7 @@ pub fn inspect(
     if !inside.others.is_empty() {
         tracing::warn!(
             interfaces = inside.others.join(","),
-            "the pod has other interfaces, whose packets are not judged by this attachment"
+            "the pod has other interfaces, whose packets this attachment does not filter"
         );
     }
     let pod = inside.link;

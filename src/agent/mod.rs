@@ -74,7 +74,7 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 pub enum Error {
     #[error(transparent)]
     Install(#[from] install::Error),
-    #[error("the conflist entry would be refused: {0}")]
+    #[error("the conflist entry would be invalid: {0}")]
     Entry(CniError),
     #[error("cannot start: {0}")]
     Start(#[source] io::Error),

@@ -125,7 +125,7 @@ impl Devices {
         if veth.name != record.veth {
             let (old, new) = (&record.veth, &veth.name);
             now.changed
-                .push(format!("its veth {old} is called {new} by now"));
+                .push(format!("its veth {old} is now called {new}"));
         }
         self.compare_bridge(veth, record, &mut now);
         if now.told.is_empty() {
@@ -160,7 +160,7 @@ impl Devices {
         };
         if mac != known.mac {
             now.changed.push(format!(
-                "bridge {} has the MAC {} by now, not {}",
+                "bridge {} now has the MAC {}, not {}",
                 master.name,
                 Mac(mac),
                 Mac(known.mac)
@@ -169,7 +169,7 @@ impl Devices {
         if master.name != known.name {
             let (old, new) = (&known.name, &master.name);
             now.changed
-                .push(format!("its bridge {old} is called {new} by now"));
+                .push(format!("its bridge {old} is now called {new}"));
         }
         now.bridge = Some(Bridge {
             name: master.name.clone(),
@@ -193,8 +193,7 @@ impl Devices {
                 (Some(bridge), None) => format!("{}, and by its VRF", bridge.name),
                 (None, _) => format!("{}, and by no bridge", veth.name),
             };
-            now.changed
-                .push(format!("what it sends comes in by {by} by now"));
+            now.changed.push(format!("its packets now arrive at {by}"));
         }
     }
 
@@ -216,7 +215,7 @@ impl Devices {
                         format!("{name} is not a port of bridge {} any more", before.name)
                     }
                     (_, Some(master)) => {
-                        format!("{name} is a port of bridge {} by now", master.name)
+                        format!("{name} is now a port of bridge {}", master.name)
                     }
                     (None, None) => format!("{name} has no master any more"),
                 });
@@ -226,7 +225,7 @@ impl Devices {
                 });
             }
             Err(why) => now.told.push(format!(
-                "{why}; put {} back, or start the pod again",
+                "{why}; put {} back, or recreate the pod",
                 veth.name
             )),
         }
@@ -279,7 +278,7 @@ fn compare_inside<P>(
 ) -> Result<(), netlink::Error> {
     if let Some(mac) = pod.mac.filter(|mac| *mac != record.mac) {
         told.push(format!(
-            "the pod's {} has the MAC {} by now: what it sends with it is dropped. Give it {} again, or start the pod again",
+            "the pod's {} now has the MAC {}: what it sends with it is dropped. Set it to {} again, or recreate the pod",
             pod.name,
             Mac(mac),
             Mac(record.mac)

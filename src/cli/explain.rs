@@ -27,8 +27,8 @@ mod text;
 ///
 ///   egressway explain --manifest web.yaml --policy policy.yaml 203.0.113.7:443/tcp
 ///
-/// The answer covers packets of connections that the pod opens. Reply traffic of connections to the pod,
-/// ICMP errors about known connections and neighbour discovery are always allowed.
+/// The answer covers packets of connections that the pod opens. Reply traffic of connections to the
+/// pod, ICMP errors about known connections and neighbour discovery are always allowed.
 ///
 /// Destinations: 203.0.113.7:443/tcp  [2001:db8::1]:443/tcp  203.0.113.7:8000-8100/udp
 ///   203.0.113.7/icmp/8  203.0.113.7/proto/47  203.0.113.7 (whatever the protocol)  shop/db-0:5432 (a

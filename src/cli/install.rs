@@ -14,9 +14,9 @@ use crate::setup::{install, uninstall};
 
 /// Install the plugin on this node.
 ///
-/// Checks that the kernel has the features it needs, then installs this program beside the CNI plugins and
-/// its entry in the conflist that the runtime uses. It does not keep running: if the primary plugin
-/// rewrites its conflist, the entry is lost. `egressway agent` maintains it.
+/// Checks that the kernel has the features it needs, then installs this program beside the CNI
+/// plugins and its entry in the conflist that the runtime uses. It does not keep running: if the
+/// primary plugin rewrites its conflist, the entry is lost. `egressway agent` maintains it.
 ///
 /// Examples:
 ///
@@ -42,9 +42,9 @@ pub(super) struct InstallArgs {
 
 /// Remove from this node what `install` or `agent` installed.
 ///
-/// The conflist's entry goes first, then the rules in the kernel, the egress addresses, the state
-/// directory and the files. The program stays, since runtimes may still call it for pods that were started
-/// with it; it then reports success.
+/// The conflist's entry is removed first, then the rules in the kernel, the egress IPs, the state
+/// directory and the files. The program stays, since runtimes may still call it for pods that were
+/// started with it; it then reports success.
 ///
 /// Running pods keep running, without any policy.
 ///

@@ -29,7 +29,7 @@ pub(super) fn tell(skipped: &Skipped) {
     if let Some(lost) = lost(skipped) {
         let _ = writeln!(
             io::stderr(),
-            "egressway: {lost} were lost when the log was made: what they would have told is missing here"
+            "egressway: {lost} were lost when the log was made, and are missing here"
         );
     }
     if let Some(first) = &skipped.first {

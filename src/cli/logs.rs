@@ -23,8 +23,8 @@ mod tests;
 ///
 /// The kernel keeps no history: only what happens from now on is shown, until interrupted. One
 /// program at a time can read a group. A rule that denies or rejects logs 10 packets a second, if
-/// it does not say `log=N/s`; a rule that allows, the first packet of each flow, and so many a second of
-/// what is of no flow (what conntrack calls invalid or does not track).
+/// it does not say `log=N/s`; a rule that allows, the first packet of each flow, and so many a
+/// second of what is of no flow (what conntrack calls invalid or does not track).
 ///
 ///   egressway logs                                    everything
 ///   egressway logs shop/web-0                         one pod

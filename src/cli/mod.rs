@@ -29,6 +29,9 @@ mod suggest;
 mod sync;
 mod value;
 
+/// How long a line of help may be.
+const WIDTH: usize = 100;
+
 /// Egress control for Kubernetes nodes: a CNI plugin chained after any primary CNI.
 ///
 /// A container runtime starts it with CNI_COMMAND in the environment. By hand, it is a tool to
@@ -38,7 +41,7 @@ mod value;
     name = "egressway",
     version,
     verbatim_doc_comment,
-    max_term_width = 100
+    max_term_width = WIDTH
 )]
 struct Cli {
     #[arg(
@@ -103,4 +106,23 @@ pub fn main(agent: impl FnOnce(&AgentArgs) -> ExitCode) -> ExitCode {
 
 fn done(outcome: Result<(), impl Error + 'static>) -> Result<ExitCode, Box<dyn Error>> {
     outcome.map(|()| ExitCode::SUCCESS).map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// A longer one is broken near its end, and leaves a line of one word.
+    #[test]
+    fn no_line_of_help_is_longer_than_the_help() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            let help = command.get_long_about().or(command.get_about());
+            let help = help.expect("is documented").to_string();
+            let long: Vec<&str> = help.lines().filter(|l| l.chars().count() > WIDTH).collect();
+            assert!(long.is_empty(), "{name}: {long:#?}");
+        }
+    }
 }

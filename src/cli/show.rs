@@ -39,39 +39,38 @@ use list::{List, users, users_of};
 ///   egressway show --namespace payments --watch
 ///
 /// DENIED counts the packets that were denied or rejected or, in audit mode, would have been; PACKETS
-/// (-o wide) all that the pod originated and rules looked at. Both begin anew when the pod starts. A
-/// rule's counter is that of all pods of this node with the same policy. LAST is how long ago a packet
-/// was denied last, in the last 30 days. Where it went, only the log says (`egressway logs`).
+/// (-o wide) all packets of connections that the pod opened. Both start at zero with the pod. A
+/// rule's counter is that of all pods of this node with the same policy. LAST is how long ago a
+/// packet was denied last, within 30 days. Where it went is in the log (`egressway logs`).
 ///
-/// MODE: enforce; audit, where denies of all or some sources only log and count; exempt, of a
-/// namespace without any rules. STATE: ok, or what of the attachment is missing in the kernel, or is on
-/// the node otherwise than when the pod started. For one attachment every rule is compared; in the list
-/// only chains, hooks, elements and the veth.
+/// MODE: enforce; audit, where denies of all or some tiers only log and count; exempt, of a
+/// namespace without any rules. STATE: ok, or what is missing in the kernel or out of sync on the
+/// node. For one attachment every rule is compared; in the list only chains, hooks, elements and
+/// the veth.
 ///
-/// FORGED CHECKSUMS: what is done about packets that would be written behind the rules. drop, with
-/// how many were: nothing legitimate is. resolve: the pod's kernel writes all checksums itself, which
-/// is slow; why, unless the conflist asks for it. IGNORED: nothing, since the conflist says so. Each
-/// pod has it in its own view; below the list stands what was dropped, and who has no drop. That the
-/// filter is missing, not the first, or another program is in STATE.
+/// FORGED CHECKSUMS: what is done about packets that would be rewritten behind the rules. drop, with
+/// how many were dropped: no legitimate packet is. resolve: the pod's kernel writes all checksums
+/// itself, which is slow; and why, unless the conflist asks for it. IGNORED: nothing, as the conflist
+/// says. It is shown with each pod; below the list stands what was dropped, and which pods have no
+/// drop. If the filter is missing, not the first, or another program, STATE says so.
 ///
 /// Exit status: 0, also if no pod is attached; 1 if what was asked for is not there, or on failure;
 /// 2 on wrong usage.
 ///
 /// JSON: attachments (a list), leakStop, what this node dropped that would have left with another
 /// source than the egress IP, and connectionsFailed, how many connections the node could not take
-/// on: no free port on an egress IP, or conntrack's table was full. An attachment: id, namespace, pod,
-/// uid, containerID, interface, addresses, veth, bridge, mode, rulesIgnored (the pod has rules, and its
-/// namespace is exempt), rules (their number), egressIPs, judged,
-/// denied, forgedChecksums (action: drop, resolve or ignore; dropped, a number, null unless the action is
-/// drop; reason, why it is not drop, which the conflist asks for), lastDeny (a time), state (ok or
-/// damaged), problems. With POD: the one attachment, and
-/// network, mac, linkLocal, vethIndex,
-/// logGroup, policyChain, policyUsers (how many have the same policy), droppedAtVeth (what did not get
-/// as far as the rules), droppedByKind (the same by the rows of docs/veth.md), lastDenyRule (the rule
-/// that denied last, if only one of its policy ever denied), tiers, default. A
-/// tier: tier, source, audit, and rules: rule (as in log lines), line, text, counted (null: nothing
-/// can match it). The default: rule, action, audit, counted. What counts has packets and bytes.
-/// What is not known is null. With --watch it is one line each time.
+/// on: no free port on an egress IP, or conntrack's table was full. An attachment: id, namespace,
+/// pod, uid, containerID, interface, addresses, veth, bridge, mode, rulesIgnored (the pod has rules,
+/// and its namespace is exempt), rules (their number), egressIPs, judged, denied, forgedChecksums
+/// (action: drop, resolve or ignore; dropped, a number, null unless the action is drop; reason, why
+/// it is not drop, which the conflist asks for), lastDeny (a time), state (ok or damaged), problems.
+/// With POD: the one attachment, and network, mac, linkLocal, vethIndex, logGroup, policyChain,
+/// policyUsers (how many have the same policy), droppedAtVeth (what did not get as far as the
+/// rules), droppedByKind (the same by the rows of docs/veth.md), lastDenyRule (the rule that denied
+/// last, if only one of its policy ever denied), tiers, default. A tier: tier, source, audit, and
+/// rules: rule (as in log lines), line, text, counted (null: nothing can match it). The default:
+/// rule, action, audit, counted. What counts has packets and bytes. What is not known is null. With
+/// --watch it is one line each time.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {

@@ -25,7 +25,7 @@ use print::Group;
 
 /// Suggest rules that allow what was logged as denied.
 ///
-/// In audit mode nothing is stopped, and what would have been is logged. So, to make a policy:
+/// Audit mode denies nothing, and logs what would have been denied. So, to make a policy:
 ///
 ///   egressway logs -o json --for 1h > shop.log
 ///   egressway suggest --namespace shop shop.log
@@ -45,8 +45,8 @@ use print::Group;
 /// YAML: manifests that have only the annotation, egressway.dev/default-rules of a Namespace or
 /// egressway.dev/rules of a Pod, to be merged into your own.
 /// JSON: a list of namespace, pod, rules; of a rule: rule, count, last, pods, enforcedBy (rules that
-/// stop it whatever a pod's or a default rule says), metadata (true: it would open a metadata service,
-/// which hands out credentials of the node; in text and YAML such a rule is a comment).
+/// deny it whatever a pod's or a default rule says), metadata (true: it would open a metadata
+/// service, which hands out credentials of the node; in text and YAML such a rule is a comment).
 ///
 /// Exit status: 0 there are suggestions; 1 there are none, or something failed; 2 wrong usage.
 #[derive(Debug, clap::Args)]

@@ -12,22 +12,22 @@ use crate::lifecycle::ByLeases;
 use crate::lifecycle::reconcile::{self, Change, Did, ReconcileOptions, Report};
 use crate::store::StateDir;
 
-/// Restore what is missing of this node's attachments, and remove orphaned objects.
+/// Restore what is missing of this node's attachments, and remove stale objects.
 ///
 ///   egressway sync              after `nft flush ruleset`, or when `show` says damaged
 ///   egressway sync --dry-run    what it would do
 ///
-/// Compares the attachments' records with the node as it is now: interfaces, their names, bridges and MACs;
-/// rules, sets, hooks; egress addresses, on the device by which packets leave. What is missing or out of sync
-/// is repaired from the record. Orphaned objects, with neither record nor interface, are removed. It may run
-/// at any time beside the runtime's
-/// ADD and DEL. Pods that the plugin has never seen stay as they are.
+/// Compares the attachments' records with the node as it is now: interfaces, their names, bridges
+/// and MACs; rules, sets, hooks; egress IPs, on the device by which packets leave. What is missing
+/// or out of sync is repaired from the record. Stale objects, with neither record nor interface, are
+/// removed. It may run at any time beside the runtime's ADD and DEL. Pods that the plugin has never
+/// seen stay as they are.
 ///
-/// One line for each change. DID: repaired, removed; would-repair and would-remove with --dry-run; left,
-/// what cannot be decided safely; and failed.
+/// One line for each change. DID: repaired, removed; would-repair and would-remove with --dry-run;
+/// left, what cannot be decided safely; and failed.
 ///
-/// Exit status: 0 everything is in sync; 1 something was left or failed, with --dry-run also if there is
-/// anything to do; 2 wrong usage.
+/// Exit status: 0 everything is in sync; 1 something was left or failed, with --dry-run also if
+/// there is anything to do; 2 wrong usage.
 ///
 /// JSON: compared (how many attachments), changes (a list of did, what, why).
 #[derive(Debug, clap::Args)]
@@ -44,7 +44,7 @@ pub(super) struct Args {
     policy_file: PathBuf,
 }
 
-/// Remove orphaned objects: attachments without an interface, and what has no record.
+/// Remove stale objects: attachments without an interface, and what has no record.
 ///
 /// Like `egressway sync`, but nothing is repaired. Runtimes do it by CNI's GC; this is for those that
 /// do not, and for the time after a crash.

@@ -256,7 +256,7 @@ mod tests {
                 b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n",
                 7,
                 false,
-                "refuses (410): get namespaces shop",
+                "rejected (410): get namespaces shop",
             ),
             (
                 b"HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\n{}",

@@ -128,7 +128,7 @@ pub enum Error {
         said: String,
     },
     /// Another refusal.
-    #[error("the API server {server} refuses ({code}): {request}; it says: {said}")]
+    #[error("the API server {server} rejected ({code}): {request}; it says: {said}")]
     Refused {
         /// Its URL.
         server: String,

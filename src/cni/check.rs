@@ -56,7 +56,7 @@ pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), Cn
     let guarded = record.guard.verify(&mut rtnl, record.veth_index);
     if let Some(difference) = guarded.map_err(|e| CniError::kernel(e.to_string()))? {
         return Err(CniError::kernel(format!(
-            "{difference}: the pod could have packets rewritten behind its rules; `egressway sync` on the node repairs it, the pod goes on"
+            "{difference}: the pod could have packets rewritten behind its rules; `egressway sync` on the node repairs it, the pod keeps running"
         )));
     }
     let mut nft = Nft::open().map_err(nft_failure)?;
@@ -80,7 +80,7 @@ pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), Cn
     match enforce::verify(&mut nft, &base, &compiled, &plan, &mut whole).map_err(nft_failure)? {
         None => Ok(()),
         Some(difference) => Err(CniError::kernel(format!(
-            "{difference}: the nf_tables of egressway are out of sync; `egressway sync` on the node repairs them, the pod goes on"
+            "{difference}: the nf_tables of egressway are out of sync; `egressway sync` on the node repairs them, the pod keeps running"
         ))),
     }
 }
@@ -93,14 +93,14 @@ fn interface_is_there(ways: &Ways, rtnl: &mut Rtnl, record: &Record) -> Result<(
         Interface::Gone => return Err(CniError::kernel(format!("the pod's veth {veth} is gone"))),
         Interface::Elsewhere => {
             return Err(CniError::kernel(format!(
-                "the pod's veth {veth} is in another network namespace by now: nobody judges what goes there"
+                "the pod's veth {veth} is now in another network namespace, where its packets are not filtered"
             )));
         }
         Interface::Here(now) => now,
     };
     if !now.changed.is_empty() {
         return Err(CniError::kernel(format!(
-            "{}: `egressway sync` on the node repairs it, the pod goes on",
+            "{}: `egressway sync` on the node repairs it, the pod keeps running",
             now.changed.join("; ")
         )));
     }
@@ -119,7 +119,7 @@ fn egress_is_there(ways: &Ways, state: &StateDir, record: &Record) -> Result<(),
         };
         if let Some(fault) = ways.faults(*address, &owner).into_iter().next() {
             let repair = match fault.mends {
-                true => "; `egressway sync` on the node repairs it, the pod goes on",
+                true => "; `egressway sync` on the node repairs it, the pod keeps running",
                 false => "",
             };
             let why = fault.why;

@@ -28,7 +28,7 @@ pub fn gc(_: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), CniError
         match is_garbage(&state, conf, &id, deadline) {
             Ok(false) => {}
             Ok(true) => {
-                tracing::info!(%id, "removing an orphaned attachment");
+                tracing::info!(%id, "removing a stale attachment");
                 if let Err(e) = detach::remove(&state, &ByLeases, &id, deadline) {
                     failures.push(format!("{id}: {}", e.msg));
                 }

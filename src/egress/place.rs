@@ -78,7 +78,7 @@ impl Ways {
             let out = self.name(out);
             return fault(
                 true,
-                format!("it is on {uplink}, and the default route takes {out} by now"),
+                format!("it is on {uplink}, and the default route now uses {out}"),
             );
         }
         let Some(link) = self.devices.link(owner.uplink_index) else {

@@ -232,7 +232,7 @@ fn from_api(
     };
     if file.namespaces.contains_key(namespace) {
         tracing::warn!(
-            "`namespaces.{namespace}` in the policy file is not looked at: `kubernetes` is set in the conflist, and the API says what the namespace's annotations are"
+            "`namespaces.{namespace}` in the policy file is ignored: `kubernetes` is set in the conflist, and the API says what the namespace's annotations are"
         );
     }
     let said = api::read(api, &file, namespace, of_pod).map_err(refused)?;

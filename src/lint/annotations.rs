@@ -313,7 +313,7 @@ fn check_egress(
 
 pub(super) fn impossible(reason: &str) -> Complaint {
     Complaint::new(format!("{reason}, and can't be an egress address"))
-        .help("take one that is routed to the nodes and belongs to nobody")
+        .help("take one that is routed to the nodes and not in use")
 }
 
 /// A namespace's annotations, if this were its only one.

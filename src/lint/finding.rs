@@ -130,7 +130,7 @@ impl<'a> Findings<'a> {
         }
         let more = faults.count() - faults.described().len();
         if let (Some(last), 1..) = (faults.described().last(), more) {
-            let complaint = Complaint::new(format!("and {more} more faults in this text"));
+            let complaint = Complaint::new(format!("and {more} more errors in this text"));
             self.add_in(kind, text, last.into(), complaint);
         }
     }

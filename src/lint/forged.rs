@@ -43,7 +43,7 @@ pub(super) fn check(findings: &mut Findings<'_>, outer: &Text, document: &Docume
         let complaint = match mode {
             Mode::Drop => continue,
             Mode::Ignore => Complaint::new(
-                "with `ignore`, a pod with NET_RAW, or a guest, can send another port, address or protocol than was judged: on every NIC",
+                "with `ignore`, a pod with NET_RAW, or a guest, can send another port, address or protocol than the rules saw: on every NIC",
             )
             .help("leave it out, unless no pod of these nodes has NET_RAW or runs a guest"),
             Mode::Resolve => Complaint::new(
@@ -64,7 +64,7 @@ pub(super) fn check_pod(
 ) {
     let mut say = |at, what: &str| {
         let complaint = Complaint::new(format!(
-            "{what}, and {conflist} ignores forged checksums: it can send another port, address or protocol than was judged"
+            "{what}, and {conflist} ignores forged checksums: it can send another port, address or protocol than the rules saw"
         ));
         findings.add(
             &kind::FORGED_CHECKSUMS,

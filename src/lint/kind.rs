@@ -16,9 +16,9 @@ macro_rules! kinds {
 kinds! {
     YAML_SYNTAX Error "yaml-syntax" "The file is neither YAML nor JSON from here on"
     TEMPLATE Warning "template" "A template that must be rendered before it can be checked"
-    RULE_SYNTAX Error "rule-syntax" "A rule that the plugin refuses, and with it the pod"
-    POLICY_FILE Error "policy-file" "A key or value of the policy file that the plugin refuses"
-    ANNOTATION_VALUE Error "annotation-value" "An annotation's value that is refused"
+    RULE_SYNTAX Error "rule-syntax" "An invalid rule, with which the pod does not start"
+    POLICY_FILE Error "policy-file" "An invalid key or value of the policy file"
+    ANNOTATION_VALUE Error "annotation-value" "An annotation's value that is invalid"
     LIMITS Error "limits" "More rules than the policy file's `limits` lets a pod or a namespace have"
     UNKNOWN_KEYWORD Error "unknown-keyword" "`cluster` or `dns`, where the policy file does not say what they stand for"
     EGRESS_IP_REFUSED Error "egress-ip-refused" "An egress address that can't be one, that the policy file does not offer, or that another namespace has"

@@ -83,7 +83,7 @@ pub enum ListFault {
     #[error("has no other plugin than egressway")]
     OnlyOurs,
     #[error(
-        "has a plugin of type \"egressway\" that is another program's, told by its keys ({0}): two programs cannot have one name in one directory, so remove or rename that one first"
+        "has a plugin of type \"egressway\" that is another program's, as its keys show ({0}): two programs cannot have one name in one directory, so remove or rename that one first"
     )]
     Stranger(String),
 }

@@ -47,7 +47,7 @@ impl ChecksumGuard {
                 "resolve: the pods' kernel writes all checksums, which costs more than half of a pod's TCP throughput".to_owned()
             }
             ChecksumGuard::AsAsked(_) => {
-                "ignore: a pod with NET_RAW, or a guest, can send another port, address or protocol than was judged".to_owned()
+                "ignore: a pod with NET_RAW, or a guest, can send another port, address or protocol than the rules saw".to_owned()
             }
         }
     }

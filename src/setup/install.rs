@@ -24,7 +24,7 @@ pub enum Error {
     File(#[from] files::FileError),
     #[error(transparent)]
     Program(#[from] program::Error),
-    #[error("the conflist entry would be refused: {0}")]
+    #[error("the conflist entry would be invalid: {0}")]
     Entry(CniError),
     #[error(transparent)]
     Policy(#[from] SourceError),

@@ -159,13 +159,14 @@ impl FromStr for Listen {
     }
 }
 
-/// Keep the plugin, the policy and the node's egress IPs in place: what the DaemonSet runs.
+/// Maintain the plugin, the policy and the node's egress IPs: what the DaemonSet runs.
 ///
-/// Checks that the kernel can do what is needed, puts this program among the CNI plugins and its
-/// entry into the conflist that the runtime uses, and stays: what others remove is put back, the
-/// policy file follows the ConfigMap, the token and the Leases of egress IPs are renewed. SIGTERM
-/// ends it and leaves everything in place, unless the DaemonSet itself is being deleted: then
-/// everything is removed from the node.
+/// Checks that the kernel has the features it needs, installs this program beside the CNI plugins
+/// and its entry in the conflist that the runtime uses, and keeps running: what others remove is
+/// restored, the policy file follows the ConfigMap, running pods follow their annotations and their
+/// namespaces', and the token and the Leases of egress IPs are renewed. SIGTERM ends it and leaves
+/// everything installed, unless the DaemonSet itself is being deleted: then everything is removed
+/// from the node.
 ///
 /// /readyz on the metrics address says whether all of that is as it should be, and if not, why.
 ///

@@ -85,7 +85,7 @@ pub enum SourceError {
     },
     /// A namespace asks for what can't be an egress address.
     #[error(
-        "{place}: {reason}, and can't be an egress address: take one that is routed to the nodes and belongs to nobody"
+        "{place}: {reason}, and can't be an egress address: take one that is routed to the nodes and not in use"
     )]
     EgressImpossible {
         /// Where the namespace asks.

@@ -144,7 +144,7 @@ fn a_renamed_veth_is_still_the_pods() {
          link set moved1 name moved0
          link set x name moved1");
     all.truncate(2);
-    mended(&node, &all, "exchanged names", "is called");
+    mended(&node, &all, "exchanged names", "is now called");
     enforced(&node, &all, &[0, 1]);
     // A DEL that comes before any sync finds it as well.
     node.netns.ip("link set moved2 name y");

@@ -127,7 +127,7 @@ fn without_the_other_lists_no_egress_address_is_taken() {
             false,
             "needs the verb `list` on `namespaces`",
         ),
-        (Answer::Failure(410, "no"), 7, false, "refuses (410)"),
+        (Answer::Failure(410, "no"), 7, false, "rejected (410)"),
         (
             page(&[("other", None)], ""),
             11,

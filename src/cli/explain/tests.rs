@@ -152,7 +152,7 @@ fn audit() {
             "198.51.100.7/icmp/8"
         ),
         "\
-WOULD-REJECT  shop/web -> 198.51.100.7/icmp/8 (audit: the packet goes)
+WOULD-REJECT  shop/web -> 198.51.100.7/icmp/8 (audit mode: the packet is allowed)
 by pod:1, line 1 of the pod text
     reject icmp
 logged as \"egressway pod:1 would-reject\"

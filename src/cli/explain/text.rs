@@ -32,7 +32,7 @@ pub(super) fn render(explanation: &Explanation, all: bool, colour: bool) -> Stri
 /// One answer for all that was asked, and the way to it.
 fn single(out: &mut String, explanation: &Explanation, answer: &Answer, all: bool, colour: bool) {
     let audit = match answer.verdict {
-        "would-deny" | "would-reject" => " (audit: the packet goes)",
+        "would-deny" | "would-reject" => " (audit mode: the packet is allowed)",
         _ => "",
     };
     line(

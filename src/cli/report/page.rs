@@ -222,7 +222,7 @@ fn limits(summary: &Summary, rules: Option<&Rules>) -> String {
             Some(lost) => format!(
                 "{lost} were lost when the log was made, since they came faster than they were written."
             ),
-            None => "The log says of no message that it was lost.".to_owned(),
+            None => "No message was lost, as far as the log says.".to_owned(),
         },
         format!(
             "{} read; left out because they were no log lines: {}.",

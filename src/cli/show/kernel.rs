@@ -272,7 +272,7 @@ impl Kernel {
         }
         for address in &plan.addresses {
             match self.judged.get(address).map(|e| e.chain.as_ref()) {
-                None => problems.push(format!("{address} is not judged")),
+                None => problems.push(format!("packets from {address} are not filtered")),
                 Some(chain) if chain != Some(&name) => {
                     problems.push(format!("{address} is another attachment's"));
                 }

@@ -67,7 +67,7 @@ fn list() -> List {
     (db.mode, db.pod) = (Mode::Audit, None);
     db.add_problems([
         "veth8 is gone".to_owned(),
-        "10.0.0.3 is not judged".to_owned(),
+        "packets from 10.0.0.3 are not filtered".to_owned(),
     ]);
     List {
         attachments: vec![db, web],
@@ -82,7 +82,7 @@ fn the_list_as_text() {
         list().wide(false),
         "\
 POD         ADDRESSES          VETH    RULES   MODE      EGRESS IP      PACKETS   DENIED   LAST   STATE
-shop/db-0   10.0.0.3           veth8   0       audit     -              0         0        -      veth8 is gone; 10.0.0.3 is not judged
+shop/db-0   10.0.0.3           veth8   0       audit     -              0         0        -      veth8 is gone; packets from 10.0.0.3 are not filtered
 shop/web    10.0.0.2,fd00::2   veth7   3       enforce   203.0.113.10   12        3        2d     ok
 
 forged checksums: 9 packets dropped
@@ -116,7 +116,7 @@ fn the_list_fits_into_80_columns() {
     assert!(text.ends_with("\ndamaged: `egressway show POD` says what is missing\n"));
     assert!(
         list.text(false, None)
-            .contains("veth8 is gone; 10.0.0.3 is not judged")
+            .contains("veth8 is gone; packets from 10.0.0.3 are not filtered")
     );
 }
 

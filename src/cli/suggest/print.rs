@@ -47,7 +47,7 @@ fn rule_text(group: &Group) -> String {
             let by: Vec<String> = seen.enforced_by.iter().map(|rule| shown(rule)).collect();
             let _ = write!(
                 comment,
-                "; stopped by {}: only an enforced rule before it can allow this",
+                "; denied by {}: only an enforced rule before it can allow this",
                 by.join(", ")
             );
         }

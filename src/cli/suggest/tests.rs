@@ -66,7 +66,7 @@ fn text_is_ready_to_paste() {
 # namespace bank
 # logged 1 time by 1 pod, last 2026-01-31T09:06:00Z
 allow icmp/8 to 192.0.2.1
-# logged 1 time by 1 pod, last 2026-01-31T09:05:00Z; stopped by cluster-enforced:no-metadata: only an enforced rule before it can allow this; a metadata service hands out credentials of the node: remove the `#` only if the pods must have them
+# logged 1 time by 1 pod, last 2026-01-31T09:05:00Z; denied by cluster-enforced:no-metadata: only an enforced rule before it can allow this; a metadata service hands out credentials of the node: remove the `#` only if the pods must have them
 # allow 80/tcp to 169.254.169.254
 
 # namespace shop

@@ -123,7 +123,7 @@ impl Sync<'_> {
             Interface::Gone => format!("its interface {} is gone", record.veth),
             Interface::Elsewhere => {
                 let why = format!(
-                    "its veth {} is in another network namespace by now, and the pod still has it: nobody judges what goes there; give it back, or start the pod again",
+                    "its veth {} is now in another network namespace, and the pod still has it: its packets are not filtered there; move it back, or recreate the pod",
                     record.veth
                 );
                 self.report.note(Did::Left, what, why);

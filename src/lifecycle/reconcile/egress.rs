@@ -120,7 +120,7 @@ impl Reconcile<'_> {
         ids.extend(unreadable.cloned());
         match (owner, users.first()) {
             (Some(owner), Some(_)) if owner.is_lost() => {
-                report.note(Did::Left, what, "another node has it by now");
+                report.note(Did::Left, what, "another node now holds it");
             }
             (None, None) => self.forgotten(nft, report, what, damaged, lock)?,
             (Some(_), None) if !ids.is_empty() => {}
@@ -322,7 +322,9 @@ impl Reconcile<'_> {
         }
         let owner = self.state.read_egress(self.address)?;
         let Some(mut owner) = owner else {
-            return Err(CniError::egress_ip("nobody wrote who has it"));
+            return Err(CniError::egress_ip(
+                "its file does not say which namespace holds it",
+            ));
         };
         owner.users = users;
         owner.lease = lease;

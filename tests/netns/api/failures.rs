@@ -116,7 +116,7 @@ fn refusals_and_outages_are_told_apart() {
             "has no such object (404): get namespaces shop",
         ),
         (Answer::Failure(429, "busy"), 11, false, "failed (429)"),
-        (Answer::Failure(410, "gone"), 7, false, "refuses (410)"),
+        (Answer::Failure(410, "gone"), 7, false, "rejected (410)"),
         (
             Answer::Object(json!({})),
             11,

@@ -64,7 +64,7 @@ fn one_question_a_pod_and_its_answer_is_enforced() {
     let pod = node.pod(PodSpec::new("web", Primary::Bridge).rules("allow"));
     tries(&pod, Want::Silence, Want::Reached);
     assert_eq!(api.requests(), [format!("GET {SHOP} {HOW}")]);
-    assert!(log(&node).contains("`namespaces.shop` in the policy file is not looked at"));
+    assert!(log(&node).contains("`namespaces.shop` in the policy file is ignored"));
 
     // The rest of a pod's life needs no API.
     drop(api);

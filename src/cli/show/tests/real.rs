@@ -90,7 +90,7 @@ fn each_damage_is_named() {
         let damages = [
             (
                 "delete element inet egressway pod4 { 10.0.0.2 }",
-                "10.0.0.2 is not judged",
+                "packets from 10.0.0.2 are not filtered",
             ),
             (
                 "delete element inet egressway snatted4 { 10.0.0.2 }",

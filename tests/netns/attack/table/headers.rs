@@ -43,7 +43,7 @@ pub static HEADERS: Group = Group {
         judged(Outside, On::ALL, "TTL 255", "tx(E / IP(src=me4, dst=ext4, ttl=255) / u9 / m)"),
         judged(Outside, On::ALL, "hop limit 255", "tx(E / IPv6(src=me6, dst=ext6, hlim=255) / u9 / m)"),
         allowed(Outside, On::ALL, "destination options before an allowed port", "tx(E / IPv6(src=me6, dst=ext6) / IPv6ExtHdrDestOpt() / u10 / m)",
-            "the port behind the header is what is judged"),
+            "the port behind the header is what the rules see"),
     ],
 };
 
@@ -93,7 +93,7 @@ pub static FRAGMENTS: Group = Group {
         never(Outside, On::ALL, "the UDP header in the second piece, IPv6",
             "tx(E / IPv6(src=me6, dst=ext6) / IPv6ExtHdrFragment(id=6013, m=1, nh=60) / Raw(b'\\x11\\0\\x01\\x04\\0\\0\\0\\0')); tx(E / IPv6(src=me6, dst=ext6) / IPv6ExtHdrFragment(id=6013, offset=1, nh=60) / UDP(sport=4000, dport=9, chksum=checksum6(u9 / m)) / m)"),
         allowed(Outside, On::ALL, "pieces to an allowed port", "for p in fragment(IP(src=me4, dst=ext4, id=6014) / u10 / m, fragsize=8): tx(E / p)",
-            "the whole datagram is what is judged"),
+            "the whole datagram is what the rules see"),
         judged(Node, On::ALL, "pieces to the node", "for p in fragment(IP(src=me4, dst=node4, id=6015) / u9 / m, fragsize=16): tx(E / p)"),
     ],
 };
