@@ -107,3 +107,22 @@ fn the_table_of_the_veth_is_the_one_of_its_chains() {
     });
     assert_eq!(rows, wanted.collect::<Vec<String>>());
 }
+
+/// The state directory is drawn twice: for who reads the design, and for who reads the code.
+#[test]
+fn the_state_directory_is_drawn_the_same_wherever_it_is() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let design = read("ARCHITECTURE.md");
+    let design = design
+        .lines()
+        .filter_map(|line| line.strip_prefix("stateDir/"));
+    let first = |line: &str| line.split("  ").next().unwrap().to_owned();
+    let design: BTreeSet<String> = design.map(first).collect();
+    let code = read("src/store/mod.rs");
+    let (_, drawing) = code.split_once("//! ```text\n").unwrap();
+    let (drawing, _) = drawing.split_once("//! ```").unwrap();
+    let lines = drawing.lines().filter_map(|line| line.strip_prefix("//! "));
+    let of_files = lines.filter(|line| !line.starts_with([' ', '.']));
+    assert_eq!(design, of_files.map(first).collect());
+    assert!(design.len() > 10, "{design:?}");
+}

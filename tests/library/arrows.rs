@@ -166,6 +166,19 @@ fn every_room_has_a_place() {
     assert!(without.is_empty(), "{without:?}");
 }
 
+/// What people read is the same list.
+#[test]
+fn the_document_has_every_room_in_its_place() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md");
+    let page = fs::read_to_string(page).expect("readable");
+    let (_, table) = page.split_once("| module | does |").expect("the table");
+    let rows = table.lines().skip(2).take_while(|row| row.starts_with('|'));
+    let first_cells = rows.filter_map(|row| row.split('|').nth(1));
+    let names = first_cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let told: Vec<&str> = names.collect();
+    assert_eq!(told, ROOMS);
+}
+
 #[test]
 fn whatever_names_a_room_is_seen() {
     let text = "\
