@@ -16,6 +16,7 @@ use std::path::Path;
 use ipnet::IpNet;
 use serde_json::value::RawValue;
 
+use super::push_new;
 use crate::json::{self, Object};
 use crate::refusal::{CniError, quoted};
 
@@ -91,12 +92,6 @@ impl PodResult {
             .map(|i| i.name)
             .collect();
         Ok(pod)
-    }
-}
-
-fn push_new(list: &mut Vec<IpAddr>, address: IpAddr) {
-    if !list.contains(&address) {
-        list.push(address);
     }
 }
 

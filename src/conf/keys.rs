@@ -52,7 +52,7 @@ pub fn may_be_ours<'k>(keys: impl IntoIterator<Item = &'k str>) -> bool {
     let standard = |key: &&str| STANDARD.contains(key) || key.starts_with("cni.dev/");
     let mut own = keys.into_iter().filter(|key| !standard(key)).peekable();
     // A misspelt one is for the plugin to refuse, by name.
-    own.peek().is_none() || own.any(|key| OURS.contains(&key) || nearest(key, &OURS).is_some())
+    own.peek().is_none() || own.any(|key| OURS.contains(&key) || meant_key(key, &OURS).is_some())
 }
 
 /// The most edits between a misspelt key and the one it was meant to be.
@@ -68,7 +68,7 @@ pub fn misspelt(entry: &Object<'_>) -> Result<(), CniError> {
         {
             continue;
         }
-        if let Some(meant) = nearest(key, &OURS) {
+        if let Some(meant) = meant_key(key, &OURS) {
             return Err(json::invalid(
                 &quoted(key),
                 &format!("unknown key, did you mean \"{meant}\"?"),
@@ -88,7 +88,7 @@ pub fn only_kubernetes(object: &Object<'_>) -> Result<(), CniError> {
         None => Ok(()),
         Some(key) => Err(json::invalid(
             &format!("kubernetes: {}", quoted(key)),
-            &match nearest(key, &KUBERNETES) {
+            &match meant_key(key, &KUBERNETES) {
                 Some(meant) => format!("unknown key, did you mean \"{meant}\"?"),
                 None => format!("unknown key, expected one of {}", KUBERNETES.join(", ")),
             },
@@ -96,7 +96,7 @@ pub fn only_kubernetes(object: &Object<'_>) -> Result<(), CniError> {
     }
 }
 
-fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str> {
+fn meant_key(key: &str, known: &[&'static str]) -> Option<&'static str> {
     // No key of ours is that long; a distance to a huge key would take long.
     if key.len() > 64 {
         return None;
@@ -133,7 +133,7 @@ mod tests {
             ("unenforcable", "unenforceable"),
             ("forgedChecksum", "forgedChecksums"),
         ] {
-            assert_eq!(nearest(key, &OURS), Some(meant), "{key}");
+            assert_eq!(meant_key(key, &OURS), Some(meant), "{key}");
         }
     }
 
@@ -161,11 +161,11 @@ mod tests {
             "",
             &long,
         ] {
-            assert_eq!(nearest(key, &OURS), None, "{key}");
+            assert_eq!(meant_key(key, &OURS), None, "{key}");
         }
         for key in STANDARD {
             assert_eq!(
-                nearest(key, &OURS),
+                meant_key(key, &OURS),
                 None,
                 "{key} would not need its exception"
             );

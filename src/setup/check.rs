@@ -147,14 +147,11 @@ fn policy_item(config: &Config) -> Item {
     let path = shown(&config.policy_file);
     match PolicyFile::load(&config.policy_file) {
         Ok(_) => item("policy", Rating::Good, format!("{path} is valid")),
-        Err(e) if config.cluster.is_some() && !config.policy_file.exists() => {
-            let _ = e;
-            item(
-                "policy",
-                Rating::Change,
-                format!("{path} would be written from the ConfigMap"),
-            )
-        }
+        Err(_) if config.cluster.is_some() && !config.policy_file.exists() => item(
+            "policy",
+            Rating::Change,
+            format!("{path} would be written from the ConfigMap"),
+        ),
         Err(e) => item("policy", Rating::Bad, e.to_string()),
     }
 }

@@ -82,12 +82,16 @@ fn document(group: &Group) -> Option<String> {
     let (kind, metadata, key) = match &group.owner {
         Whose::Namespace(name) => (
             "Namespace",
-            format!("name: {}", quoted(name)),
+            format!("name: {}", yaml_string(name)),
             DEFAULT_RULES,
         ),
         Whose::Pod { namespace, pod } => (
             "Pod",
-            format!("name: {}\n  namespace: {}", quoted(pod), quoted(namespace)),
+            format!(
+                "name: {}\n  namespace: {}",
+                yaml_string(pod),
+                yaml_string(namespace)
+            ),
             RULES,
         ),
         Whose::Unknown => return None,
@@ -102,7 +106,7 @@ fn document(group: &Group) -> Option<String> {
 }
 
 /// A YAML 1.2 double-quoted scalar: a name such as `true` or `1e3` stays text.
-fn quoted(name: &str) -> String {
+fn yaml_string(name: &str) -> String {
     let mut text = String::from('"');
     for c in name.chars() {
         if c.is_ascii_graphic() && c != '"' && c != '\\' {
