@@ -15,7 +15,7 @@ use nft::{self, Nft, Transaction};
 use super::again;
 use super::ledger::Ledger;
 use super::remove::delete_parts;
-use super::switch::{take_away, users_of};
+use super::switch::{has_some_of, take_away, users_of};
 
 /// How many chains, sets, rules and elements a piece has: the kernel takes milliseconds for so many, even for elements of
 /// several fields (`benches/run.sh bystanders`).
@@ -109,7 +109,7 @@ impl Ahead<'_> {
             if !nft.has_set(&INET, marker)? || !users_of(nft, self.policy)?.is_empty() {
                 return Ok(false);
             }
-            if nft.chain(&INET, self.policy)?.is_some() {
+            if has_some_of(nft, self.policy)? {
                 let mut remains = Transaction::new();
                 delete_parts(nft, self.policy, &mut remains)?;
                 ledger.commit(nft, &remains, &[], &[&mark])?;

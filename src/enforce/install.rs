@@ -10,7 +10,7 @@ use crate::store::AttachmentId;
 use nft::{self, Chain, Family, Nft, Transaction};
 
 use super::ledger::Ledger;
-use super::switch::{put_base, put_policy, take_away};
+use super::switch::{has_some_of, put_base, put_policy, take_away};
 use super::verify::same_rules;
 use super::{again, delete_element, delete_elements, owner_of};
 
@@ -123,7 +123,7 @@ impl Install<'_, '_> {
             }
         }
         if let Some(policy) = shared.policy.as_deref() {
-            if careful || nft.chain(&INET, &policy.name)?.is_some() {
+            if careful || has_some_of(nft, &policy.name)? {
                 put_policy(nft, ledger, policy)?;
             } else {
                 ops.append(policy.add());

@@ -54,6 +54,20 @@ impl<'a> Ledger<'a> {
         Ok(())
     }
 
+    /// Something that was taken for whole was found damaged: nobody is to rely on what was known.
+    ///
+    /// # Errors
+    /// The kernel does not tell its state's number.
+    pub fn distrust(&mut self, nft: &mut Nft) -> Result<(), nft::Error> {
+        self.forget(nft)?;
+        if !self.is_others
+            && let Err(e) = self.state.write_verified(&self.known)
+        {
+            tracing::warn!("{e}; damage may be taken for whole");
+        }
+        Ok(())
+    }
+
     /// Whether the part is known to be whole.
     pub fn has(&self, part: &str) -> bool {
         self.known.netns != (0, 0) && self.known.parts.contains(part)

@@ -215,6 +215,12 @@ fn lead_all(
     Ok(())
 }
 
+/// Whether the kernel has anything under the policy's name, in whichever table.
+pub(super) fn has_some_of(nft: &mut Nft, policy: &str) -> Result<bool, nft::Error> {
+    let is_in_netdev = lets_multicast_out(policy) && nft.chain(&NETDEV, policy)?.is_some();
+    Ok(is_in_netdev || nft.chain(&INET, policy)?.is_some())
+}
+
 /// In place of what is left of it, to which nobody leads.
 fn make_policy(
     nft: &mut Nft,

@@ -10,6 +10,13 @@ use nft::{self, Data, Family, Nft, Table, Value};
 #[derive(Debug, Default)]
 pub struct Compared(HashSet<String>);
 
+impl Compared {
+    /// Whether a part was found whole: a base by its marker, a policy by its name.
+    pub fn has(&self, part: &str) -> bool {
+        self.0.contains(part)
+    }
+}
+
 /// Compares the kernel with a plan: the first thing that is missing or differs, in words. What is `whole` already is
 /// not compared again.
 ///

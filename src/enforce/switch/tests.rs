@@ -405,6 +405,38 @@ fn mending_a_policy_lets_nothing_out_and_loses_nothing() {
     });
 }
 
+/// One of the two tables is deleted: what the other one still has of a policy is not taken for nothing, and the
+/// policy is whole again with the next pod that has it, and with the same one.
+#[test]
+fn a_policy_of_which_one_table_is_left_becomes_whole() {
+    let both = policy("allow 9/udp to multicast\ndeny 5/tcp", DefaultAction::Allow);
+    assert!(both.multicast.is_some());
+    for deleted in ["inet", "netdev"] {
+        for running in [false, true] {
+            in_fresh_netns(|| {
+                let dir = tempfile::tempdir().expect("a directory");
+                let state = StateDir::new(dir.path());
+                let (node, base) = (Node::new(), base("198.51.100.0/24"));
+                let mut nft = Nft::open().expect("a socket");
+                let first = node.with(&both);
+                install(&first, &both, &base, false).commit_with(&mut nft, &state);
+                let second = AttachmentPlan {
+                    id: "fedcba9876543210".to_owned(),
+                    veth: "up0".to_owned(),
+                    addresses: vec![Ipv4Addr::new(10, 0, 0, 3).into()],
+                    egress: Vec::new(),
+                    ..first.clone()
+                };
+                install(&second, &both, &base, false).commit_with(&mut nft, &state);
+                run("nft", &["delete", "table", deleted, "egressway"]);
+                let again = install(&first, &both, &base, running);
+                again.commit_with(&mut nft, &state);
+                assert_eq!(damaged_policy(&mut nft, &both).expect("told"), None);
+            });
+        }
+    }
+}
+
 #[test]
 fn another_base_lets_nothing_out_and_loses_nothing() {
     in_node(|node, nft, state| {

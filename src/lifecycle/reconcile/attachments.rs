@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{Did, Error, STEP, Sync, Which, title};
 use crate::attachment::now::{Devices, Interface, Now};
-use crate::enforce::{self, Compared, Shared};
+use crate::enforce::{self, Ledger, Shared};
 use crate::lifecycle::detach;
 use crate::lifecycle::install::install;
 use crate::lifecycle::node::Node;
@@ -315,7 +315,11 @@ impl Sync<'_> {
         let outcome = match did {
             Did::Repaired => {
                 record.policy_chain.clone_from(&compiled.name);
-                self.whole = Compared::default();
+                let seen = std::mem::take(&mut self.whole);
+                if !seen.has(base.marker()) || !seen.has(&compiled.name) {
+                    // Else it might be taken for whole, and only be said to be mended.
+                    Ledger::open(state, node.nft)?.distrust(node.nft)?;
+                }
                 let shared = Shared {
                     marker: base.marker(),
                     base: &|| Ok(Cow::Borrowed(base)),

@@ -3,6 +3,7 @@
 use super::{all_are, record, sync};
 use crate::harness::node::{EXT, ip};
 use crate::harness::*;
+use serde_json::{Value, json};
 use std::fs;
 
 /// Its record can't be read, or is gone, but another attachment has its interface and its addresses.
@@ -57,6 +58,33 @@ fn a_damaged_record_of_who_is_judged_keeps_its_rules() {
     check(&node, &[probe(80, Want::Reached), probe(81, Want::Silence)]);
     fs::write(&file, whole).expect("write");
     assert!(sync(&node).1);
+    assert_eq!(pod.ours("CHECK").ok(), "");
+    pod.delete();
+    node.assert_nothing_left();
+}
+
+/// Whatever has made it so: what is found damaged is mended, not only said to be.
+#[test]
+fn what_is_known_to_be_whole_and_is_not_is_mended() {
+    let node = Node::new(NodeOptions::default());
+    let pod = node.pod(PodSpec::new("a", Primary::Calico).rules("deny 81/tcp"));
+    let known = node.state_dir().join("whole.json");
+    let mut document: Value = {
+        let text = fs::read(&known).expect("what is known");
+        serde_json::from_slice(&text).expect("JSON")
+    };
+    let policy = document["parts"].as_array().expect("names of parts").iter();
+    let mut policy = policy.filter_map(Value::as_str);
+    let policy = policy.find(|part| part.starts_with("pol-"));
+    let policy = policy.expect("the policy is known").to_owned();
+    node.netns
+        .nft(&format!("insert rule inet egressway {policy} accept"));
+    let generation = document["generation"].as_u64().expect("a number");
+    document["generation"] = json!(generation + 1);
+    fs::write(&known, document.to_string()).expect("write");
+    let (changes, good) = sync(&node);
+    assert!(good && all_are(&changes, "repaired"), "{changes:#?}");
+    assert_eq!(sync(&node), (vec![], true));
     assert_eq!(pod.ours("CHECK").ok(), "");
     pod.delete();
     node.assert_nothing_left();
