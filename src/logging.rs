@@ -2,7 +2,7 @@
 //!
 //! Runtimes throw a plugin's stderr away unless it fails, and stdout belongs to the result.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -12,10 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use rules::fault::shown;
-use tracing::Level;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, SubscriberExt};
 
 /// Starts logging, for the rest of the process. Without `file`, or if it can't be opened, to
 /// stderr: a full or missing disk must not stop a pod.
@@ -43,6 +45,91 @@ pub fn init(level: Level, file: Option<&Path>) {
     if let (Some(error), Some(file)) = (problem, file) {
         tracing::warn!(file = %shown(file), %error, "cannot open the log file, logging to stderr");
     }
+}
+
+/// The same as JSON, an object an event, each given to `write` with its line feed: for a process that stays, whose
+/// output others read.
+pub fn init_json(level: Level, write: impl Fn(&[u8]) + Send + Sync + 'static) {
+    let subscriber = tracing_subscriber::registry()
+        .with(Json(write))
+        .with(Targets::new().with_target("egressway", level));
+    // Only a test could have set another one before.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+struct Json<W>(W);
+
+impl<S: Subscriber, W: Fn(&[u8]) + Send + Sync + 'static> Layer<S> for Json<W> {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let level = event.metadata().level().as_str().to_ascii_lowercase();
+        (self.0)(line_of(&level, &fields.message, fields.others).as_bytes());
+    }
+}
+
+/// What an event says.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => value.clone_into(&mut self.message),
+            name => drop(self.others.insert(name.to_owned(), value.into())),
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.others.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.others.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.others.insert(field.name().to_owned(), value.into());
+    }
+}
+
+/// A line such as [`init_json`]'s, for who writes there itself.
+pub fn json_line(level: &str, message: &str) -> String {
+    line_of(level, message, serde_json::Map::new())
+}
+
+fn line_of(
+    level: &str,
+    message: &str,
+    others: serde_json::Map<String, serde_json::Value>,
+) -> String {
+    #[derive(serde::Serialize)]
+    struct Line<'a> {
+        kind: &'static str,
+        v: u32,
+        time: String,
+        level: &'a str,
+        message: &'a str,
+        #[serde(flatten)]
+        others: serde_json::Map<String, serde_json::Value>,
+    }
+    let line = Line {
+        kind: "log",
+        v: 1,
+        time: format!("{:.6}", jiff::Timestamp::now()),
+        level,
+        message,
+        others,
+    };
+    // Nothing in it can fail by itself.
+    serde_json::to_string(&line).unwrap_or_default() + "\n"
 }
 
 /// Where [`init`]'s log goes: it stays open for the rest of the process.
@@ -157,6 +244,35 @@ mod tests {
             "{text}"
         );
         assert!(lines[1].contains("second\\nline"), "{text}");
+    }
+
+    #[test]
+    fn an_event_is_one_object() {
+        let (said, heard) = std::sync::mpsc::channel();
+        let said = std::sync::Mutex::new(said);
+        let write = move |line: &[u8]| {
+            let said = said.lock().unwrap();
+            said.send(String::from_utf8(line.to_vec()).unwrap())
+                .unwrap();
+        };
+        let subscriber = tracing_subscriber::registry().with(Json(write));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(pod = %"shop\nweb", count = 3, "first \"{}\"\n", 1);
+        });
+        let line = heard.try_recv().unwrap();
+        assert!(line.ends_with("}\n") && line.lines().count() == 1, "{line}");
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert!(value["time"].as_str().unwrap().ends_with('Z'));
+        for (name, wanted) in [
+            ("kind", "log".into()),
+            ("v", 1.into()),
+            ("level", "warn".into()),
+            ("message", "first \"1\"\n".into()),
+            ("pod", "shop\nweb".into()),
+            ("count", serde_json::Value::from(3)),
+        ] {
+            assert_eq!(value[name], wanted, "{name}");
+        }
     }
 
     #[test]

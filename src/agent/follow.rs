@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 use super::api::Api;
+use super::metrics::Metrics;
+use super::seen::Pods;
 use crate::cluster::{Backoff, Heard, Watch};
 use crate::live::{Object, View};
 use crate::source::{Name, behind_api_server, behind_nodes, behind_service};
@@ -60,6 +62,7 @@ impl Shared {
 /// Follows objects for ever. What goes wrong is tried again; the API's own part says that it is away.
 async fn follow<K>(
     api: &Api,
+    metrics: &Metrics,
     mut watch: Watch<K>,
     objects: impl Fn(kube::Client) -> kube::Api<K>,
     mut heard: impl FnMut(Heard<K>),
@@ -76,6 +79,7 @@ async fn follow<K>(
                 heard(news);
             }
             Err(e) => {
+                metrics.restarted(watch.resource());
                 let why = e.to_string();
                 if !e.is_outage() && why != said {
                     tracing::warn!("running pods keep what they have: {why}");
@@ -88,9 +92,9 @@ async fn follow<K>(
 }
 
 /// Follows all namespaces.
-pub async fn namespaces(api: &Api, shared: &Shared) {
+pub async fn namespaces(api: &Api, shared: &Shared, metrics: &Metrics) {
     let watch = Watch::<PartialObjectMeta<Namespace>>::all("namespaces", None);
-    follow(api, watch, kube::Api::all, |heard| match heard {
+    follow(api, metrics, watch, kube::Api::all, |heard| match heard {
         Heard::All(all) => shared.tell(|view| view.all_namespaces(objects(all))),
         Heard::Now(one) => tell_one(one, |one| shared.tell(|view| view.namespace(one))),
         // Its last pods keep what it said.
@@ -100,13 +104,22 @@ pub async fn namespaces(api: &Api, shared: &Shared) {
 }
 
 /// Follows the pods of a node.
-pub async fn pods(api: &Api, shared: &Shared, node: &str) {
+pub async fn pods(api: &Api, shared: &Shared, (seen, metrics): (&Pods, &Metrics), node: &str) {
     let fields = Some(format!("spec.nodeName={node}"));
     let watch = Watch::<PartialObjectMeta<Pod>>::all("pods", fields);
-    follow(api, watch, kube::Api::all, |heard| match heard {
-        Heard::All(all) => shared.tell(|view| view.all_pods(objects(all))),
-        Heard::Now(one) => tell_one(one, |one| shared.tell(|view| view.pod(one))),
-        Heard::Gone(one) => tell_one(one, |one| shared.tell(|view| view.no_pod(&one))),
+    follow(api, metrics, watch, kube::Api::all, |heard| match heard {
+        Heard::All(all) => {
+            seen.all(&all);
+            shared.tell(|view| view.all_pods(objects(all)));
+        }
+        Heard::Now(one) => {
+            seen.now(&one);
+            tell_one(one, |one| shared.tell(|view| view.pod(one)));
+        }
+        Heard::Gone(one) => {
+            seen.gone(&one);
+            tell_one(one, |one| shared.tell(|view| view.no_pod(&one)));
+        }
     })
     .await;
 }
@@ -123,27 +136,37 @@ fn tell_one<K>(one: PartialObjectMeta<K>, tell: impl FnOnce(Object)) {
 }
 
 /// Follows what a name in rules stands for.
-pub async fn name(api: Api, shared: Shared, name: Name) {
+pub async fn name(api: Api, shared: Shared, metrics: Metrics, name: Name) {
+    let metrics = &metrics;
     let tell = |behind: Option<ServiceAnswer>| {
         let name = name.clone();
         shared.tell(move |view| view.name(name, behind));
     };
     match (&name, name.service()) {
-        (Name::ApiServer, Some(of)) => api_server(&api, of, &tell).await,
-        (_, Some(of)) => service(&api, of, |found| tell(found.as_ref().map(behind_service))).await,
-        (_, None) => nodes(&api, &tell).await,
+        (Name::ApiServer, Some(of)) => api_server(&api, metrics, of, &tell).await,
+        (_, Some(of)) => {
+            service(&api, metrics, of, |found| {
+                tell(found.as_ref().map(behind_service))
+            })
+            .await
+        }
+        (_, None) => nodes(&api, metrics, &tell).await,
     }
 }
 
 /// Follows one Service; none: there is no such one.
 async fn service(
     api: &Api,
+    metrics: &Metrics,
     (namespace, name): (&str, &str),
     mut tell: impl FnMut(Option<Service>),
 ) {
     let watch = Watch::one("services", Some(namespace), name);
     let objects = |client| kube::Api::namespaced(client, namespace);
-    follow(api, watch, objects, |heard| tell(heard.one().cloned())).await;
+    follow(api, metrics, watch, objects, |heard| {
+        tell(heard.one().cloned())
+    })
+    .await;
 }
 
 /// What has been heard of the API server's two objects; inside, whether there is one.
@@ -153,7 +176,12 @@ struct ApiServer {
     endpoints: Option<Option<Endpoints>>,
 }
 
-async fn api_server(api: &Api, of: (&str, &str), tell: &impl Fn(Option<ServiceAnswer>)) {
+async fn api_server(
+    api: &Api,
+    metrics: &Metrics,
+    of: (&str, &str),
+    tell: &impl Fn(Option<ServiceAnswer>),
+) {
     let both: Mutex<ApiServer> = Mutex::default();
     // Only when both have been heard of: half of it would cut what goes to the other half.
     let say = || {
@@ -164,13 +192,13 @@ async fn api_server(api: &Api, of: (&str, &str), tell: &impl Fn(Option<ServiceAn
         }
     };
     let (namespace, name) = of;
-    let services = service(api, of, |found| {
+    let services = service(api, metrics, of, |found| {
         both.lock().unwrap_or_else(PoisonError::into_inner).service = Some(found);
         say();
     });
     let watch = Watch::<Endpoints>::one("endpoints", Some(namespace), name);
     let objects = |client| kube::Api::namespaced(client, namespace);
-    let endpoints = follow(api, watch, objects, |heard| {
+    let endpoints = follow(api, metrics, watch, objects, |heard| {
         both.lock()
             .unwrap_or_else(PoisonError::into_inner)
             .endpoints = Some(heard.one().cloned());
@@ -179,10 +207,10 @@ async fn api_server(api: &Api, of: (&str, &str), tell: &impl Fn(Option<ServiceAn
     tokio::join!(services, endpoints);
 }
 
-async fn nodes(api: &Api, tell: &impl Fn(Option<ServiceAnswer>)) {
+async fn nodes(api: &Api, metrics: &Metrics, tell: &impl Fn(Option<ServiceAnswer>)) {
     let mut known: BTreeMap<String, Vec<IpNet>> = BTreeMap::new();
     let watch = Watch::<Node>::all("nodes", None);
-    follow(api, watch, kube::Api::all, |heard| {
+    follow(api, metrics, watch, kube::Api::all, |heard| {
         match heard {
             Heard::All(all) => {
                 known = all

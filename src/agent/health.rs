@@ -1,4 +1,4 @@
-//! `/healthz` and `/readyz`, as text, for probes and people.
+//! `/healthz` and `/readyz`, as text, for probes and people; `/metrics` for Prometheus.
 
 use std::convert::Infallible;
 use std::io;
@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use super::metrics::{CONTENT_TYPE, Metrics};
 use super::readiness::Readiness;
 use crate::setup::options::Listen;
 
@@ -42,7 +43,7 @@ async fn bind(listen: Listen) -> io::Result<TcpListener> {
 }
 
 /// Answers for ever. An address that is in use is waited for.
-pub(super) async fn serve(listen: Listen, readiness: Readiness) -> Infallible {
+pub(super) async fn serve(listen: Listen, readiness: Readiness, metrics: Metrics) -> Infallible {
     let mut said = String::new();
     let listener = loop {
         match bind(listen).await {
@@ -64,9 +65,9 @@ pub(super) async fn serve(listen: Listen, readiness: Readiness) -> Infallible {
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let readiness = readiness.clone();
+                let (readiness, metrics) = (readiness.clone(), metrics.clone());
                 tokio::spawn(async move {
-                    converse(stream, readiness).await;
+                    converse(stream, readiness, metrics).await;
                     drop(permit);
                 });
             }
@@ -79,10 +80,10 @@ pub(super) async fn serve(listen: Listen, readiness: Readiness) -> Infallible {
     }
 }
 
-async fn converse(stream: TcpStream, readiness: Readiness) {
+async fn converse(stream: TcpStream, readiness: Readiness, metrics: Metrics) {
     let service = service_fn(|request| {
-        let answer = answer(&request, &readiness);
-        async move { Ok::<_, Infallible>(answer) }
+        let (readiness, metrics) = (readiness.clone(), metrics.clone());
+        async move { Ok::<_, Infallible>(answer(&request, &readiness, &metrics).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -92,7 +93,11 @@ async fn converse(stream: TcpStream, readiness: Readiness) {
     let _ = tokio::time::timeout(STAY, connection).await;
 }
 
-fn answer(request: &Request<Incoming>, readiness: &Readiness) -> Response<Full<Bytes>> {
+async fn answer(
+    request: &Request<Incoming>,
+    readiness: &Readiness,
+    metrics: &Metrics,
+) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
     }
@@ -107,20 +112,32 @@ fn answer(request: &Request<Incoming>, readiness: &Readiness) -> Response<Full<B
             };
             text(status, now.to_string())
         }
+        "/metrics" => {
+            let metrics = metrics.clone();
+            // It asks the kernel, which may take its time.
+            let asked = tokio::task::spawn_blocking(move || metrics.text()).await;
+            match asked.unwrap_or_else(|e| Err(e.to_string())) {
+                Ok(said) => of_type(StatusCode::OK, said, CONTENT_TYPE),
+                Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+            }
+        }
         _ => text(
             StatusCode::NOT_FOUND,
-            "there is /healthz and /readyz\n".to_owned(),
+            "there is /healthz, /readyz and /metrics\n".to_owned(),
         ),
     }
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    of_type(status, body, "text/plain; charset=utf-8")
+}
+
+fn of_type(status: StatusCode, body: String, kind: &'static str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     response
 }
 
@@ -149,7 +166,10 @@ mod tests {
         std::thread::spawn(move || {
             let mut runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = runtime.enable_all().build().expect("a runtime");
-            runtime.block_on(serve(Listen::At(address), served))
+            let state = crate::store::StateDir::new("/nonexistent");
+            let (status, pods, hub, counters) = Default::default();
+            let metrics = Metrics::new(state, status, pods, hub, counters);
+            runtime.block_on(serve(Listen::At(address), served, metrics))
         });
         while std::net::TcpStream::connect(address).is_err() {}
         let ask = |line: &str| {

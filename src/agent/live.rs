@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use super::api::Api;
 use super::dirs::{Dirs, TICK};
 use super::follow::{self, Shared};
+use super::metrics::Metrics;
 use super::readiness::Part;
 use super::{Context, Error};
 use crate::cluster::events::{Note, Tone};
@@ -48,8 +49,8 @@ pub(super) async fn keep(context: Context, api: Option<Api>) -> Error {
     let node = api.cluster().node();
     tokio::select! {
         e = keeping.look_for_ever() => e,
-        () = follow::namespaces(api, &shared) => Error::Worker,
-        () = follow::pods(api, &shared, &node) => Error::Worker,
+        () = follow::namespaces(api, &shared, &context.metrics) => Error::Worker,
+        () = follow::pods(api, &shared, (&context.pods, &context.metrics), &node) => Error::Worker,
     }
 }
 
@@ -108,9 +109,11 @@ impl Keeping<'_> {
 
     fn tell(&mut self, news: News, began: Instant) {
         if let Some(api) = self.api {
-            self.names.follow(api, self.shared, news.needed);
+            self.names
+                .follow(api, self.shared, &self.context.metrics, news.needed);
         }
         if !news.switched.is_empty() {
+            self.context.metrics.updated(began.elapsed());
             tracing::info!(
                 "other rules are in force after {} ms: {}",
                 began.elapsed().as_millis(),
@@ -128,15 +131,21 @@ impl Keeping<'_> {
                 self.tell_mended(fault);
             }
         }
-        match (&news.stopped, self.api.is_some() && !self.shared.is_whole()) {
-            (Some(why), _) => self
-                .part
-                .behind(format!("running pods keep their rules: {why}")),
-            (None, true) => self.part.behind(
-                "running pods keep their rules: pods and namespaces have not been read yet",
+        let pending = match (&news.stopped, self.api.is_some() && !self.shared.is_whole()) {
+            (Some(why), _) => Some(format!("running pods keep their rules: {why}")),
+            (None, true) => Some(
+                "running pods keep their rules: pods and namespaces have not been read yet"
+                    .to_owned(),
             ),
-            (None, false) => self.part.ready(),
+            (None, false) => None,
+        };
+        match &pending {
+            Some(why) => self.part.behind(why),
+            None => self.part.ready(),
         }
+        let mut status = self.context.status.lock();
+        status.at_fault = news.at_fault;
+        status.pending = pending;
     }
 
     fn tell_fault(&self, fault: &Fault) {
@@ -229,7 +238,7 @@ struct Followed {
 
 impl Followed {
     /// These, and no others.
-    fn follow(&mut self, api: &Api, shared: &Shared, needed: BTreeSet<Name>) {
+    fn follow(&mut self, api: &Api, shared: &Shared, metrics: &Metrics, needed: BTreeSet<Name>) {
         self.names.retain(|name, task| {
             let stays = needed.contains(name);
             if !stays {
@@ -239,10 +248,10 @@ impl Followed {
             stays
         });
         for name in needed {
-            let (tasks, api) = (&mut self.tasks, api.clone());
+            let (tasks, api, metrics) = (&mut self.tasks, api.clone(), metrics.clone());
             self.names
                 .entry(name.clone())
-                .or_insert_with(|| tasks.spawn(follow::name(api, shared.clone(), name)));
+                .or_insert_with(|| tasks.spawn(follow::name(api, shared.clone(), metrics, name)));
         }
         // Those that were ended.
         while self.tasks.try_join_next().is_some() {}

@@ -1,7 +1,7 @@
 //! `egressway agent`: the process that stays on a node, and keeps there what others change.
 //!
 //! ```text
-//!                    ┌ health     answers probes with readiness
+//!                    ┌ health     answers probes with readiness, Prometheus with metrics
 //!  one runtime,      ├ tell       readiness and Events, to the log and to the API
 //!  one thread        ├ conflist   program, kubeconfig, our entry ──────────────┐
 //!                    ├ policy     follows the ConfigMap ───────────────────────┤
@@ -13,6 +13,8 @@
 //!                    ├ removal    follows the DaemonSet and its namespace      │
 //!                    └ on SIGTERM: nothing; or, if it is deleted, uninstall ───┘
 //! ```
+//!
+//! Beside it, threads of their own read what rules log, and hand it out: `verdicts`.
 //!
 //! What pods may do never depends on this process: if it ends, everything stays as it is.
 
@@ -28,24 +30,30 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
 
-use crate::logging;
+use crate::defaults;
 use crate::refusal::CniError;
-use crate::setup::config::Config;
+use crate::setup::config::{Cluster, Config};
 use crate::setup::conflist::PluginEntry;
 use crate::setup::install;
 use crate::setup::options::{AgentArgs, Listen};
 use crate::setup::uninstall::uninstall;
+use crate::store::StateDir;
 
 use api::Api;
 use counters::Counters;
+use metrics::Metrics;
 use readiness::Readiness;
 use removal::Removal;
+use seen::Pods;
+use status::Status;
 use tell::Teller;
+use verdicts::hub::Hub;
 use worker::Worker;
 
 mod api;
 mod conflist;
 pub mod counters;
+mod cover;
 mod dirs;
 mod follow;
 mod heal;
@@ -53,13 +61,17 @@ mod health;
 mod keeper;
 pub mod leases;
 mod live;
+mod metrics;
 mod networks;
 mod policy;
 mod readiness;
 mod removal;
+mod seen;
+mod status;
 mod taint;
 mod tell;
 mod token;
+mod verdicts;
 pub mod worker;
 
 /// How long the tasks may take to end.
@@ -92,6 +104,11 @@ struct Context {
     readiness: Readiness,
     teller: Teller,
     counters: Counters,
+    /// This node's pods, as the API has them.
+    pods: Pods,
+    /// What is written and not in force.
+    status: Status,
+    metrics: Metrics,
     /// There is a policy file that the plugin can use.
     policy: watch::Sender<bool>,
     cancel: CancellationToken,
@@ -109,8 +126,14 @@ type Tasks = JoinSet<Result<(), Error>>;
 
 /// Runs until a signal ends it.
 pub fn main(args: &AgentArgs) -> ExitCode {
-    logging::init(Level::INFO, None);
-    match run(args.config(), args.listen()) {
+    let ended = verdicts::begin(Level::INFO)
+        .map_err(Error::Start)
+        .and_then(|hub| {
+            let ended = run(args.config(), args.listen(), &hub);
+            verdicts::end(&hub);
+            ended
+        });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             let _ = writeln!(io::stderr(), "egressway: {e}");
@@ -124,37 +147,50 @@ pub fn main(args: &AgentArgs) -> ExitCode {
     }
 }
 
-fn run(config: Config, listen: Listen) -> Result<(), Error> {
+fn run(config: Config, listen: Listen, hub: &Hub) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Error::Start)?;
-    let ended = runtime.block_on(stay(config, listen));
+    let ended = runtime.block_on(stay(config, listen, hub));
     // Not by dropping it: that would wait for a name to be resolved, which has a time limit of its own.
     runtime.shutdown_background();
     ended
 }
 
-async fn stay(config: Config, listen: Listen) -> Result<(), Error> {
+async fn stay(config: Config, listen: Listen, hub: &Hub) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Start)?;
     let config = Arc::new(config);
     let entry = config.entry().map_err(Error::Entry)?;
     let (teller, notes) = Teller::new();
+    let (pods, status) = (Pods::default(), Status::default());
+    let state = StateDir::new(&config.state_dir);
+    let counters = Counters::default();
+    let metrics = Metrics::new(
+        state,
+        status.clone(),
+        pods.clone(),
+        hub.clone(),
+        counters.clone(),
+    );
     let context = Context {
         config: Arc::clone(&config),
         worker: Worker::start().map_err(Error::Start)?,
         readiness: Readiness::default(),
         teller,
-        counters: Counters::default(),
+        counters,
+        pods,
+        metrics,
+        status,
         policy: watch::Sender::new(false),
         cancel: CancellationToken::new(),
     };
     let mut tasks = Tasks::new();
     let kernel = context.readiness.part("kernel");
-    let readiness = context.readiness.clone();
+    let (readiness, metrics) = (context.readiness.clone(), context.metrics.clone());
     spawn(&context, &mut tasks, async move {
-        match health::serve(listen, readiness).await {}
+        match health::serve(listen, readiness, metrics).await {}
     });
     // Before anything is put anywhere.
     let preparing = context.worker.run(move || install::prepare(&config));
@@ -163,7 +199,10 @@ async fn stay(config: Config, listen: Listen) -> Result<(), Error> {
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     }
+    let metrics = context.metrics.clone();
+    context.worker.run(move || metrics.begin()).await?;
     kernel.ready();
+    let _first = read_verdicts(&context, hub)?;
     let removal = start(&context, &mut tasks, entry, notes);
     let failed = tokio::select! {
         _ = terminate.recv() => None,
@@ -178,6 +217,24 @@ async fn stay(config: Config, listen: Listen) -> Result<(), Error> {
         return Err(e);
     }
     end(&context, tasks, removal).await
+}
+
+/// Starts to read what rules log.
+fn read_verdicts(context: &Context, hub: &Hub) -> Result<verdicts::denials::First, Error> {
+    let config = &context.config;
+    let node = config.cluster.as_ref().map(Cluster::node);
+    let (pods, seen) = (context.pods.clone(), context.pods.clone());
+    let (state, status) = (StateDir::new(&config.state_dir), context.status.clone());
+    let about = verdicts::About {
+        group: config.keys.log_group.unwrap_or(defaults::LOG_GROUP),
+        state_dir: config.state_dir.clone(),
+        node: node.clone(),
+        workload: Box::new(move |uid| pods.workload(uid)),
+        about_node: Box::new(move |denials| {
+            status::node(&state, node.clone(), &status, &seen, denials)
+        }),
+    };
+    verdicts::start(hub, about).map_err(Error::Start)
 }
 
 /// Runs `task` until all are to end.
@@ -215,6 +272,7 @@ fn start(
         return None;
     };
     spawn(context, tasks, policy::follow(context.clone(), api.clone()));
+    spawn(context, tasks, cover::find(context.clone(), api.clone()));
     spawn(context, tasks, token::renew(context.clone(), api.clone()));
     spawn(
         context,

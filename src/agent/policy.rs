@@ -1,6 +1,9 @@
 //! The policy file: written when the ConfigMap changes, or only looked at where there is no cluster.
 
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -28,8 +31,14 @@ pub(super) async fn look(context: Context) -> Error {
             Ok(Ok(_)) => {
                 part.ready();
                 context.has_policy();
+                let mut status = context.status.lock();
+                status.file_is_invalid = false;
+                status.policy_time = written(&path);
             }
-            Ok(Err(e)) => part.failed(e),
+            Ok(Err(e)) => {
+                part.failed(e);
+                context.status.lock().file_is_invalid = true;
+            }
         }
         dirs.changed(TICK).await;
     }
@@ -122,6 +131,11 @@ impl Following<'_> {
                 }
                 self.part.ready();
                 self.is_in_force();
+                {
+                    let mut status = self.context.status.lock();
+                    status.file_is_invalid = false;
+                    status.policy_time = found.and_then(edited).or(status.policy_time);
+                }
                 if self.faulty {
                     self.mended(regarding.clone());
                 }
@@ -133,6 +147,7 @@ impl Following<'_> {
             }
             Err(why) => {
                 self.faulty = true;
+                self.context.status.lock().file_is_invalid = true;
                 let stays = match self.in_force {
                     true => "the last good policy stays in force",
                     false => "no policy is in force yet, and pods that start are not enforced",
@@ -160,4 +175,21 @@ impl Following<'_> {
             note: "the policy is valid again, and pods have it".to_owned(),
         });
     }
+}
+
+/// When a file was written, in seconds since 1970.
+fn written(path: &Path) -> Option<f64> {
+    let changed = fs::metadata(path).and_then(|file| file.modified()).ok()?;
+    let since = changed.duration_since(UNIX_EPOCH).ok()?;
+    Some(since.as_secs_f64())
+}
+
+/// When an object was edited last, in seconds since 1970.
+#[allow(clippy::cast_precision_loss)] // exact for longer than there will be clusters
+fn edited(object: &ConfigMap) -> Option<f64> {
+    let edits = object.managed_fields().iter();
+    let edits = edits.filter_map(|edit| edit.time.as_ref());
+    let last = edits.map(|time| time.0).max();
+    let made = object.creation_timestamp().map(|time| time.0);
+    last.max(made).map(|time| time.as_second() as f64)
 }

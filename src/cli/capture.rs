@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use pcap_file::PcapError;
 
+use super::feed;
 use super::output::shown;
 use super::stream::{self, Losses, Woken, Written};
 use super::value;
@@ -18,9 +19,10 @@ use crate::attachment::records::{self, Records};
 use crate::defaults;
 use crate::store::Record;
 use crate::verdicts;
+use crate::verdicts::client::{Client, Said, Wanted};
 use crate::verdicts::packet::{self, Packet};
 use crate::verdicts::stream::Groups;
-use netlink::nflog::{self, Logged};
+use netlink::nflog::{Logged, Lost};
 use rules::verdict::{Verdict, parse_prefix};
 
 mod file;
@@ -40,8 +42,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// Only what is logged can be seen: packets of rules with `log`, of defaultAction deny, and of audit
 /// mode; of rules that deny or reject 10 a second each, if they do not say `log=N/s`. Of each packet
 /// the first 128 bytes, from the IP header on, as the rule saw it: after a Service's translation.
-/// The kernel keeps no history: it begins now, and goes on until interrupted, or until the pod is
-/// gone. One program at a time can read a group, so `egressway logs` can't run beside it.
+/// It begins now, and goes on until interrupted, or until the pod is gone. Where `egressway agent`
+/// runs, packets come from it, beside any number of `logs`. Without it, one program at a time can
+/// read a group, so `egressway logs` can't run beside it.
 ///
 /// Exit status: 0, also if no packet came; 1 on failure; 2 on wrong usage.
 #[derive(Debug, clap::Args)]
@@ -102,8 +105,6 @@ enum Error {
     #[error("cannot make a pcap record: {0}")]
     Encode(#[from] PcapError),
     #[error(transparent)]
-    Nflog(#[from] nflog::Error),
-    #[error(transparent)]
     Stream(#[from] stream::Error),
 }
 
@@ -127,8 +128,8 @@ fn run(args: &Args) -> Result<(), Error> {
     let record = records.find(&args.pod, args.namespace.as_deref())?;
     let signals = stream::termination_signals()?;
     // Before the file: a group that can't be read leaves an older file as it was.
-    let nflog = verdicts::stream::bind(args.group.unwrap_or(record.log_group))?;
-    let mut capture = Capture::new(args, record, nflog)?;
+    let source = Source::open(args, record)?;
+    let mut capture = Capture::new(args, record, source)?;
     let outcome = if to_stdout {
         capture.write_to(&mut io::stdout(), "stdout", signals.as_fd())
     } else {
@@ -136,7 +137,7 @@ fn run(args: &Args) -> Result<(), Error> {
         let name = shown(&args.write);
         capture.write_to(&mut file, &name, signals.as_fd())
     };
-    capture.losses.tell(capture.nflog.lost());
+    capture.losses.tell(capture.source.lost());
     let packets = capture.packets;
     let _ = writeln!(
         io::stderr(),
@@ -156,11 +157,74 @@ fn create(path: &Path) -> Result<File, Error> {
     })
 }
 
+/// Where packets come from.
+enum Source {
+    Kernel(Box<Groups>),
+    Agent(Client),
+}
+
+impl Source {
+    fn open(args: &Args, record: &Record) -> Result<Source, Error> {
+        let wanted = Wanted {
+            since: None,
+            follow: true,
+            packets: true,
+        };
+        let group = args.group.unwrap_or(record.log_group);
+        let unreachable = match feed::agent(&args.state_dir, Some(group), wanted) {
+            Ok(Some(client)) => return Ok(Source::Agent(client)),
+            Ok(None) => None,
+            Err(e) => Some(e),
+        };
+        match verdicts::stream::bind(group) {
+            Ok(groups) => Ok(Source::Kernel(Box::new(groups))),
+            Err(e) => Err(feed::explain(e, unreachable).into()),
+        }
+    }
+
+    fn lost(&self) -> Lost {
+        match self {
+            Source::Kernel(groups) => groups.lost(),
+            Source::Agent(client) => client.lost(),
+        }
+    }
+
+    fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        match self {
+            Source::Kernel(groups) => groups.fds(),
+            Source::Agent(client) => [client.fd(), client.fd()],
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        match self {
+            Source::Kernel(_) => None,
+            Source::Agent(client) => client.due(),
+        }
+    }
+
+    fn receive(&mut self) -> Result<Vec<Logged>, Error> {
+        let client = match self {
+            Source::Kernel(groups) => return Ok(groups.receive().map_err(stream::Error::Nflog)?),
+            Source::Agent(client) => client,
+        };
+        let mut packets = Vec::new();
+        for said in client.receive().map_err(stream::Error::Agent)? {
+            match said {
+                Said::Line(message) => packets.extend(message.logged()),
+                Said::Gone => feed::tell_gone(),
+                Said::Loss(_) | Said::End => {}
+            }
+        }
+        Ok(packets)
+    }
+}
+
 /// A pod's messages on their way to a file.
 struct Capture<'a> {
     args: &'a Args,
     record: &'a Record,
-    nflog: Groups,
+    source: Source,
     losses: Losses,
     pcap: Pcap,
     /// How many were written.
@@ -168,11 +232,11 @@ struct Capture<'a> {
 }
 
 impl<'a> Capture<'a> {
-    fn new(args: &'a Args, record: &'a Record, nflog: Groups) -> Result<Self, Error> {
+    fn new(args: &'a Args, record: &'a Record, source: Source) -> Result<Self, Error> {
         Ok(Capture {
             args,
             record,
-            nflog,
+            source,
             losses: Losses::default(),
             pcap: Pcap::new()?,
             packets: 0,
@@ -194,14 +258,14 @@ impl<'a> Capture<'a> {
         }
         loop {
             let tick = Instant::now() + TICK;
-            let until = deadline.map_or(tick, |deadline| deadline.min(tick));
-            match stream::wait(self.nflog.fds(), Some(until), stop, out.as_fd())? {
+            let until = feed::earlier(deadline, self.source.due().or(Some(tick)));
+            match stream::wait(self.source.fds(), until, stop, out.as_fd())? {
                 Woken::Stopped => return Ok(()),
                 Woken::Deadline if deadline.is_some_and(|at| at <= Instant::now()) => return Ok(()),
-                Woken::Deadline => {}
-                Woken::Messages => {
-                    let messages = self.nflog.receive()?;
-                    self.losses.tell_if_due(self.nflog.lost());
+                Woken::Deadline if self.source.due().is_none() => {}
+                Woken::Deadline | Woken::Messages => {
+                    let messages = self.source.receive()?;
+                    self.losses.tell_if_due(self.source.lost());
                     for logged in messages {
                         if !self.wants(&logged) {
                             continue;

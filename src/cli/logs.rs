@@ -4,31 +4,37 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
 use rules::verdict::Verdict;
 
-use super::output::Format;
+use super::feed;
+use super::output::{Format, shown};
 use super::stream::{self, Error, Losses, Woken, Written};
 use super::value;
 use crate::defaults;
-use crate::verdicts::{Line, Received, Stream};
+use crate::verdicts::client::{Client, Message, Said, Wanted};
+use crate::verdicts::{Line, Loss, Received, Stream, wire};
+use netlink::nflog::Lost;
 
 #[cfg(test)]
 mod tests;
 
 /// Print verdicts of rules with `log` as they are made.
 ///
-/// The kernel keeps no history: only what happens from now on is shown, until interrupted. One
-/// program at a time can read a group. A rule that denies or rejects logs 10 packets a second, if
-/// it does not say `log=N/s`; a rule that allows, the first packet of each flow, and so many a
-/// second of what is of no flow (what conntrack calls invalid or does not track).
+/// What happens from now on is shown, until interrupted. Where `egressway agent` runs, it reads the
+/// groups, and hands the lines to any number of `logs` and `capture`; it keeps the last 16 MiB of at
+/// most an hour, for --since. Without an agent the kernel is asked: it keeps nothing, and one program
+/// at a time can read a group. A rule that denies or rejects logs 10 packets a second, if it does not
+/// say `log=N/s`; a rule that allows, the first packet of each flow, and so many a second of what is
+/// of no flow (what conntrack calls invalid or does not track).
 ///
 ///   egressway logs                                    everything
 ///   egressway logs shop/web-0                         one pod
 ///   egressway logs --namespace shop --verdict deny,reject
+///   egressway logs --since 10m --no-follow            the last ten minutes, from the agent
 ///   egressway logs --destination 203.0.113.0/24 --for 1m
 ///   egressway logs -o json >> egress.log              for suggest, report and scripts
 ///
@@ -36,18 +42,19 @@ mod tests;
 /// [type=N code=N] [original=ADDRESS[:PORT]] [interface=NAME] [egress-ip=ADDRESS], with "-" for what
 /// is not known. Times are UTC.
 ///
-/// JSON, one object a line: time, namespace, pod, verdict, rule, ruleSource, ruleLine and ruleText (the
-/// annotation or part of the policy file, the line in that text, the rule itself), protocol, source,
-/// sourcePort, destination, destinationPort, originalDestination and originalDestinationPort (where
-/// the pod sent it, if a Service translated that), icmpType, icmpCode, interface (by which the packet
-/// came in), egressIP (the address that the pod has outside the cluster); without those that are not
-/// known.
-/// Where the kernel was built without CONFIG_NETFILTER_NETLINK_GLUE_CT, originalDestination is never
-/// known, and stderr says so.
+/// JSON, one object a line: kind (verdict), v (1), time, node, namespace, pod, podUID, workload (what
+/// made the pod, as Deployment/web; both this and node only the agent knows), verdict, rule,
+/// ruleSource, ruleLine and ruleText (the annotation or part of the policy file, the line in that
+/// text, the rule itself), protocol, source, sourcePort, destination, destinationPort,
+/// originalDestination and originalDestinationPort (where the pod sent it, if a Service translated
+/// that), icmpType, icmpCode, interface (by which the packet came in), egressIP (the address that the
+/// pod has outside the cluster); without those that are not known. Where the kernel was built without
+/// CONFIG_NETFILTER_NETLINK_GLUE_CT, originalDestination is never known, and stderr says so.
 ///
 /// Messages that come faster than they are written are lost; the number is told on stderr, and in
-/// JSON by a record of its own: time, lost (how many since the last such record), lostMore (true: and
-/// more, whose number is not known yet).
+/// JSON by a record of its own: kind (lost), v, time, lost (how many since the last such record),
+/// lostMore (true: and more, whose number is not known yet). If the agent ends, it is waited for;
+/// such a record and stderr say that lines may be lost meanwhile.
 #[derive(Debug, clap::Args)]
 #[allow(rustdoc::broken_intra_doc_links)] // help, not links
 #[command(verbatim_doc_comment)]
@@ -58,9 +65,15 @@ pub(super) struct Args {
     /// Accepted for compatibility; output is always followed
     #[arg(short, long)]
     follow: bool,
-    /// NFLOG group, the conflist's logGroup; the next one is read, too
-    #[arg(long, default_value_t = defaults::LOG_GROUP, value_parser = value::group)]
-    group: u16,
+    /// NFLOG group, the conflist's logGroup; the next one is read, too [default: the agent's, or 100]
+    #[arg(long, value_parser = value::group)]
+    group: Option<u16>,
+    /// First what came in the last such time, as 10m, as far back as the agent has it
+    #[arg(long, value_name = "DURATION", value_parser = value::duration)]
+    since: Option<Duration>,
+    /// End with what is there
+    #[arg(long, requires = "since", conflicts_with = "follow")]
+    no_follow: bool,
     /// The conflist's stateDir, which knows the pods
     #[arg(long, value_name = "DIR", default_value = defaults::STATE_DIR)]
     state_dir: PathBuf,
@@ -138,7 +151,7 @@ fn network(text: &str) -> Result<IpNet, String> {
 pub(super) fn main(args: &Args) -> Result<(), Error> {
     let signals = stream::termination_signals()?;
     let mut log = Log::open(args)?;
-    if !log.stream.tells_original() {
+    if !log.source.tells_original() {
         // It is no fault: the rest is true without it.
         let _ = writeln!(
             io::stderr(),
@@ -151,14 +164,92 @@ pub(super) fn main(args: &Args) -> Result<(), Error> {
 
 /// The lines of a group on their way to whoever reads them.
 struct Log {
-    stream: Stream,
+    source: Source,
     losses: Losses,
+}
+
+/// Where they come from.
+enum Source {
+    Kernel(Box<Stream>),
+    Agent(Client),
+}
+
+impl Source {
+    fn open(args: &Args) -> Result<Source, Error> {
+        let wanted = Wanted {
+            since: args.since,
+            follow: !args.no_follow,
+            packets: false,
+        };
+        let unreachable = match feed::agent(&args.state_dir, args.group, wanted) {
+            Ok(Some(client)) => return Ok(Source::Agent(client)),
+            Ok(None) => None,
+            Err(e) => Some(e),
+        };
+        if args.since.is_some() {
+            let none = || Error::NoHistory {
+                socket: shown(&wire::socket(&args.state_dir)),
+            };
+            return Err(unreachable.map_or_else(none, Error::Agent));
+        }
+        let group = args.group.unwrap_or(defaults::LOG_GROUP);
+        match Stream::open(group, &args.state_dir) {
+            Ok(stream) => Ok(Source::Kernel(Box::new(stream))),
+            Err(e) => Err(feed::explain(e, unreachable)),
+        }
+    }
+
+    fn tells_original(&self) -> bool {
+        match self {
+            Source::Kernel(stream) => stream.tells_original(),
+            Source::Agent(client) => client.begin().tells_original,
+        }
+    }
+
+    fn lost(&self) -> Lost {
+        match self {
+            Source::Kernel(stream) => stream.lost(),
+            Source::Agent(client) => client.lost(),
+        }
+    }
+
+    fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        match self {
+            Source::Kernel(stream) => stream.fds(),
+            Source::Agent(client) => [client.fd(), client.fd()],
+        }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        match self {
+            Source::Kernel(_) => None,
+            Source::Agent(client) => client.due(),
+        }
+    }
+
+    fn receive(&mut self) -> Result<Vec<Said>, Error> {
+        let Received { loss, lines } = match self {
+            Source::Agent(client) => return Ok(client.receive()?),
+            Source::Kernel(stream) => stream.receive()?,
+        };
+        let line = |line| Said::Line(Box::new(Message { line, packet: None }));
+        let loss = loss.into_iter().map(Said::Loss);
+        Ok(loss.chain(lines.into_iter().map(line)).collect())
+    }
+
+    /// What was lost and not told yet, for the end.
+    fn rest(&mut self) -> Option<Loss> {
+        match self {
+            Source::Kernel(stream) => stream.rest(),
+            Source::Agent(_) => None,
+        }
+    }
 }
 
 impl Log {
     fn open(args: &Args) -> Result<Self, Error> {
         Ok(Log {
-            stream: Stream::open(args.group, &args.state_dir)?,
+            source: Source::open(args)?,
             losses: Losses::default(),
         })
     }
@@ -171,8 +262,8 @@ impl Log {
         out: &mut (impl Write + AsFd),
     ) -> Result<(), Error> {
         let outcome = self.print_lines(args, stop, out);
-        self.losses.tell(self.stream.lost());
-        if let Some(loss) = self.stream.rest()
+        self.losses.tell(self.source.lost());
+        if let Some(loss) = self.source.rest()
             && args.output == Format::Json
         {
             stream::write_last(loss.json().as_bytes(), out);
@@ -190,29 +281,41 @@ impl Log {
     ) -> Result<(), Error> {
         let deadline = stream::deadline(args.length);
         let mut left = args.count.unwrap_or(u64::MAX);
-        while stream::wait(self.stream.fds(), deadline, stop, out.as_fd())? == Woken::Messages {
-            let Received { loss, lines } = self.stream.receive()?;
-            self.losses.tell_if_due(self.stream.lost());
-            if args.output == Format::Json
-                && let Some(loss) = loss
-                && stream::write(loss.json().as_bytes(), stop, out, "stdout")? == Written::Stopped
-            {
+        loop {
+            let until = feed::earlier(deadline, self.source.due());
+            let woken = stream::wait(self.source.fds(), until, stop, out.as_fd())?;
+            let is_over = deadline.is_some_and(|at| at <= Instant::now());
+            if woken == Woken::Stopped || (woken == Woken::Deadline && is_over) {
                 return Ok(());
             }
-            for line in lines.iter().filter(|line| args.wants(line)) {
-                let text = match args.output {
-                    Format::Text => line.text(),
-                    Format::Json => line.json(),
+            let said = self.source.receive()?;
+            self.losses.tell_if_due(self.source.lost());
+            for said in said {
+                let is_line = matches!(said, Said::Line(_));
+                let text = match said {
+                    Said::End => return Ok(()),
+                    Said::Line(message) if !args.wants(&message.line) => continue,
+                    Said::Line(message) => match args.output {
+                        Format::Text => message.line.text(),
+                        Format::Json => message.line.json(),
+                    },
+                    Said::Gone => {
+                        feed::tell_gone();
+                        Loss::unknown().json()
+                    }
+                    Said::Loss(loss) => loss.json(),
                 };
-                match stream::write(text.as_bytes(), stop, out, "stdout")? {
-                    Written::Yes => left -= 1,
-                    Written::Stopped => return Ok(()),
+                if !is_line && args.output == Format::Text {
+                    continue;
                 }
+                if stream::write(text.as_bytes(), stop, out, "stdout")? == Written::Stopped {
+                    return Ok(());
+                }
+                left -= u64::from(is_line);
                 if left == 0 {
                     return Ok(());
                 }
             }
         }
-        Ok(())
     }
 }

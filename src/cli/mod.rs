@@ -15,6 +15,7 @@ use output::ColourWhen;
 
 mod capture;
 mod explain;
+mod feed;
 mod install;
 mod lint;
 mod log_files;

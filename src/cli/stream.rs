@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::verdicts::client;
 use crate::verdicts::loss::INTERVAL;
 use netlink::nflog::{self, Lost};
 
@@ -20,6 +21,17 @@ pub(super) enum Error {
     Nflog(#[from] nflog::Error),
     #[error("cannot take over signals: {0}")]
     Signals(Errno),
+    #[error(transparent)]
+    Agent(#[from] client::Error),
+    #[error("{nflog}; {agent}")]
+    Both {
+        nflog: nflog::Error,
+        agent: client::Error,
+    },
+    #[error(
+        "no agent answers at {socket}: only `egressway agent` keeps what was logged before; leave --since out to see what comes"
+    )]
+    NoHistory { socket: String },
     #[error("cannot wait for log messages: {0}")]
     Wait(Errno),
     #[error("cannot write to {to}: {cause}")]

@@ -3,8 +3,10 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::answer;
@@ -168,7 +170,12 @@ impl Client {
     ) -> Result<T, Error> {
         let (deadline, limit) = self.limit.now();
         match tokio::time::timeout_at(deadline.into(), question).await {
-            Ok(answer) => answer.map_err(|e| self.failure(&request, e)),
+            Ok(answer) => {
+                if answer.is_ok() {
+                    LAST_CONTACT.store(Timestamp::now().as_millisecond(), Ordering::Relaxed);
+                }
+                answer.map_err(|e| self.failure(&request, e))
+            }
             Err(_) => Err(Error::Timeout {
                 server: self.server.clone(),
                 request: request.to_string(),
@@ -176,6 +183,16 @@ impl Client {
             }),
         }
     }
+}
+
+/// When any question of this process was answered last, in milliseconds since 1970; 0: never.
+static LAST_CONTACT: AtomicI64 = AtomicI64::new(0);
+
+/// When any question of this process was answered last, in seconds since 1970.
+#[allow(clippy::cast_precision_loss)] // milliseconds fit for 285,000 years
+pub fn last_contact() -> Option<f64> {
+    let at = LAST_CONTACT.load(Ordering::Relaxed);
+    (at > 0).then(|| at as f64 / 1000.0)
 }
 
 /// Whether the kubeconfig, and all that it names, can be used. Nothing is asked of the API.

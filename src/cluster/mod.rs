@@ -19,7 +19,7 @@ mod watch;
 
 use std::future::Future;
 
-pub use client::{Client, TimeLimit, check};
+pub use client::{Client, TimeLimit, check, last_contact};
 pub use error::Error;
 pub use kubeconfig::ADDRESSES;
 pub use object::ObjectName;

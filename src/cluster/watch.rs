@@ -90,6 +90,11 @@ where
         }
     }
 
+    /// What is followed, as in a Role.
+    pub const fn resource(&self) -> &'static str {
+        self.resource
+    }
+
     /// The next news. `api` is asked, and its client used until the watch ends. This may be dropped at
     /// any time: nothing is lost by it.
     ///

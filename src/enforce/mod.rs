@@ -8,6 +8,7 @@
 //! made anew.
 
 mod ahead;
+mod counting;
 mod install;
 mod ledger;
 mod orphans;
@@ -24,6 +25,7 @@ use crate::store::AttachmentId;
 use nft::{self, ChainState, Elements, Family, Nft, Table, Transaction};
 
 pub use ahead::{Ahead, being_put, put as put_ahead};
+pub use counting::Counting;
 pub use install::{Install, Shared};
 pub use ledger::Ledger;
 pub use orphans::{

@@ -40,8 +40,8 @@ pub struct News {
     pub faults: Vec<Fault>,
     /// Texts that were at fault.
     pub mended: Vec<Fault>,
-    /// How many are at fault in all.
-    pub at_fault: usize,
+    /// All that are at fault, by the attachments that have something older.
+    pub at_fault: BTreeMap<AttachmentId, Vec<Fault>>,
     /// The names that rules of this node's pods say.
     pub needed: BTreeSet<Name>,
     /// Why nothing could be looked at.
@@ -97,7 +97,7 @@ impl Live {
         if let Err(why) = self.read(view, &mut news) {
             news.stopped = Some(why);
         }
-        news.at_fault = self.faults().len();
+        news.at_fault = self.at_fault.clone();
         news.needed = self.needed.values().flatten().cloned().collect();
         news
     }

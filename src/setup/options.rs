@@ -185,7 +185,7 @@ pub struct AgentArgs {
     #[command(flatten)]
     pod: InPod,
 
-    /// Where /healthz and /readyz are served
+    /// Where /healthz, /readyz and /metrics are served
     #[arg(long, value_name = "ADDRESS:PORT", default_value = ":9471")]
     metrics_address: Listen,
 }

@@ -17,6 +17,7 @@
 //!                        which state of the kernel
 //! guard/program.json     the guard's program in this kernel                GuardProgram
 //! guard/fallback.json    why it has none, as the log was told              GuardFallback
+//! agent.sock             where the agent answers: no document
 //! lock, locks/NAME       empty files, locked with flock(2)
 //! .new-NAME              beside NAME: a file that is being written
 //! ```

@@ -25,8 +25,14 @@ const PLACES: [(&str, IsDocument); 5] = [
     }),
 ];
 
-/// What else there is.
-const OTHERS: [&str; 3] = ["lock", "locks", "whole.json"];
+/// What else there is; where the agent listens, and did when it was killed before that had its name.
+const OTHERS: [&str; 5] = [
+    "lock",
+    "locks",
+    "whole.json",
+    "agent.sock",
+    "agent.sock.new",
+];
 
 fn document(name: &str) -> Option<&str> {
     name.strip_suffix(".json")

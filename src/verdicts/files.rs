@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead};
 
-use super::line::Line;
+use super::line::{Kind, Line};
 use super::loss::Loss;
 
 /// What is beside the log lines.
@@ -49,7 +49,7 @@ pub fn read(
         } else if let Ok(loss) = serde_json::from_slice::<Loss>(&bytes) {
             skipped.lost += loss.lost;
             skipped.lost_more = loss.lost_more;
-        } else {
+        } else if !is_agents_log(&bytes) {
             skipped.count += 1;
             skipped
                 .first
@@ -58,12 +58,22 @@ pub fn read(
     }
 }
 
+/// `kubectl logs` of an agent has what the agent says of itself, too: nobody misses that.
+fn is_agents_log(line: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Any {
+        kind: Kind,
+    }
+    serde_json::from_slice::<Any>(line).is_ok_and(|any| any.kind == Kind::Log)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const LINE: &str = concat!(
-        r#"{"time":"2026-01-02T03:04:05.060000Z","namespace":"shop","pod":"web-1","#,
+        r#"{"kind":"verdict","v":1,"time":"2026-01-02T03:04:05.060000Z","#,
+        r#""node":"a","namespace":"shop","pod":"web-1","podUID":"1-2","workload":"Deployment/web","#,
         r#""verdict":"deny","rule":"pod:erp","protocol":"tcp","#,
         r#""source":"10.244.0.5","sourcePort":40000,"#,
         r#""destination":"203.0.113.9","destinationPort":443,"#,
@@ -86,9 +96,11 @@ mod tests {
     #[test]
     fn what_is_no_line_is_counted_and_what_is_new_is_passed_over() {
         let newer = LINE.replace('{', r#"{"new":[1],"#);
+        let agents =
+            r#"{"kind":"log","v":1,"time":"2026-01-02T03:04:05.060000Z","message":"ready"}"#;
         let text = [
             newer.as_bytes(),
-            b"",
+            agents.as_bytes(),
             b"\xff\xfe",
             b"{}",
             LINE.as_bytes(),

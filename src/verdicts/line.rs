@@ -14,12 +14,21 @@ pub struct Line {
     /// When the rule logged it, by the kernel's clock.
     #[serde(serialize_with = "in_microseconds")]
     pub time: Timestamp,
-    /// Of the pod; `None` here and below: not known.
+    /// In which cluster node; `None` here and below: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Of the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// Its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
+    /// Its UID, as the runtime knows it.
+    #[serde(rename = "podUID", default, skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+    /// What made the pod: `Deployment/web`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
     /// What became of the packet.
     pub verdict: Verdict,
     /// What decided: `pod:erp`, `cluster-enforced:2`, `default:deny`.
@@ -101,15 +110,62 @@ impl Line {
 
     /// For programs: one object and a line feed.
     pub fn json(&self) -> String {
-        // Nothing in it is a map with other keys than text, or can fail by itself.
-        let mut text = serde_json::to_string(self).unwrap_or_default();
-        text.push('\n');
-        text
+        json(Kind::Verdict, self)
+    }
+}
+
+/// What a line of JSON is about: each says so itself, since several kinds come by the same stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A packet on which a rule decided: [`Line`].
+    Verdict,
+    /// Lines that are missing: [`super::Loss`].
+    Lost,
+    /// What the agent says of itself.
+    Log,
+}
+
+/// The version of these lines. Fields may be added to it.
+pub const VERSION: u32 = 1;
+
+/// `value`, whose fields are at least one, as a line of this kind.
+pub(super) fn json(kind: Kind, value: &impl Serialize) -> String {
+    let begin = match kind {
+        Kind::Verdict => "{\"kind\":\"verdict\",\"v\":1,",
+        Kind::Lost => "{\"kind\":\"lost\",\"v\":1,",
+        Kind::Log => "{\"kind\":\"log\",\"v\":1,",
+    };
+    let mut line = Vec::with_capacity(600);
+    line.extend_from_slice(begin.as_bytes());
+    let last = line.len() - 1;
+    // Nothing in it is a map with other keys than text, or can fail by itself.
+    if serde_json::to_writer(Tail(&mut line, false), value).is_err() {
+        line.truncate(last);
+        line.push(b'}');
+    }
+    line.push(b'\n');
+    String::from_utf8(line).unwrap_or_default()
+}
+
+/// Leaves out the first byte: an object's brace, in whose place something else stands.
+struct Tail<'a>(&'a mut Vec<u8>, bool);
+
+impl std::io::Write for Tail<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let skipped = usize::from(!self.1).min(bytes.len());
+        self.1 |= skipped > 0;
+        self.0.extend_from_slice(&bytes[skipped..]);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
 /// `10.0.0.2`, `10.0.0.2:443`, `[2001:db8::2]:443`.
-fn end(address: IpAddr, port: Option<u16>) -> String {
+pub(super) fn end(address: IpAddr, port: Option<u16>) -> String {
     match port {
         Some(port) => SocketAddr::new(address, port).to_string(),
         None => address.to_string(),

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::line::in_microseconds;
+use super::line::{Kind, in_microseconds, json};
 use netlink::nflog::Lost;
 
 /// Losses are told no more often than this.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Log messages that the kernel had to throw away. The fields' JSON names are a promise to scripts:
+/// Log messages that were thrown away, by the kernel or by the agent, for a reader that was too slow. The fields' JSON names are a promise to scripts:
 /// only such a record has `lost`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,12 +26,18 @@ pub struct Loss {
 }
 
 impl Loss {
+    /// Of now, and nobody knows how many.
+    pub fn unknown() -> Loss {
+        Loss {
+            time: Timestamp::now(),
+            lost: 0,
+            lost_more: true,
+        }
+    }
+
     /// For programs: one object and a line feed.
     pub fn json(&self) -> String {
-        // Nothing in it can fail by itself.
-        let mut text = serde_json::to_string(self).unwrap_or_default();
-        text.push('\n');
-        text
+        json(Kind::Lost, self)
     }
 }
 
@@ -95,7 +101,7 @@ mod tests {
         let text = loss.json();
         assert_eq!(
             text,
-            "{\"time\":\"2026-01-02T03:04:05.000000Z\",\"lost\":3,\"lostMore\":false}\n"
+            "{\"kind\":\"lost\",\"v\":1,\"time\":\"2026-01-02T03:04:05.000000Z\",\"lost\":3,\"lostMore\":false}\n"
         );
         assert_eq!(serde_json::from_str::<Loss>(&text).unwrap(), loss);
         assert!(serde_json::from_str::<super::super::Line>(&text).is_err());

@@ -8,17 +8,23 @@
 //!        │
 //!        ▼
 //!   line::Line ── JSON, text ── files          and back
+//!        │
+//!    ring::Ring ── wire ── client              from the agent, which reads the groups, to others
 //! ```
 //!
 //! Nothing in here prints: whoever reads a group decides where lines go.
 
+pub mod client;
 pub mod files;
 pub mod line;
 pub mod loss;
+pub mod node;
 pub mod packet;
 pub mod pods;
 pub mod reader;
+pub mod ring;
 pub mod stream;
+pub mod wire;
 
 mod places;
 #[cfg(test)]

@@ -21,6 +21,8 @@ pub struct Pod {
     pub namespace: Option<String>,
     /// Its name in that; `None`: the runtime tells none.
     pub name: Option<String>,
+    /// Its UID, as the runtime knows it.
+    pub uid: Option<String>,
     /// What the outside sees, of each family at most one.
     pub egress: Vec<IpAddr>,
     /// Where its rules stand.
@@ -90,6 +92,7 @@ impl Pods {
         let pod = Pod {
             namespace: record.namespace,
             name: record.pod,
+            uid: record.uid,
             egress: record.egress,
             places: self.policies.learn(record.policy_chain, record.policy),
             veth_index: record.veth_index,

@@ -13,12 +13,24 @@ use super::pods::Pods;
 use netlink::nflog::Logged;
 use rules::verdict::parse_prefix;
 
+/// What made a pod, by the pod's UID as runtimes know it.
+pub type Workload = Box<dyn Fn(&str) -> Option<String> + Send>;
+
 /// Makes lines, with what it knows of the node.
-#[derive(Debug)]
 pub struct Reader {
     pods: Pods,
+    node: Option<String>,
+    workload: Option<Workload>,
     /// Names of interfaces by their indexes, which are not given twice.
     interfaces: HashMap<u32, String>,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader")
+            .field("pods", &self.pods)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Reader {
@@ -26,7 +38,18 @@ impl Reader {
     pub fn new(state_dir: &Path) -> Self {
         Reader {
             pods: Pods::new(state_dir),
+            node: None,
+            workload: None,
             interfaces: HashMap::new(),
+        }
+    }
+
+    /// The same with what the cluster says: this node's name, and what made a pod.
+    pub fn in_cluster(state_dir: &Path, node: Option<String>, workload: Workload) -> Self {
+        Reader {
+            node,
+            workload: Some(workload),
+            ..Reader::new(state_dir)
         }
     }
 
@@ -57,11 +80,16 @@ impl Reader {
             .filter(|original| *original != to && destination_is_whole(&packet));
         let pod = self.pods.of(packet.source);
         let place = pod.and_then(|pod| pod.places.of(rule));
+        let pod_uid = pod.and_then(|pod| pod.uid.clone());
+        let workload = self.workload.as_ref().zip(pod_uid.as_deref());
         let of_same_family = |a: &&IpAddr| a.is_ipv4() == packet.source.is_ipv4();
         Some(Line {
             time: logged.time.unwrap_or_else(Timestamp::now),
+            node: self.node.clone(),
             namespace: pod.and_then(|pod| pod.namespace.clone()),
             pod: pod.and_then(|pod| pod.name.clone()),
+            workload: workload.and_then(|(workload, uid)| workload(uid)),
+            pod_uid,
             verdict,
             rule: rule.to_owned(),
             rule_source: place.map(|place| place.source.clone()),
@@ -173,8 +201,8 @@ mod tests {
         assert_eq!(
             line.json(),
             concat!(
-                r#"{"time":"2026-01-02T03:04:05.060000Z","namespace":"shop","pod":"web-1","#,
-                r#""verdict":"deny","rule":"pod:erp","#,
+                r#"{"kind":"verdict","v":1,"time":"2026-01-02T03:04:05.060000Z","#,
+                r#""namespace":"shop","pod":"web-1","verdict":"deny","rule":"pod:erp","#,
                 r#""ruleSource":"pod annotation egressway.dev/rules","ruleLine":1,"#,
                 r#""ruleText":"deny name=erp","protocol":"tcp","#,
                 r#""source":"10.244.0.5","sourcePort":40000,"#,
@@ -197,7 +225,7 @@ mod tests {
         assert_eq!(
             line.json(),
             concat!(
-                r#"{"time":"2026-01-02T03:04:05.060000Z","verdict":"would-reject","#,
+                r#"{"kind":"verdict","v":1,"time":"2026-01-02T03:04:05.060000Z","verdict":"would-reject","#,
                 r#""rule":"cluster-enforced:2","protocol":"icmpv6","#,
                 r#""source":"2001:db8::5","destination":"2001:db8::9","#,
                 r#""icmpType":128,"icmpCode":0}"#,

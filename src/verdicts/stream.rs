@@ -53,6 +53,11 @@ impl Groups {
     pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
         self.0.each_ref().map(AsFd::as_fd)
     }
+
+    /// Whether messages tell where packets went before translation.
+    pub fn tells_original(&self) -> bool {
+        self.0.iter().all(Nflog::tells_original)
+    }
 }
 
 /// The only reader of both groups, in the network namespace of their rules.
@@ -87,7 +92,7 @@ impl Stream {
 
     /// Whether messages tell where packets went before translation.
     pub fn tells_original(&self) -> bool {
-        self.nflog.0.iter().all(Nflog::tells_original)
+        self.nflog.tells_original()
     }
 
     /// What has been lost so far.

@@ -16,8 +16,11 @@ pub(crate) fn line(minute: usize, text: &str) -> Line {
     let (icmp_type, icmp_code) = detail.split_once('/').unzip();
     Line {
         time: format!("2026-01-31T09:{minute:02}:00.5Z").parse().unwrap(),
+        node: None,
         namespace: name(namespace),
         pod: name(pod),
+        pod_uid: None,
+        workload: None,
         verdict: serde_json::from_value(words[1].into()).unwrap(),
         rule: words[2].to_owned(),
         rule_source: None,

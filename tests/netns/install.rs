@@ -12,7 +12,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, ChildStdout, Command};
 use std::time::{Duration, Instant};
 
 mod kept;
@@ -102,6 +102,19 @@ pub struct Agent<'a> {
 }
 
 impl Agent<'_> {
+    /// What it writes from now on.
+    pub fn stdout(&mut self) -> ChildStdout {
+        let child = self.child.as_mut().expect("it was started");
+        child.stdout.take().expect("a pipe")
+    }
+
+    /// Ends it at once, as by a lack of memory.
+    pub fn kill(mut self) {
+        let mut child = self.child.take().expect("it was started");
+        child.kill().expect("it runs");
+        child.wait().expect("it has ended");
+    }
+
     pub fn child(&self) -> &Child {
         self.child.as_ref().expect("it was started")
     }
@@ -128,7 +141,9 @@ impl Agent<'_> {
         let child = self.child.take().expect("it was started");
         let pid = Pid::from_raw(child.id().try_into().expect("a process id"));
         kill(pid, Signal::SIGTERM).expect("send SIGTERM");
-        exec::finish(child, b"", "agent")
+        let mut output = exec::finish(child, b"", "agent");
+        output.stderr += &tool::said(&output.stdout);
+        output
     }
 }
 

@@ -99,7 +99,7 @@ impl Detail {
         let mut counted = Counted::new();
         if let Some(policy) = &policy {
             let compiled = plan::compile(policy, record.log_group);
-            counted = count(nft, &compiled)?;
+            counted = enforce::Counting::of(&compiled).count(nft)?;
             if row.problems.is_empty() && record.layout == LAYOUT {
                 row.add_problems(difference(record, nft, &compiled)?);
             }
@@ -304,26 +304,6 @@ fn only_denier(policy: &Effective, counted: &Counted) -> Option<String> {
         .filter(|label| counted.get(label).is_some_and(|c| c.packets > 0));
     let first = deniers.next();
     first.filter(|_| deniers.next().is_none())
-}
-
-/// Sums what the kernel rules and the elements of each rule counted.
-fn count(nft: &mut Nft, compiled: &Compiled) -> Result<Counted, nft::Error> {
-    let mut counted = Counted::new();
-    for (chain, _) in &compiled.chains {
-        for rule in nft.rule_counters(&INET, chain)? {
-            if let Some(comment) = rule.comment {
-                *counted.entry(comment).or_default() += rule.counter;
-            }
-        }
-    }
-    for (set, _) in compiled.sets.iter().filter(|(set, _)| set.counter) {
-        for element in nft.cell_counters(&INET, &set.name)? {
-            if let Some(comment) = element.comment {
-                *counted.entry(comment).or_default() += element.counter;
-            }
-        }
-    }
-    Ok(counted)
 }
 
 /// The first thing in the kernel that differs from the plan. Not compared if a later ADD has

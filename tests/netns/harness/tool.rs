@@ -29,3 +29,24 @@ impl Node {
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("{words}: {e}: {text}"))
     }
 }
+
+/// What an agent said of itself on stdout, as text: the verdicts beside it are left out.
+pub fn said(stdout: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stdout);
+    let mut said = String::new();
+    for line in text.lines() {
+        let value: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        if let (Value::Object(mut fields), true) = (value.clone(), value["kind"] == "log") {
+            let message = fields.remove("message").expect("a message");
+            said += message.as_str().expect("a text");
+            for (name, value) in fields {
+                let value = value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned);
+                said += &format!(" {name}={value}");
+            }
+            said.push('\n');
+        }
+    }
+    said
+}

@@ -2,7 +2,7 @@
 
 use crate::harness::cluster::{ACCOUNT, ADDRESS, ApiServer, PORT, SYSTEM};
 use crate::harness::cni::binary;
-use crate::harness::{Node, NodeOptions, exec};
+use crate::harness::{Node, NodeOptions, exec, tool};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -102,7 +102,7 @@ impl<'a> Agent<'a> {
         kill(pid, Signal::SIGTERM).expect("send SIGTERM");
         let output = exec::finish(child, b"", "agent");
         assert_eq!(output.code, Some(0), "{}", output.stderr);
-        output.stderr
+        output.stderr + &tool::said(&output.stdout)
     }
 }
 
@@ -112,7 +112,7 @@ impl Drop for Agent<'_> {
             let _ = child.kill();
             let said = child.wait_with_output();
             if let (true, Ok(said)) = (std::thread::panicking(), said) {
-                println!("the agent said:\n{}", String::from_utf8_lossy(&said.stderr));
+                println!("the agent said:\n{}", tool::said(&said.stdout));
             }
         }
     }

@@ -1,0 +1,82 @@
+//! Verdicts for everybody: the log of this node's rules, on stdout and to all who ask at `agent.sock`.
+//!
+//! ```text
+//!  NFLOG groups ── nflog ──> hub ──┬─ stdout   lines, beside the agent's own log
+//!                   │     (a ring) └─ socket   `logs`, `capture`, `show`
+//!                   └─ denials                 what was denied last, and first
+//! ```
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub mod denials;
+pub mod hub;
+mod nflog;
+mod socket;
+mod stdout;
+
+use crate::logging;
+use crate::verdicts::reader::Workload;
+use denials::{Denials, First};
+use hub::Hub;
+use socket::{AboutNode, Served};
+
+/// How long stdout may take at the end.
+const DRAIN: Duration = Duration::from_millis(300);
+
+/// Starts what writes to stdout, with the agent's own log.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn begin(level: tracing::Level) -> io::Result<Hub> {
+    let hub = Hub::default();
+    stdout::start(hub.clone())?;
+    let log = hub.clone();
+    logging::init_json(level, move |line| log.log(line));
+    Ok(hub)
+}
+
+/// Waits until all has been written, but not for a stdout that nobody reads.
+pub fn end(hub: &Hub) {
+    hub.drain(DRAIN);
+}
+
+/// What there is to know for it.
+pub struct About {
+    /// The NFLOG group of enforced rules.
+    pub group: u16,
+    /// It knows the pods.
+    pub state_dir: PathBuf,
+    /// This node's name.
+    pub node: Option<String>,
+    /// What made a pod.
+    pub workload: Workload,
+    /// What `show` asks for, with what was denied.
+    pub about_node: Box<dyn Fn(&Denials) -> crate::verdicts::node::Node + Send + Sync>,
+}
+
+/// Starts to read and to hand out, in the network namespace of the caller.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn start(hub: &Hub, about: About) -> io::Result<First> {
+    let (denials, first) = Denials::new();
+    let (group, state_dir) = (about.group, about.state_dir.clone());
+    let for_node = denials.clone();
+    let node: AboutNode = std::sync::Arc::new(move || (about.about_node)(&for_node));
+    let served = Served {
+        hub: hub.clone(),
+        group,
+        node,
+    };
+    socket::start(served, state_dir.clone())?;
+    let about = nflog::About {
+        group,
+        state_dir,
+        node: about.node,
+        workload: about.workload,
+    };
+    nflog::start(hub.clone(), denials, about)?;
+    Ok(first)
+}
