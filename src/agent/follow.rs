@@ -56,6 +56,8 @@ impl Shared {
     /// Nobody follows this name any more.
     pub fn forget(&self, name: &Name) {
         self.view().forget(name);
+        // What was written down of it must go before it is out of date.
+        self.0.1.notify_one();
     }
 }
 

@@ -4,7 +4,7 @@
 //! changes is one look: nobody can make more of them than [`PAUSE`] allows, and whoever tries holds up nobody else.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ObjectReference, Pod};
@@ -16,9 +16,9 @@ use super::dirs::{Dirs, TICK};
 use super::follow::{self, Shared};
 use super::metrics::Metrics;
 use super::readiness::Part;
-use super::{Context, Error};
+use super::{Context, Error, sign};
 use crate::cluster::events::{Note, Tone};
-use crate::live::{Fault, Live, News};
+use crate::live::{Fault, Live, News, Publisher};
 use crate::source::Name;
 use crate::source::known::Author;
 use crate::store::StateDir;
@@ -36,19 +36,23 @@ const NAMED: usize = 5;
 pub(super) async fn keep(context: Context, api: Option<Api>) -> Error {
     let part = context.readiness.part("rules");
     let shared = Shared::default();
+    let state = StateDir::new(&context.config.state_dir);
     let mut keeping = Keeping {
         part,
         context: &context,
         api: api.as_ref(),
         shared: &shared,
         names: Followed::default(),
+        publisher: Arc::new(Mutex::new(Publisher::new(state))),
     };
     let Some(api) = &api else {
         return keeping.look_for_ever().await;
     };
     let node = api.cluster().node();
+    let publisher = Arc::clone(&keeping.publisher);
     tokio::select! {
         e = keeping.look_for_ever() => e,
+        e = sign::give(&context.worker, &publisher) => e,
         () = follow::namespaces(api, &shared, &context.metrics) => Error::Worker,
         () = follow::pods(api, &shared, (&context.pods, &context.metrics), &node) => Error::Worker,
     }
@@ -60,6 +64,7 @@ struct Keeping<'a> {
     api: Option<&'a Api>,
     shared: &'a Shared,
     names: Followed,
+    publisher: Arc<Mutex<Publisher>>,
 }
 
 impl Keeping<'_> {
@@ -83,7 +88,16 @@ impl Keeping<'_> {
         loop {
             let began = Instant::now();
             let shared = self.shared.clone();
+            let publisher = Arc::clone(&self.publisher);
             let looked = self.context.worker.run(move || {
+                // First: a pod that starts meanwhile has it, or is looked at next.
+                let published = {
+                    let mut publisher = publisher.lock().unwrap_or_else(PoisonError::into_inner);
+                    publisher.publish(shared.known())
+                };
+                if let Err(e) = published {
+                    tracing::warn!("{e}: pods that start ask the API themselves");
+                }
                 let news = live.look(shared.known());
                 (live, news)
             });

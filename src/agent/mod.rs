@@ -67,6 +67,7 @@ mod policy;
 mod readiness;
 mod removal;
 mod seen;
+mod sign;
 mod status;
 mod taint;
 mod tell;

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::plan::{self, Base};
 use crate::source::api::{self, Access, PodName};
-use crate::source::{self, PodPolicy, PolicyFile, SourceError};
+use crate::source::{self, PodPolicy, PolicyFile, SourceError, seen};
 use crate::store::document::Document;
 use crate::store::{PolicyHead, PolicyKey, StateDir};
 use rules::fault::shown;
@@ -235,7 +235,11 @@ fn from_api(
             "`namespaces.{namespace}` in the policy file is ignored: `kubernetes` is set in the conflist, and the API says what the namespace's annotations are"
         );
     }
-    let said = api::read(api, &file, namespace, of_pod).map_err(refused)?;
+    let view = api.snapshots.state.living_view();
+    let said = match view.and_then(|view| seen::said(&view, &file, namespace, of_pod)) {
+        Some(said) => said,
+        None => api::read(api, &file, namespace, of_pod).map_err(refused)?,
+    };
     file.facts = said.facts;
     file.egress_lists = said.egress_lists;
     source::resolve(&file, namespace, &said.namespace, said.of_pod).map_err(refused)

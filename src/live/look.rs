@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipnet::IpNet;
 
 use super::attached::{self, Attached};
+use super::coming::Coming;
 use super::view::{Part, View};
 use crate::lifecycle::switch::{self, PolicyChange, Wanted};
 use crate::refusal::CniError;
@@ -62,6 +63,7 @@ pub struct Live {
     same: BTreeMap<AttachmentId, crate::store::PolicyKey>,
     /// Those whose change was refused: tried again with the next look.
     again: BTreeSet<AttachmentId>,
+    coming: Coming,
 }
 
 /// All on which a running pod's policy depends beside the policy file and names.
@@ -87,6 +89,7 @@ impl Live {
             needed: BTreeMap::new(),
             same: BTreeMap::new(),
             again: BTreeSet::new(),
+            coming: Coming::default(),
         }
     }
 
@@ -99,6 +102,11 @@ impl Live {
         }
         news.at_fault = self.at_fault.clone();
         news.needed = self.needed.values().flatten().cloned().collect();
+        if let Some((_, file)) = self.file.as_ref().filter(|_| self.by_api) {
+            let view = view.lock().unwrap_or_else(PoisonError::into_inner);
+            news.needed
+                .extend(self.coming.names(file, &self.all, &view));
+        }
         news
     }
 

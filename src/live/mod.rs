@@ -14,8 +14,11 @@
 //! Nothing here waits for the API: what is not known yet leaves a pod as it is, and so does whatever is at fault.
 
 mod attached;
+mod coming;
 mod look;
+mod publish;
 mod view;
 
 pub use look::{Fault, Live, News};
+pub use publish::Publisher;
 pub use view::{Object, Part, View};

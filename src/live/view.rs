@@ -162,6 +162,11 @@ impl View {
         self.namespaces.iter().flat_map(BTreeMap::values)
     }
 
+    /// This node's pods, by the UIDs that runtimes know.
+    pub fn pods(&self) -> impl Iterator<Item = (&String, &Object)> {
+        self.pods.iter().flatten()
+    }
+
     /// A pod by the UID that runtimes know or, where a runtime tells none, by its name.
     pub fn pod_of(&self, uid: Option<&str>, namespace: &str, name: &str) -> Option<&Object> {
         let pods = self.pods.as_ref()?;

@@ -1,4 +1,5 @@
-//! What the Kubernetes API says of one pod, and nothing more than its policy needs.
+//! What the Kubernetes API says of one pod, and nothing more than its policy needs. It is not asked while the node's
+//! agent lives and has heard all of that ([`seen`](super::seen)).
 //!
 //! One GET for the namespace, at the same time one for the pod if the runtime hands no annotations
 //! over. Of both only the metadata is asked for. Then, all at once, what only the API knows of names in

@@ -117,6 +117,23 @@ pub fn policy(
     Known { needed, policy }
 }
 
+/// The names in the rules of a pod that has not started yet. Texts with faults have none: it will be told of these.
+pub fn names_for(
+    file: &PolicyFile,
+    namespace: &str,
+    of_namespace: &Annotations,
+    of_pod: &Annotations,
+) -> BTreeSet<Name> {
+    if file.exempt_namespaces.contains(namespace) {
+        return BTreeSet::new();
+    }
+    let of_namespace = NamespaceAnnotations::from_map(namespace, of_namespace);
+    match (of_namespace, pod::rules(Some(of_pod))) {
+        (Ok(of_namespace), Ok(of_pod)) => needed(file, &of_namespace, &Ok(of_pod)),
+        _ => BTreeSet::new(),
+    }
+}
+
 /// The policy file, with what these names stand for.
 fn learnt(
     file: &PolicyFile,

@@ -14,6 +14,7 @@ mod namespace;
 mod others;
 pub mod pod;
 mod resolve;
+pub mod seen;
 mod snapshot;
 mod yaml;
 
@@ -24,5 +25,6 @@ pub use mode::Mode;
 pub use names::Name;
 pub(crate) use names::{behind_api_server, behind_nodes, behind_service, needed};
 pub use namespace::NamespaceAnnotations;
+pub(crate) use others::ALL as ALL_NAMESPACES;
 pub use resolve::{PodPolicy, resolve};
 pub use snapshot::Snapshots;

@@ -17,7 +17,7 @@ use crate::cluster::{Client, Error, Request};
 use crate::store::EgressLists;
 
 /// The name of the snapshot: there is one for all namespaces.
-const ALL: &str = "all";
+pub(crate) const ALL: &str = "all";
 
 /// How many namespaces one answer has at most.
 const PAGE: u32 = 500;
@@ -91,7 +91,7 @@ async fn ask(client: &Client, asking: &str) -> Result<BTreeMap<String, String>, 
 }
 
 /// Reads the lists. One with faults keeps the pods of its own namespace from starting, not others'.
-fn lists(
+pub(super) fn lists(
     file: &PolicyFile,
     asking: &str,
     texts: BTreeMap<String, String>,

@@ -42,6 +42,18 @@ impl ServiceAnswer {
     }
 }
 
+/// Of a pod, by the UID that its runtime knows: which pod it is, and its annotations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodAnswer {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// By their keys.
+    pub annotations: BTreeMap<String, String>,
+}
+
 /// The text with egress addresses of each namespace that has one, by the namespaces' names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -53,6 +65,11 @@ impl Answer for NamespaceAnswer {
 
 impl Answer for ServiceAnswer {
     const FOLDER: &'static str = "services";
+}
+
+/// Kept of pods only in the agent's view.
+impl Answer for PodAnswer {
+    const FOLDER: &'static str = "pods";
 }
 
 impl Answer for EgressLists {

@@ -18,6 +18,8 @@
 //! guard/program.json     the guard's program in this kernel                GuardProgram
 //! guard/fallback.json    why it has none, as the log was told              GuardFallback
 //! agent.sock             where the agent answers: no document
+//! view/RUN/...           what a run of the agent has heard of the API, for   NodeView
+//!                        pods that start, and its sign of life
 //! lock, locks/NAME       empty files, locked with flock(2)
 //! .new-NAME              beside NAME: a file that is being written
 //! ```
@@ -40,6 +42,7 @@ mod snapshots;
 mod stamp;
 mod tidy;
 mod verified;
+mod view;
 
 use std::ffi::OsStr;
 use std::fs::DirBuilder;
@@ -51,7 +54,7 @@ use std::path::{Path, PathBuf};
 use document::{Document, Unreadable};
 use files::{FileError, Outlives, failed};
 
-pub use answers::{Answer, EgressLists, NamespaceAnswer, ServiceAnswer};
+pub use answers::{Answer, EgressLists, NamespaceAnswer, PodAnswer, ServiceAnswer};
 pub use egress::{Held, Owner};
 pub use guard::{Guard, GuardFallback, GuardProgram};
 pub use id::{AttachmentId, NotAnId, attachment_id};
@@ -63,6 +66,7 @@ pub use snapshots::Snapshot;
 pub use stamp::Stamp;
 pub use tidy::remove_file;
 pub use verified::Verified;
+pub use view::NodeView;
 
 /// What went wrong with the state directory.
 #[derive(Debug, thiserror::Error)]

@@ -26,12 +26,13 @@ const PLACES: [(&str, IsDocument); 5] = [
 ];
 
 /// What else there is; where the agent listens, and did when it was killed before that had its name.
-const OTHERS: [&str; 5] = [
+const OTHERS: [&str; 6] = [
     "lock",
     "locks",
     "whole.json",
     "agent.sock",
     "agent.sock.new",
+    super::view::FOLDER,
 ];
 
 fn document(name: &str) -> Option<&str> {

@@ -96,6 +96,13 @@ impl<'a> Agent<'a> {
         (last["type"] == "egressway").then_some(last)
     }
 
+    /// Ends it as nobody expects.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("it was started");
+        child.kill().expect("kill the agent");
+        child.wait().expect("wait for the agent");
+    }
+
     pub fn terminate(&mut self) -> String {
         let child = self.child.take().expect("it was started");
         let pid = Pid::from_raw(child.id().try_into().expect("a process id"));

@@ -2,6 +2,7 @@
 
 mod flood;
 mod healed;
+mod starts;
 mod without_api;
 
 use super::agent::{Agent, until};
