@@ -93,6 +93,6 @@ def goals(bench, samples):
         Goal(f"first packet, {bench.most} rules as linear nft : egressway", 25, least=True, cases=linear),
         Goal(f"anti-spoofing's part of an established packet, {counted}", 1.07, cases=ratio(
             cost("established"), typical, "egressway, no anti-spoofing")),
-        Goal(f"denied and logged with a limit : denied in silence, {counted}", 1.05, cases=ratio(
+        Goal(f"denied and logged with a limit : silently denied, {counted}", 1.05, cases=ratio(
             cost("first"), "denied, logged", "denied, silent")),
     ]

@@ -177,7 +177,8 @@ impl Keeping {
                 say(&path, lack, again);
                 if again {
                     let path = shown(&path);
-                    let note = format!("put egressway into {path} again: something had undone it");
+                    let note =
+                        format!("restored egressway's entry in {path}: something had undone it");
                     self.mended.push((Mended::Conflist, note));
                 }
                 self.tell_uncovered();
@@ -212,9 +213,9 @@ impl Keeping {
 fn say(path: &Path, lack: EntryFault, again: bool) {
     let path = shown(path);
     match (lack, again) {
-        (EntryFault::Missing, false) => tracing::info!("put egressway into {path}"),
+        (EntryFault::Missing, false) => tracing::info!("added egressway to {path}"),
         (EntryFault::Missing, true) => {
-            tracing::warn!("put egressway into {path} again: something had removed it");
+            tracing::warn!("restored egressway's entry in {path}: something had removed it");
         }
         (EntryFault::NotLast, _) => tracing::warn!(
             "moved egressway to the end of {path}: a plugin behind it could change what it has enforced"

@@ -165,10 +165,10 @@ impl Keeping<'_> {
     fn tell_fault(&self, fault: &Fault) {
         let what = object(fault);
         tracing::warn!(
-            "{what}: running pods keep their last good rules: {}",
+            "{what}: running pods keep their last valid rules: {}",
             fault.why
         );
-        let note = format!("running pods keep their last good rules: {}", fault.why);
+        let note = format!("running pods keep their last valid rules: {}", fault.why);
         let regarding = self.regarding(fault);
         if let Some(regarding) = regarding {
             self.context

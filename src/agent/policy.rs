@@ -149,7 +149,7 @@ impl Following<'_> {
                 self.faulty = true;
                 self.context.status.lock().file_is_invalid = true;
                 let stays = match self.in_force {
-                    true => "the last good policy stays in force",
+                    true => "the last valid policy stays in force",
                     false => "no policy is in force yet, and pods that start are not enforced",
                 };
                 let why = format!("ConfigMap {configmap} cannot be used, {stays}: {why}");

@@ -96,7 +96,7 @@ fn take_down(
     Rtnl::open(deadline)
         .and_then(|mut rtnl| address::delete(&mut rtnl, owner.uplink_index, address))
         .map_err(|e| e.to_string())?;
-    tracing::info!(%address, "gave the egress IP back");
+    tracing::info!(%address, "released the egress IP");
     if owner.lease.as_ref().is_none_or(|held| held.lost) {
         state.remove_egress(address).map_err(|e| e.to_string())?;
         return Ok(None);

@@ -224,7 +224,7 @@ impl Claimant<'_> {
             // Neighbours that never heard of the address will ask; those that did are rare.
             tracing::warn!("cannot announce {address}: {e}");
         }
-        tracing::info!(%address, uplink = uplink.name, "took the egress IP");
+        tracing::info!(%address, uplink = uplink.name, "acquired the egress IP");
         Ok(())
     }
 

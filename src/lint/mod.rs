@@ -21,6 +21,7 @@ mod finding;
 mod forged;
 mod input;
 mod items;
+mod keys;
 mod kind;
 mod objects;
 mod policy;
@@ -31,10 +32,11 @@ mod text;
 mod tier;
 mod yaml;
 
-pub use annotations::{Carrier, check_annotations};
+pub use annotations::check_annotations;
 pub use context::Context;
 pub use finding::Finding;
 pub use input::{Input, InputError, STDIN, read, read_all};
+pub use keys::Carrier;
 pub use kind::{ALL, Kind, Severity, by_id};
 pub use policy::find as policy_in;
 

@@ -1,12 +1,13 @@
 //! Kubernetes objects: which of them carry our annotations, and which make pods.
 
-use super::annotations::{self, Carrier, place};
+use super::annotations::{self, place};
 use super::context::Context;
 use super::finding::Findings;
 use super::forged;
 use super::items::{
     self, CRON_TEMPLATE, JOB_TEMPLATE, containers, is_policy, kind_of, string, template_of,
 };
+use super::keys::Carrier;
 use super::kind;
 use super::policy;
 use super::text::Text;

@@ -1,9 +1,10 @@
 //! Policy files, alone or in a ConfigMap.
 
-use super::annotations::{self, Carrier};
+use super::annotations;
 use super::context::{self, Context};
 use super::finding::Findings;
 use super::input::Input;
+use super::keys::Carrier;
 use super::kind;
 use super::text::Text;
 use super::tier::{self, Surroundings};

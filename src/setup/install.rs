@@ -60,7 +60,7 @@ pub fn install(config: &Config) -> Result<(), Error> {
         .for_each(|skipped| tracing::warn!("{skipped}"));
     match confs.ensure(&entry, &look)? {
         Ensured::Put(path) => {
-            tracing::info!("put egressway into {}", shown(&path));
+            tracing::info!("added egressway to {}", shown(&path));
             tell_uncovered(config);
             Ok(())
         }

@@ -24,7 +24,7 @@ pub fn uninstall(config: &Config) -> Vec<String> {
     let mut failures = Vec::new();
     let (changed, failed) = config.confs().remove();
     for path in changed {
-        tracing::info!("took egressway out of {}", shown(&path));
+        tracing::info!("removed egressway from {}", shown(&path));
     }
     failures.extend(failed);
     let mut note = |outcome: Result<(), String>| failures.extend(outcome.err());

@@ -85,7 +85,7 @@ fn from_the_configmap_to_the_end_of_the_daemonset() {
     assert!(events_of(&api, &uid, "PolicyInvalid") > 0);
     until("it is not ready", || {
         let (status, text) = get(&agent.node.netns, "/readyz");
-        status == 503 && text.contains("tpc") && text.contains("last good policy stays")
+        status == 503 && text.contains("tpc") && text.contains("last valid policy stays")
     });
     assert_eq!(agent.policy(), stricter, "the last good one stays");
     agent.set_policy(&json!({"policy.yaml": null}));
