@@ -47,6 +47,7 @@ use removal::Removal;
 use seen::Pods;
 use status::Status;
 use tell::Teller;
+use verdicts::denials::First;
 use verdicts::hub::Hub;
 use worker::Worker;
 
@@ -54,6 +55,7 @@ mod api;
 mod conflist;
 pub mod counters;
 mod cover;
+mod denied;
 mod dirs;
 mod follow;
 mod heal;
@@ -203,8 +205,8 @@ async fn stay(config: Config, listen: Listen, hub: &Hub) -> Result<(), Error> {
     let metrics = context.metrics.clone();
     context.worker.run(move || metrics.begin()).await?;
     kernel.ready();
-    let _first = read_verdicts(&context, hub)?;
-    let removal = start(&context, &mut tasks, entry, notes);
+    let first = read_verdicts(&context, hub)?;
+    let removal = start(&context, &mut tasks, entry, notes, first);
     let failed = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
@@ -221,7 +223,7 @@ async fn stay(config: Config, listen: Listen, hub: &Hub) -> Result<(), Error> {
 }
 
 /// Starts to read what rules log.
-fn read_verdicts(context: &Context, hub: &Hub) -> Result<verdicts::denials::First, Error> {
+fn read_verdicts(context: &Context, hub: &Hub) -> Result<First, Error> {
     let config = &context.config;
     let node = config.cluster.as_ref().map(Cluster::node);
     let (pods, seen) = (context.pods.clone(), context.pods.clone());
@@ -253,6 +255,7 @@ fn start(
     tasks: &mut Tasks,
     entry: PluginEntry,
     notes: tell::Notes,
+    first: First,
 ) -> Option<Removal> {
     let config = &context.config;
     let api = config.cluster.as_ref().map(|cluster| {
@@ -273,6 +276,7 @@ fn start(
         return None;
     };
     spawn(context, tasks, policy::follow(context.clone(), api.clone()));
+    spawn(context, tasks, denied::tell(context.clone(), first));
     spawn(context, tasks, cover::find(context.clone(), api.clone()));
     spawn(context, tasks, token::renew(context.clone(), api.clone()));
     spawn(

@@ -19,6 +19,8 @@ pub struct Seen {
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// Its UID in the API, which of a mirror pod is another one than the runtime's.
+    pub uid: String,
     /// `Deployment/web`; none: nothing made it.
     pub workload: Option<String>,
     /// Why it has no record, if it has none.
@@ -74,6 +76,11 @@ impl Pods {
         }
     }
 
+    /// A pod's UID in the API, by that which runtimes know.
+    pub fn uid(&self, known_as: &str) -> Option<String> {
+        Some(self.lock().as_ref()?.get(known_as)?.uid.clone())
+    }
+
     /// What made a pod.
     pub fn workload(&self, uid: &str) -> Option<String> {
         self.lock().as_ref()?.get(uid)?.workload.clone()
@@ -102,6 +109,7 @@ fn seen(metadata: &ObjectMeta) -> Option<(String, Seen)> {
     let seen = Seen {
         namespace: metadata.namespace.clone()?,
         name: metadata.name.clone()?,
+        uid: metadata.uid.clone()?,
         workload: workload(metadata),
         cover: Cover::Unknown,
     };

@@ -17,6 +17,8 @@ use crate::attachment::records::Records;
 use crate::defaults;
 use crate::plan::{self, AttachmentPlan};
 use crate::store::{Record, StateDir};
+use crate::verdicts::client;
+use crate::verdicts::node::Node;
 use nft::{self, Nft};
 use rules::fault::Faults;
 
@@ -48,6 +50,9 @@ use list::{List, users, users_of};
 /// node. For one attachment every rule is compared; in the list only chains, hooks, elements and
 /// the veth.
 ///
+/// Where `egressway agent` runs, it adds what only it knows: rules that are written and not in force,
+/// and why; the last logged deny with its destination; pods of the node that no rules apply to.
+///
 /// FORGED CHECKSUMS: what is done about packets that would be rewritten behind the rules. drop, with
 /// how many were dropped: no legitimate packet is. resolve: the pod's kernel writes all checksums
 /// itself, which is slow; and why, unless the conflist asks for it. IGNORED: nothing, as the conflist
@@ -58,19 +63,24 @@ use list::{List, users, users_of};
 /// 2 on wrong usage.
 ///
 /// JSON: attachments (a list), leakStop, what this node dropped that would have left with another
-/// source than the egress IP, and connectionsFailed, how many connections the node could not take
-/// on: no free port on an egress IP, or conntrack's table was full. An attachment: id, namespace,
-/// pod, uid, containerID, interface, addresses, veth, bridge, mode, rulesIgnored (the pod has rules,
-/// and its namespace is exempt), rules (their number), egressIPs, judged, denied, forgedChecksums
+/// source than the egress IP, and connectionsFailed, how many connections the node could not take on:
+/// no free port on an egress IP, or conntrack's table was full; pending (why running pods may have
+/// older rules than what is written) and uncovered (pods that no rules apply to: namespace, pod,
+/// hostNetwork), null where no agent answers that asks an API. An attachment: id, namespace, pod,
+/// uid, containerID, interface, addresses, veth, bridge, mode, rulesIgnored (the pod has rules, and
+/// its namespace is exempt), rules (their number), egressIPs, judged, denied, forgedChecksums
 /// (action: drop, resolve or ignore; dropped, a number, null unless the action is drop; reason, why
-/// it is not drop, which the conflist asks for), lastDeny (a time), state (ok or damaged), problems.
-/// With POD: the one attachment, and network, mac, linkLocal, vethIndex, logGroup, policyChain,
-/// policyUsers (how many have the same policy), droppedAtVeth (what did not get as far as the
-/// rules), droppedByKind (the same by the rows of docs/veth.md), lastDenyRule (the rule that denied
-/// last, if only one of its policy ever denied), tiers, default. A tier: tier, source, audit, and
-/// rules: rule (as in log lines), line, text, counted (null: nothing can match it). The default:
-/// rule, action, audit, counted. What counts has packets and bytes. What is not known is null. With
-/// --watch it is one line each time.
+/// it is not drop, which the conflist asks for), lastDeny (a time), state (ok or damaged), problems,
+/// policySince (a time), invalid (what is written and not in force, and why; null: no agent answers),
+/// lastLoggedDeny (the last packet that was denied and logged: time, rule, verdict, protocol,
+/// destination, destinationPort; from the agent). With POD: the one attachment, and network, mac,
+/// linkLocal, vethIndex, logGroup, policyChain, wouldDeny (what audit mode would have denied, of all
+/// with this policy), policyUsers (how many have the same policy), droppedAtVeth (what did not get as
+/// far as the rules), droppedByKind (the same by the rows of docs/veth.md), lastDenyRule (the rule
+/// that denied last, if only one of its policy ever denied), tiers, default. A tier: tier, source,
+/// audit, and rules: rule (as in log lines), line, text, counted (null: nothing can match it). The
+/// default: rule, action, audit, counted. What counts has packets and bytes. What is not known is
+/// null. With --watch it is one line each time.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
@@ -200,12 +210,9 @@ fn show_one(
         return Ok(ExitCode::SUCCESS);
     }
     let users = users_of(&users(&records.list), record);
-    let detail = Detail::read(
-        record,
-        &mut Nft::open()?,
-        &StateDir::new(&args.state_dir),
-        users,
-    )?;
+    let state = StateDir::new(&args.state_dir);
+    let mut detail = Detail::read(record, &mut Nft::open()?, &state, users)?;
+    detail.row.add_known(&state, agent(args).as_ref());
     match args.output {
         Output::Text | Output::Wide => {
             out.write_all(detail.text(output::colour()).as_bytes())?;
@@ -213,6 +220,18 @@ fn show_one(
         Output::Json => json(args, &detail, out)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the agent knows beyond that; nothing if none answers.
+fn agent(args: &Args) -> Option<Node> {
+    match client::node(&args.state_dir) {
+        Ok(node) => Some(node),
+        Err(e) if e.is_absence() => None,
+        Err(e) => {
+            let _ = writeln!(io::stderr(), "egressway: {e}");
+            None
+        }
+    }
 }
 
 fn show_all(args: &Args, records: &Records, out: &mut dyn Write) -> Result<ExitCode, Failure> {
@@ -223,7 +242,8 @@ fn show_all(args: &Args, records: &Records, out: &mut dyn Write) -> Result<ExitC
         .filter(|r| is(&args.namespace, &r.namespace) && is(&args.pod, &r.pod));
     let state = StateDir::new(&args.state_dir);
     let kernel = Kernel::read(&mut Nft::open()?, &state, wanted.clone())?;
-    let list = List::new(wanted, &kernel, &users(&records.list));
+    let mut list = List::new(wanted, &kernel, &users(&records.list));
+    list.add_known(&state, agent(args).as_ref());
     let filtered = args.namespace.is_some() || args.pod.is_some();
     let nothing = list.attachments.is_empty();
     match args.output {

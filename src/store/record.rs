@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use rules::stored::StoredPolicy;
 use serde::{Deserialize, Serialize};
 
@@ -193,6 +194,12 @@ impl StateDir {
         record: &Record<PolicyKey>,
     ) -> Result<(), StateError> {
         self.write(&self.attachment_path(id), record)
+    }
+
+    /// Since when an attachment has its record as it is, which is written anew with each other policy.
+    pub fn attachment_time(&self, id: &AttachmentId) -> Option<Timestamp> {
+        let written = fs::metadata(self.attachment_path(id)).and_then(|file| file.modified());
+        Timestamp::try_from(written.ok()?).ok()
     }
 
     /// Whether an attachment has a record, be it a damaged one: that is somebody's, too.

@@ -30,6 +30,8 @@ pub(super) struct Detail {
     pub veth_index: u32,
     pub log_group: u16,
     pub policy_chain: String,
+    /// What audit mode would have denied or rejected, of all attachments that have the same policy.
+    pub would_deny: Counter,
     /// How many attachments have the same policy, and so the same rule counters.
     pub policy_users: usize,
     /// What did not get as far as the rules.
@@ -130,6 +132,7 @@ impl Detail {
             veth_index: record.veth_index,
             log_group: record.log_group,
             policy_chain: record.policy_chain.clone(),
+            would_deny: policy.map(|p| would_deny(p, counted)).unwrap_or_default(),
             policy_users: users,
             dropped_at_veth: dropped_by_kind.values().copied().sum(),
             dropped_by_kind,
@@ -159,6 +162,13 @@ impl Detail {
             [] => "none: the primary CNI's choice".to_owned(),
             list => addresses(list),
         };
+        let would_deny_text = match self.would_deny.packets {
+            0 => String::new(),
+            _ => format!(
+                "{}, of all attachments that have this policy",
+                amount(self.would_deny)
+            ),
+        };
         let lines = [
             ("attachment", row.id.clone()),
             (
@@ -178,16 +188,28 @@ impl Detail {
             ("egress IP", egress),
             ("mode", row.mode.as_str().to_owned()),
             ("log group", self.log_group.to_string()),
+            ("policy", self.policy_text()),
             ("judged", amount(row.judged)),
             ("denied", amount(row.denied)),
+            ("would deny", would_deny_text),
             ("last deny", self.last_deny_text()),
+            ("last logged deny", self.last_logged_text()),
             ("dropped", self.dropped_text()),
             ("forged checksums", row.forged_checksums.to_string()),
             ("state", row.state_text(colour)),
         ];
         // Writing to a String can't fail.
         for (name, value) in lines {
-            let _ = writeln!(text, "  {name:17} {value}");
+            if !value.is_empty() {
+                let _ = writeln!(text, "  {name:17} {value}");
+            }
+        }
+        for why in self.row.invalid.iter().flatten() {
+            let title = toned("not in force", Tone::Warning, colour);
+            let _ = writeln!(text, "\n{title}: what is written now cannot be enforced");
+            for line in why.lines() {
+                let _ = writeln!(text, "  {line}");
+            }
         }
         for tier in &self.tiers {
             let source = toned(&format!("({})", tier.source), Tone::Faint, colour);
@@ -219,6 +241,24 @@ impl Detail {
 }
 
 impl Detail {
+    /// `pol-0123456789abcdef, since 2026-01-31T09:30:00Z, 2d ago`
+    fn policy_text(&self) -> String {
+        match self.row.policy_since {
+            Some(since) => format!("{}, since {since:.0}, {}", self.policy_chain, ago(since)),
+            None => self.policy_chain.clone(),
+        }
+    }
+
+    /// `2026-01-31T09:30:00Z, 12s ago, 203.0.113.9:443/tcp by pod:erp`; nothing if none is known.
+    fn last_logged_text(&self) -> String {
+        let Some(deny) = &self.row.last_logged_deny else {
+            return String::new();
+        };
+        let (time, verdict) = (deny.time, deny.verdict.as_str());
+        let (to, rule) = (deny.to(), &deny.rule);
+        format!("{time:.0}, {}, {verdict} {to} by {rule}", ago(time))
+    }
+
     /// `2026-01-31T09:30:00Z, 12s ago, by pod:erp`
     fn last_deny_text(&self) -> String {
         let Some(time) = self.row.last_deny else {
@@ -288,6 +328,24 @@ fn default(policy: &Effective, counted: &Counted) -> DefaultView {
         action: policy.default_action,
         audit: policy.default_audit,
     }
+}
+
+fn would_deny(policy: &Effective, counted: &Counted) -> Counter {
+    let rules = policy
+        .tiers
+        .iter()
+        .filter(|tier| tier.audit)
+        .flat_map(|tier| {
+            let denies = |rule: &&Rule| matches!(rule.verb, Verb::Deny | Verb::Reject);
+            let rules = tier.rules.iter().filter(denies);
+            rules.map(|rule| tier.label(rule))
+        });
+    let default = (policy.default_audit && policy.default_action == DefaultAction::Deny)
+        .then(|| "default:deny".to_owned());
+    let labels = rules.chain(default);
+    labels
+        .filter_map(|label| counted.get(&label).copied())
+        .sum()
 }
 
 /// The rule that has denied, if only one has.

@@ -9,7 +9,8 @@ use serde::Serialize;
 use super::guards::{self, ForgedChecksums};
 use super::kernel::Kernel;
 use crate::cli::output::{Table, Tone, toned};
-use crate::store::Record;
+use crate::store::{Record, StateDir};
+use crate::verdicts::node::{Deny, Node, Uncovered};
 use nft::Counter;
 
 /// What a deny does.
@@ -77,6 +78,12 @@ pub(super) struct Row {
     pub last_deny: Option<Timestamp>,
     pub state: State,
     pub problems: Vec<String>,
+    /// Since when it has its policy. None: not known.
+    pub policy_since: Option<Timestamp>,
+    /// What is written for it and not in force, and why. None: no agent answers.
+    pub invalid: Option<Vec<String>>,
+    /// The last of its packets that a rule denied and logged. None: none, or no agent answers.
+    pub last_logged_deny: Option<Deny>,
     #[serde(skip)]
     pub title: String,
 }
@@ -109,6 +116,9 @@ impl Row {
             last_deny: kernel.last_denied(record),
             state: State::Ok,
             problems: Vec::new(),
+            policy_since: None,
+            invalid: None,
+            last_logged_deny: None,
             title: record.title(),
         };
         row.add_problems(problems);
@@ -122,6 +132,21 @@ impl Row {
         }
     }
 
+    /// What the state directory and the agent know beside the record and the kernel.
+    pub(super) fn add_known(&mut self, state: &StateDir, agent: Option<&Node>) {
+        let id = self.id.parse();
+        self.policy_since = id.ok().and_then(|id| state.attachment_time(&id));
+        let Some(agent) = agent else { return };
+        let pod = agent.pods.iter().find(|pod| pod.id == self.id);
+        self.invalid = Some(pod.map_or_else(Vec::new, |pod| pod.invalid.clone()));
+        self.last_logged_deny = pod.and_then(|pod| pod.last_deny.clone());
+    }
+
+    /// Something newer is written for it, and can't be enforced.
+    fn is_invalid(&self) -> bool {
+        self.invalid.as_ref().is_some_and(|all| !all.is_empty())
+    }
+
     fn rules_text(&self) -> String {
         self.rules.map_or_else(|| "-".to_owned(), |n| n.to_string())
     }
@@ -132,6 +157,7 @@ impl Row {
             State::Ok if self.rules_ignored => {
                 toned("its rules are ignored", Tone::Warning, colour)
             }
+            State::Ok if self.is_invalid() => toned("invalid rules", Tone::Warning, colour),
             State::Ok => toned("ok", Tone::Good, colour),
             State::Damaged => toned(&self.problems.join("; "), Tone::Bad, colour),
         }
@@ -147,6 +173,10 @@ pub(super) struct List {
     pub leak_stop: Counter,
     /// Connections that the node could not take on: no free port for NAT, or a full table.
     pub connections_failed: u64,
+    /// Why running pods may have older rules than what is written. None: they have not, or no agent answers.
+    pub pending: Option<String>,
+    /// Pods of this node that no rule holds. None: nobody here knows.
+    pub uncovered: Option<Vec<Uncovered>>,
 }
 
 impl List {
@@ -160,6 +190,19 @@ impl List {
             attachments: wanted.map(row).collect(),
             leak_stop: kernel.leak_stop,
             connections_failed: kernel.connections_failed,
+            pending: None,
+            uncovered: None,
+        }
+    }
+
+    /// What the state directory and the agent know beside the records and the kernel.
+    pub(super) fn add_known(&mut self, state: &StateDir, agent: Option<&Node>) {
+        for row in &mut self.attachments {
+            row.add_known(state, agent);
+        }
+        if let Some(agent) = agent {
+            self.pending.clone_from(&agent.pending);
+            self.uncovered.clone_from(&agent.uncovered);
         }
     }
 
@@ -237,7 +280,7 @@ impl List {
     fn finish(&self, mut table: Table, colour: bool) -> String {
         for (row, cell) in self.attachments.iter().zip(table.last_cells()) {
             let tone = match row.state {
-                State::Ok if row.rules_ignored => Tone::Warning,
+                State::Ok if row.rules_ignored || row.is_invalid() => Tone::Warning,
                 State::Ok => Tone::Good,
                 State::Damaged => Tone::Bad,
             };
@@ -246,6 +289,17 @@ impl List {
         let mut text = table.to_string();
         text.push_str(&guards::told_below(
             self.attachments.iter().map(|row| &row.forged_checksums),
+        ));
+        if self.attachments.iter().any(Row::is_invalid) {
+            text.push_str(
+                "\ninvalid rules: the last valid ones are in force; `egressway show POD` says why\n",
+            );
+        }
+        if let Some(pending) = &self.pending {
+            text.push_str(&format!("\npending: {pending}\n"));
+        }
+        text.push_str(&uncovered_text(
+            self.uncovered.as_deref().unwrap_or_default(),
         ));
         if self.leak_stop.packets > 0 {
             text.push_str(&format!(
@@ -261,6 +315,39 @@ impl List {
         }
         text
     }
+}
+
+/// Which pods no rule holds, a few by name.
+fn uncovered_text(all: &[Uncovered]) -> String {
+    const NAMED: usize = 5;
+    let mut text = String::new();
+    for (host_network, why) in [
+        (
+            false,
+            "without rules, since the plugin was not called for them: recreate these",
+        ),
+        (true, "in the node's own network, to which no rules apply"),
+    ] {
+        let pods = all.iter().filter(|pod| pod.host_network == host_network);
+        let names: Vec<String> = pods
+            .map(|pod| format!("{}/{}", pod.namespace, pod.pod))
+            .collect();
+        if names.is_empty() {
+            continue;
+        }
+        let plural = if names.len() == 1 { "" } else { "s" };
+        text.push_str(&format!("\n{} pod{plural} {why}:\n", names.len()));
+        for name in names.iter().take(NAMED) {
+            text.push_str(&format!("  {name}\n"));
+        }
+        if names.len() > NAMED {
+            text.push_str(&format!(
+                "  and {} more (-o json has all)\n",
+                names.len() - NAMED
+            ));
+        }
+    }
+    text
 }
 
 /// How many attachments have each policy.

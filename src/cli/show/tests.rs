@@ -73,6 +73,8 @@ fn list() -> List {
         attachments: vec![db, web],
         leak_stop: count(2, 100),
         connections_failed: 7,
+        pending: None,
+        uncovered: None,
     }
 }
 
@@ -147,9 +149,14 @@ fn the_list_as_json() {
                 "lastDeny": list.attachments[0].last_deny,
                 "state": "ok",
                 "problems": [],
+                "policySince": null,
+                "invalid": null,
+                "lastLoggedDeny": null,
             }],
             "leakStop": {"packets": 2, "bytes": 100},
             "connectionsFailed": 7,
+            "pending": null,
+            "uncovered": null,
         })
     );
 }
@@ -190,6 +197,7 @@ shop/web
   egress IP         203.0.113.10
   mode              enforce
   log group         100
+  policy            pol-0123456789abcdef
   judged            12 packets, 720 bytes
   denied            3 packets, 180 bytes
   last deny         TIME, 2d ago, by pod:no-mail

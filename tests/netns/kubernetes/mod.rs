@@ -11,3 +11,4 @@ mod manifests;
 mod policy;
 mod server;
 mod taint;
+mod verdicts;
