@@ -154,3 +154,46 @@ fn the_strict_policy_denies_what_no_rule_allows() {
     let file = PolicyFile::load(&path).unwrap();
     assert_eq!(file.default_action, DefaultAction::Deny);
 }
+
+/// A node without a cluster: the unit starts the agent with the capabilities that the DaemonSet gives it.
+#[test]
+fn the_unit_runs_the_agent_with_the_daemonsets_capabilities() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("install");
+    let unit = fs::read_to_string(dir.join("egressway.service")).unwrap();
+    let value = |key: &str| {
+        let mut lines = unit.lines().filter_map(|line| line.split_once('='));
+        let found = lines.find(|(found, _)| *found == key);
+        found.unwrap_or_else(|| panic!("no {key}")).1
+    };
+    assert_eq!(value("ExecStart"), "/usr/local/sbin/egressway agent");
+    let daemonset = fs::read_to_string(dir.join("daemonset.yaml")).unwrap();
+    let added = daemonset.split("add:\n").nth(1).unwrap();
+    let added = added
+        .lines()
+        .map_while(|line| line.trim().strip_prefix("- "));
+    let added: BTreeSet<String> = added
+        .map(|line| format!("CAP_{}", line.split(' ').next().unwrap()))
+        .collect();
+    let ours = value("CapabilityBoundingSet").split(' ');
+    let ours: BTreeSet<String> = ours.map(str::to_owned).collect();
+    assert_eq!(ours, added);
+    // systemd's own word, where it is installed.
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("egressway.service");
+    fs::write(
+        &path,
+        unit.replace("/usr/local/sbin/egressway", env!("CARGO_BIN_EXE_egressway")),
+    )
+    .unwrap();
+    let verified = std::process::Command::new("systemd-analyze")
+        .arg("verify")
+        .arg(&path)
+        .output();
+    if let Ok(verified) = verified {
+        let said = String::from_utf8_lossy(&verified.stderr);
+        let about = said
+            .lines()
+            .filter(|line| line.contains("egressway.service"));
+        assert_eq!(about.collect::<Vec<_>>(), [""; 0]);
+    }
+}

@@ -134,7 +134,7 @@ fn what_others_change_of_devices_is_put_back() {
         ),
         (
             "a veth's name",
-            "is called",
+            "called other0",
             format!("link set {veth} name other0"),
         ),
         (
