@@ -6,6 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::api::Api;
 use super::readiness::Summary;
@@ -83,15 +84,17 @@ impl Teller {
 pub(super) async fn tell(context: Context, api: Option<Api>, mut notes: Notes) -> Error {
     let mut readiness = context.readiness.follow();
     let mut told = Summary::default();
+    // When what has changed is to be told, if it still is so: whatever comes in between does not put that off.
+    let mut due = None;
     loop {
-        let changed = async {
-            // The sender lives in `context`.
-            let _ = readiness.changed().await;
-            tokio::time::sleep(LASTS).await;
-        };
         tokio::select! {
             Some(said) = notes.recv() => pass_on(api.as_ref(), &context, said).await,
-            () = changed => {
+            // The sender lives in `context`.
+            Ok(()) = readiness.changed() => {
+                due.get_or_insert_with(|| Instant::now() + LASTS);
+            }
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                due = None;
                 let now = Summary::from(&*readiness.borrow_and_update());
                 say(&context, api.as_ref(), &told, &now).await;
                 told = now;
