@@ -29,7 +29,7 @@ class Goal:
 
     def missed_by(self):
         value = self.worst()[1].middle
-        return self.limit / value - 1 if self.least else value / self.limit - 1
+        return self.limit / value - 1 if self.least else value / (self.limit or 1) - 1
 
 
 def inverse(value):
@@ -81,6 +81,11 @@ def goals(bench, samples):
             (name, samples.of("upkeep ms", name)) for name in samples.names("upkeep ms") if name.startswith("sync")]),
         Goal("another pod's call beside an ADD with 256 KiB of rules", 100, " ms", cases=[
             (name, samples.of("bystander ms", name)) for name in samples.names("bystander ms") if name != "nobody"]),
+        Goal("logged verdicts a second and core, each a line of JSON on a pipe", 150_000, least=True, cases=[
+            (name, samples.of("verdicts a second and core", name)) for name in samples.names("verdicts a second and core")
+            if name.startswith("as fast")]),
+        Goal("logged verdicts that are neither written nor counted as lost", 0, cases=[
+            (name, samples.of("verdicts unaccounted", name)) for name in samples.names("verdicts unaccounted")]),
         Goal("DEL : the netlink bytes alone, with the socket's close", 1.3, cases=[
             case for p in (few, many) for case in ratio(f"del@{p}", ten, "netlink alone", f"{p} pods")]),
         Goal("ADDs beside our DELs : beside DELs with a plain close", 0.65, cases=ratio("add beside", "DEL", "plain close")),

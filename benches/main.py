@@ -12,6 +12,7 @@ import report
 import rules
 import starts
 import upkeep
+import verdicts
 import world
 from stats import Samples
 
@@ -20,6 +21,7 @@ PARTS = {
     "packets": packets.measure,
     "memory": memory.measure,
     "upkeep": upkeep.measure,
+    "verdicts": verdicts.measure,
     "bystanders": bystanders.measure,
     "churn": starts.churn,
 }

@@ -86,6 +86,11 @@ def start_tables(bench, samples):
     if samples.names("upkeep ms"):
         rows = [[name, f"{samples.of('upkeep ms', name):.0f}"] for name in samples.names("upkeep ms")]
         lines += table("A node on which nothing is wrong, whole process", ["milliseconds"], rows)
+    if samples.names("verdicts a second and core"):
+        whats = ("verdicts sent a second", "verdicts a second and core", "verdicts lost, %", "verdicts unaccounted")
+        rows = [[name, *(f"{samples.of(what, name):.0f}" for what in whats)] for name in samples.names("verdicts a second and core")]
+        lines += table("Logged verdicts, each a line of JSON on a pipe: the agent",
+                       ["sent a second", "written for a second of CPU", "counted as lost, %", "neither"], rows)
     if samples.names("bystander ms"):
         whats = ("bystander ms", "bystander's neighbour ms", "bystander of DEL ms")
         rows = [[name, *(f"{samples.of(what, name):.0f}" if samples.has(what, name) else "" for what in whats)]

@@ -4,7 +4,7 @@
 # behind the build; nobody else should use the machine.
 #
 #   benches/run.sh                        all of it
-#   benches/run.sh PART...                only these: adds packets memory upkeep bystanders churn
+#   benches/run.sh PART...                only these: adds packets memory upkeep verdicts bystanders churn
 #   benches/run.sh --quick                whether it works, in less than a minute; the numbers mean nothing
 #   benches/run.sh --policy FILE          rules of your own, one a line, in place of the generated lists
 #   benches/run.sh --out DIR              writes there instead
