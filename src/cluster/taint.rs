@@ -19,7 +19,8 @@ const ATTEMPTS: u32 = 5;
 /// The API does not answer, or refuses.
 pub async fn set(client: &Client, node: &str, key: &str, wanted: bool) -> Result<bool, Error> {
     let api: Api<Node> = Api::all(client.kube());
-    for attempt in 1.. {
+    let mut attempts = 1..ATTEMPTS;
+    loop {
         let request = Request::new("get", "nodes").named(node);
         let found = client.ask(request, api.get(node)).await?;
         let before = found.spec.and_then(|spec| spec.taints).unwrap_or_default();
@@ -34,11 +35,10 @@ pub async fn set(client: &Client, node: &str, key: &str, wanted: bool) -> Result
         let params = PatchParams::default();
         match client.ask(request, api.patch(node, &params, &patch)).await {
             // Somebody was faster.
-            Err(Error::Refused { code: 409, .. }) if attempt < ATTEMPTS => {}
+            Err(Error::Refused { code: 409, .. }) if attempts.next().is_some() => {}
             answer => return answer.map(|_| true),
         }
     }
-    Ok(false)
 }
 
 /// The list as it shall be; none if it is so already.
