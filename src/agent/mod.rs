@@ -229,10 +229,12 @@ fn read_verdicts(context: &Context, hub: &Hub) -> Result<First, Error> {
     let (pods, seen) = (context.pods.clone(), context.pods.clone());
     let (state, status) = (StateDir::new(&config.state_dir), context.status.clone());
     let about = verdicts::About {
-        group: config.keys.log_group.unwrap_or(defaults::LOG_GROUP),
-        state_dir: config.state_dir.clone(),
-        node: node.clone(),
-        workload: Box::new(move |uid| pods.workload(uid)),
+        reads: verdicts::Reads {
+            group: config.keys.log_group.unwrap_or(defaults::LOG_GROUP),
+            state_dir: config.state_dir.clone(),
+            node: node.clone(),
+            workload: Box::new(move |uid| pods.workload(uid)),
+        },
         about_node: Box::new(move |denials| {
             status::node(&state, node.clone(), &status, &seen, denials)
         }),

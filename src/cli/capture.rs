@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use pcap_file::PcapError;
 
-use super::feed;
+use super::feed::{self, Source};
 use super::output::shown;
 use super::stream::{self, Losses, Woken, Written};
 use super::value;
@@ -19,10 +19,10 @@ use crate::attachment::records::{self, Records};
 use crate::defaults;
 use crate::store::Record;
 use crate::verdicts;
-use crate::verdicts::client::{Client, Said, Wanted};
+use crate::verdicts::client::{Said, Wanted};
 use crate::verdicts::packet::{self, Packet};
 use crate::verdicts::stream::Groups;
-use netlink::nflog::{Logged, Lost};
+use netlink::nflog::Logged;
 use rules::verdict::{Verdict, parse_prefix};
 
 mod file;
@@ -128,7 +128,7 @@ fn run(args: &Args) -> Result<(), Error> {
     let record = records.find(&args.pod, args.namespace.as_deref())?;
     let signals = stream::termination_signals()?;
     // Before the file: a group that can't be read leaves an older file as it was.
-    let source = Source::open(args, record)?;
+    let source = open(args, record)?;
     let mut capture = Capture::new(args, record, source)?;
     let outcome = if to_stdout {
         capture.write_to(&mut io::stdout(), "stdout", signals.as_fd())
@@ -157,52 +157,19 @@ fn create(path: &Path) -> Result<File, Error> {
     })
 }
 
-/// Where packets come from.
-enum Source {
-    Kernel(Box<Groups>),
-    Agent(Client),
+/// Of the agent, if it reads the pod's group; else the group itself.
+fn open(args: &Args, record: &Record) -> Result<Source<Groups>, Error> {
+    let wanted = Wanted {
+        since: None,
+        follow: true,
+        packets: true,
+    };
+    let group = args.group.unwrap_or(record.log_group);
+    let bind = || verdicts::stream::bind(group);
+    Ok(Source::open(&args.state_dir, Some(group), wanted, bind)?)
 }
 
-impl Source {
-    fn open(args: &Args, record: &Record) -> Result<Source, Error> {
-        let wanted = Wanted {
-            since: None,
-            follow: true,
-            packets: true,
-        };
-        let group = args.group.unwrap_or(record.log_group);
-        let unreachable = match feed::agent(&args.state_dir, Some(group), wanted) {
-            Ok(Some(client)) => return Ok(Source::Agent(client)),
-            Ok(None) => None,
-            Err(e) => Some(e),
-        };
-        match verdicts::stream::bind(group) {
-            Ok(groups) => Ok(Source::Kernel(Box::new(groups))),
-            Err(e) => Err(feed::explain(e, unreachable).into()),
-        }
-    }
-
-    fn lost(&self) -> Lost {
-        match self {
-            Source::Kernel(groups) => groups.lost(),
-            Source::Agent(client) => client.lost(),
-        }
-    }
-
-    fn fds(&self) -> [BorrowedFd<'_>; 2] {
-        match self {
-            Source::Kernel(groups) => groups.fds(),
-            Source::Agent(client) => [client.fd(), client.fd()],
-        }
-    }
-
-    fn due(&self) -> Option<Instant> {
-        match self {
-            Source::Kernel(_) => None,
-            Source::Agent(client) => client.due(),
-        }
-    }
-
+impl Source<Groups> {
     fn receive(&mut self) -> Result<Vec<Logged>, Error> {
         let client = match self {
             Source::Kernel(groups) => return Ok(groups.receive().map_err(stream::Error::Nflog)?),
@@ -224,7 +191,7 @@ impl Source {
 struct Capture<'a> {
     args: &'a Args,
     record: &'a Record,
-    source: Source,
+    source: Source<Groups>,
     losses: Losses,
     pcap: Pcap,
     /// How many were written.
@@ -232,7 +199,7 @@ struct Capture<'a> {
 }
 
 impl<'a> Capture<'a> {
-    fn new(args: &'a Args, record: &'a Record, source: Source) -> Result<Self, Error> {
+    fn new(args: &'a Args, record: &'a Record, source: Source<Groups>) -> Result<Self, Error> {
         Ok(Capture {
             args,
             record,

@@ -10,14 +10,13 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ipnet::IpNet;
 use rules::verdict::Verdict;
 
-use super::feed;
-use super::output::{Format, shown};
+use super::feed::{self, Source};
+use super::output::Format;
 use super::stream::{self, Error, Losses, Woken, Written};
 use super::value;
 use crate::defaults;
-use crate::verdicts::client::{Client, Message, Said, Wanted};
-use crate::verdicts::{Line, Loss, Received, Stream, wire};
-use netlink::nflog::Lost;
+use crate::verdicts::client::{Message, Said, Wanted};
+use crate::verdicts::{Line, Loss, Received, Stream};
 
 #[cfg(test)]
 mod tests;
@@ -164,66 +163,15 @@ pub(super) fn main(args: &Args) -> Result<(), Error> {
 
 /// The lines of a group on their way to whoever reads them.
 struct Log {
-    source: Source,
+    source: Source<Stream>,
     losses: Losses,
 }
 
-/// Where they come from.
-enum Source {
-    Kernel(Box<Stream>),
-    Agent(Client),
-}
-
-impl Source {
-    fn open(args: &Args) -> Result<Source, Error> {
-        let wanted = Wanted {
-            since: args.since,
-            follow: !args.no_follow,
-            packets: false,
-        };
-        let unreachable = match feed::agent(&args.state_dir, args.group, wanted) {
-            Ok(Some(client)) => return Ok(Source::Agent(client)),
-            Ok(None) => None,
-            Err(e) => Some(e),
-        };
-        if args.since.is_some() {
-            let none = || Error::NoHistory {
-                socket: shown(&wire::socket(&args.state_dir)),
-            };
-            return Err(unreachable.map_or_else(none, Error::Agent));
-        }
-        let group = args.group.unwrap_or(defaults::LOG_GROUP);
-        match Stream::open(group, &args.state_dir) {
-            Ok(stream) => Ok(Source::Kernel(Box::new(stream))),
-            Err(e) => Err(feed::explain(e, unreachable)),
-        }
-    }
-
+impl Source<Stream> {
     fn tells_original(&self) -> bool {
         match self {
             Source::Kernel(stream) => stream.tells_original(),
             Source::Agent(client) => client.begin().tells_original,
-        }
-    }
-
-    fn lost(&self) -> Lost {
-        match self {
-            Source::Kernel(stream) => stream.lost(),
-            Source::Agent(client) => client.lost(),
-        }
-    }
-
-    fn fds(&self) -> [BorrowedFd<'_>; 2] {
-        match self {
-            Source::Kernel(stream) => stream.fds(),
-            Source::Agent(client) => [client.fd(), client.fd()],
-        }
-    }
-
-    fn due(&self) -> Option<Instant> {
-        match self {
-            Source::Kernel(_) => None,
-            Source::Agent(client) => client.due(),
         }
     }
 
@@ -248,8 +196,15 @@ impl Source {
 
 impl Log {
     fn open(args: &Args) -> Result<Self, Error> {
+        let wanted = Wanted {
+            since: args.since,
+            follow: !args.no_follow,
+            packets: false,
+        };
+        let group = args.group.unwrap_or(defaults::LOG_GROUP);
+        let bind = || Stream::open(group, &args.state_dir);
         Ok(Log {
-            source: Source::open(args)?,
+            source: Source::open(&args.state_dir, args.group, wanted, bind)?,
             losses: Losses::default(),
         })
     }

@@ -43,10 +43,7 @@ impl Groups {
     /// What has been lost so far.
     pub fn lost(&self) -> Lost {
         let [enforced, others] = self.0.each_ref().map(Nflog::lost);
-        Lost {
-            messages: enforced.messages + others.messages,
-            more: enforced.more || others.more,
-        }
+        enforced + others
     }
 
     /// Readable when there are messages: one of them, or both.
@@ -57,6 +54,18 @@ impl Groups {
     /// Whether messages tell where packets went before translation.
     pub fn tells_original(&self) -> bool {
         self.0.iter().all(Nflog::tells_original)
+    }
+}
+
+impl AsRef<Groups> for Groups {
+    fn as_ref(&self) -> &Groups {
+        self
+    }
+}
+
+impl AsRef<Groups> for Stream {
+    fn as_ref(&self) -> &Groups {
+        &self.nflog
     }
 }
 
@@ -93,16 +102,6 @@ impl Stream {
     /// Whether messages tell where packets went before translation.
     pub fn tells_original(&self) -> bool {
         self.nflog.tells_original()
-    }
-
-    /// What has been lost so far.
-    pub fn lost(&self) -> Lost {
-        self.nflog.lost()
-    }
-
-    /// Readable when there are messages: one of them, or both.
-    pub fn fds(&self) -> [BorrowedFd<'_>; 2] {
-        self.nflog.fds()
     }
 
     /// Takes what is there; nothing if there is nothing.

@@ -3,6 +3,7 @@
 //! A group has one reader, in the network namespace of its rules, and no history: what nobody
 //! reads is gone.
 
+use std::ops::Add;
 use std::{
     fs, io,
     net::IpAddr,
@@ -112,6 +113,17 @@ pub struct Lost {
     pub messages: u64,
     /// Some more are missing; how many shows when the next one after them comes.
     pub more: bool,
+}
+
+impl Add for Lost {
+    type Output = Lost;
+
+    fn add(self, other: Lost) -> Lost {
+        Lost {
+            messages: self.messages + other.messages,
+            more: self.more || other.more,
+        }
+    }
 }
 
 /// The reader of one group, in the namespace of the thread that bound it.

@@ -7,7 +7,6 @@
 //! ```
 
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 pub mod denials;
@@ -17,9 +16,9 @@ mod socket;
 mod stdout;
 
 use crate::logging;
-use crate::verdicts::reader::Workload;
 use denials::{Denials, First};
 use hub::Hub;
+pub use nflog::Reads;
 use socket::{AboutNode, Served};
 
 /// How long stdout may take at the end.
@@ -44,14 +43,8 @@ pub fn end(hub: &Hub) {
 
 /// What there is to know for it.
 pub struct About {
-    /// The NFLOG group of enforced rules.
-    pub group: u16,
-    /// It knows the pods.
-    pub state_dir: PathBuf,
-    /// This node's name.
-    pub node: Option<String>,
-    /// What made a pod.
-    pub workload: Workload,
+    /// What is read.
+    pub reads: Reads,
     /// What `show` asks for, with what was denied.
     pub about_node: Box<dyn Fn(&Denials) -> crate::verdicts::node::Node + Send + Sync>,
 }
@@ -62,21 +55,15 @@ pub struct About {
 /// The system gives no thread.
 pub fn start(hub: &Hub, about: About) -> io::Result<First> {
     let (denials, first) = Denials::new();
-    let (group, state_dir) = (about.group, about.state_dir.clone());
+    let About { reads, about_node } = about;
     let for_node = denials.clone();
-    let node: AboutNode = std::sync::Arc::new(move || (about.about_node)(&for_node));
+    let node: AboutNode = std::sync::Arc::new(move || about_node(&for_node));
     let served = Served {
         hub: hub.clone(),
-        group,
+        group: reads.group,
         node,
     };
-    socket::start(served, state_dir.clone())?;
-    let about = nflog::About {
-        group,
-        state_dir,
-        node: about.node,
-        workload: about.workload,
-    };
-    nflog::start(hub.clone(), denials, about)?;
+    socket::start(served, reads.state_dir.clone())?;
+    nflog::start(hub.clone(), denials, reads)?;
     Ok(first)
 }

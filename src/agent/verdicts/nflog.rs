@@ -20,7 +20,7 @@ use crate::verdicts::stream::{self, Groups};
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// What the thread needs to know.
-pub struct About {
+pub struct Reads {
     /// Of enforced rules; the next one is that of all others.
     pub group: u16,
     /// It knows the pods.
@@ -35,23 +35,23 @@ pub struct About {
 ///
 /// # Errors
 /// The system gives none.
-pub fn start(hub: Hub, denials: Denials, about: About) -> io::Result<()> {
+pub fn start(hub: Hub, denials: Denials, reads: Reads) -> io::Result<()> {
     let builder = thread::Builder::new().name("nflog".to_owned());
-    builder.spawn(move || stay(&hub, &denials, about)).map(drop)
+    builder.spawn(move || stay(&hub, &denials, reads)).map(drop)
 }
 
-fn stay(hub: &Hub, denials: &Denials, about: About) {
-    let mut reader = Reader::in_cluster(&about.state_dir, about.node, about.workload);
+fn stay(hub: &Hub, denials: &Denials, reads: Reads) {
+    let mut reader = Reader::in_cluster(&reads.state_dir, reads.node, reads.workload);
     let mut before = Lost::default();
     loop {
-        let failed = match stream::bind(about.group) {
+        let failed = match stream::bind(reads.group) {
             Ok(mut groups) => {
                 let tells_original = groups.tells_original();
                 if hub.set_reading(Reading::Now { tells_original }) {
-                    tracing::info!(group = about.group, "verdicts are read");
+                    tracing::info!(group = reads.group, "verdicts are read");
                 }
                 let failed = read(hub, denials, &mut reader, &mut groups, before);
-                before = sum(before, groups.lost());
+                before = before + groups.lost();
                 before.more = true; // what comes until they are read again
                 failed
             }
@@ -81,7 +81,7 @@ fn read(
             Ok(messages) => messages,
             Err(e) => return e.to_string(),
         };
-        let lost = sum(before, groups.lost());
+        let lost = before + groups.lost();
         // Records are there before rules are: whoever sent these is known now.
         reader.refresh();
         let mut entries = Vec::with_capacity(messages.len());
@@ -101,13 +101,6 @@ fn read(
             told = lost;
             hub.push(entries, lost);
         }
-    }
-}
-
-fn sum(one: Lost, other: Lost) -> Lost {
-    Lost {
-        messages: one.messages + other.messages,
-        more: one.more || other.more,
     }
 }
 

@@ -59,7 +59,7 @@ fn captured(dir: &Path, rest: &str, traffic: impl FnOnce()) -> Vec<u8> {
     let args = args(dir, rest);
     let records = Records::read(dir).expect("readable");
     let record = records.find(&args.pod, None).expect("is there");
-    let source = Source::open(&args, record).expect("a group");
+    let source = open(&args, record).expect("a group");
     let mut capture = Capture::new(&args, record, source).expect("a header");
     traffic();
     let (_never, stop) = nothing();
