@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::api::Api;
-use super::seen::Cover;
+use super::seen::{Attached, Cover};
 use super::{Context, Error};
 use crate::cluster::Request;
-use crate::store::{Record, StateDir};
+use crate::store::StateDir;
 
 /// How often pods without a record are looked for: one that starts has one by then.
 const LOOK: Duration = Duration::from_secs(10);
@@ -37,16 +37,13 @@ pub(super) async fn find(context: Context, api: Api) -> Error {
             Ok(attached) => attached,
             Err(e) => return e,
         };
-        let is_attached = |uid: &String, name: &str| {
-            attached.contains_key(uid) || attached.values().any(|known| known == name)
-        };
         let due = pods.iter().filter(|(uid, pod)| {
             let is_open = match pod.cover {
                 Cover::Unknown => true,
                 Cover::Missing => asked.get(*uid).is_none_or(|at| at.elapsed() >= AGAIN),
                 Cover::HostNetwork | Cover::Over => false,
             };
-            is_open && !is_attached(uid, &format!("{}/{}", pod.namespace, pod.name))
+            is_open && !attached.has(uid, pod)
         });
         let due: Vec<_> = due.take(MOST).collect();
         for (uid, pod) in due {
@@ -80,16 +77,10 @@ fn cover(pod: &Pod) -> Cover {
     }
 }
 
-/// UIDs and names.
-fn attached(state: &StateDir) -> BTreeMap<String, String> {
-    let ids = state.list_attachments().unwrap_or_default().into_iter();
-    let records = ids.filter_map(|id| Record::read_alone(state, &id).ok().flatten());
-    records
-        .map(|record| {
-            (
-                record.uid.clone().unwrap_or_else(|| record.title()),
-                record.title(),
-            )
-        })
-        .collect()
+fn attached(state: &StateDir) -> Attached {
+    let mut attached = Attached::default();
+    for (_, record) in state.records().unwrap_or_default() {
+        attached.add(&record);
+    }
+    attached
 }

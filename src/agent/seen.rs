@@ -1,6 +1,6 @@
 //! The pods of this node as the API has them: what made each, and whether it is known here at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::Pod;
@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 
 use crate::live::Object;
+use crate::store::Record;
 
 /// The label by which a Deployment's ReplicaSet, whose name ends with it, tells its pods from others.
 const TEMPLATE: &str = "pod-template-hash";
@@ -25,6 +26,23 @@ pub struct Seen {
     pub workload: Option<String>,
     /// Why it has no record, if it has none.
     pub cover: Cover,
+}
+
+/// The pods of this node that have a record, by UID and by name: a runtime may have told no UID.
+#[derive(Debug, Default)]
+pub struct Attached(BTreeSet<String>);
+
+impl Attached {
+    /// One that has.
+    pub fn add<P>(&mut self, record: &Record<P>) {
+        self.0.extend(record.uid.clone());
+        self.0.insert(record.title());
+    }
+
+    /// Whether one has, by the UID that runtimes know.
+    pub fn has(&self, uid: &str, pod: &Seen) -> bool {
+        self.0.contains(uid) || self.0.contains(&format!("{}/{}", pod.namespace, pod.name))
+    }
 }
 
 /// Why a pod has no record. Its metadata do not say that: who wants to know has to ask for all of it.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::seen::{Cover, Pods, Seen};
+use super::seen::{Attached, Cover, Pods, Seen};
 use super::verdicts::denials::Denials;
 use crate::live::Fault;
-use crate::store::{AttachmentId, Record, StateDir};
+use crate::store::{AttachmentId, StateDir};
 use crate::verdicts::node::{Node, Pod, Uncovered};
 use crate::verdicts::wire;
 
@@ -43,15 +43,12 @@ pub fn node(
     denials: &Denials,
 ) -> Node {
     let known = status.lock().clone();
-    let ids = state.list_attachments().unwrap_or_default();
-    let mut attached = Vec::new();
-    for id in ids {
-        let Ok(Some(record)) = Record::read_alone(state, &id) else {
-            continue; // `show` itself says what is wrong with it
-        };
+    let (mut told, mut attached) = (Vec::new(), Attached::default());
+    for (id, record) in state.records().unwrap_or_default() {
+        attached.add(&record);
         let faults = known.at_fault.get(&id).into_iter().flatten();
         let last_deny = record.uid.as_deref().and_then(|uid| denials.last(uid));
-        attached.push(Pod {
+        told.push(Pod {
             id: id.to_string(),
             namespace: record.namespace.unwrap_or_default(),
             pod: record.pod.unwrap_or_default(),
@@ -61,15 +58,9 @@ pub fn node(
         });
     }
     let uncovered = pods.known().map(|pods| {
-        let is_attached = |uid: &String, seen: &Seen| {
-            attached.iter().any(|one| {
-                one.uid.as_ref() == Some(uid)
-                    || (one.namespace == seen.namespace && one.pod == seen.name)
-            })
-        };
         let pods = pods.into_iter();
         let is_told = |seen: &Seen| !matches!(seen.cover, Cover::Over | Cover::Unknown);
-        let uncovered = pods.filter(|(uid, seen)| is_told(seen) && !is_attached(uid, seen));
+        let uncovered = pods.filter(|(uid, seen)| is_told(seen) && !attached.has(uid, seen));
         let uncovered = uncovered.map(|(_, seen)| Uncovered {
             namespace: seen.namespace,
             pod: seen.name,
@@ -83,7 +74,7 @@ pub fn node(
         v: wire::VERSION,
         node: name,
         pending: known.pending,
-        pods: attached,
+        pods: told,
         uncovered,
     }
 }

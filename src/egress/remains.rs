@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::plan::{INET, base};
 use crate::refusal::CniError;
-use crate::store::{AttachmentId, PolicyKey, Record, StateDir, StateError};
+use crate::store::{AttachmentId, PolicyKey, Record, StateDir};
 use nft::{self, Family, Nft};
 
 /// An address that is this node's for its pods.
@@ -33,7 +33,7 @@ impl Remains {
         if !guarded && !here {
             return Ok(None);
         }
-        let records = records(state)?;
+        let records = state.records()?;
         let mut users = records.iter().filter(|(_, r)| r.egress.contains(&address));
         let namespace = users.clone().next().and_then(|(_, r)| r.namespace.clone());
         let users: Vec<AttachmentId> = users.by_ref().map(|(id, _)| id.clone()).collect();
@@ -76,19 +76,6 @@ pub(crate) fn guarded(nft: &mut Nft) -> Result<Vec<IpAddr>, nft::Error> {
     let mut addresses = nft.addresses(&INET, base::egress(Family::V4))?;
     addresses.extend(nft.addresses(&INET, base::egress(Family::V6))?);
     Ok(addresses)
-}
-
-/// All records that can be read, without their policies.
-pub(crate) fn records(
-    state: &StateDir,
-) -> Result<Vec<(AttachmentId, Record<PolicyKey>)>, StateError> {
-    let mut records = Vec::new();
-    for id in state.list_attachments()? {
-        if let Ok(Some(record)) = Record::read_alone(state, &id) {
-            records.push((id, record));
-        }
-    }
-    Ok(records)
 }
 
 fn kernel(error: nft::Error) -> CniError {

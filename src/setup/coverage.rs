@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::store::{Record, StateDir, StateError};
+use crate::store::{StateDir, StateError};
 use netlink::route::{self, Family};
 use netlink::{self, Rtnl, link};
 
@@ -46,11 +46,9 @@ pub struct Uncovered {
 /// The state directory or the links can't be read.
 pub fn uncovered(state: &StateDir, cache: &Path) -> Result<Vec<Uncovered>, Error> {
     let mut covered = BTreeSet::new();
-    for id in state.list_attachments()? {
-        // A damaged record covers nothing that could be named.
-        if let Ok(Some(record)) = Record::read_alone(state, &id) {
-            covered.insert(record.veth_index);
-        }
+    // A damaged record covers nothing that could be named.
+    for (_, record) in state.records()? {
+        covered.insert(record.veth_index);
     }
     let mut rtnl = Rtnl::open(Instant::now() + Duration::from_secs(10))?;
     // A node that is a container itself has a veth as its uplink.

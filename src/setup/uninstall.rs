@@ -9,7 +9,7 @@ use super::{files, policy};
 use crate::egress;
 use crate::enforce;
 use crate::lifecycle::ByLeases;
-use crate::store::{Record, StateDir};
+use crate::store::StateDir;
 use netlink::Rtnl;
 use nft::Nft;
 use rules::fault::shown;
@@ -55,12 +55,10 @@ pub fn uninstall(config: &Config) -> Vec<String> {
 fn unguard(state: &StateDir, deadline: Instant) -> Result<(), String> {
     let failed = |e: &dyn std::fmt::Display| format!("the veths of pods keep their guards: {e}");
     let mut rtnl = Rtnl::open(deadline).map_err(|e| failed(&e))?;
-    for id in state.list_attachments().map_err(|e| failed(&e))? {
-        // What can't be read is no reason to leave the others.
-        if let Ok(Some(record)) = Record::read_alone(state, &id) {
-            let removed = record.guard.remove(&mut rtnl, record.veth_index);
-            removed.map_err(|e| failed(&e))?;
-        }
+    // What can't be read is no reason to leave the others.
+    for (_, record) in state.records().map_err(|e| failed(&e))? {
+        let removed = record.guard.remove(&mut rtnl, record.veth_index);
+        removed.map_err(|e| failed(&e))?;
     }
     Ok(())
 }

@@ -184,6 +184,20 @@ fn title(namespace: Option<&str>, pod: Option<&str>, container_id: &str) -> Stri
 }
 
 impl StateDir {
+    /// All records that can be read, without their policies. What can't be is for `sync` to say.
+    ///
+    /// # Errors
+    /// [`StateError::Io`]: they can't be listed.
+    pub fn records(&self) -> Result<Vec<(AttachmentId, Record<PolicyKey>)>, StateError> {
+        let mut records = Vec::new();
+        for id in self.list_attachments()? {
+            if let Ok(Some(record)) = Record::read_alone(self, &id) {
+                records.push((id, record));
+            }
+        }
+        Ok(records)
+    }
+
     /// Writes an attachment's record in one step: a reader sees the old one or the new one.
     ///
     /// # Errors

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use netlink::conntrack;
 use nft::{Family, Nft};
-use rules::effective::{DefaultAction, Effective};
-use rules::rule::Verb;
+use rules::effective::Effective;
+use rules::verdict::Verdict;
 
 use super::sums::Sums;
+use crate::agent::seen::Attached;
 use crate::enforce;
 use crate::plan::names::pod_chain;
 use crate::plan::{self, INET, base};
@@ -58,8 +59,8 @@ pub struct Now {
     /// By namespace and family: the address is held, and was not lost.
     pub egress: BTreeMap<(String, &'static str), bool>,
     pub ports_exhausted: u64,
-    /// By UID, and by namespace and name.
-    pub attached: BTreeSet<String>,
+    /// Who has a record.
+    pub attached: Attached,
 }
 
 impl Sampler {
@@ -80,11 +81,8 @@ impl Sampler {
     /// # Errors
     /// Why it does not tell. The sums are as before.
     pub fn look(&mut self) -> Result<Now, String> {
-        let mut records = Vec::new();
-        for id in self.state.list_attachments().map_err(|e| e.to_string())? {
-            // What can't be read is counted by whoever wrote it.
-            records.extend(Record::read_alone(&self.state, &id).ok().flatten());
-        }
+        let records = self.state.records().map_err(|e| e.to_string())?;
+        let records: Vec<_> = records.into_iter().map(|(_, record)| record).collect();
         let mut nft = Nft::open().map_err(|e| e.to_string())?;
         let mut now = Now::default();
         self.count_pods(&mut nft, &records, &mut now)?;
@@ -129,8 +127,7 @@ impl Sampler {
         let mut left = PODS.saturating_sub(with_series);
         for record in records {
             let (namespace, pod) = names(record);
-            now.attached.extend(record.uid.clone());
-            now.attached.insert(format!("{namespace}/{pod}"));
+            now.attached.add(record);
             let chain = pod_chain(record.id.as_str());
             let mut leads_there = false;
             // Pods that have series keep them.
@@ -240,14 +237,7 @@ fn names<P>(record: &Record<P>) -> (String, String) {
 
 /// What becomes of a packet that a rule matches, by the rule's label.
 fn verdicts(policy: &Effective) -> HashMap<String, &'static str> {
-    let word = |verb, audit| match (verb, audit) {
-        (Verb::Allow, _) => "allow",
-        (Verb::Pass, _) => "pass",
-        (Verb::Deny, false) => "deny",
-        (Verb::Reject, false) => "reject",
-        (Verb::Deny, true) => "would-deny",
-        (Verb::Reject, true) => "would-reject",
-    };
+    let word = |verb, audit| Verdict::of(verb, audit).map_or("pass", Verdict::as_str);
     let tiers = policy.tiers.iter();
     let mut verdicts: HashMap<String, &'static str> = tiers
         .flat_map(|tier| {
@@ -255,11 +245,8 @@ fn verdicts(policy: &Effective) -> HashMap<String, &'static str> {
             rules.map(|rule| (tier.label(rule), word(rule.verb, tier.audit)))
         })
         .collect();
-    let verb = match policy.default_action {
-        DefaultAction::Allow => Verb::Allow,
-        DefaultAction::Deny => Verb::Deny,
-    };
-    let default = format!("default:{}", policy.default_action.as_str());
-    verdicts.insert(default, word(verb, policy.default_audit));
+    let default = policy.default_action;
+    let verdict = Verdict::by_default(default, policy.default_audit);
+    verdicts.insert(default.label().to_owned(), verdict.as_str());
     verdicts
 }

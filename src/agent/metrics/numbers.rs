@@ -148,8 +148,7 @@ fn of_pods(shared: &Shared, now: &Now) -> Vec<Numbers> {
     if let Some(pods) = shared.pods.known() {
         states.extend([("uncovered", 0), ("host-network", 0)]);
         for (uid, pod) in &pods {
-            let name = format!("{}/{}", pod.namespace, pod.name);
-            if now.attached.contains(uid) || now.attached.contains(&name) {
+            if now.attached.has(uid, pod) {
                 continue;
             }
             let state = match pod.cover {

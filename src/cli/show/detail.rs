@@ -307,7 +307,7 @@ fn tiers(policy: &Effective, counted: &Counted) -> Vec<TierView> {
             .rules
             .iter()
             .map(|rule| {
-                let name = format!("{}:{}", tier.tier, rule.label());
+                let name = tier.label(rule);
                 RuleView {
                     counted: counted.get(&name).copied(),
                     rule: name,
@@ -321,10 +321,10 @@ fn tiers(policy: &Effective, counted: &Counted) -> Vec<TierView> {
 }
 
 fn default(policy: &Effective, counted: &Counted) -> DefaultView {
-    let rule = format!("default:{}", policy.default_action.as_str());
+    let rule = policy.default_action.label();
     DefaultView {
-        counted: counted.get(&rule).copied(),
-        rule,
+        counted: counted.get(rule).copied(),
+        rule: rule.to_owned(),
         action: policy.default_action,
         audit: policy.default_audit,
     }
@@ -341,7 +341,7 @@ fn would_deny(policy: &Effective, counted: &Counted) -> Counter {
             rules.map(|rule| tier.label(rule))
         });
     let default = (policy.default_audit && policy.default_action == DefaultAction::Deny)
-        .then(|| "default:deny".to_owned());
+        .then(|| policy.default_action.label().to_owned());
     let labels = rules.chain(default);
     labels
         .filter_map(|label| counted.get(&label).copied())

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::{Did, Error, Report};
 use crate::egress::place::Ways;
-use crate::egress::remains::{self, Remains, records};
+use crate::egress::remains::{self, Remains};
 use crate::egress::{Claimant, Registry, Release, lock_name, net_error};
 use crate::enforce::Remove;
 use crate::refusal::CniError;
@@ -22,7 +22,7 @@ use nft::Nft;
 pub fn known(state: &StateDir, nft: &mut Nft) -> Result<BTreeSet<IpAddr>, Error> {
     let mut addresses: BTreeSet<IpAddr> = state.list_egress()?.into_iter().collect();
     addresses.extend(state.unfinished_egress()?);
-    addresses.extend(records(state)?.into_iter().flat_map(|(_, r)| r.egress));
+    addresses.extend(state.records()?.into_iter().flat_map(|(_, r)| r.egress));
     addresses.extend(remains::guarded(nft)?);
     Ok(addresses)
 }
@@ -33,7 +33,7 @@ pub fn known(state: &StateDir, nft: &mut Nft) -> Result<BTreeSet<IpAddr>, Error>
 /// The state directory can't be listed.
 pub fn users(state: &StateDir) -> Result<HashMap<IpAddr, Vec<AttachmentId>>, StateError> {
     let mut users: HashMap<IpAddr, Vec<AttachmentId>> = HashMap::new();
-    for (id, record) in records(state)? {
+    for (id, record) in state.records()? {
         for address in record.egress {
             users.entry(address).or_default().push(id.clone());
         }
@@ -111,7 +111,7 @@ impl Reconcile<'_> {
             }
             Err(e) => return Err(e.into()),
         };
-        let mut users = records(self.state)?;
+        let mut users = self.state.records()?;
         users.retain(|(_, record)| record.egress.contains(&self.address));
         let mut ids: Vec<AttachmentId> = users.iter().map(|(id, _)| id.clone()).collect();
         // Whoever has a record that can't be read uses what the file says: nobody knows better.

@@ -25,12 +25,8 @@ impl Sync<'_> {
     }
 
     fn records(&self) -> Result<Vec<Record<PolicyKey>>, Error> {
-        let state = self.options.state;
-        let ids = state.list_attachments()?;
-        Ok(ids
-            .iter()
-            .filter_map(|id| Record::read_alone(state, id).ok().flatten())
-            .collect())
+        let records = self.options.state.records()?.into_iter();
+        Ok(records.map(|(_, record)| record).collect())
     }
 
     fn chains(&mut self, table: &Table) -> Result<Vec<String>, Error> {
