@@ -23,6 +23,20 @@ need iproute2=ip iptables=iptables nftables=nft conntrack=conntrack strace=strac
   containerd=containerd runc=runc tar=tar openssl=openssl make=make rsync=rsync dpkg-dev=dpkg-source \
   debian-archive-keyring=/usr/share/keyrings/debian-archive-keyring.gpg || exit 1
 need_cni_plugins || exit 1
+
+# Prometheus' own tool out of the distribution's package, whose service nobody wants here.
+need_promtool() {
+  local dir=${XDG_CACHE_HOME:-$HOME/.cache}/egressway-tools/promtool
+  command -v promtool >/dev/null && return
+  export PATH="$PATH:$dir/usr/bin"
+  [ ! -x "$dir/usr/bin/promtool" ] || return 0
+  say "downloading the package prometheus, for promtool"
+  rm -rf "$dir"
+  mkdir -p "$dir"
+  apt-get -qq update
+  (cd "$dir" && apt-get -qq download prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb)
+}
+need_promtool || die "no promtool: install the package prometheus"
 need_rust
 if [ ! -d /proc/sys/net/bridge ]; then
   say "loading br_netfilter, with which half of the tests on bridges run"

@@ -44,21 +44,18 @@ fn names(text: &str) -> BTreeSet<String> {
     ours.map(str::to_owned).collect()
 }
 
-/// Prometheus' own tool, from Debian's package `prometheus`. Where it is not, what it would say is not known.
+/// Prometheus' own tool, from Debian's package `prometheus`.
 fn promtool(arguments: &[&str]) {
     let mut command = std::process::Command::new("promtool");
     command
         .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"));
-    match command.output() {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => eprintln!("there is no promtool"),
-        output => {
-            let output = output.expect("it can be run");
-            let said = String::from_utf8_lossy(&output.stdout).into_owned()
-                + &String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{arguments:?}: {said}");
-        }
-    }
+    let output = command.output();
+    let output =
+        output.unwrap_or_else(|e| panic!("promtool ({e}): install the package prometheus"));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {said}");
 }
 
 /// As a query says it, whatever the type.
@@ -197,7 +194,7 @@ fn documents_dashboard_and_alerts_are_about_what_is_served() {
     promtool(&["test", "rules", "tests/fixtures/alerts.yaml"]);
 }
 
-/// A thousand pods came and went: no series of theirs stays.
+/// Pods come and go: no series of theirs stays.
 #[test]
 fn pods_that_are_gone_leave_no_series() {
     let node = Node::new(NodeOptions::default());
