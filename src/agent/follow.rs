@@ -84,7 +84,7 @@ async fn follow<K>(
                 metrics.restarted(watch.resource());
                 let why = e.to_string();
                 if !e.is_outage() && why != said {
-                    tracing::warn!("running pods keep what they have: {why}");
+                    tracing::warn!("running pods keep their rules: {why}");
                     said = why;
                 }
                 tokio::time::sleep(backoff.wait()).await;

@@ -215,7 +215,7 @@ impl Observer {
             None if matches!(heard, Heard::Gone(_)) || self.seen.is_written().await => Fate::Goes,
             None => {
                 self.part.behind(format!(
-                    "there is no {} of the name that --daemonset says: everything stays on this node when it is deleted",
+                    "no {} has the name given by --daemonset: nothing is removed from this node when it is deleted",
                     K::kind(&())
                 ));
                 self.tell.send_replace(Fate::Stays);

@@ -28,7 +28,7 @@ pub enum Error {
     },
     #[error("no pod {name} is attached on this node, by {}", shown(dir))]
     NotFound { name: String, dir: PathBuf },
-    #[error("{name} has several attachments: say which by its id\n{}", list.join("\n"))]
+    #[error("{name} has several attachments: name one by its ID\n{}", list.join("\n"))]
     Several { name: String, list: Vec<String> },
 }
 
@@ -186,7 +186,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             format!(
-                "shop/web has several attachments: say which by its id\n  \
+                "shop/web has several attachments: name one by its ID\n  \
                  0123456789abcdef  shop/web  interface net1  10.0.0.3\n  \
                  {}  shop/web  interface eth0  10.0.0.2",
                 first.id

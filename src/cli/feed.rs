@@ -96,7 +96,7 @@ fn tell(begin: &Begin, since: Option<Duration>) {
     if since.is_some_and(|since| since > begin.reaches_back) {
         let kept = begin.reaches_back.as_secs();
         say(&format!(
-            "the agent's lines reach back {kept}s only; what came before may be in its own log (kubectl logs)"
+            "the agent keeps the lines of the last {kept}s only; older ones may be in its own log (kubectl logs)"
         ));
     }
 }

@@ -226,7 +226,7 @@ mod tests {
                 &b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 83\r\n\r\n{\"kind\":\"Status\",\"status\":\"Failure\",\"message\":\"Unauthorized\",\"reason\":\"x\",\"code\":401}"[..],
                 11,
                 false,
-                "does not know who asks (401)",
+                "does not accept the kubeconfig's credentials (401)",
             ),
             (
                 b"HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nforbidden!",

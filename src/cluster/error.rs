@@ -83,7 +83,7 @@ pub enum Error {
     },
     /// 401
     #[error(
-        "the API server {server} does not know who asks (401): the token in the kubeconfig has expired or is not this cluster's. The egressway pod of this node renews it: look whether it runs"
+        "the API server {server} does not accept the kubeconfig's credentials (401): the token in the kubeconfig has expired or is not this cluster's. The egressway pod of this node renews it: look whether it runs"
     )]
     Unauthorized {
         /// Its URL.

@@ -121,7 +121,7 @@ pub fn leaves_elsewhere(routes: &[Route], uplink: u32) -> Option<u32> {
 
 /// That in words.
 pub fn said_elsewhere(uplink: &str, out: &str) -> String {
-    format!("no route leads out by {uplink}: the default route takes {out}")
+    format!("no route goes out by {uplink}: the default route takes {out}")
 }
 
 /// Why no packet leaves by a link.

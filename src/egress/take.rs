@@ -144,7 +144,7 @@ impl Claimant<'_> {
                 return Err(Miss::This(refused));
             }
             read => read.unwrap_or_else(|e| {
-                tracing::warn!("{e}; it is written anew");
+                tracing::warn!("{e}; it is rewritten");
                 None
             }),
         };

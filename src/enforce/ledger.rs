@@ -63,7 +63,7 @@ impl<'a> Ledger<'a> {
         if !self.is_others
             && let Err(e) = self.state.write_verified(&self.known)
         {
-            tracing::warn!("{e}; damage may be taken for whole");
+            tracing::warn!("{e}; damaged objects may be taken for verified ones");
         }
         Ok(())
     }

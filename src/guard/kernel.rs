@@ -23,9 +23,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 pub enum Unavailable {
     #[error("this machine's byte order is one for which it was never tried")]
     BigEndian,
-    #[error(
-        "this kernel says nothing of its own types ({BTF}: {0}); CONFIG_DEBUG_INFO_BTF is needed"
-    )]
+    #[error("this kernel has no type information ({BTF}: {0}); CONFIG_DEBUG_INFO_BTF is needed")]
     NoTypes(#[source] io::Error),
     #[error(transparent)]
     Types(#[from] btf::Error),
@@ -102,7 +100,7 @@ pub(super) fn tell_once(state: &StateDir, reason: &str) {
 fn known(state: &StateDir, boot: &str) -> Option<Known> {
     let read = state.read_guard_program();
     let known: Option<Known> = read.unwrap_or_else(|e| {
-        tracing::debug!("{e}; the guard's program is made anew");
+        tracing::debug!("{e}; rebuilding the guard's program");
         None
     });
     known.filter(|known| known.boot == boot && !boot.is_empty())

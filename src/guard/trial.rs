@@ -29,11 +29,11 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // each message says what it is about
 pub enum Failure {
-    #[error("cannot try the filter against forged checksums: {0}")]
+    #[error("cannot test the filter against forged checksums: {0}")]
     Net(#[from] netlink::Error),
-    #[error("cannot try the filter against forged checksums: {0}")]
+    #[error("cannot test the filter against forged checksums: {0}")]
     Put(#[from] Error),
-    #[error("cannot send a packet to try the filter against forged checksums: {0}")]
+    #[error("cannot send a packet to test the filter against forged checksums: {0}")]
     Send(#[from] io::Error),
     #[error(
         "the filter against forged checksums dropped {dropped} of the trial's packets, not the {forged} forged ones of {all}"

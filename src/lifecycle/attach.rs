@@ -223,7 +223,7 @@ impl Attach<'_> {
     fn open_netns(&self, own: &Nft) -> Result<Netns, CniError> {
         let invalid = |e| CniError::invalid_netns(format!("CNI_NETNS: {e}"));
         let netns = Netns::open(self.netns).map_err(invalid)?;
-        let failed = |e| net_failure("tell the pod's network from the node's", e);
+        let failed = |e| net_failure("compare the pod's network namespace with the node's", e);
         if !self.may_be_own_netns && netns.has(own).map_err(failed)? {
             return Err(CniError::invalid_netns(format!(
                 "CNI_NETNS {} is the plugin's own network namespace, not a pod's",

@@ -265,7 +265,7 @@ pub fn uncover_port(
     ifname: &str,
     deadline: Instant,
 ) -> Result<(), CniError> {
-    let failed = |e| net_failure("look for ports that are gone", e);
+    let failed = |e| net_failure("find ports that no longer exist", e);
     let _lock = state.lock(deadline)?;
     let mut nft = Nft::open().map_err(nft_failure)?;
     let chains = nft.chains(&NETDEV).map_err(nft_failure)?;

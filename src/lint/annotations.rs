@@ -222,7 +222,7 @@ fn is_bare_template(findings: &mut Findings<'_>, outer: &Text, value: NodeView<'
 }
 
 fn add_template(findings: &mut Findings<'_>, place: usize) {
-    let complaint = Complaint::new("this is a template: what it says is known when it is rendered")
+    let complaint = Complaint::new("this is a template: its text is known only after rendering")
         .help("check what comes out: `helm template . | egressway lint -`");
     findings.add(&kind::TEMPLATE, (place, place + 2), complaint);
 }

@@ -101,7 +101,7 @@ pub(super) fn check_added(findings: &mut Findings<'_>, outer: &Text, spec: NodeV
         let name = items::string(container, "name");
         for found in capabilities(container, "add").filter(raw) {
             let complaint = Complaint::new(format!(
-                "the container {name} has NET_RAW: it makes packets of its own, and its rules hold only where the conflist does not say `forgedChecksums: ignore`"
+                "the container {name} has NET_RAW: it can send raw packets, and its rules hold only where the conflist does not say `forgedChecksums: ignore`"
             ))
             .help("remove it if the pod does not need it: `drop: [NET_RAW]`");
             findings.add(&kind::RAW_PACKETS, place(outer, found), complaint);

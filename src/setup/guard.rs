@@ -40,7 +40,7 @@ impl ChecksumGuard {
     pub fn text(&self) -> String {
         match self {
             ChecksumGuard::Drops => {
-                "packets with forged checksums are dropped at each pod's veth: it was tried".to_owned()
+                "packets with forged checksums are dropped at each pod's veth (verified by a trial)".to_owned()
             }
             ChecksumGuard::FallsBack(why) => guard::fallback(&why.to_string()),
             ChecksumGuard::AsAsked(Mode::Resolve) => {

@@ -29,7 +29,7 @@ impl Snapshots<'_> {
             said,
         };
         if let Err(e) = self.state.write_snapshot(name, &snapshot) {
-            tracing::warn!("{e}: nothing is kept of what the API says of {name}");
+            tracing::warn!("{e}: the API's answer for {name} is not cached");
             self.forget::<T>(name);
         }
         // A node may see many namespaces come and go.
@@ -61,7 +61,7 @@ impl Snapshots<'_> {
         let age = Timestamp::now().duration_since(snapshot.read_at);
         if !is_young(age, self.max_age) {
             tracing::warn!(
-                "what the API said of {name} was read {age:#} ago, which is not within the last {:?}: it is not used",
+                "the cached answer of the API for {name} is {age:#} old, older than the allowed {:?}: it is not used",
                 self.max_age
             );
             return None;

@@ -39,7 +39,7 @@ impl StateDir {
         id: &AttachmentId,
     ) -> Result<Option<Vec<AttachmentId>>, StateError> {
         let read = self.link_entry(name).inspect_err(|e| {
-            tracing::warn!("{e}; it is written anew, since {name} now belongs to another pod");
+            tracing::warn!("{e}; it is rewritten, since {name} now belongs to another pod");
         });
         let is_readable = read.is_ok();
         let mut link = read.unwrap_or_default();

@@ -113,7 +113,9 @@ fn listen<W: AsRawFd, E: std::fmt::Display>(to: &str, opened: Result<W, E>) -> O
 
 fn deaf<W: AsRawFd>(to: &str, error: impl std::fmt::Display) -> Option<AsyncFd<W>> {
     let seconds = TICK.as_secs();
-    tracing::warn!("cannot be told of {to} ({error}): looking every {seconds} s instead");
+    tracing::warn!(
+        "cannot subscribe to changes of {to} ({error}): polling every {seconds} s instead"
+    );
     None
 }
 

@@ -110,7 +110,7 @@ impl Telling<'_> {
             Ok(found) => found,
             Err(e) => {
                 self.part
-                    .behind(format!("what others break can't be told: {e}"));
+                    .behind(format!("cannot watch for changes by others: {e}"));
                 return;
             }
         };

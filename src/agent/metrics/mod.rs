@@ -117,7 +117,7 @@ impl Metrics {
         );
         registry.register(
             "watch_restarts",
-            "How often something that is followed in the API had to be asked for anew after a failure",
+            "Watches of the API that were started again after a failure",
             self.0.restarts.clone(),
         );
         let told = Told(numbers(&self.0, &asked.sampler, &now));

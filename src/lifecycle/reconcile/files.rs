@@ -86,7 +86,7 @@ impl Sync<'_> {
         let state = self.options.state;
         let _lock = self.lock()?;
         for (name, ids) in state.links()? {
-            let what = format!("note of link {name}");
+            let what = format!("link entry {name}");
             let ids = match ids {
                 Ok(ids) if !ids.is_empty() => ids,
                 Err(e) if e.is_other_version() => {

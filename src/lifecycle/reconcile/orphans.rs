@@ -69,8 +69,7 @@ impl Sync<'_> {
             let nd = self.nft.chain(&NETDEV, &nd_chain(id.as_str()))?;
             let needed = nd.is_none() && self.is_judged(id)?;
             return Ok(needed.then(|| {
-                "it has no record, and what it guards can't be told: if no pod needs it, delete it"
-                    .to_owned()
+                "it has no record, and its pod is unknown: delete it if no pod needs it".to_owned()
             }));
         };
         if link::get_by_name(&mut self.rtnl()?, &device)?.is_none() {

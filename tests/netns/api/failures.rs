@@ -98,7 +98,7 @@ fn refusals_and_outages_are_told_apart() {
             Answer::Failure(401, "Unauthorized"),
             11,
             false,
-            "does not know who asks (401)",
+            "does not accept the kubeconfig's credentials (401)",
         ),
         (
             Answer::Failure(

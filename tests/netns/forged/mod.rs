@@ -182,7 +182,7 @@ fn without_the_kernels_types_the_pod_writes_its_checksums() {
     let words = "CONFIG_DEBUG_INFO_BTF";
     assert_eq!(log.matches(words).count(), 1, "{log}");
     let shown = node.tool(&format!("show {}", pod.v4)).stdout_text();
-    let line = "forged checksums  resolve (slow: this kernel says nothing of its own types";
+    let line = "forged checksums  resolve (slow: this kernel has no type information";
     assert!(shown.contains(line), "{shown}");
     // Told once; said by every look.
     pod.call("ADD").run_under(&node.netns, &wrapper).ok();
