@@ -3,43 +3,12 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
-use super::line::{Kind, in_microseconds, json};
 use netlink::nflog::Lost;
+pub use rules::line::Loss;
 
 /// Losses are told no more often than this.
 pub const INTERVAL: Duration = Duration::from_secs(1);
-
-/// Log messages that were thrown away, by the kernel or by the agent, for a reader that was too slow. The fields' JSON names are a promise to scripts:
-/// only such a record has `lost`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Loss {
-    /// When it was noticed.
-    #[serde(serialize_with = "in_microseconds")]
-    pub time: Timestamp,
-    /// How many, since the record before.
-    pub lost: u64,
-    /// More than these: how many is not known yet.
-    pub lost_more: bool,
-}
-
-impl Loss {
-    /// Of now, and nobody knows how many.
-    pub fn unknown() -> Loss {
-        Loss {
-            time: Timestamp::now(),
-            lost: 0,
-            lost_more: true,
-        }
-    }
-
-    /// For programs: one object and a line feed.
-    pub fn json(&self) -> String {
-        json(Kind::Lost, self)
-    }
-}
 
 /// How much was lost, as far as it is told already.
 #[derive(Debug, Default)]
@@ -89,21 +58,5 @@ mod tests {
         assert_eq!(next(7, false), Some((7, false)));
         assert_eq!(next(7, false), None);
         assert_eq!(next(9, true), Some((2, true)));
-    }
-
-    #[test]
-    fn a_record_is_no_line_and_no_line_is_a_record() {
-        let loss = Loss {
-            time: "2026-01-02T03:04:05Z".parse().unwrap(),
-            lost: 3,
-            lost_more: false,
-        };
-        let text = loss.json();
-        assert_eq!(
-            text,
-            "{\"kind\":\"lost\",\"v\":1,\"time\":\"2026-01-02T03:04:05.000000Z\",\"lost\":3,\"lostMore\":false}\n"
-        );
-        assert_eq!(serde_json::from_str::<Loss>(&text).unwrap(), loss);
-        assert!(serde_json::from_str::<super::super::Line>(&text).is_err());
     }
 }

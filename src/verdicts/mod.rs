@@ -7,7 +7,7 @@
 //!   reader::Reader ── pods, places             whose packet, where the rule stands
 //!        │
 //!        ▼
-//!   line::Line ── JSON, text ── files          and back
+//!   rules::line ── JSON, text ── files          and back
 //!        │
 //!    ring::Ring ── wire ── client              from the agent, which reads the groups, to others
 //! ```
@@ -16,7 +16,6 @@
 
 pub mod client;
 pub mod files;
-pub mod line;
 pub mod loss;
 pub mod node;
 pub mod packet;
@@ -30,6 +29,6 @@ mod places;
 #[cfg(test)]
 pub(crate) mod test_support;
 
-pub use line::Line;
 pub use loss::Loss;
+pub use rules::line::{self, Line};
 pub use stream::{Received, Stream};

@@ -1,11 +1,13 @@
-//! A line of the log: who sent what to whom, and which rule decided. As text, as JSON, and read again.
+//! Lines of the log: who sent what to whom, and which rule decided; and what is missing. As text, as JSON, and read
+//! again.
 
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
-use rules::verdict::Verdict;
 use serde::{Deserialize, Serialize, Serializer};
+
+use super::verdict::Verdict;
 
 /// One verdict, as it is printed and read again. The fields' JSON names are a promise to scripts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,13 +116,43 @@ impl Line {
     }
 }
 
+/// Log messages that were thrown away, by the kernel or by the agent, for a reader that was too slow. The fields' JSON names are a promise to scripts:
+/// only such a record has `lost`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Loss {
+    /// When it was noticed.
+    #[serde(serialize_with = "in_microseconds")]
+    pub time: Timestamp,
+    /// How many, since the record before.
+    pub lost: u64,
+    /// More than these: how many is not known yet.
+    pub lost_more: bool,
+}
+
+impl Loss {
+    /// Of now, and nobody knows how many.
+    pub fn unknown() -> Loss {
+        Loss {
+            time: Timestamp::now(),
+            lost: 0,
+            lost_more: true,
+        }
+    }
+
+    /// For programs: one object and a line feed.
+    pub fn json(&self) -> String {
+        json(Kind::Lost, self)
+    }
+}
+
 /// What a line of JSON is about: each says so itself, since several kinds come by the same stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A packet on which a rule decided: [`Line`].
     Verdict,
-    /// Lines that are missing: [`super::Loss`].
+    /// Lines that are missing: [`Loss`].
     Lost,
     /// What the agent says of itself.
     Log,
@@ -130,7 +162,7 @@ pub enum Kind {
 pub const VERSION: u32 = 1;
 
 /// `value`, whose fields are at least one, as a line of this kind.
-pub(super) fn json(kind: Kind, value: &impl Serialize) -> String {
+fn json(kind: Kind, value: &impl Serialize) -> String {
     let begin = match kind {
         Kind::Verdict => "{\"kind\":\"verdict\",\"v\":1,",
         Kind::Lost => "{\"kind\":\"lost\",\"v\":1,",
@@ -165,7 +197,7 @@ impl std::io::Write for Tail<'_> {
 }
 
 /// `10.0.0.2`, `10.0.0.2:443`, `[2001:db8::2]:443`.
-pub(super) fn end(address: IpAddr, port: Option<u16>) -> String {
+pub fn end(address: IpAddr, port: Option<u16>) -> String {
     match port {
         Some(port) => SocketAddr::new(address, port).to_string(),
         None => address.to_string(),
@@ -173,9 +205,30 @@ pub(super) fn end(address: IpAddr, port: Option<u16>) -> String {
 }
 
 /// As exact as the kernel's times are, and all of the same length.
-pub(super) fn in_microseconds<S: Serializer>(
-    time: &Timestamp,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+///
+/// # Errors
+/// The serializer's.
+pub fn in_microseconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{time:.6}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_losses_is_no_line() {
+        let loss = Loss {
+            time: "2026-01-02T03:04:05Z".parse().unwrap(),
+            lost: 3,
+            lost_more: false,
+        };
+        let text = loss.json();
+        assert_eq!(
+            text,
+            "{\"kind\":\"lost\",\"v\":1,\"time\":\"2026-01-02T03:04:05.000000Z\",\"lost\":3,\"lostMore\":false}\n"
+        );
+        assert_eq!(serde_json::from_str::<Loss>(&text).unwrap(), loss);
+        assert!(serde_json::from_str::<Line>(&text).is_err());
+    }
 }
