@@ -11,14 +11,14 @@ use serde_json::value::RawValue;
 use crate::refusal::{CniError, quoted};
 
 /// An object's values, uninterpreted. Of a repeated key the last one counts, as in Go.
-pub type Object<'a> = BTreeMap<String, &'a RawValue>;
+pub type JsonObject<'a> = BTreeMap<String, &'a RawValue>;
 
 /// The value at `key` of `object`, as a `T`. None if it is absent or null.
 ///
 /// # Errors
 /// Code 7, naming `path` (where the key stands in the whole document) and `expected`.
 pub fn value<T: DeserializeOwned>(
-    object: &Object<'_>,
+    object: &JsonObject<'_>,
     key: &str,
     path: &str,
     expected: &str,
@@ -34,10 +34,10 @@ pub fn value<T: DeserializeOwned>(
 /// # Errors
 /// It is something else.
 pub fn object<'a>(
-    from: &Object<'a>,
+    from: &JsonObject<'a>,
     key: &str,
     path: &str,
-) -> Result<Option<Object<'a>>, CniError> {
+) -> Result<Option<JsonObject<'a>>, CniError> {
     match from.get(key) {
         None => Ok(None),
         Some(raw) => {
@@ -51,10 +51,10 @@ pub fn object<'a>(
 /// # Errors
 /// It is something else, or one of its items is.
 pub fn objects<'a>(
-    from: &Object<'a>,
+    from: &JsonObject<'a>,
     key: &str,
     path: &str,
-) -> Result<Option<Vec<Object<'a>>>, CniError> {
+) -> Result<Option<Vec<JsonObject<'a>>>, CniError> {
     match from.get(key) {
         None => Ok(None),
         Some(raw) => {

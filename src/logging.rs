@@ -27,8 +27,8 @@ pub fn init(level: Level, file: Option<&Path>) {
         DESCRIPTOR.store(file.as_raw_fd(), Ordering::Relaxed);
     }
     let (destination, problem) = match opened {
-        Ok(file) => (Destination(file.map(Arc::new)), None),
-        Err(error) => (Destination(None), Some(error)),
+        Ok(file) => (LogTarget(file.map(Arc::new)), None),
+        Err(error) => (LogTarget(None), Some(error)),
     };
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
@@ -152,9 +152,9 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Where lines go: a file, or stderr.
 #[derive(Clone)]
-struct Destination(Option<Arc<File>>);
+struct LogTarget(Option<Arc<File>>);
 
-impl<'a> MakeWriter<'a> for Destination {
+impl<'a> MakeWriter<'a> for LogTarget {
     type Writer = OneLine<Box<dyn Write + 'a>>;
 
     fn make_writer(&'a self) -> Self::Writer {
@@ -217,7 +217,7 @@ mod tests {
         let path = dir.path().join("log");
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
-            .with_writer(Destination(Some(Arc::new(open(&path).unwrap()))))
+            .with_writer(LogTarget(Some(Arc::new(open(&path).unwrap()))))
             .finish();
         tracing::subscriber::with_default(subscriber, || {
             let _span = tracing::error_span!("cni", container = "c1", pod = "shop\nweb").entered();

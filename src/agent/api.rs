@@ -12,9 +12,9 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
-use super::readiness::Part;
+use super::readiness::TaskReadiness;
 use super::worker::Worker;
-use crate::cluster::{Client, Error, Heard, TimeLimit, Watch};
+use crate::cluster::{ApiEvent, ApiWatch, Client, Error, TimeLimit};
 use crate::setup::config::Cluster;
 
 /// How long one answer may take.
@@ -29,13 +29,13 @@ struct Inner {
     cluster: Cluster,
     worker: Worker,
     /// Whether it answers.
-    part: Part,
+    part: TaskReadiness,
     client: Mutex<Option<Client>>,
 }
 
 impl Api {
     /// By the kubeconfig that the plugin uses, too.
-    pub fn new(kubeconfig: PathBuf, cluster: Cluster, worker: Worker, part: Part) -> Self {
+    pub fn new(kubeconfig: PathBuf, cluster: Cluster, worker: Worker, part: TaskReadiness) -> Self {
         Api(Arc::new(Inner {
             kubeconfig,
             cluster,
@@ -93,12 +93,12 @@ impl Api {
     /// The next news of what `watch` follows.
     ///
     /// # Errors
-    /// As [`Watch::next`], or the kubeconfig can't be used.
+    /// As [`ApiWatch::next`], or the kubeconfig can't be used.
     pub async fn hear<K>(
         &self,
-        watch: &mut Watch<K>,
+        watch: &mut ApiWatch<K>,
         objects: impl FnOnce(kube::Client) -> kube::Api<K>,
-    ) -> Result<Heard<K>, Error>
+    ) -> Result<ApiEvent<K>, Error>
     where
         K: Clone + DeserializeOwned + Debug + Resource<DynamicType = ()> + Send + 'static,
     {

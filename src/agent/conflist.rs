@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::counters::Mended;
 use super::dirs::{Dirs, TICK};
-use super::keeper::{Keeper, Step};
+use super::keeper::{AtConflist, Keeper};
 use super::readiness::Status;
 use super::{Context, Error};
 use crate::setup::confdir::ConfDir;
@@ -60,7 +60,7 @@ pub(super) async fn keep(context: Context, entry: PluginEntry) -> Error {
 }
 
 /// How everything stands after one look.
-struct Outcome {
+struct AfterLook {
     program: Result<(), String>,
     conflist: Status,
     /// When to look again at the latest.
@@ -94,7 +94,7 @@ impl Keeping {
     }
 
     /// Looks once, does what is due, and says what is new.
-    fn look(&mut self, has_policy: bool) -> Outcome {
+    fn look(&mut self, has_policy: bool) -> AfterLook {
         let program = self.put_program().map_err(|e| e.to_string());
         let mut wait = TICK;
         let conflist = match self
@@ -105,7 +105,7 @@ impl Keeping {
             // A full disk, say, may have room again later.
             Err(e) => Status::Failed(e.to_string()),
         };
-        Outcome {
+        AfterLook {
             program,
             conflist,
             wait,
@@ -158,7 +158,7 @@ impl Keeping {
             shown(&self.confs.dir),
             look.reasons()
         );
-        if step == Step::Nothing && news.is_empty() {
+        if step == AtConflist::Nothing && news.is_empty() {
             news.push(nothing.clone());
         }
         if news != self.said {
@@ -166,14 +166,14 @@ impl Keeping {
             self.said = news;
         }
         Ok(match step {
-            Step::Nothing => Status::Failed(nothing),
-            Step::Wait(until) => {
+            AtConflist::Nothing => Status::Failed(nothing),
+            AtConflist::Wait(until) => {
                 *wait = until.saturating_duration_since(now);
                 let path = look.found.map(|found| found.path).unwrap_or_default();
                 Status::Failed(self.keeper.complaint(&path).unwrap_or_default())
             }
-            Step::Fine(path) => self.stands(&path),
-            Step::Put { path, lack, again } => {
+            AtConflist::Fine(path) => self.stands(&path),
+            AtConflist::Put { path, lack, again } => {
                 say(&path, lack, again);
                 if again {
                     let path = shown(&path);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::lifecycle::reconcile::Part;
+use crate::lifecycle::reconcile::Area;
 
 /// What was put back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +33,13 @@ impl Mended {
     ];
 }
 
-impl From<Part> for Mended {
-    fn from(part: Part) -> Self {
+impl From<Area> for Mended {
+    fn from(part: Area) -> Self {
         match part {
-            Part::Rules => Mended::Rules,
-            Part::EgressIps => Mended::EgressIps,
-            Part::Guard => Mended::Guard,
-            Part::Records => Mended::Records,
+            Area::Rules => Mended::Rules,
+            Area::EgressIps => Mended::EgressIps,
+            Area::Guard => Mended::Guard,
+            Area::Records => Mended::Records,
         }
     }
 }

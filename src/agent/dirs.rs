@@ -66,9 +66,9 @@ impl Dirs {
         };
         let read = inotify.async_io(Interest::READABLE, drain);
         match tokio::time::timeout(longest.min(TICK), read).await {
-            Ok(Ok(Lost::No)) | Err(_) => {}
+            Ok(Ok(Replaced::No)) | Err(_) => {}
             // A directory was replaced: the new one has no watch yet.
-            Ok(Ok(Lost::Yes) | Err(_)) => self.inotify = None,
+            Ok(Ok(Replaced::Yes) | Err(_)) => self.inotify = None,
         }
     }
 }
@@ -84,7 +84,7 @@ impl AsRawFd for Watched {
 }
 
 /// Whether a directory is not the one any more that was watched.
-enum Lost {
+enum Replaced {
     No,
     Yes,
 }
@@ -112,16 +112,16 @@ fn add(inotify: &Inotify, dir: &Path) -> Result<(), Errno> {
 }
 
 /// Whoever waits looks at everything anyway: what happened does not matter.
-fn drain(inotify: &Watched) -> io::Result<Lost> {
+fn drain(inotify: &Watched) -> io::Result<Replaced> {
     let gone = AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_MOVE_SELF;
-    let mut lost = Lost::No;
+    let mut lost = Replaced::No;
     let mut some = false;
     loop {
         match inotify.0.read_events() {
             Ok(events) => {
                 some = true;
                 if events.iter().any(|event| event.mask.intersects(gone)) {
-                    lost = Lost::Yes;
+                    lost = Replaced::Yes;
                 }
             }
             Err(Errno::EAGAIN) if some => return Ok(lost),

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use super::api::Api;
 use super::metrics::Metrics;
 use super::seen::Pods;
-use crate::cluster::{Backoff, Heard, Watch};
+use crate::cluster::{ApiEvent, ApiWatch, Backoff};
 use crate::live::{Object, View};
 use crate::source::{Name, behind_api_server, behind_nodes, behind_service};
 use crate::store::ServiceAnswer;
@@ -65,9 +65,9 @@ impl Shared {
 async fn follow<K>(
     api: &Api,
     metrics: &Metrics,
-    mut watch: Watch<K>,
+    mut watch: ApiWatch<K>,
     objects: impl Fn(kube::Client) -> kube::Api<K>,
-    mut heard: impl FnMut(Heard<K>),
+    mut heard: impl FnMut(ApiEvent<K>),
 ) where
     K: Clone + DeserializeOwned + Debug + Resource<DynamicType = ()> + Send + 'static,
 {
@@ -95,12 +95,12 @@ async fn follow<K>(
 
 /// Follows all namespaces.
 pub async fn namespaces(api: &Api, shared: &Shared, metrics: &Metrics) {
-    let watch = Watch::<PartialObjectMeta<Namespace>>::all("namespaces", None);
+    let watch = ApiWatch::<PartialObjectMeta<Namespace>>::all("namespaces", None);
     follow(api, metrics, watch, kube::Api::all, |heard| match heard {
-        Heard::All(all) => shared.tell(|view| view.all_namespaces(objects(all))),
-        Heard::Now(one) => tell_one(one, |one| shared.tell(|view| view.namespace(one))),
+        ApiEvent::All(all) => shared.tell(|view| view.all_namespaces(objects(all))),
+        ApiEvent::Now(one) => tell_one(one, |one| shared.tell(|view| view.namespace(one))),
         // Its last pods keep what it said.
-        Heard::Gone(_) => {}
+        ApiEvent::Gone(_) => {}
     })
     .await;
 }
@@ -108,17 +108,17 @@ pub async fn namespaces(api: &Api, shared: &Shared, metrics: &Metrics) {
 /// Follows the pods of a node.
 pub async fn pods(api: &Api, shared: &Shared, (seen, metrics): (&Pods, &Metrics), node: &str) {
     let fields = Some(format!("spec.nodeName={node}"));
-    let watch = Watch::<PartialObjectMeta<Pod>>::all("pods", fields);
+    let watch = ApiWatch::<PartialObjectMeta<Pod>>::all("pods", fields);
     follow(api, metrics, watch, kube::Api::all, |heard| match heard {
-        Heard::All(all) => {
+        ApiEvent::All(all) => {
             seen.all(&all);
             shared.tell(|view| view.all_pods(objects(all)));
         }
-        Heard::Now(one) => {
+        ApiEvent::Now(one) => {
             seen.now(&one);
             tell_one(one, |one| shared.tell(|view| view.pod(one)));
         }
-        Heard::Gone(one) => {
+        ApiEvent::Gone(one) => {
             seen.gone(&one);
             tell_one(one, |one| shared.tell(|view| view.no_pod(&one)));
         }
@@ -163,7 +163,7 @@ async fn service(
     (namespace, name): (&str, &str),
     mut tell: impl FnMut(Option<Service>),
 ) {
-    let watch = Watch::one("services", Some(namespace), name);
+    let watch = ApiWatch::one("services", Some(namespace), name);
     let objects = |client| kube::Api::namespaced(client, namespace);
     follow(api, metrics, watch, objects, |heard| {
         tell(heard.one().cloned())
@@ -198,7 +198,7 @@ async fn api_server(
         both.lock().unwrap_or_else(PoisonError::into_inner).service = Some(found);
         say();
     });
-    let watch = Watch::<Endpoints>::one("endpoints", Some(namespace), name);
+    let watch = ApiWatch::<Endpoints>::one("endpoints", Some(namespace), name);
     let objects = |client| kube::Api::namespaced(client, namespace);
     let endpoints = follow(api, metrics, watch, objects, |heard| {
         both.lock()
@@ -211,19 +211,19 @@ async fn api_server(
 
 async fn nodes(api: &Api, metrics: &Metrics, tell: &impl Fn(Option<ServiceAnswer>)) {
     let mut known: BTreeMap<String, Vec<IpNet>> = BTreeMap::new();
-    let watch = Watch::<Node>::all("nodes", None);
+    let watch = ApiWatch::<Node>::all("nodes", None);
     follow(api, metrics, watch, kube::Api::all, |heard| {
         match heard {
-            Heard::All(all) => {
+            ApiEvent::All(all) => {
                 known = all
                     .iter()
                     .map(|node| (node.name_any(), networks(node)))
                     .collect();
             }
-            Heard::Now(node) => {
+            ApiEvent::Now(node) => {
                 known.insert(node.name_any(), networks(&node));
             }
-            Heard::Gone(node) => {
+            ApiEvent::Gone(node) => {
                 known.remove(&node.name_any());
             }
         }

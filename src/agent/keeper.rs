@@ -24,7 +24,7 @@ const TOLD_AFTER: usize = 3;
 
 /// What came of one look at the directory.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum AtConflist {
     /// The entry is where it should be.
     Fine(PathBuf),
     /// It was put in.
@@ -62,7 +62,7 @@ impl Keeper {
         entry: &PluginEntry,
         look: &Look,
         now: Instant,
-    ) -> Result<Step, FileError> {
+    ) -> Result<AtConflist, FileError> {
         while self
             .undone
             .front()
@@ -74,21 +74,21 @@ impl Keeper {
         if let (Some(_), Some(due)) = (&lack, self.due())
             && now < due
         {
-            return Ok(Step::Wait(due));
+            return Ok(AtConflist::Wait(due));
         }
         match (confs.ensure(entry, look)?, lack) {
-            (Ensured::Nothing, _) => Ok(Step::Nothing),
+            (Ensured::Nothing, _) => Ok(AtConflist::Nothing),
             (Ensured::Put(path), Some(lack)) => {
                 let again = self.had;
                 self.had = true;
                 if again {
                     self.undone.push_back(now);
                 }
-                Ok(Step::Put { path, lack, again })
+                Ok(AtConflist::Put { path, lack, again })
             }
             (Ensured::Already(path) | Ensured::Put(path), _) => {
                 self.had = true;
-                Ok(Step::Fine(path))
+                Ok(AtConflist::Fine(path))
             }
         }
     }
@@ -151,7 +151,7 @@ mod tests {
         }
 
         /// One look, `later` after the one before.
-        fn step(&mut self, later: Duration) -> Step {
+        fn step(&mut self, later: Duration) -> AtConflist {
             self.now += later;
             let entry = PluginEntry::new(&json!({"type": "egressway"})).unwrap();
             let look = self.confs.look().unwrap();
@@ -159,8 +159,8 @@ mod tests {
             step.unwrap()
         }
 
-        fn put(&self, again: bool) -> Step {
-            Step::Put {
+        fn put(&self, again: bool) -> AtConflist {
+            AtConflist::Put {
                 path: self.file.clone(),
                 lack: EntryFault::Missing,
                 again,
@@ -182,13 +182,13 @@ mod tests {
         let mut node = Node::new();
         assert_eq!(node.step(Duration::ZERO), node.put(false));
         for _ in 0..20 {
-            assert_eq!(node.step(SETTLED), Step::Fine(node.file.clone()));
+            assert_eq!(node.step(SETTLED), AtConflist::Fine(node.file.clone()));
             node.rewrite();
             assert_eq!(node.step(Duration::ZERO), node.put(true));
             assert_eq!(node.complaint(), None);
         }
         fs::remove_file(&node.file).unwrap();
-        assert_eq!(node.step(Duration::ZERO), Step::Nothing);
+        assert_eq!(node.step(Duration::ZERO), AtConflist::Nothing);
     }
 
     #[test]
@@ -205,7 +205,7 @@ mod tests {
             said.contains("cni.exclusive=false") && said.contains("10-a.conflist"),
             "{said}"
         );
-        assert_eq!(node.step(SETTLED), Step::Fine(node.file.clone()));
+        assert_eq!(node.step(SETTLED), AtConflist::Fine(node.file.clone()));
         assert_eq!(node.complaint(), None, "it has stayed");
     }
 
@@ -220,8 +220,8 @@ mod tests {
         for _ in 0..100 {
             node.rewrite();
             let due = node.now + EVERY;
-            assert_eq!(node.step(Duration::ZERO), Step::Wait(due));
-            assert_eq!(node.step(EVERY / 2), Step::Wait(due), "no earlier");
+            assert_eq!(node.step(Duration::ZERO), AtConflist::Wait(due));
+            assert_eq!(node.step(EVERY / 2), AtConflist::Wait(due), "no earlier");
             assert_eq!(fs::read_to_string(&node.file).unwrap(), LIST);
             assert_eq!(node.step(EVERY / 2), node.put(true));
         }

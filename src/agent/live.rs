@@ -15,7 +15,7 @@ use super::api::Api;
 use super::dirs::{Dirs, TICK};
 use super::follow::{self, Shared};
 use super::metrics::Metrics;
-use super::readiness::Part;
+use super::readiness::TaskReadiness;
 use super::{Context, Error, sign};
 use crate::cluster::events::{Note, Tone};
 use crate::live::{Fault, Live, News, Publisher};
@@ -59,7 +59,7 @@ pub(super) async fn keep(context: Context, api: Option<Api>) -> Error {
 }
 
 struct Keeping<'a> {
-    part: Part,
+    part: TaskReadiness,
     context: &'a Context,
     api: Option<&'a Api>,
     shared: &'a Shared,

@@ -11,10 +11,10 @@ use kube::ResourceExt;
 
 use super::api::Api;
 use super::dirs::{Dirs, TICK};
-use super::readiness::Part;
+use super::readiness::TaskReadiness;
 use super::{Context, Error, networks, tell};
 use crate::cluster::events::{Note, Tone};
-use crate::cluster::{Backoff, ObjectName, Watch};
+use crate::cluster::{ApiWatch, Backoff, ObjectName};
 use crate::setup::policy::{self, InCluster};
 use crate::source::PolicyFile;
 use rules::fault::shown;
@@ -64,7 +64,7 @@ pub(super) async fn follow(context: Context, api: Api) -> Error {
     }
     following.unsure("the ConfigMap has not been read yet");
     let ObjectName { namespace, name } = &api.cluster().configmap;
-    let mut watch = Watch::<ConfigMap>::one("configmaps", Some(namespace), name);
+    let mut watch = ApiWatch::<ConfigMap>::one("configmaps", Some(namespace), name);
     let mut backoff = Backoff::default();
     loop {
         let objects = |client| kube::Api::namespaced(client, namespace);
@@ -86,7 +86,7 @@ pub(super) async fn follow(context: Context, api: Api) -> Error {
 }
 
 struct Following<'a> {
-    part: Part,
+    part: TaskReadiness,
     /// There is a policy that the plugin can use.
     in_force: bool,
     /// What was last heard can't be used.

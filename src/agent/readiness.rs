@@ -30,8 +30,8 @@ impl Default for Readiness {
 
 impl Readiness {
     /// A new part, which is not ready yet.
-    pub fn part(&self, name: &'static str) -> Part {
-        let part = Part {
+    pub fn part(&self, name: &'static str) -> TaskReadiness {
+        let part = TaskReadiness {
             name,
             all: self.clone(),
         };
@@ -52,12 +52,12 @@ impl Readiness {
 
 /// One task's part.
 #[derive(Debug, Clone)]
-pub struct Part {
+pub struct TaskReadiness {
     name: &'static str,
     all: Readiness,
 }
 
-impl Part {
+impl TaskReadiness {
     /// Says how it stands. The same as before is no news.
     pub fn set(&self, status: Status) {
         self.all.0.send_if_modified(|parts| {

@@ -20,9 +20,9 @@ use tokio::task::JoinSet;
 
 use super::Context;
 use super::api::Api;
-use super::readiness::Part;
+use super::readiness::TaskReadiness;
 use super::worker::Worker;
-use crate::cluster::{self, Backoff, Heard, ObjectName, Request, Watch};
+use crate::cluster::{self, ApiEvent, ApiWatch, Backoff, ObjectName, Request};
 use crate::setup::files;
 
 /// How long the API may take to answer at the end.
@@ -30,7 +30,7 @@ const ASK: Duration = Duration::from_millis(800);
 
 /// What is known of one object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum Presence {
     /// Not heard yet, or nobody answers.
     Unknown,
     /// It is there.
@@ -42,9 +42,9 @@ enum Fate {
 /// The DaemonSet and its namespace.
 pub(super) struct Removal {
     api: Api,
-    fates: [watch::Receiver<Fate>; 2],
+    fates: [watch::Receiver<Presence>; 2],
     /// The DaemonSet was there once.
-    seen: Seen,
+    seen: SeenOnce,
     watching: JoinSet<()>,
 }
 
@@ -60,8 +60,8 @@ impl Removal {
         let own = context.config.own_dir();
         let mut watching = JoinSet::new();
         let start = |part, note| {
-            let (tell, fate) = watch::channel(Fate::Unknown);
-            let seen = Seen {
+            let (tell, fate) = watch::channel(Presence::Unknown);
+            let seen = SeenOnce {
                 note: own.join(note),
                 worker: context.worker.clone(),
             };
@@ -79,10 +79,10 @@ impl Removal {
             let namespace = namespace.clone();
             move |client| kube::Api::<DaemonSet>::namespaced(client, &namespace)
         };
-        let watch = Watch::one("daemonsets.apps", Some(&namespace), &name);
+        let watch = ApiWatch::one("daemonsets.apps", Some(&namespace), &name);
         watching.spawn(observer.observe(watch, objects));
         let (observer, of_namespace) = start("namespace", "namespace.uid");
-        let watch = Watch::one("namespaces", None, &namespace);
+        let watch = ApiWatch::one("namespaces", None, &namespace);
         watching.spawn(observer.observe(watch, kube::Api::<Namespace>::all));
         Removal {
             api: api.clone(),
@@ -96,7 +96,7 @@ impl Removal {
     pub async fn decide(mut self) -> bool {
         // While this waits, what the watches have heard is heard here, too.
         let asked = tokio::time::timeout(ASK, self.ask()).await;
-        let goes = |fate: &watch::Receiver<Fate>| *fate.borrow() == Fate::Goes;
+        let goes = |fate: &watch::Receiver<Presence>| *fate.borrow() == Presence::Goes;
         let removed = matches!(asked, Ok(Ok(true))) || self.fates.iter().any(goes);
         if !removed && !matches!(asked, Ok(Ok(false))) {
             let why = match asked {
@@ -144,12 +144,12 @@ impl Removal {
 
 /// That an object was there once, also in an earlier life of this process.
 #[derive(Clone)]
-struct Seen {
+struct SeenOnce {
     note: PathBuf,
     worker: Worker,
 }
 
-impl Seen {
+impl SeenOnce {
     async fn write(&self, uid: Option<String>) {
         let (note, uid) = (self.note.clone(), uid.unwrap_or_default());
         let written = self.worker.run(move || match files::read(&note) {
@@ -171,15 +171,15 @@ impl Seen {
 /// Follows one object.
 struct Observer {
     api: Api,
-    part: Part,
-    seen: Seen,
-    tell: watch::Sender<Fate>,
+    part: TaskReadiness,
+    seen: SeenOnce,
+    tell: watch::Sender<Presence>,
 }
 
 impl Observer {
     async fn observe<K>(
         self,
-        mut watch: Watch<K>,
+        mut watch: ApiWatch<K>,
         objects: impl Fn(kube::Client) -> kube::Api<K> + Send,
     ) where
         K: Clone + DeserializeOwned + Debug + Resource<DynamicType = ()> + Send + Sync + 'static,
@@ -193,8 +193,8 @@ impl Observer {
                 }
                 Err(e) => {
                     // What goes does not come back.
-                    if *self.tell.borrow() != Fate::Goes {
-                        self.tell.send_replace(Fate::Unknown);
+                    if *self.tell.borrow() != Presence::Goes {
+                        self.tell.send_replace(Presence::Unknown);
                     }
                     if !e.is_outage() {
                         self.part.behind(&e);
@@ -205,20 +205,22 @@ impl Observer {
         }
     }
 
-    async fn heard<K: Resource<DynamicType = ()>>(&self, heard: Heard<K>) {
+    async fn heard<K: Resource<DynamicType = ()>>(&self, heard: ApiEvent<K>) {
         let fate = match heard.one() {
-            Some(object) if object.meta().deletion_timestamp.is_some() => Fate::Goes,
+            Some(object) if object.meta().deletion_timestamp.is_some() => Presence::Goes,
             Some(object) => {
                 self.seen.write(object.uid()).await;
-                Fate::Stays
+                Presence::Stays
             }
-            None if matches!(heard, Heard::Gone(_)) || self.seen.is_written().await => Fate::Goes,
+            None if matches!(heard, ApiEvent::Gone(_)) || self.seen.is_written().await => {
+                Presence::Goes
+            }
             None => {
                 self.part.behind(format!(
                     "no {} has the name given by --daemonset: nothing is removed from this node when it is deleted",
                     K::kind(&())
                 ));
-                self.tell.send_replace(Fate::Stays);
+                self.tell.send_replace(Presence::Stays);
                 return;
             }
         };

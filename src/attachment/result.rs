@@ -17,7 +17,7 @@ use ipnet::IpNet;
 use serde_json::value::RawValue;
 
 use super::push_new;
-use crate::json::{self, Object};
+use crate::json::{self, JsonObject};
 use crate::refusal::{CniError, quoted};
 
 /// The part of a result that says who the pod is.
@@ -55,7 +55,7 @@ impl PodResult {
     /// # Errors
     /// Code 7, naming the field that is malformed.
     pub fn parse(result: &RawValue, ifname: &str, netns: &Path) -> Result<PodResult, CniError> {
-        let result: Object<'_> = serde_json::from_str(result.get()).map_err(|_| {
+        let result: JsonObject<'_> = serde_json::from_str(result.get()).map_err(|_| {
             json::invalid(
                 "prevResult",
                 &format!("expected an object, got {}", quoted(result.get())),
@@ -95,7 +95,7 @@ impl PodResult {
     }
 }
 
-fn interfaces(result: &Object<'_>) -> Result<Vec<Interface>, CniError> {
+fn interfaces(result: &JsonObject<'_>) -> Result<Vec<Interface>, CniError> {
     let list = json::objects(result, "interfaces", "prevResult.interfaces")?.unwrap_or_default();
     let mut interfaces = Vec::with_capacity(list.len());
     for (i, item) in list.iter().enumerate() {
@@ -111,7 +111,7 @@ fn interfaces(result: &Object<'_>) -> Result<Vec<Interface>, CniError> {
     Ok(interfaces)
 }
 
-fn ips(result: &Object<'_>, key: &str) -> Result<Vec<Ip>, CniError> {
+fn ips(result: &JsonObject<'_>, key: &str) -> Result<Vec<Ip>, CniError> {
     let at = format!("prevResult.{key}");
     let list = json::objects(result, key, &at)?.unwrap_or_default();
     let mut ips = Vec::with_capacity(list.len());
@@ -127,7 +127,7 @@ fn ips(result: &Object<'_>, key: &str) -> Result<Vec<Ip>, CniError> {
 }
 
 /// `ip4` or `ip6` of 0.1.0 and 0.2.0: one address a family, no interfaces.
-fn ip_of_family(result: &Object<'_>, key: &str) -> Result<Option<Ip>, CniError> {
+fn ip_of_family(result: &JsonObject<'_>, key: &str) -> Result<Option<Ip>, CniError> {
     let at = format!("prevResult.{key}");
     let Some(item) = json::object(result, key, &at)? else {
         return Ok(None);
@@ -140,7 +140,7 @@ fn ip_of_family(result: &Object<'_>, key: &str) -> Result<Option<Ip>, CniError> 
 }
 
 /// An address, with its network's prefix length or without.
-fn network(item: &Object<'_>, key: &str, at: &str) -> Result<IpAddr, CniError> {
+fn network(item: &JsonObject<'_>, key: &str, at: &str) -> Result<IpAddr, CniError> {
     let at = format!("{at}.{key}");
     const EXPECTED: &str = "an address such as \"10.1.2.3/24\"";
     let text: String = json::value(item, key, &at, EXPECTED)?
@@ -151,7 +151,7 @@ fn network(item: &Object<'_>, key: &str, at: &str) -> Result<IpAddr, CniError> {
         .map_err(|_| json::invalid(&at, &format!("expected {EXPECTED}, got {}", quoted(&text))))
 }
 
-fn gateway(item: &Object<'_>, at: &str) -> Result<Option<IpAddr>, CniError> {
+fn gateway(item: &JsonObject<'_>, at: &str) -> Result<Option<IpAddr>, CniError> {
     let at = format!("{at}.gateway");
     const EXPECTED: &str = "an address such as \"10.1.2.1\"";
     let text: Option<String> = json::value(item, "gateway", &at, EXPECTED)?;

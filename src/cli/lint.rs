@@ -61,8 +61,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "CHECK", value_parser = kind_by_id, value_delimiter = ',')]
     ignore: Vec<&'static Kind>,
     /// What to print
-    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = Format::Text)]
-    output: Format,
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = LintFormat::Text)]
+    output: LintFormat,
     /// Report on stderr what was skipped and how much was checked
     #[arg(short, long)]
     verbose: bool,
@@ -72,7 +72,7 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum LintFormat {
     /// For people
     Text,
     /// JSON with stable field names
@@ -100,7 +100,7 @@ pub(super) fn main(args: &Args) -> ExitCode {
 
 fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Box<dyn Error>> {
     if args.list_checks {
-        print::kinds(out, args.output != Format::Text)?;
+        print::kinds(out, args.output != LintFormat::Text)?;
         return Ok(ExitCode::SUCCESS);
     }
     let (mut inputs, mut errors) = lint::read_all(&args.paths);
@@ -135,9 +135,9 @@ fn run(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Box<dyn Error>> {
     findings.retain(|finding| !args.ignore.contains(&finding.kind));
     let summary = Counts::of(inputs.len(), &findings);
     let printed = match args.output {
-        Format::Text => print::text(out, &findings, summary, output::colour()),
-        Format::Json => print::json(out, &findings, summary),
-        Format::Sarif => print::sarif(out, &findings),
+        LintFormat::Text => print::text(out, &findings, summary, output::colour()),
+        LintFormat::Json => print::json(out, &findings, summary),
+        LintFormat::Sarif => print::sarif(out, &findings),
     };
     output::as_far_as_read(printed)?;
     let mut told: Vec<String> = errors.iter().map(ToString::to_string).collect();

@@ -136,7 +136,7 @@ enum Error {
     OtherVersion { name: String, faults: Faults },
 }
 
-type Failure = Box<dyn std::error::Error>;
+type BoxedError = Box<dyn std::error::Error>;
 
 /// Runs the command.
 pub(super) fn main(args: &Args) -> ExitCode {
@@ -147,7 +147,7 @@ pub(super) fn main(args: &Args) -> ExitCode {
 }
 
 /// Shows it again and again. A signal ends it as any program: there is nothing to tidy up.
-fn watch(args: &Args, interval: Duration, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+fn watch(args: &Args, interval: Duration, out: &mut dyn Write) -> Result<ExitCode, BoxedError> {
     // Home, and clear what is below: less flicker than to clear first.
     const CLEAR: &[u8] = b"\x1b[H\x1b[J";
     let terminal = io::stdout().is_terminal();
@@ -184,7 +184,7 @@ fn pause(interval: Duration) -> Result<bool, Errno> {
 }
 
 /// Shows it once.
-fn show(args: &Args, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+fn show(args: &Args, out: &mut dyn Write) -> Result<ExitCode, BoxedError> {
     let records = Records::read(&args.state_dir)?;
     for error in &records.unreadable {
         // What can be read is shown all the same.
@@ -204,7 +204,7 @@ fn show_one(
     record: &Record,
     records: &Records,
     out: &mut dyn Write,
-) -> Result<ExitCode, Failure> {
+) -> Result<ExitCode, BoxedError> {
     if args.nft {
         out.write_all(nft_text(record)?.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
@@ -234,7 +234,7 @@ fn agent(args: &Args) -> Option<Node> {
     }
 }
 
-fn show_all(args: &Args, records: &Records, out: &mut dyn Write) -> Result<ExitCode, Failure> {
+fn show_all(args: &Args, records: &Records, out: &mut dyn Write) -> Result<ExitCode, BoxedError> {
     let is = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
     let wanted = records
         .list
@@ -269,7 +269,7 @@ fn show_all(args: &Args, records: &Records, out: &mut dyn Write) -> Result<ExitC
     })
 }
 
-fn json(args: &Args, value: &impl Serialize, out: &mut dyn Write) -> Result<(), Failure> {
+fn json(args: &Args, value: &impl Serialize, out: &mut dyn Write) -> Result<(), BoxedError> {
     if args.watch.is_some() {
         serde_json::to_writer(&mut *out, value).map_err(io::Error::from)?;
     } else {

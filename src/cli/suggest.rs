@@ -21,7 +21,7 @@ mod targets;
 mod tests;
 
 use groups::{LogGroups, Whose};
-use print::Group;
+use print::OwnerRules;
 
 /// Suggest rules that allow what was logged as denied.
 ///
@@ -134,14 +134,14 @@ pub(super) fn main(args: &Args) -> ExitCode {
     })
 }
 
-fn suggest(groups: &LogGroups, args: &Args) -> Vec<Group> {
+fn suggest(groups: &LogGroups, args: &Args) -> Vec<OwnerRules> {
     let generalise = args
         .generalise
         .and_then(|least| usize::try_from(least).ok());
     groups
         .owners
         .iter()
-        .map(|(owner, flows)| Group {
+        .map(|(owner, flows)| OwnerRules {
             owner: owner.clone(),
             rules: rules::rules(flows, generalise),
         })
@@ -149,7 +149,7 @@ fn suggest(groups: &LogGroups, args: &Args) -> Vec<Group> {
 }
 
 /// Says what the result does not show.
-fn tell_left_out(groups: &LogGroups, suggested: &[Group], args: &Args) {
+fn tell_left_out(groups: &LogGroups, suggested: &[OwnerRules], args: &Args) {
     if groups.too_little > 0 {
         tell(&format!(
             "left out {} without a protocol, port or type that a rule could name (fragments, port 0)",

@@ -141,7 +141,7 @@ fn text(report: &Report, colour: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lifecycle::reconcile::Part;
+    use crate::lifecycle::reconcile::Area;
 
     #[test]
     fn a_line_each() {
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(text(&report, false), "1 attachment: nothing to do\n");
         assert!(report.is_good());
         let change = |did, what: &str, why: &str| Change {
-            part: Part::Rules,
+            part: Area::Rules,
             did,
             what: what.to_owned(),
             why: why.to_owned(),

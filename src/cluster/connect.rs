@@ -83,7 +83,7 @@ pub(super) fn client(
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
-        .map_err(Failure::from)
+        .map_err(BoxedError::from)
         .service(builder.build::<_, Body>(https));
     let namespace = config.default_namespace.clone();
     Ok(ClientBuilder::new(service, namespace).build())
@@ -97,15 +97,15 @@ struct Dial {
     url: HttpConnector,
 }
 
-type Failure = Box<dyn StdError + Send + Sync>;
-type Attempt = Pin<Box<dyn Future<Output = Result<TokioIo<TcpStream>, Failure>> + Send>>;
+type BoxedError = Box<dyn StdError + Send + Sync>;
+type Attempt = Pin<Box<dyn Future<Output = Result<TokioIo<TcpStream>, BoxedError>> + Send>>;
 
 impl Service<http::Uri> for Dial {
     type Response = TokioIo<TcpStream>;
-    type Error = Failure;
+    type Error = BoxedError;
     type Future = Attempt;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxedError>> {
         self.url.poll_ready(context).map_err(Into::into)
     }
 
@@ -125,7 +125,7 @@ fn connect(to: SocketAddr) -> Attempt {
 }
 
 /// The first attempt that succeeds; if none does, why the last one did not: it is the one that people know.
-async fn first_of(attempts: Vec<Attempt>) -> Result<TokioIo<TcpStream>, Failure> {
+async fn first_of(attempts: Vec<Attempt>) -> Result<TokioIo<TcpStream>, BoxedError> {
     let mut waiting = attempts.into_iter();
     let mut running = FuturesUnordered::new();
     let mut failure = io::Error::from(io::ErrorKind::NotConnected).into();

@@ -27,10 +27,10 @@ pub const ADDRESSES: &str = "egressway.dev/addresses";
 /// A file is missing, cannot be read, or does not say how to reach a server.
 pub(super) fn load(path: &Path) -> Result<(Config, Vec<SocketAddr>), Error> {
     let text = read(path).map_err(|problem| match problem {
-        Problem::Missing => Error::KubeconfigMissing {
+        TokenProblem::Missing => Error::KubeconfigMissing {
             path: path.to_owned(),
         },
-        Problem::Other(reason) => unusable(path, reason),
+        TokenProblem::Other(reason) => unusable(path, reason),
     })?;
     let mut kubeconfig =
         Kubeconfig::from_yaml(&text).map_err(|e| unusable(path, of_kubeconfig(&e)))?;
@@ -124,8 +124,8 @@ fn absolute(kubeconfig: &Path, path: &mut Option<String>) {
 fn token(kubeconfig: &Path, file: &Path) -> Result<String, Error> {
     let text = read(file).map_err(|problem| {
         let reason = match problem {
-            Problem::Missing => "it is not there".to_owned(),
-            Problem::Other(reason) => reason,
+            TokenProblem::Missing => "it is not there".to_owned(),
+            TokenProblem::Other(reason) => reason,
         };
         Error::Token {
             kubeconfig: kubeconfig.to_owned(),
@@ -150,26 +150,26 @@ fn token(kubeconfig: &Path, file: &Path) -> Result<String, Error> {
     Ok(token.to_owned())
 }
 
-enum Problem {
+enum TokenProblem {
     Missing,
     Other(String),
 }
 
-fn read(path: &Path) -> Result<String, Problem> {
+fn read(path: &Path) -> Result<String, TokenProblem> {
     let failed = |e: io::Error| match e.kind() {
-        io::ErrorKind::NotFound => Problem::Missing,
-        _ => Problem::Other(format!("cannot read it: {e}")),
+        io::ErrorKind::NotFound => TokenProblem::Missing,
+        _ => TokenProblem::Other(format!("cannot read it: {e}")),
     };
     // Asked before it is opened: opening a FIFO would wait for a writer.
     if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(Problem::Other("it is not a regular file".to_owned()));
+        return Err(TokenProblem::Other("it is not a regular file".to_owned()));
     }
     let mut text = String::new();
     File::open(path)
         .and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text))
         .map_err(failed)?;
     if text.len() as u64 > LARGEST {
-        return Err(Problem::Other(format!(
+        return Err(TokenProblem::Other(format!(
             "it has more than {} MiB",
             LARGEST >> 20
         )));

@@ -24,7 +24,7 @@ pub use error::Error;
 pub use kubeconfig::ADDRESSES;
 pub use object::ObjectName;
 pub use request::Request;
-pub use watch::{Backoff, Heard, Watch};
+pub use watch::{ApiEvent, ApiWatch, Backoff};
 
 /// Does `work` to its end in this thread. The runtime exists only for that long, so that a call
 /// that asks nothing starts none.

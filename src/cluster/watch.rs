@@ -28,7 +28,7 @@ const GONE: u16 = 410;
 
 /// What was heard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Heard<K> {
+pub enum ApiEvent<K> {
     /// All there are. What is not among them is gone.
     All(Vec<K>),
     /// One was made, or has changed.
@@ -37,13 +37,13 @@ pub enum Heard<K> {
     Gone(K),
 }
 
-impl<K> Heard<K> {
+impl<K> ApiEvent<K> {
     /// Of one object that is followed: how it is now, if it is there.
     pub fn one(&self) -> Option<&K> {
         match self {
-            Heard::All(all) => all.first(),
-            Heard::Now(object) => Some(object),
-            Heard::Gone(_) => None,
+            ApiEvent::All(all) => all.first(),
+            ApiEvent::Now(object) => Some(object),
+            ApiEvent::Gone(_) => None,
         }
     }
 }
@@ -51,7 +51,7 @@ impl<K> Heard<K> {
 type Events<K> = Pin<Box<dyn Stream<Item = kube::Result<WatchEvent<K>>> + Send>>;
 
 /// Objects that are followed.
-pub struct Watch<K> {
+pub struct ApiWatch<K> {
     resource: &'static str,
     namespace: Option<String>,
     name: Option<String>,
@@ -62,13 +62,13 @@ pub struct Watch<K> {
     events: Option<Events<K>>,
 }
 
-impl<K> Watch<K>
+impl<K> ApiWatch<K>
 where
     K: Clone + DeserializeOwned + Debug + Resource<DynamicType = ()> + Send + 'static,
 {
     /// One object. `resource` as in a Role, with its group; `namespace` if it has one.
     pub fn one(resource: &'static str, namespace: Option<&str>, name: &str) -> Self {
-        Watch {
+        ApiWatch {
             resource,
             namespace: namespace.map(str::to_owned),
             name: Some(name.to_owned()),
@@ -80,7 +80,7 @@ where
 
     /// All of the cluster, or those for which `fields` holds: `spec.nodeName=node-1`.
     pub const fn all(resource: &'static str, fields: Option<String>) -> Self {
-        Watch {
+        ApiWatch {
             resource,
             namespace: None,
             name: None,
@@ -100,7 +100,7 @@ where
     ///
     /// # Errors
     /// The API does not answer, or refuses. To be called again after a while, see [`Backoff`].
-    pub async fn next(&mut self, client: &Client, api: &Api<K>) -> Result<Heard<K>, Error> {
+    pub async fn next(&mut self, client: &Client, api: &Api<K>) -> Result<ApiEvent<K>, Error> {
         loop {
             let Some(version) = self.version.clone() else {
                 return self.list(client, api).await;
@@ -130,7 +130,7 @@ where
     }
 
     /// The next event of the watch that is open; none if it has ended, or was about nothing.
-    async fn hear(&mut self, client: &Client) -> Result<Option<Heard<K>>, Error> {
+    async fn hear(&mut self, client: &Client) -> Result<Option<ApiEvent<K>>, Error> {
         let Some(events) = &mut self.events else {
             return Ok(None);
         };
@@ -163,13 +163,13 @@ where
         };
         self.version = object.resource_version().or(self.version.take());
         Ok(Some(if gone {
-            Heard::Gone(object)
+            ApiEvent::Gone(object)
         } else {
-            Heard::Now(object)
+            ApiEvent::Now(object)
         }))
     }
 
-    async fn list(&mut self, client: &Client, api: &Api<K>) -> Result<Heard<K>, Error> {
+    async fn list(&mut self, client: &Client, api: &Api<K>) -> Result<ApiEvent<K>, Error> {
         let fields = self.fields.clone();
         // From the server's memory: a thousand nodes that start at once must not all go to etcd.
         let first = || {
@@ -203,7 +203,7 @@ where
                 }
                 None => {
                     self.version = page.metadata.resource_version;
-                    return Ok(Heard::All(all));
+                    return Ok(ApiEvent::All(all));
                 }
             }
         }

@@ -13,15 +13,15 @@ use crate::refusal::version::CniVersion;
 
 /// What goes to stdout, and with which exit status.
 #[derive(Debug, PartialEq, Eq)]
-struct Answer {
+struct Reply {
     stdout: Vec<u8>,
     success: bool,
 }
 
-impl Answer {
+impl Reply {
     /// Success. Empty for the verbs that have no result.
     fn success(stdout: Vec<u8>) -> Self {
-        Answer {
+        Reply {
             stdout,
             success: true,
         }
@@ -29,7 +29,7 @@ impl Answer {
 
     /// Failure, in the version of the configuration.
     fn failure(error: &CniError, version: CniVersion) -> Self {
-        Answer {
+        Reply {
             stdout: error.to_json(version),
             success: false,
         }
@@ -56,10 +56,10 @@ pub fn answer(work: impl FnOnce(&Call) -> Result<Vec<u8>, CniError>) -> ExitCode
     let result = limit::start().and_then(|()| guarded(|| work(&call)));
     let _span = call.span().entered();
     let answer = match result {
-        Ok(stdout) => Answer::success(stdout),
+        Ok(stdout) => Reply::success(stdout),
         Err(error) => {
             tracing::error!(code = error.code, %error, "failed");
-            Answer::failure(&error, call.version())
+            Reply::failure(&error, call.version())
         }
     };
     if !limit::take() {

@@ -108,8 +108,8 @@ fn again_in(time: Duration) {
 
 extern "C" fn on_alarm(_: libc::c_int) {
     match PROGRESS.next(nft::in_transaction()) {
-        Step::Wait => again_in(GRACE),
-        Step::Answer => {
+        OnAlarm::Wait => again_in(GRACE),
+        OnAlarm::Answer => {
             if let Some((log, line)) = LOG.get() {
                 say(*log, line.as_bytes());
             }
@@ -118,7 +118,7 @@ extern "C" fn on_alarm(_: libc::c_int) {
             }
             end();
         }
-        Step::End => end(),
+        OnAlarm::End => end(),
     }
 }
 
@@ -141,7 +141,7 @@ fn end() {
 
 /// What to do when the clock rings.
 #[derive(Debug, PartialEq, Eq)]
-enum Step {
+enum OnAlarm {
     Wait,
     Answer,
     End,
@@ -171,23 +171,23 @@ impl Progress {
         !self.taken.swap(true, Ordering::AcqRel)
     }
 
-    fn next(&self, in_transaction: bool) -> Step {
+    fn next(&self, in_transaction: bool) -> OnAlarm {
         let waited = GRACE.as_secs() * self.rings.fetch_add(1, Ordering::Relaxed);
         if in_transaction && DEADLINE.as_secs() + waited < TRANSACTION.as_secs() {
             self.was_in_transaction.store(true, Ordering::Relaxed);
-            return Step::Wait;
+            return OnAlarm::Wait;
         }
         // What is left to do after a transaction takes milliseconds.
         if !in_transaction && self.was_in_transaction.swap(false, Ordering::Relaxed) {
-            return Step::Wait;
+            return OnAlarm::Wait;
         }
         if self.take() {
-            return Step::Answer;
+            return OnAlarm::Answer;
         }
         // The call is printing its own answer, and may finish that.
         match self.is_ending.swap(true, Ordering::Relaxed) {
-            false => Step::Wait,
-            true => Step::End,
+            false => OnAlarm::Wait,
+            true => OnAlarm::End,
         }
     }
 }
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn whoever_is_late_is_answered_for_at_once() {
-        assert_eq!(Progress::new().next(false), Step::Answer);
+        assert_eq!(Progress::new().next(false), OnAlarm::Answer);
         assert!(DEADLINE.as_secs() > 0, "an alarm in zero seconds is none");
     }
 
@@ -220,17 +220,19 @@ mod tests {
     fn a_transaction_is_waited_for_but_not_for_ever() {
         let progress = Progress::new();
         for _ in 0..3 {
-            assert_eq!(progress.next(true), Step::Wait);
+            assert_eq!(progress.next(true), OnAlarm::Wait);
         }
         assert_eq!(
             progress.next(false),
-            Step::Wait,
+            OnAlarm::Wait,
             "a second for what follows"
         );
-        assert_eq!(progress.next(false), Step::Answer);
+        assert_eq!(progress.next(false), OnAlarm::Answer);
 
         let hangs = Progress::new();
-        let waits = (0..).take_while(|_| hangs.next(true) == Step::Wait).count();
+        let waits = (0..)
+            .take_while(|_| hangs.next(true) == OnAlarm::Wait)
+            .count();
         let seconds = DEADLINE.as_secs() + GRACE.as_secs() * waits as u64;
         assert_eq!(seconds, TRANSACTION.as_secs());
         assert_eq!(seconds, 30);
@@ -240,8 +242,8 @@ mod tests {
     fn an_answer_that_nobody_reads_ends_the_process() {
         let progress = Progress::new();
         assert!(progress.take());
-        assert_eq!(progress.next(false), Step::Wait);
-        assert_eq!(progress.next(false), Step::End);
+        assert_eq!(progress.next(false), OnAlarm::Wait);
+        assert_eq!(progress.next(false), OnAlarm::End);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Runtimes and later specs add keys that we don't know, so an unknown key is no error, unless it
 //! looks like one of ours: `policyfile` would otherwise silently mean the default policy.
 
-use crate::json::{self, Object};
+use crate::json::{self, JsonObject};
 use crate::refusal::{CniError, quoted};
 
 /// Every key of ours, beside the spec's `type` and `capabilities`.
@@ -60,7 +60,7 @@ const MAX_EDITS: usize = 2;
 
 /// # Errors
 /// Code 7 for the first key that looks like one of ours and isn't.
-pub fn misspelt(entry: &Object<'_>) -> Result<(), CniError> {
+pub fn misspelt(entry: &JsonObject<'_>) -> Result<(), CniError> {
     for key in entry.keys() {
         if OURS.contains(&key.as_str())
             || STANDARD.contains(&key.as_str())
@@ -80,7 +80,7 @@ pub fn misspelt(entry: &Object<'_>) -> Result<(), CniError> {
 
 /// # Errors
 /// Code 7 for the first unknown key of the `kubernetes` object: nobody but us writes there.
-pub fn only_kubernetes(object: &Object<'_>) -> Result<(), CniError> {
+pub fn only_kubernetes(object: &JsonObject<'_>) -> Result<(), CniError> {
     match object
         .keys()
         .find(|key| !KUBERNETES.contains(&key.as_str()))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{DEADLINE, keys, path};
 use crate::cluster::hostname;
 use crate::defaults;
-use crate::json::{self, Object};
+use crate::json::{self, JsonObject};
 use crate::refusal::{CniError, quoted};
 
 /// How to reach the Kubernetes API.
@@ -41,7 +41,7 @@ impl Kubernetes {
     }
 }
 
-pub(super) fn read(entry: &Object<'_>) -> Result<Option<Kubernetes>, CniError> {
+pub(super) fn read(entry: &JsonObject<'_>) -> Result<Option<Kubernetes>, CniError> {
     let Some(object) = json::object(entry, "kubernetes", "kubernetes")? else {
         return Ok(None);
     };
@@ -68,7 +68,11 @@ pub(super) fn read(entry: &Object<'_>) -> Result<Option<Kubernetes>, CniError> {
 }
 
 /// A duration of more than nothing, such as `500ms`, `5s` or `1h30m`.
-fn duration(object: &Object<'_>, key: &str, example: &str) -> Result<Option<Duration>, CniError> {
+fn duration(
+    object: &JsonObject<'_>,
+    key: &str,
+    example: &str,
+) -> Result<Option<Duration>, CniError> {
     let at = format!("kubernetes.{key}");
     let expected = format!("a duration such as {example}");
     let Some(text) = json::value::<String>(object, key, &at, &expected)? else {
@@ -88,7 +92,7 @@ fn duration(object: &Object<'_>, key: &str, example: &str) -> Result<Option<Dura
     }
 }
 
-fn when_unreachable(object: &Object<'_>) -> Result<WhenUnreachable, CniError> {
+fn when_unreachable(object: &JsonObject<'_>) -> Result<WhenUnreachable, CniError> {
     const EXPECTED: &str = "refuse or snapshot";
     let at = "kubernetes.whenUnreachable";
     match json::value::<String>(object, "whenUnreachable", at, EXPECTED)?.as_deref() {
@@ -102,7 +106,7 @@ fn when_unreachable(object: &Object<'_>) -> Result<WhenUnreachable, CniError> {
     }
 }
 
-fn node_name(object: &Object<'_>) -> Result<Option<String>, CniError> {
+fn node_name(object: &JsonObject<'_>) -> Result<Option<String>, CniError> {
     let at = "kubernetes.nodeName";
     let name: Option<String> = json::value(object, "nodeName", at, "a node's name")?;
     // RFC 1123 subdomain: it goes into Leases, and there is compared with other nodes' names.

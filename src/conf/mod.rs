@@ -9,7 +9,7 @@ use tracing::Level;
 
 use crate::defaults;
 use crate::guard;
-use crate::json::{self, Object};
+use crate::json::{self, JsonObject};
 use crate::refusal::version::{self, CniVersion};
 use crate::refusal::{CniError, quoted};
 
@@ -123,7 +123,7 @@ pub fn read(stdin: impl Read) -> Result<Vec<u8>, CniError> {
 
 /// stdin, decoded but not interpreted.
 #[derive(Debug)]
-pub struct RawConf<'a>(Object<'a>);
+pub struct RawConf<'a>(JsonObject<'a>);
 
 impl<'a> RawConf<'a> {
     /// Decodes stdin.
@@ -263,7 +263,7 @@ impl Checker {
     }
 }
 
-fn name(entry: &Object<'_>) -> Result<String, CniError> {
+fn name(entry: &JsonObject<'_>) -> Result<String, CniError> {
     let name: Option<String> = json::value(entry, "name", "name", "a string")?;
     match name {
         None => Err(CniError::invalid_config("missing network name")),
@@ -280,7 +280,7 @@ fn name(entry: &Object<'_>) -> Result<String, CniError> {
 }
 
 /// An absolute path: nobody knows the working directory in which runtimes start plugins.
-fn path(object: &Object<'_>, key: &str, at: &str) -> Result<Option<PathBuf>, CniError> {
+fn path(object: &JsonObject<'_>, key: &str, at: &str) -> Result<Option<PathBuf>, CniError> {
     let path: Option<PathBuf> = json::value(object, key, at, "an absolute path")?;
     match path {
         Some(path) if !path.is_absolute() => Err(json::invalid(
@@ -291,7 +291,7 @@ fn path(object: &Object<'_>, key: &str, at: &str) -> Result<Option<PathBuf>, Cni
     }
 }
 
-fn uplink(entry: &Object<'_>) -> Result<Option<String>, CniError> {
+fn uplink(entry: &JsonObject<'_>) -> Result<Option<String>, CniError> {
     let uplink: Option<String> = json::value(entry, "uplink", "uplink", "a device's name")?;
     match uplink.as_deref().and_then(ifname_problem) {
         Some(problem) => Err(json::invalid("uplink", problem)),
@@ -299,7 +299,7 @@ fn uplink(entry: &Object<'_>) -> Result<Option<String>, CniError> {
     }
 }
 
-fn log_level(entry: &Object<'_>) -> Result<Option<Level>, CniError> {
+fn log_level(entry: &JsonObject<'_>) -> Result<Option<Level>, CniError> {
     const EXPECTED: &str = "error, warn, info, debug or trace";
     let text: Option<String> = json::value(entry, "logLevel", "logLevel", EXPECTED)?;
     match text.as_deref() {
@@ -316,7 +316,7 @@ fn log_level(entry: &Object<'_>) -> Result<Option<Level>, CniError> {
     }
 }
 
-fn unenforceable(entry: &Object<'_>) -> Result<Option<WhenUnenforceable>, CniError> {
+fn unenforceable(entry: &JsonObject<'_>) -> Result<Option<WhenUnenforceable>, CniError> {
     const EXPECTED: &str = "allow or refuse";
     let text: Option<String> = json::value(entry, "unenforceable", "unenforceable", EXPECTED)?;
     match text.as_deref() {
@@ -330,7 +330,7 @@ fn unenforceable(entry: &Object<'_>) -> Result<Option<WhenUnenforceable>, CniErr
     }
 }
 
-fn forged_checksums(entry: &Object<'_>) -> Result<Option<guard::Mode>, CniError> {
+fn forged_checksums(entry: &JsonObject<'_>) -> Result<Option<guard::Mode>, CniError> {
     const KEY: &str = "forgedChecksums";
     let text: Option<String> = json::value(entry, KEY, KEY, guard::Mode::WORDS)?;
     let mode = |text: &String| {
@@ -340,7 +340,7 @@ fn forged_checksums(entry: &Object<'_>) -> Result<Option<guard::Mode>, CniError>
     text.as_ref().map(mode).transpose()
 }
 
-fn arp_probe(entry: &Object<'_>) -> Result<Option<bool>, CniError> {
+fn arp_probe(entry: &JsonObject<'_>) -> Result<Option<bool>, CniError> {
     const EXPECTED: &str = "on or off";
     let text: Option<String> = json::value(entry, "arpProbe", "arpProbe", EXPECTED)?;
     match text.as_deref() {
@@ -354,7 +354,10 @@ fn arp_probe(entry: &Object<'_>) -> Result<Option<bool>, CniError> {
     }
 }
 
-fn prev_result(entry: &Object<'_>, command: Command) -> Result<Option<Box<RawValue>>, CniError> {
+fn prev_result(
+    entry: &JsonObject<'_>,
+    command: Command,
+) -> Result<Option<Box<RawValue>>, CniError> {
     let raw = entry
         .get("prevResult")
         .copied()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::json::{self, Object};
+use crate::json::{self, JsonObject};
 use crate::refusal::{CniError, quoted};
 
 /// The capability by which runtimes hand over the pod's annotations.
@@ -39,7 +39,7 @@ pub struct AttachmentRef {
 
 /// # Errors
 /// Code 7: not an object of strings.
-pub fn pod_annotations(entry: &Object<'_>) -> Result<PodAnnotations, CniError> {
+pub fn pod_annotations(entry: &JsonObject<'_>) -> Result<PodAnnotations, CniError> {
     let Some(config) = json::object(entry, "runtimeConfig", "runtimeConfig")? else {
         return Ok(PodAnnotations::Absent);
     };
@@ -62,7 +62,7 @@ pub fn pod_annotations(entry: &Object<'_>) -> Result<PodAnnotations, CniError> {
 ///
 /// # Errors
 /// Code 7: not a list of attachments. Removing by a guess would leave pods without policy.
-pub fn valid_attachments(entry: &Object<'_>) -> Result<ValidAttachments, CniError> {
+pub fn valid_attachments(entry: &JsonObject<'_>) -> Result<ValidAttachments, CniError> {
     let key = ["cni.dev/valid-attachments", "cni.dev/attachments"]
         .into_iter()
         .find(|key| entry.contains_key(*key));

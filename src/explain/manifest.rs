@@ -89,7 +89,7 @@ struct Metadata {
 /// A Pod, or a template.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Pod {
+struct PodManifest {
     #[serde(default)]
     metadata: Metadata,
     #[serde(default)]
@@ -174,7 +174,7 @@ impl Manifest {
             }
         };
         let own: Metadata = self.part(kind, name, object.pointer("/metadata"))?;
-        let pod: Pod = self.part(kind, name, object.pointer(template))?;
+        let pod: PodManifest = self.part(kind, name, object.pointer(template))?;
         if pod.spec.host_network {
             return Err(ManifestError::HostNetwork {
                 path: self.path.clone(),

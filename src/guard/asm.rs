@@ -67,10 +67,10 @@ pub enum Operation {
     Move = 0xb0,
 }
 
-/// When a jump is taken; numbers are compared as unsigned, but for [`Condition::Below`].
+/// When a jump is taken; numbers are compared as unsigned, but for [`Comparison::Below`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum Condition {
+pub enum Comparison {
     Always = 0x00,
     Equal = 0x10,
     Greater = 0x20,
@@ -135,7 +135,7 @@ impl Assembler {
     /// Goes on at the label if the register compares so.
     pub fn jump(
         &mut self,
-        condition: Condition,
+        condition: Comparison,
         register: Register,
         operand: impl Into<Operand>,
         to: Label,
@@ -152,7 +152,7 @@ impl Assembler {
 
     /// Goes on at the label.
     pub fn go(&mut self, to: Label) {
-        self.jump(Condition::Always, Register::R0, 0, to);
+        self.jump(Comparison::Always, Register::R0, 0, to);
     }
 
     /// Calls a helper by its number (enum bpf_func_id, linux/bpf.h).
@@ -214,8 +214,8 @@ mod tests {
         asm.load(Size::Half, R0, R7, 0x1a);
         asm.load(Size::Byte, R0, R10, -8);
         asm.load(Size::Word, R2, R6, 16);
-        asm.jump(Condition::NotEqual, R0, 6, end);
-        asm.jump(Condition::Equal, R0, R9, near);
+        asm.jump(Comparison::NotEqual, R0, 6, end);
+        asm.jump(Comparison::Equal, R0, R9, near);
         asm.go(end);
         asm.place(near);
         asm.call(113);

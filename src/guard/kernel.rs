@@ -42,7 +42,7 @@ pub enum Unavailable {
 }
 
 /// What is kept for as long as the machine runs: the code as [`fingerprint`] has it.
-type Known = GuardProgram<Layout, Reading>;
+type StoredProgram = GuardProgram<Layout, Reading>;
 
 /// The program, taken by its number if it is still there, made if not.
 ///
@@ -59,7 +59,7 @@ pub fn program(state: &StateDir) -> Result<Program, Unavailable> {
         None => layout()?,
     };
     let (program, reading, code) = load(&layout)?;
-    let known = Known {
+    let known = StoredProgram {
         boot,
         layout,
         reading,
@@ -97,9 +97,9 @@ pub(super) fn tell_once(state: &StateDir, reason: &str) {
     written.unwrap_or_else(|e| tracing::warn!("{e}"));
 }
 
-fn known(state: &StateDir, boot: &str) -> Option<Known> {
+fn known(state: &StateDir, boot: &str) -> Option<StoredProgram> {
     let read = state.read_guard_program();
-    let known: Option<Known> = read.unwrap_or_else(|e| {
+    let known: Option<StoredProgram> = read.unwrap_or_else(|e| {
         tracing::debug!("{e}; rebuilding the guard's program");
         None
     });
@@ -107,7 +107,7 @@ fn known(state: &StateDir, boot: &str) -> Option<Known> {
 }
 
 /// The one that is known, if the kernel has it and it is what this version would make.
-fn loaded(known: &Known) -> Option<Program> {
+fn loaded(known: &StoredProgram) -> Option<Program> {
     if fingerprint(&assemble(&known.layout, known.reading)) != known.code {
         return None;
     }
@@ -164,7 +164,7 @@ mod tests {
         (dir, state)
     }
 
-    fn kept(state: &StateDir) -> Known {
+    fn kept(state: &StateDir) -> StoredProgram {
         state.read_guard_program().unwrap().unwrap()
     }
 
@@ -194,7 +194,7 @@ mod tests {
         let own = program(&state).unwrap();
         let exit = [[0xb7, 0, 0, 0, 0, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
         let other = Program::load("other", c"GPL", &exit).unwrap();
-        type Change = fn(&mut Known);
+        type Change = fn(&mut StoredProgram);
         let changes: [Change; 3] = [
             |known| known.boot = "another".to_owned(),
             |known| known.code ^= 1,

@@ -101,7 +101,7 @@ pub enum Error {
 }
 
 /// The veth of a pod, and its other end.
-pub struct Place<'a> {
+pub struct Ends<'a> {
     /// The host's side, in the calling thread's namespace.
     pub veth: &'a Link,
     /// Where the pod's end is.
@@ -118,7 +118,7 @@ impl Guard {
         mode: Mode,
         state: &StateDir,
         rtnl: &mut Rtnl,
-        place: &Place<'_>,
+        place: &Ends<'_>,
         before: Option<&Guard>,
     ) -> Result<Guard, Error> {
         let guard = match mode {
@@ -186,7 +186,7 @@ impl Guard {
             }
             Guard::Resolve { netns, reason, .. } => {
                 let netns = resolve::netns_of(rtnl, &link, netns)?;
-                let place = Place {
+                let place = Ends {
                     veth: &link,
                     netns: &netns,
                 };

@@ -16,7 +16,7 @@ use std::ffi::CStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::asm::Condition::{Below, Bits, Equal, Greater, NotEqual};
+use super::asm::Comparison::{Below, Bits, Equal, Greater, NotEqual};
 use super::asm::Operation::{Add, And, ShiftLeft, ShiftRight, Subtract};
 use super::asm::Register::{R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10};
 use super::asm::Size::{Byte, Half, Word};

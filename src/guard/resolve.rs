@@ -7,12 +7,12 @@ use netlink::link::{self, Link};
 use netlink::offload::Offload;
 use netlink::{self, Netns, Rtnl};
 
-use super::{Error, Guard, Place};
+use super::{Ends, Error, Guard};
 use rules::fault::shown;
 
 pub(super) fn put(
     rtnl: &mut Rtnl,
-    place: &Place<'_>,
+    place: &Ends<'_>,
     reason: Option<String>,
     before: Option<&Guard>,
 ) -> Result<Guard, Error> {
@@ -31,7 +31,7 @@ pub(super) fn put(
     })
 }
 
-pub(super) fn remove(rtnl: &mut Rtnl, place: &Place<'_>, joining: bool) -> Result<(), Error> {
+pub(super) fn remove(rtnl: &mut Rtnl, place: &Ends<'_>, joining: bool) -> Result<(), Error> {
     set_checksums(rtnl, place, true)?;
     if joining {
         Offload::ReceiveJoining.set(&place.veth.name, false)?;
@@ -47,7 +47,7 @@ pub(super) fn undo(rtnl: &mut Rtnl, veth: u32, netns: &Path, joining: bool) -> R
     let Some(netns) = still(rtnl, &veth, netns)? else {
         return Ok(()); // the pod's end goes with its namespace
     };
-    let place = Place {
+    let place = Ends {
         veth: &veth,
         netns: &netns,
     };
@@ -64,7 +64,7 @@ pub(super) fn verify(rtnl: &mut Rtnl, veth: u32, path: &Path) -> Result<Option<S
             shown(path)
         )));
     };
-    let place = Place {
+    let place = Ends {
         veth: &veth,
         netns: &netns,
     };
@@ -98,7 +98,7 @@ fn still(rtnl: &mut Rtnl, veth: &Link, path: &Path) -> Result<Option<Netns>, Err
     Ok((number.is_some() && number == veth.peer_netnsid).then_some(netns))
 }
 
-fn set_checksums(rtnl: &mut Rtnl, place: &Place<'_>, on: bool) -> Result<(), Error> {
+fn set_checksums(rtnl: &mut Rtnl, place: &Ends<'_>, on: bool) -> Result<(), Error> {
     let name = pod_end(rtnl, place)?;
     place
         .netns
@@ -107,7 +107,7 @@ fn set_checksums(rtnl: &mut Rtnl, place: &Place<'_>, on: bool) -> Result<(), Err
 }
 
 /// What the pod calls its end by now: its number stays.
-fn pod_end(rtnl: &mut Rtnl, place: &Place<'_>) -> Result<String, Error> {
+fn pod_end(rtnl: &mut Rtnl, place: &Ends<'_>) -> Result<String, Error> {
     let gone = || gone(place.veth, place.netns.path());
     let number = rtnl.netnsid_of(place.netns)?.ok_or_else(gone)?;
     let links = link::all_in(rtnl, Some(number))?;

@@ -35,7 +35,7 @@ impl World {
     fn put(&self, mode: Mode, before: Option<&Guard>) -> Result<Guard, Error> {
         let path = path_of(&self.pod);
         let netns = Netns::open(path).expect("the pod's namespace");
-        let place = Place {
+        let place = Ends {
             veth: &link("host0"),
             netns: &netns,
         };

@@ -91,7 +91,7 @@ fn in_here() -> Result<Outcome, Failure> {
     Ok(Outcome::Works(reading))
 }
 
-struct Packet {
+struct TrialPacket {
     frame: Vec<u8>,
     checksum: Option<(u16, u16)>,
     forged: bool,
@@ -99,7 +99,7 @@ struct Packet {
 
 /// UDP of both families to a port that nobody listens on, with the checksum where it belongs, at the
 /// destination's port, and finished; ARP at last.
-fn packets() -> Vec<Packet> {
+fn packets() -> Vec<TrialPacket> {
     let mut packets = Vec::new();
     for frame in [ipv4(), ipv6()] {
         let transport = (frame.len() - UDP.len()) as u16;
@@ -109,13 +109,13 @@ fn packets() -> Vec<Packet> {
             (Some((transport, 2)), true),
             (Some((transport - 8, 14)), true),
         ];
-        packets.extend(places.map(|(checksum, forged)| Packet {
+        packets.extend(places.map(|(checksum, forged)| TrialPacket {
             frame: frame.clone(),
             checksum,
             forged,
         }));
     }
-    packets.push(Packet {
+    packets.push(TrialPacket {
         frame: ethernet(0x0806, &[&[0; 46]]),
         // Newer kernels take none that begins earlier.
         checksum: Some((20, 10)),

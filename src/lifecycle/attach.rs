@@ -95,7 +95,7 @@ impl Attach<'_> {
         let claim = self.claim(&id, &policy.head, &attachment)?;
         let before = Record::read_alone(self.state, &id).unwrap_or_default();
         let before = before.as_ref();
-        let place = guard::Place {
+        let place = guard::Ends {
             veth: &attachment.veth,
             netns: &netns,
         };
@@ -122,7 +122,7 @@ impl Attach<'_> {
     fn guard(
         &self,
         rtnl: &mut Rtnl,
-        place: &guard::Place<'_>,
+        place: &guard::Ends<'_>,
         before: Option<&Record<PolicyKey>>,
     ) -> Result<Guard, Error> {
         let before = before.map(|record| &record.guard);
@@ -140,7 +140,7 @@ impl Attach<'_> {
     fn unguard(
         &self,
         rtnl: &mut Rtnl,
-        place: &guard::Place<'_>,
+        place: &guard::Ends<'_>,
         record: &Record<PolicyKey>,
         before: Option<&Record<PolicyKey>>,
     ) {

@@ -95,7 +95,7 @@ impl Text {
 /// Characters that are no blanks come in the same order in both, and between them folding only adds and removes
 /// blanks: so their places are certain. `None` if that does not hold.
 fn align(written: &str, style: ScalarStyle, value: &str) -> Option<Vec<usize>> {
-    let mut source = Source {
+    let mut source = ScalarText {
         written,
         style,
         at: 0,
@@ -121,13 +121,13 @@ fn is_blank(c: char) -> bool {
 }
 
 /// Walks over a scalar as written.
-struct Source<'a> {
+struct ScalarText<'a> {
     written: &'a str,
     style: ScalarStyle,
     at: usize,
 }
 
-impl Source<'_> {
+impl ScalarText<'_> {
     fn rest(&self) -> &str {
         self.written.get(self.at..).unwrap_or_default()
     }

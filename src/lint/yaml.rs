@@ -28,14 +28,14 @@ pub(super) struct SyntaxError {
 /// One document.
 #[derive(Debug)]
 pub(super) struct Document {
-    nodes: Vec<Node>,
+    nodes: Vec<YamlNode>,
     /// Its bytes in the text.
     pub start: usize,
     pub end: usize,
 }
 
 #[derive(Debug)]
-struct Node {
+struct YamlNode {
     content: Content,
     start: usize,
     end: usize,
@@ -84,7 +84,7 @@ pub(super) fn read(text: &str) -> Documents {
 struct Reader {
     documents: Vec<Document>,
     start: usize,
-    nodes: Vec<Node>,
+    nodes: Vec<YamlNode>,
     /// Collections that are not at their end.
     open: Vec<usize>,
     anchors: HashMap<usize, usize>,
@@ -132,7 +132,7 @@ impl Reader {
 
     fn add(&mut self, content: Content, start: usize, end: usize, anchor: usize) -> usize {
         let id = self.nodes.len();
-        self.nodes.push(Node {
+        self.nodes.push(YamlNode {
             content,
             start,
             end,
@@ -164,7 +164,7 @@ impl Document {
 }
 
 impl<'d> NodeView<'d> {
-    fn node(self) -> &'d Node {
+    fn node(self) -> &'d YamlNode {
         &self.document.nodes[self.id]
     }
 

@@ -149,14 +149,14 @@ impl CniError {
     pub fn to_json(&self, version: CniVersion) -> Vec<u8> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
-        struct Document<'a> {
+        struct ErrorDocument<'a> {
             cni_version: &'a str,
             code: u32,
             msg: String,
             #[serde(skip_serializing_if = "String::is_empty")]
             details: String,
         }
-        let document = Document {
+        let document = ErrorDocument {
             cni_version: version.as_str(),
             code: self.code,
             msg: capped(&self.msg),

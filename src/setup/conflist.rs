@@ -88,7 +88,7 @@ pub enum ListFault {
     Stranger(String),
 }
 
-type Object<'a> = BTreeMap<String, &'a RawValue>;
+type RawObject<'a> = BTreeMap<String, &'a RawValue>;
 
 /// One plugin of a list, and where in the text it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl<'a> Conflist<'a> {
         }
         let mut plugins = Vec::with_capacity(raw.len());
         for (n, raw) in raw.into_iter().enumerate() {
-            let fields: Object<'_> =
+            let fields: RawObject<'_> =
                 serde_json::from_str(raw.get()).map_err(|_| ListFault::NoType(n + 1))?;
             let kind = string(&fields, "type").ok_or(ListFault::NoType(n + 1))?;
             // A raw value is a piece of the very text that it was read from.
@@ -144,7 +144,7 @@ impl<'a> Conflist<'a> {
     fn stranger(&self) -> Option<ListFault> {
         let named = |p: &&Plugin| p.kind == conf::TYPE && !p.ours;
         let plugin = self.plugins.iter().find(named)?;
-        let fields: Object<'_> = serde_json::from_str(&self.text[plugin.at.clone()]).ok()?;
+        let fields: RawObject<'_> = serde_json::from_str(&self.text[plugin.at.clone()]).ok()?;
         let keys = fields.keys().filter(|key| *key != "type");
         let keys: Vec<String> = keys.map(|key| printable(key)).collect();
         Some(ListFault::Stranger(keys.join(", ")))
@@ -268,7 +268,7 @@ pub fn from_single(text: &str) -> Result<String, ListFault> {
     ))
 }
 
-fn object(text: &str) -> Result<Object<'_>, ListFault> {
+fn object(text: &str) -> Result<RawObject<'_>, ListFault> {
     if text.trim().is_empty() {
         return Err(ListFault::Empty);
     }
@@ -276,7 +276,7 @@ fn object(text: &str) -> Result<Object<'_>, ListFault> {
 }
 
 /// What every configuration has before its plugins.
-fn check_head(object: &Object<'_>) -> Result<(), ListFault> {
+fn check_head(object: &RawObject<'_>) -> Result<(), ListFault> {
     if string(object, "name").is_none_or(|name| name.is_empty()) {
         return Err(ListFault::NoName);
     }
@@ -290,6 +290,6 @@ fn check_head(object: &Object<'_>) -> Result<(), ListFault> {
     }
 }
 
-fn string(object: &Object<'_>, key: &str) -> Option<String> {
+fn string(object: &RawObject<'_>, key: &str) -> Option<String> {
     serde_json::from_str(object.get(key)?.get()).ok()
 }

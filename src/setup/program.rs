@@ -37,14 +37,14 @@ pub enum InPlace {
 }
 
 /// What a file is, as long as nobody touches it.
-type Seen = (u64, u64, u64, i64, i64, u32);
+type FileStamp = (u64, u64, u64, i64, i64, u32);
 
 /// The program's place.
 #[derive(Debug)]
 pub struct InstalledProgram {
     path: PathBuf,
     /// How it looked when its bytes were last compared.
-    seen: Option<Seen>,
+    seen: Option<FileStamp>,
     /// It was this program once: whoever puts something else there undoes our work.
     was_ours: bool,
 }
@@ -124,7 +124,7 @@ fn is_ours(bytes: &[u8]) -> bool {
     bytes.is_empty() || bytes.windows(MARK.len()).any(|window| window == MARK)
 }
 
-fn seen(path: &Path) -> Option<Seen> {
+fn seen(path: &Path) -> Option<FileStamp> {
     let m = fs::metadata(path).ok()?;
     let changed = (m.ctime(), m.ctime_nsec());
     Some((m.dev(), m.ino(), m.size(), changed.0, changed.1, mode(&m)))

@@ -20,7 +20,7 @@ use super::names::{self, Name};
 use super::snapshot::Snapshots;
 use super::{NamespaceAnnotations, PolicyFile, SourceError, pod};
 use crate::cluster::{self, Client, Request, TimeLimit};
-use crate::store::{Answer, NamespaceAnswer, ServiceAnswer as Behind};
+use crate::store::{ApiAnswer, NamespaceAnswer, ServiceAnswer as Behind};
 use rules::effective::{Facts, TierRules};
 
 /// kubelet writes here what it gives as UID for a pod of its own manifests: the API's object, which
@@ -49,7 +49,7 @@ pub struct PodName<'a> {
 
 /// What the API says.
 #[derive(Debug)]
-pub struct Said {
+pub struct Fetched {
     /// Of the namespace.
     pub namespace: NamespaceAnnotations,
     /// The pod's own rules, whoever has said them.
@@ -79,7 +79,7 @@ pub fn read(
     file: &PolicyFile,
     namespace: &str,
     pod: OwnAnnotations<'_>,
-) -> Result<Said, SourceError> {
+) -> Result<Fetched, SourceError> {
     cluster::run(async { Ok(ask(access, file, namespace, pod).await) })?
 }
 
@@ -88,7 +88,7 @@ async fn ask(
     file: &PolicyFile,
     name: &str,
     of_pod: OwnAnnotations<'_>,
-) -> Result<Said, SourceError> {
+) -> Result<Fetched, SourceError> {
     let client = Client::from_kubeconfig(access.kubeconfig, access.limit)?;
     let (of_namespace, asked) = tokio::join!(ask_namespace(&client, name), async {
         match of_pod {
@@ -111,7 +111,7 @@ async fn ask(
         }
     });
     known?;
-    Ok(Said {
+    Ok(Fetched {
         namespace,
         of_pod,
         facts,
@@ -195,7 +195,7 @@ impl Access<'_> {
     }
 
     /// The answer or, after none, what was said before, if that may be used. A refusal makes it void.
-    pub(super) fn answered<T: Answer>(
+    pub(super) fn answered<T: ApiAnswer>(
         &self,
         name: &str,
         answer: Result<T, cluster::Error>,

@@ -80,7 +80,7 @@ impl PolicyFile {
     /// The text says something invalid.
     pub fn parse(source: &str, text: &str) -> Result<PolicyFile, SourceError> {
         let raw = yaml::read(source, text)?;
-        let mut reader = Reader {
+        let mut reader = PolicyReader {
             source,
             text,
             faults: Collector::default(),
@@ -160,13 +160,13 @@ impl PolicyFile {
 }
 
 /// Turns raw values into checked ones, and gathers what is wrong.
-struct Reader<'a> {
+struct PolicyReader<'a> {
     source: &'a str,
     text: &'a str,
     faults: Collector,
 }
 
-impl Reader<'_> {
+impl PolicyReader<'_> {
     fn fault(&mut self, value: &Spanned<String>, complaint: Complaint) {
         let place = yaml::place(self.text, &value.referenced);
         self.faults.add(self.source, place, complaint);

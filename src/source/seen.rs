@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::annotation::EGRESS_IP;
-use super::api::{OwnAnnotations, PodName, Said};
+use super::api::{Fetched, OwnAnnotations, PodName};
 use super::{NamespaceAnnotations, PolicyFile, names, others, pod};
 use crate::store::{EgressLists, NamespaceAnswer, NodeView, PodAnswer, ServiceAnswer};
 
@@ -15,7 +15,7 @@ pub fn said(
     file: &PolicyFile,
     name: &str,
     of_pod: OwnAnnotations<'_>,
-) -> Option<Said> {
+) -> Option<Fetched> {
     let NamespaceAnswer(annotations) = view.said(name)?;
     let own = match of_pod {
         OwnAnnotations::HandedOver(annotations) => Cow::Borrowed(annotations),
@@ -38,7 +38,7 @@ pub fn said(
         texts.contains_key(name).then_some(())?;
         egress_lists = others::lists(file, name, texts);
     }
-    Some(Said {
+    Some(Fetched {
         namespace,
         of_pod,
         facts,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::store::{Answer, Snapshot, StateDir};
+use crate::store::{ApiAnswer, Snapshot, StateDir};
 
 /// What is kept, and for how long it may be used.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +23,7 @@ impl Snapshots<'_> {
     ///
     /// A pod does not fail for want of space here, but then what was said before goes, too: it is
     /// known to be outdated.
-    pub(super) fn keep<T: Answer>(&self, name: &str, said: T) {
+    pub(super) fn keep<T: ApiAnswer>(&self, name: &str, said: T) {
         let snapshot = Snapshot {
             read_at: Timestamp::now(),
             said,
@@ -39,7 +39,7 @@ impl Snapshots<'_> {
     }
 
     /// Forgets what was said: by now it is known to be wrong.
-    pub(super) fn forget<T: Answer>(&self, name: &str) {
+    pub(super) fn forget<T: ApiAnswer>(&self, name: &str) {
         if let Err(e) = self.state.remove_snapshot::<T>(name) {
             tracing::warn!("{e}");
         }
@@ -47,7 +47,7 @@ impl Snapshots<'_> {
 
     /// What was said of `name`, if snapshots are used, this one can be read and is young enough, and
     /// how old it is.
-    pub(super) fn young<T: Answer>(&self, name: &str) -> Option<(T, SignedDuration)> {
+    pub(super) fn young<T: ApiAnswer>(&self, name: &str) -> Option<(T, SignedDuration)> {
         if !self.used {
             return None;
         }
@@ -98,7 +98,7 @@ mod tests {
     #[serde(transparent)]
     struct NoJson(BTreeMap<Vec<u8>, String>);
 
-    impl Answer for NoJson {
+    impl ApiAnswer for NoJson {
         const FOLDER: &'static str = NamespaceAnswer::FOLDER;
     }
 

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// An answer of the API, of one kind.
-pub trait Answer: Serialize + DeserializeOwned {
+pub trait ApiAnswer: Serialize + DeserializeOwned {
     /// The directory of its snapshots.
     const FOLDER: &'static str;
 }
@@ -59,20 +59,20 @@ pub struct PodAnswer {
 #[serde(transparent)]
 pub struct EgressLists(pub BTreeMap<String, String>);
 
-impl Answer for NamespaceAnswer {
+impl ApiAnswer for NamespaceAnswer {
     const FOLDER: &'static str = "namespaces";
 }
 
-impl Answer for ServiceAnswer {
+impl ApiAnswer for ServiceAnswer {
     const FOLDER: &'static str = "services";
 }
 
 /// Kept of pods only in the agent's view.
-impl Answer for PodAnswer {
+impl ApiAnswer for PodAnswer {
     const FOLDER: &'static str = "pods";
 }
 
-impl Answer for EgressLists {
+impl ApiAnswer for EgressLists {
     const FOLDER: &'static str = "egress-lists";
 }
 

@@ -54,7 +54,7 @@ use std::path::{Path, PathBuf};
 use document::{Document, Unreadable};
 use files::{FileError, Outlives, failed};
 
-pub use answers::{Answer, EgressLists, NamespaceAnswer, PodAnswer, ServiceAnswer};
+pub use answers::{ApiAnswer, EgressLists, NamespaceAnswer, PodAnswer, ServiceAnswer};
 pub use egress::{Held, Owner};
 pub use guard::{Guard, GuardFallback, GuardProgram};
 pub use id::{AttachmentId, NotAnId, attachment_id};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::answers::Answer;
+use super::answers::ApiAnswer;
 use super::document::Document;
 use super::{StateDir, StateError, escaped, files, remove};
 
@@ -24,7 +24,7 @@ pub struct Snapshot<T> {
     pub said: T,
 }
 
-impl<T: Answer> Document for Snapshot<T> {
+impl<T: ApiAnswer> Document for Snapshot<T> {
     const VERSION: u32 = 1;
 }
 
@@ -34,7 +34,7 @@ impl StateDir {
     /// # Errors
     /// The system refuses; then the one before may still be there. [`StateError::OtherVersion`]: what is
     /// there is another version's.
-    pub fn write_snapshot<T: Answer>(
+    pub fn write_snapshot<T: ApiAnswer>(
         &self,
         name: &str,
         snapshot: &Snapshot<T>,
@@ -52,7 +52,10 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateError::Damaged`], [`StateError::OtherVersion`], [`StateError::Io`]
-    pub fn read_snapshot<T: Answer>(&self, name: &str) -> Result<Option<Snapshot<T>>, StateError> {
+    pub fn read_snapshot<T: ApiAnswer>(
+        &self,
+        name: &str,
+    ) -> Result<Option<Snapshot<T>>, StateError> {
         self.read(&self.snapshot_path::<T>(name))
     }
 
@@ -60,7 +63,7 @@ impl StateDir {
     ///
     /// # Errors
     /// The system refuses; [`StateError::OtherVersion`].
-    pub fn remove_snapshot<T: Answer>(&self, name: &str) -> Result<(), StateError> {
+    pub fn remove_snapshot<T: ApiAnswer>(&self, name: &str) -> Result<(), StateError> {
         let path = self.snapshot_path::<T>(name);
         if !path.exists() {
             return Ok(());
@@ -76,7 +79,7 @@ impl StateDir {
     ///
     /// # Errors
     /// The system refuses.
-    pub fn prune_snapshots<T: Answer>(&self, max_age: Duration) -> Result<(), StateError> {
+    pub fn prune_snapshots<T: ApiAnswer>(&self, max_age: Duration) -> Result<(), StateError> {
         for path in files::list(&self.root.join(T::FOLDER))? {
             let age = fs::metadata(&path)
                 .and_then(|file| file.modified())
@@ -95,7 +98,7 @@ impl StateDir {
         Ok(())
     }
 
-    fn snapshot_path<T: Answer>(&self, name: &str) -> PathBuf {
+    fn snapshot_path<T: ApiAnswer>(&self, name: &str) -> PathBuf {
         self.root
             .join(T::FOLDER)
             .join(format!("{}.json", escaped(name)))

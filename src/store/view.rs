@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::answers::Answer;
+use super::answers::ApiAnswer;
 use super::document::{Document, Unknown};
 use super::files::failed;
 use super::{StateDir, StateError, escaped, files, remove};
@@ -45,7 +45,7 @@ struct Told<T> {
     said: T,
 }
 
-impl<T: Answer> Document for Told<T> {
+impl<T: ApiAnswer> Document for Told<T> {
     const VERSION: u32 = 1;
 }
 
@@ -108,7 +108,7 @@ impl NodeView {
     ///
     /// # Errors
     /// [`StateError::Io`]
-    pub fn tell<T: Answer>(&self, name: &str, said: T) -> Result<(), StateError> {
+    pub fn tell<T: ApiAnswer>(&self, name: &str, said: T) -> Result<(), StateError> {
         self.state.write(&self.path::<T>(name), &Told { said })
     }
 
@@ -116,12 +116,12 @@ impl NodeView {
     ///
     /// # Errors
     /// [`StateError::Io`]
-    pub fn forget<T: Answer>(&self, name: &str) -> Result<(), StateError> {
+    pub fn forget<T: ApiAnswer>(&self, name: &str) -> Result<(), StateError> {
         remove(&self.path::<T>(name))
     }
 
     /// What is said of a name; none if nothing is, or it can't be read.
-    pub fn said<T: Answer>(&self, name: &str) -> Option<T> {
+    pub fn said<T: ApiAnswer>(&self, name: &str) -> Option<T> {
         match self.state.read::<Told<T>>(&self.path::<T>(name)) {
             Ok(told) => Some(told?.said),
             Err(e) => {
@@ -151,7 +151,7 @@ impl NodeView {
         self.dir.join("alive.json")
     }
 
-    fn path<T: Answer>(&self, name: &str) -> PathBuf {
+    fn path<T: ApiAnswer>(&self, name: &str) -> PathBuf {
         self.dir
             .join(T::FOLDER)
             .join(format!("{}.json", escaped(name)))

@@ -101,12 +101,12 @@ pub struct Client {
     path: PathBuf,
     wanted: Wanted,
     begin: Begin,
-    state: State,
+    state: Connection,
     lost: Lost,
 }
 
 #[derive(Debug)]
-enum State {
+enum Connection {
     Connected {
         stream: UnixStream,
         rest: Vec<u8>,
@@ -145,7 +145,7 @@ impl Client {
             path,
             wanted,
             begin,
-            state: State::Connected { stream, rest },
+            state: Connection::Connected { stream, rest },
             lost: Lost::default(),
         })
     }
@@ -163,17 +163,17 @@ impl Client {
     /// Readable when there is something to receive.
     pub fn fd(&self) -> BorrowedFd<'_> {
         match &self.state {
-            State::Connected { stream, .. } => stream.as_fd(),
-            State::Gone { never, .. } => never.0.as_fd(),
-            State::Ended(fd) => fd.as_fd(),
+            Connection::Connected { stream, .. } => stream.as_fd(),
+            Connection::Gone { never, .. } => never.0.as_fd(),
+            Connection::Ended(fd) => fd.as_fd(),
         }
     }
 
     /// When [`Client::receive`] is to be called although nothing can be read.
     pub fn due(&self) -> Option<Instant> {
         match &self.state {
-            State::Connected { rest, .. } if rest.contains(&b'\n') => Some(Instant::now()),
-            State::Gone { next, .. } => Some(*next),
+            Connection::Connected { rest, .. } if rest.contains(&b'\n') => Some(Instant::now()),
+            Connection::Gone { next, .. } => Some(*next),
             _ => None,
         }
     }
@@ -184,8 +184,8 @@ impl Client {
     /// The agent that answers now is of no use.
     pub fn receive(&mut self) -> Result<Vec<Said>, Error> {
         match &mut self.state {
-            State::Ended(_) => Ok(vec![Said::End]),
-            State::Gone { since, next, .. } => {
+            Connection::Ended(_) => Ok(vec![Said::End]),
+            Connection::Gone { since, next, .. } => {
                 if *next <= Instant::now() {
                     *next = Instant::now() + AGAIN;
                     // All of the time without an agent: what another one has read by now is not lost. It
@@ -197,7 +197,7 @@ impl Client {
                     match connect(&self.path, wanted) {
                         Ok((stream, begin, rest)) => {
                             self.begin = begin;
-                            self.state = State::Connected { stream, rest };
+                            self.state = Connection::Connected { stream, rest };
                         }
                         Err(e @ (Error::Refused(_) | Error::Nonsense)) => return Err(e),
                         Err(Error::Io { .. }) => {}
@@ -205,7 +205,7 @@ impl Client {
                 }
                 Ok(Vec::new())
             }
-            State::Connected { stream, rest } => {
+            Connection::Connected { stream, rest } => {
                 let mut buffer = [0; 16 * 1024];
                 let is_end = match stream.read(&mut buffer) {
                     Ok(0) => true,
@@ -230,14 +230,14 @@ impl Client {
                         self.lost.more = true;
                         let now = Instant::now();
                         let never = (ours.into(), theirs.into());
-                        self.state = State::Gone {
+                        self.state = Connection::Gone {
                             since: now,
                             next: now + AGAIN,
                             never,
                         };
                     } else {
                         said.push(Said::End);
-                        self.state = State::Ended(ours.into()); // the other end is closed: readable
+                        self.state = Connection::Ended(ours.into()); // the other end is closed: readable
                     }
                 }
                 Ok(said)
@@ -248,7 +248,7 @@ impl Client {
     /// As if the agent had ended.
     #[cfg(test)]
     pub(crate) fn cut(&self) {
-        if let State::Connected { stream, .. } = &self.state {
+        if let Connection::Connected { stream, .. } = &self.state {
             stream
                 .shutdown(std::net::Shutdown::Both)
                 .expect("connected");
@@ -371,7 +371,7 @@ fn is_soon(error: &io::Error) -> bool {
 fn lines(rest: &mut Vec<u8>, packets: bool) -> Result<Vec<Said>, Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Packet {
+    struct PacketFields {
         ether_type: u16,
         packet: String,
     }
@@ -392,7 +392,7 @@ fn lines(rest: &mut Vec<u8>, packets: bool) -> Result<Vec<Said>, Error> {
     {
         if let Ok(line) = serde_json::from_slice::<Line>(bytes) {
             let packet = packets
-                .then(|| serde_json::from_slice::<Packet>(bytes).ok())
+                .then(|| serde_json::from_slice::<PacketFields>(bytes).ok())
                 .flatten();
             let packet = packet.and_then(|p| Some((p.ether_type, crate::hex::bytes(&p.packet)?)));
             said.push(Said::Line(Box::new(Message { line, packet })));

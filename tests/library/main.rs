@@ -8,3 +8,4 @@ mod differential;
 mod fuzz;
 mod golden;
 mod meaning;
+mod type_names;

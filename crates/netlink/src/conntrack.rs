@@ -76,7 +76,7 @@ pub fn failed(deadline: Instant) -> Result<u64, Error> {
 }
 
 /// What identifies a connection, as the kernel gave it.
-struct Entry {
+struct ConntrackEntry {
     family: NetfilterProtoFamily,
     original: Vec<u8>,
     zone: Option<Vec<u8>>,
@@ -102,7 +102,7 @@ fn count(socket: &mut Netlink) -> Result<u32, Error> {
 /// The kernel sends all it has. Its own filter (CTA_FILTER) is no help: it means the opposite
 /// for IPv6 addresses (seen on Linux 6.18), and needs a walk for each address and direction,
 /// which costs more than sending everything once, up to some 20,000 connections.
-fn list(socket: &mut Netlink, addresses: &[IpAddr]) -> Result<Vec<Entry>, Error> {
+fn list(socket: &mut Netlink, addresses: &[IpAddr]) -> Result<Vec<ConntrackEntry>, Error> {
     let operation = "list conntrack entries";
     let message = message(NetfilterProtoFamily::Unspec, IPCTNL_MSG_CT_GET, Vec::new());
     socket.dump(operation, &message, |payload| {
@@ -118,7 +118,7 @@ fn list(socket: &mut Netlink, addresses: &[IpAddr]) -> Result<Vec<Entry>, Error>
         else {
             return Err(Error::malformed(operation, "an entry without a tuple"));
         };
-        Ok(Some(Entry {
+        Ok(Some(ConntrackEntry {
             family: NetfilterProtoFamily::from(*family),
             original: original.to_vec(),
             zone: attributes.bytes(CTA_ZONE).map(<[u8]>::to_vec),
@@ -128,7 +128,7 @@ fn list(socket: &mut Netlink, addresses: &[IpAddr]) -> Result<Vec<Entry>, Error>
 }
 
 /// False: it had ended already. The id spares a connection that has taken its place.
-fn delete(socket: &mut Netlink, entry: Entry) -> Result<bool, Error> {
+fn delete(socket: &mut Netlink, entry: ConntrackEntry) -> Result<bool, Error> {
     let mut attributes = vec![DefaultNla::new(
         CTA_TUPLE_ORIG | NLA_F_NESTED,
         entry.original,

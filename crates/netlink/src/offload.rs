@@ -77,17 +77,17 @@ struct Value {
 
 /// struct ifreq with its member `ifr_data`, as long as with its longest.
 #[repr(C)]
-struct Request {
+struct EthtoolRequest {
     name: [u8; libc::IFNAMSIZ],
     value: *mut Value,
     rest: [u64; 2],
 }
 
-const _: () = assert!(size_of::<Request>() == size_of::<libc::ifreq>());
+const _: () = assert!(size_of::<EthtoolRequest>() == size_of::<libc::ifreq>());
 
 fn ethtool(link: &str, command: u32, data: u32) -> io::Result<u32> {
     let mut value = Value { command, data };
-    let mut request = Request {
+    let mut request = EthtoolRequest {
         name: [0; libc::IFNAMSIZ],
         value: &raw mut value,
         rest: [0; 2],

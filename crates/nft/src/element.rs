@@ -13,7 +13,7 @@ use super::statement::Verdict;
 use super::value::Value;
 
 /// Both ends, included, of each field of a key.
-type Key = SmallVec<[(Value, Value); 3]>;
+type KeyFields = SmallVec<[(Value, Value); 3]>;
 
 /// An element of a set or map.
 ///
@@ -32,7 +32,7 @@ type Key = SmallVec<[(Value, Value); 3]>;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Element {
-    key: Key,
+    key: KeyFields,
     /// Of a set of intervals: there, also a single key is a range.
     interval: bool,
     data: Option<Data>,
@@ -50,7 +50,7 @@ pub enum Data {
 }
 
 impl Element {
-    fn new(key: Key, interval: bool) -> Self {
+    fn new(key: KeyFields, interval: bool) -> Self {
         Self {
             key,
             interval,

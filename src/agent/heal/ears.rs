@@ -16,7 +16,7 @@ use nft::{Changed, Watch as Rules};
 
 /// What was heard.
 #[derive(Debug, Default)]
-pub struct Heard {
+pub struct Noticed {
     /// What has happened.
     pub happened: Happened,
     /// Who has changed our tables.
@@ -41,20 +41,20 @@ impl Ears {
     }
 
     /// What has been told by now.
-    pub fn now(&mut self) -> Heard {
-        let mut heard = Heard::default();
+    pub fn now(&mut self) -> Noticed {
+        let mut heard = Noticed::default();
         self.read(&mut heard);
         heard
     }
 
     /// Waits until there is something new, not longer than this, and then for anything.
-    pub async fn hear(&mut self, longest: Duration) -> Heard {
+    pub async fn hear(&mut self, longest: Duration) -> Noticed {
         let is_deaf = self.rules.is_none() || self.devices.is_none();
         let longest = if is_deaf { longest.min(TICK) } else { longest };
         let end = tokio::time::sleep(longest);
         tokio::pin!(end);
         loop {
-            let mut heard = Heard::default();
+            let mut heard = Noticed::default();
             tokio::select! {
                 () = ready(self.rules.as_ref()) => {}
                 () = ready(self.devices.as_ref()) => {}
@@ -69,7 +69,7 @@ impl Ears {
     }
 
     /// Takes what has been told by now.
-    fn read(&mut self, heard: &mut Heard) {
+    fn read(&mut self, heard: &mut Noticed) {
         if let Some(rules) = &mut self.rules {
             match rules.get_mut().read() {
                 Ok(told) => {

@@ -6,12 +6,12 @@ mod undone;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::readiness::Part as Ready;
+use super::readiness::TaskReadiness as Ready;
 use super::{Context, Error};
 use crate::lifecycle::heal::{Found, Happened, Healer};
-use crate::lifecycle::reconcile::{self, Change, Did, Part};
+use crate::lifecycle::reconcile::{self, Area, Change, Did};
 use crate::store::StateDir;
-use ears::{Ears, Heard};
+use ears::{Ears, Noticed};
 use nft::Changed;
 use rules::fault::printable;
 use undone::Undone;
@@ -53,14 +53,14 @@ pub(super) async fn keep(context: Context) -> Error {
     // Before the first look, so that nothing is missed after it.
     let mut ears = Ears::open(dirs);
     let mut healer = Healer::new(state, config.policy_file.clone());
-    let mut heard = Heard {
+    let mut heard = Noticed {
         happened: Happened::anything(),
         by: Vec::new(),
     };
     let mut looked_at_all = Instant::now();
     loop {
         let began = Instant::now();
-        let Heard {
+        let Noticed {
             mut happened,
             mut by,
         } = heard;
@@ -118,7 +118,7 @@ impl Telling<'_> {
             self.last = format!(", last by {}", named(by));
         }
         self.undone.note(&found.changes, began);
-        for part in [Part::Rules, Part::Guard, Part::EgressIps, Part::Records] {
+        for part in [Area::Rules, Area::Guard, Area::EgressIps, Area::Records] {
             self.tell_mended(part, &found.changes, by, began);
         }
         self.tell_left(found.changes, found.is_all);
@@ -128,7 +128,7 @@ impl Telling<'_> {
         }
     }
 
-    fn tell_mended(&self, part: Part, changes: &[Change], by: &[Changed], began: Instant) {
+    fn tell_mended(&self, part: Area, changes: &[Change], by: &[Changed], began: Instant) {
         let mended = changes.iter();
         let mended: Vec<&Change> = mended
             .filter(|change| change.part == part && change.did == Did::Repaired)
@@ -146,7 +146,7 @@ impl Telling<'_> {
             more => format!("; and {more} more"),
         };
         // Who changes the tables is told by the kernel; of devices and files it is not known.
-        let by = if part == Part::Rules { by } else { &[] };
+        let by = if part == Area::Rules { by } else { &[] };
         let after = match by {
             [] => String::new(),
             by => format!(" after {} changed the tables", named(by)),
@@ -160,7 +160,7 @@ impl Telling<'_> {
             false => format!(" after {} changed the tables", listed(by)),
         };
         let (reason, action) = match part {
-            Part::EgressIps => ("EgressIPLost", "RestoreEgressIP"),
+            Area::EgressIps => ("EgressIPLost", "RestoreEgressIP"),
             _ => ("NotEnforced", "RestoreRules"),
         };
         let note = format!("restored{by}: {whats}{more}");
@@ -176,7 +176,7 @@ impl Telling<'_> {
                 let (what, why) = &key;
                 tracing::warn!("not restored: {what}: {why}");
                 let reason = match change.part {
-                    Part::EgressIps => "EgressIPLost",
+                    Area::EgressIps => "EgressIPLost",
                     _ => "NotEnforced",
                 };
                 let note = format!("{what}: {why}");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::lifecycle::reconcile::{Change, Did, Part};
+use crate::lifecycle::reconcile::{Area, Change, Did};
 
 /// What is counted.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -13,7 +13,7 @@ const AT_ONCE: usize = 6;
 
 /// How often each thing was put back, or could not be, within the last minute.
 #[derive(Debug, Default)]
-pub struct Undone(BTreeMap<(Part, String), VecDeque<Instant>>);
+pub struct Undone(BTreeMap<(Area, String), VecDeque<Instant>>);
 
 impl Undone {
     /// Counts what has come of a look.
@@ -35,12 +35,12 @@ impl Undone {
     }
 
     /// What is left to the next look at everything.
-    pub fn contested(&self) -> BTreeSet<Part> {
+    pub fn contested(&self) -> BTreeSet<Area> {
         let often = self.often().map(|((part, _), _)| *part);
         often.collect()
     }
 
-    fn often(&self) -> impl Iterator<Item = (&(Part, String), usize)> {
+    fn often(&self) -> impl Iterator<Item = (&(Area, String), usize)> {
         let all = self.0.iter().map(|(key, times)| (key, times.len()));
         all.filter(|(_, times)| *times >= AT_ONCE)
     }
@@ -49,13 +49,13 @@ impl Undone {
     pub fn complaint(&self, last: &str, every: Duration) -> Option<String> {
         let ((part, what), times) = self.often().next()?;
         let advice = match part {
-            Part::EgressIps => {
+            Area::EgressIps => {
                 "whatever manages this node's addresses (systemd-networkd, NetworkManager) must leave it alone"
             }
-            Part::Rules | Part::Guard => {
+            Area::Rules | Area::Guard => {
                 "only egressway may change the tables inet egressway and netdev egressway, and the filters of pods' interfaces"
             }
-            Part::Records => "only egressway may change its state directory",
+            Area::Records => "only egressway may change its state directory",
         };
         Some(format!(
             "something undoes egressway's work as soon as it is restored ({what}, {times} times within the last minute{last}): from now on it is restored only every {} s. {advice}",
@@ -68,7 +68,7 @@ impl Undone {
 mod tests {
     use super::*;
 
-    fn change(part: Part, what: &str, did: Did) -> Change {
+    fn change(part: Area, what: &str, did: Did) -> Change {
         Change {
             part,
             did,
@@ -84,17 +84,17 @@ mod tests {
         let every = Duration::from_secs(30);
         for n in 0..20 {
             // Each another one, as when a whole node is renamed.
-            let other = change(Part::Rules, &format!("attachment {n}"), Did::Repaired);
-            let left = change(Part::Rules, "left", Did::Left);
+            let other = change(Area::Rules, &format!("attachment {n}"), Did::Repaired);
+            let left = change(Area::Rules, "left", Did::Left);
             undone.note(&[other, left], at(n));
         }
         assert_eq!(undone.contested(), BTreeSet::new());
-        let address = change(Part::EgressIps, "egress IP 192.0.2.1", Did::Repaired);
+        let address = change(Area::EgressIps, "egress IP 192.0.2.1", Did::Repaired);
         for n in 0..6 {
             assert_eq!(undone.complaint("", every), None, "{n}");
             undone.note(std::slice::from_ref(&address), at(30 + n));
         }
-        assert_eq!(undone.contested(), BTreeSet::from([Part::EgressIps]));
+        assert_eq!(undone.contested(), BTreeSet::from([Area::EgressIps]));
         let said = undone.complaint(", last by nft", every).unwrap_or_default();
         assert!(
             said.contains("192.0.2.1, 6 times within the last minute, last by nft"),

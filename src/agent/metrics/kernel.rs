@@ -28,7 +28,7 @@ const STAYS: Duration = Duration::from_secs(3600);
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A rule's series: namespace, rule, verdict.
-pub type Rule = (String, String, &'static str);
+pub type RuleSeries = (String, String, &'static str);
 
 /// An attachment's counter: its id, and the address.
 type Of = (String, IpAddr);
@@ -41,7 +41,7 @@ pub struct Sampler {
     /// By namespace.
     pub denied: Sums<Of, String>,
     pub denied_of_pods: Sums<Of, (String, String)>,
-    pub rules: Sums<(String, String), Rule>,
+    pub rules: Sums<(String, String), RuleSeries>,
 }
 
 /// What counts for a policy in the kernel, and the verdicts of its rules.
@@ -52,7 +52,7 @@ struct Policy {
 
 /// What is as it is now.
 #[derive(Debug, Default)]
-pub struct Now {
+pub struct Readings {
     pub enforced: u64,
     pub damaged: u64,
     pub policies: u64,
@@ -80,11 +80,11 @@ impl Sampler {
     ///
     /// # Errors
     /// Why it does not tell. The sums are as before.
-    pub fn look(&mut self) -> Result<Now, String> {
+    pub fn look(&mut self) -> Result<Readings, String> {
         let records = self.state.records().map_err(|e| e.to_string())?;
         let records: Vec<_> = records.into_iter().map(|(_, record)| record).collect();
         let mut nft = Nft::open().map_err(|e| e.to_string())?;
-        let mut now = Now::default();
+        let mut now = Readings::default();
         self.count_pods(&mut nft, &records, &mut now)?;
         self.count_rules(&mut nft, &records, &mut now)?;
         now.ports_exhausted =
@@ -108,7 +108,7 @@ impl Sampler {
         &mut self,
         nft: &mut Nft,
         records: &[Record<PolicyKey>],
-        now: &mut Now,
+        now: &mut Readings,
     ) -> Result<(), String> {
         let (mut evaluated, mut denied) = (HashMap::new(), HashMap::new());
         for family in [Family::V4, Family::V6] {
@@ -167,7 +167,7 @@ impl Sampler {
         &mut self,
         nft: &mut Nft,
         records: &[Record<PolicyKey>],
-        now: &mut Now,
+        now: &mut Readings,
     ) -> Result<(), String> {
         // A policy of several namespaces counts for all of them at once: then the label is empty.
         let mut namespaces: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
@@ -191,7 +191,7 @@ impl Sampler {
         now.policies = namespaces.len() as u64;
         let mut counted = Vec::new();
         let mut with_series = self.rules.all().filter(|(rule, _)| rule.1 != OTHER).count();
-        let mut fresh: BTreeSet<Rule> = BTreeSet::new();
+        let mut fresh: BTreeSet<RuleSeries> = BTreeSet::new();
         for (chain, of) in &namespaces {
             let Some(policy) = self.policies.get(*chain) else {
                 continue;
@@ -211,7 +211,7 @@ impl Sampler {
                 let Some(verdict) = policy.verdicts.get(&label) else {
                     continue;
                 };
-                let own: Rule = (namespace.clone(), label.clone(), verdict);
+                let own: RuleSeries = (namespace.clone(), label.clone(), verdict);
                 let has_series = self.rules.has(&own) || fresh.contains(&own);
                 let series = if has_series {
                     own

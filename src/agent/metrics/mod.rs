@@ -42,9 +42,9 @@ type Restarts = Family<[(&'static str, String); 1], Counter>;
 
 /// Shared by those who have something to count, and who answers.
 #[derive(Clone)]
-pub struct Metrics(Arc<Shared>);
+pub struct Metrics(Arc<Counted>);
 
-struct Shared {
+struct Counted {
     updates: Histogram,
     restarts: Restarts,
     asked: Mutex<Asked>,
@@ -72,7 +72,7 @@ impl Metrics {
         for resource in ["namespaces", "pods"] {
             drop(restarts.get_or_create(&[("resource", resource.to_owned())]));
         }
-        Metrics(Arc::new(Shared {
+        Metrics(Arc::new(Counted {
             updates: Histogram::new(UPDATES),
             restarts,
             asked: Mutex::new(Asked {
@@ -120,7 +120,7 @@ impl Metrics {
             "Watches of the API that were started again after a failure",
             self.0.restarts.clone(),
         );
-        let told = Told(numbers(&self.0, &asked.sampler, &now));
+        let told = Collected(numbers(&self.0, &asked.sampler, &now));
         registry.register_collector(Box::new(told));
         let mut text = String::new();
         text::encode(&mut text, &registry).map_err(|e| e.to_string())?;
@@ -137,15 +137,15 @@ impl Metrics {
     }
 }
 
-struct Told(Vec<Numbers>);
+struct Collected(Vec<Numbers>);
 
-impl fmt::Debug for Told {
+impl fmt::Debug for Collected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Told").finish_non_exhaustive()
     }
 }
 
-impl Collector for Told {
+impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for numbers in &self.0 {
             let mut family =

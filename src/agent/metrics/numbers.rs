@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use prometheus_client::metrics::MetricType;
 
-use super::Shared;
-use super::kernel::{Now, Sampler};
+use super::Counted;
+use super::kernel::{Readings, Sampler};
 use crate::agent::seen::Cover;
 use crate::cluster;
 
@@ -50,7 +50,7 @@ impl Number for f64 {
 }
 
 /// All of them.
-pub fn numbers(shared: &Shared, sampler: &Sampler, now: &Now) -> Vec<Numbers> {
+pub fn numbers(shared: &Counted, sampler: &Sampler, now: &Readings) -> Vec<Numbers> {
     let mut all = of_packets(sampler);
     all.extend(of_log(shared));
     all.extend(of_pods(shared, now));
@@ -124,7 +124,7 @@ fn of_packets(sampler: &Sampler) -> Vec<Numbers> {
     ]
 }
 
-fn of_log(shared: &Shared) -> Vec<Numbers> {
+fn of_log(shared: &Counted) -> Vec<Numbers> {
     let counts = shared.hub.counts();
     let by_verdict = counts
         .by_verdict()
@@ -143,7 +143,7 @@ fn of_log(shared: &Shared) -> Vec<Numbers> {
     ]
 }
 
-fn of_pods(shared: &Shared, now: &Now) -> Vec<Numbers> {
+fn of_pods(shared: &Counted, now: &Readings) -> Vec<Numbers> {
     let mut states = BTreeMap::from([("enforced", now.enforced), ("damaged", now.damaged)]);
     if let Some(pods) = shared.pods.known() {
         states.extend([("uncovered", 0), ("host-network", 0)]);
@@ -199,7 +199,7 @@ fn of_pods(shared: &Shared, now: &Now) -> Vec<Numbers> {
     ]
 }
 
-fn of_policies(shared: &Shared) -> Vec<Numbers> {
+fn of_policies(shared: &Counted) -> Vec<Numbers> {
     let status = shared.status.lock();
     let mut invalid: BTreeMap<&str, u64> = BTreeMap::new();
     for fault in status.at_fault.values().flatten() {

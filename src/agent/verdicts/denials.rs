@@ -22,12 +22,12 @@ const WAITING: usize = 64;
 /// Sees every line, and never waits.
 #[derive(Debug, Clone)]
 pub struct Denials {
-    known: Arc<Mutex<Known>>,
+    known: Arc<Mutex<DeniedSoFar>>,
     first: mpsc::Sender<Line>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct DeniedSoFar {
     /// By UID.
     last: HashMap<String, Deny>,
     told: HashMap<(String, String), Instant>,

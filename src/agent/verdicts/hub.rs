@@ -21,10 +21,10 @@ const MOST_LOG: usize = 256 * 1024;
 
 /// Shared by all.
 #[derive(Debug, Clone)]
-pub struct Hub(Arc<Shared>);
+pub struct Hub(Arc<Held>);
 
 #[derive(Debug)]
-struct Shared {
+struct Held {
     state: Mutex<State>,
     /// For the thread that writes to stdout.
     written: Condvar,
@@ -94,7 +94,7 @@ impl Counts {
 
 impl Default for Hub {
     fn default() -> Self {
-        Hub(Arc::new(Shared {
+        Hub(Arc::new(Held {
             state: Mutex::new(State {
                 ring: Ring::new(MOST_BYTES, LONGEST),
                 log: VecDeque::new(),

@@ -158,7 +158,7 @@ async fn converse(served: &Served, stream: &UnixStream) {
     let request = match timeout(ASK, ask(stream)).await {
         Err(_) => Err("the question took too long".to_owned()),
         Ok(Err(_)) => return, // it has gone
-        Ok(Ok(asked)) => asked,
+        Ok(Ok(question)) => understood(&question),
     };
     let answer = match request {
         Err(why) => error(why),
@@ -174,16 +174,17 @@ async fn converse(served: &Served, stream: &UnixStream) {
     let _ = timeout(TAKE, write(stream, answer.line().as_bytes())).await;
 }
 
-/// Reads the question; inside, what is wrong with it.
-async fn ask(stream: &UnixStream) -> io::Result<Result<Request, String>> {
+/// Reads the question: a line, or as much of one as is too long.
+async fn ask(stream: &UnixStream) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut buffer = [0; LONGEST];
-    let end = loop {
+    loop {
         if let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
-            break end;
+            bytes.truncate(end);
+            return Ok(bytes);
         }
         if bytes.len() > LONGEST {
-            return Ok(Err(format!("a question has at most {LONGEST} bytes")));
+            return Ok(bytes);
         }
         stream.readable().await?;
         match stream.try_read(&mut buffer) {
@@ -192,14 +193,16 @@ async fn ask(stream: &UnixStream) -> io::Result<Result<Request, String>> {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(e) => return Err(e),
         }
-    };
-    Ok(understood(&bytes[..end]))
+    }
 }
 
 fn understood(question: &[u8]) -> Result<Request, String> {
     #[derive(serde::Deserialize)]
     struct Version {
         v: u32,
+    }
+    if question.len() > LONGEST {
+        return Err(format!("a question has at most {LONGEST} bytes"));
     }
     // A later version may ask for what this one does not know.
     let Version { v } = serde_json::from_slice(question)

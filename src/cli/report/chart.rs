@@ -6,7 +6,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::html::time_text;
-use super::summary::{Counts, Fate};
+use super::summary::{ByFate, Fate};
 use crate::cli::output::how_many;
 
 /// How long a bar may last, in seconds: what people count in.
@@ -24,11 +24,11 @@ struct Bars {
     start: i64,
     /// In seconds.
     step: i64,
-    bars: Vec<Counts>,
+    bars: Vec<ByFate>,
 }
 
 impl Bars {
-    fn of(times: &BTreeMap<i64, Counts>) -> Option<Bars> {
+    fn of(times: &BTreeMap<i64, ByFate>) -> Option<Bars> {
         let (first, last) = (*times.first_key_value()?.0, *times.last_key_value()?.0);
         let span = last - first;
         let step = STEPS
@@ -37,7 +37,7 @@ impl Bars {
             .unwrap_or(span / (MOST_BARS - 1) + 1);
         let start = first - first.rem_euclid(step);
         let index = |second: i64| usize::try_from((second - start) / step).unwrap_or_default();
-        let mut bars = vec![Counts::default(); index(last) + 1];
+        let mut bars = vec![ByFate::default(); index(last) + 1];
         for (second, counts) in times {
             if let Some(bar) = bars.get_mut(index(*second)) {
                 bar.join(counts);
@@ -56,11 +56,11 @@ impl Bars {
 }
 
 /// The chart with its scale. Nothing for no lines.
-pub(super) fn chart(times: &BTreeMap<i64, Counts>) -> String {
+pub(super) fn chart(times: &BTreeMap<i64, ByFate>) -> String {
     let Some(bars) = Bars::of(times) else {
         return String::new();
     };
-    let most = bars.bars.iter().map(Counts::total).max().unwrap_or(0);
+    let most = bars.bars.iter().map(ByFate::total).max().unwrap_or(0);
     let width = i64::try_from(bars.bars.len()).unwrap_or(0) * BAR;
     let mut svg = String::new();
     for (index, counts) in bars.bars.iter().enumerate() {
@@ -79,7 +79,7 @@ pub(super) fn chart(times: &BTreeMap<i64, Counts>) -> String {
 }
 
 /// One bar, with its numbers as a tooltip.
-fn bar(bars: &Bars, index: usize, counts: &Counts, most: u64) -> String {
+fn bar(bars: &Bars, index: usize, counts: &ByFate, most: u64) -> String {
     if counts.total() == 0 {
         return String::new();
     }
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     fn bars(seconds: &[i64]) -> Bars {
-        let mut times: BTreeMap<i64, Counts> = BTreeMap::new();
+        let mut times: BTreeMap<i64, ByFate> = BTreeMap::new();
         for second in seconds {
             times.entry(*second).or_default().add(Fate::Denied);
         }
@@ -147,7 +147,7 @@ mod tests {
             let found = bars(&seconds);
             assert_eq!(found.step, step, "{seconds:?}");
             assert!(found.bars.len() <= 60, "{seconds:?}");
-            let total: u64 = found.bars.iter().map(Counts::total).sum();
+            let total: u64 = found.bars.iter().map(ByFate::total).sum();
             assert_eq!(total, seconds.len() as u64);
         }
     }

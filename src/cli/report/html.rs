@@ -27,14 +27,14 @@ pub(super) fn time_text(time: Timestamp) -> String {
 }
 
 /// A table whose cells name their columns, so that a narrow screen can show each row as a card.
-pub(super) struct Table {
-    titles: &'static [(&'static str, Kind)],
+pub(super) struct HtmlTable {
+    titles: &'static [(&'static str, ColumnKind)],
     rows: String,
 }
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ColumnKind {
     Text,
     /// Names, addresses, rules.
     Code,
@@ -43,20 +43,20 @@ pub(super) enum Kind {
     Number,
 }
 
-impl Kind {
+impl ColumnKind {
     fn class(self) -> &'static str {
         match self {
-            Kind::Text => "text",
-            Kind::Code => "code",
-            Kind::Short => "code short",
-            Kind::Number => "number",
+            ColumnKind::Text => "text",
+            ColumnKind::Code => "code",
+            ColumnKind::Short => "code short",
+            ColumnKind::Number => "number",
         }
     }
 }
 
-impl Table {
-    pub(super) fn new(titles: &'static [(&'static str, Kind)]) -> Table {
-        Table {
+impl HtmlTable {
+    pub(super) fn new(titles: &'static [(&'static str, ColumnKind)]) -> HtmlTable {
+        HtmlTable {
             titles,
             rows: String::new(),
         }
@@ -67,7 +67,7 @@ impl Table {
         self.rows
             .push_str(&format!("<tr class=\"{}\">", escape(class)));
         for ((title, kind), cell) in self.titles.iter().zip(cells) {
-            let zero = if *kind == Kind::Number && cell == "0" {
+            let zero = if *kind == ColumnKind::Number && cell == "0" {
                 " zero"
             } else {
                 ""

@@ -1,7 +1,7 @@
 //! The page: everything in one file, nothing that runs.
 
 use super::chart;
-use super::html::{Kind, Table, escape, time_text};
+use super::html::{ColumnKind, HtmlTable, escape, time_text};
 use super::rules::{RuleUse, Rules};
 use super::summary::{Fate, Summary};
 use crate::cli::output::how_many;
@@ -89,13 +89,13 @@ fn stopped(summary: &Summary) -> String {
     }
     let mut all: Vec<_> = summary.stopped.iter().collect();
     all.sort_by_key(|(_, stopped)| std::cmp::Reverse(stopped.counts.stopped()));
-    let mut table = Table::new(&[
-        ("Destination", Kind::Short),
-        ("Service", Kind::Short),
-        ("Denied", Kind::Number),
-        ("Would be denied", Kind::Number),
-        ("Pods", Kind::Code),
-        ("Rules", Kind::Code),
+    let mut table = HtmlTable::new(&[
+        ("Destination", ColumnKind::Short),
+        ("Service", ColumnKind::Short),
+        ("Denied", ColumnKind::Number),
+        ("Would be denied", ColumnKind::Number),
+        ("Pods", ColumnKind::Code),
+        ("Rules", ColumnKind::Code),
     ]);
     for (to, stopped) in all.iter().take(MOST_STOPPED) {
         let denied = stopped.counts.of(Fate::Denied);
@@ -140,14 +140,14 @@ fn talks(summary: &Summary) -> String {
     let shown = all.len().min(MOST_ROWS);
     // The most frequent are shown; a pod's stand together.
     all[..shown].sort_by_key(|(key, _)| *key);
-    let mut table = Table::new(&[
-        ("Pod", Kind::Code),
-        ("Destination", Kind::Short),
-        ("Service", Kind::Short),
-        ("Allowed", Kind::Number),
-        ("Would be denied", Kind::Number),
-        ("Denied", Kind::Number),
-        ("Last (UTC)", Kind::Text),
+    let mut table = HtmlTable::new(&[
+        ("Pod", ColumnKind::Code),
+        ("Destination", ColumnKind::Short),
+        ("Service", ColumnKind::Short),
+        ("Allowed", ColumnKind::Number),
+        ("Would be denied", ColumnKind::Number),
+        ("Denied", ColumnKind::Number),
+        ("Last (UTC)", ColumnKind::Text),
     ]);
     for ((pod, to), talk) in &all[..shown] {
         let class = match (talk.counts.of(Fate::Denied), talk.counts.of(Fate::Audited)) {
@@ -196,11 +196,11 @@ fn unmatched(rules: Option<&Rules>) -> String {
     if never.is_empty() {
         return html;
     }
-    let mut table = Table::new(&[
-        ("Rule", Kind::Code),
-        ("Text", Kind::Code),
-        ("Source", Kind::Code),
-        ("Pods", Kind::Number),
+    let mut table = HtmlTable::new(&[
+        ("Rule", ColumnKind::Code),
+        ("Text", ColumnKind::Code),
+        ("Source", ColumnKind::Code),
+        ("Pods", ColumnKind::Number),
     ]);
     for ((label, text), of_rule) in never.iter().take(MOST_ROWS) {
         let pods = of_rule.pods.to_string();

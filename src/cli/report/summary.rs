@@ -40,14 +40,14 @@ impl Fate {
 
 /// Log lines by what became of the packets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Counts([u64; 3]);
+pub(super) struct ByFate([u64; 3]);
 
-impl Counts {
+impl ByFate {
     pub(super) fn add(&mut self, fate: Fate) {
         self.0[fate as usize] += 1;
     }
 
-    pub(super) fn join(&mut self, other: &Counts) {
+    pub(super) fn join(&mut self, other: &ByFate) {
         for (own, others) in self.0.iter_mut().zip(other.0) {
             *own += others;
         }
@@ -93,14 +93,14 @@ impl Reached {
 /// One pod and one destination.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Talk {
-    pub counts: Counts,
+    pub counts: ByFate,
     pub last: Timestamp,
 }
 
 /// What happened to a destination that was stopped.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Stopped {
-    pub counts: Counts,
+    pub counts: ByFate,
     pub pods: BTreeSet<String>,
     pub rules: BTreeSet<String>,
 }
@@ -113,12 +113,12 @@ pub(super) struct Summary {
     pub skipped: u64,
     /// What the log itself says was lost: `8 log messages`.
     pub lost: Option<String>,
-    pub counts: Counts,
+    pub counts: ByFate,
     /// By pod, as `namespace/pod`, or the source's address.
     pub talks: BTreeMap<(String, Reached), Talk>,
     pub stopped: BTreeMap<Reached, Stopped>,
     /// By second.
-    pub times: BTreeMap<i64, Counts>,
+    pub times: BTreeMap<i64, ByFate>,
     /// Namespace, pod and rule of every line.
     pub matched: HashSet<(Option<String>, Option<String>, String)>,
     pub first: Option<Timestamp>,
@@ -151,7 +151,7 @@ impl Summary {
             .talks
             .entry((pod, destination))
             .or_insert_with(|| Talk {
-                counts: Counts::default(),
+                counts: ByFate::default(),
                 last: line.time,
             });
         talk.counts.add(fate);

@@ -16,7 +16,7 @@ use nft::Counter;
 /// What a deny does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Mode {
+pub(super) enum ShownMode {
     Enforce,
     /// All or some of the rules only log and count.
     Audit,
@@ -24,20 +24,20 @@ pub(super) enum Mode {
     Exempt,
 }
 
-impl Mode {
-    fn of(record: &Record) -> Mode {
+impl ShownMode {
+    fn of(record: &Record) -> ShownMode {
         match (record.exempt, record.policy.is_audited()) {
-            (true, _) => Mode::Exempt,
-            (false, true) => Mode::Audit,
-            (false, false) => Mode::Enforce,
+            (true, _) => ShownMode::Exempt,
+            (false, true) => ShownMode::Audit,
+            (false, false) => ShownMode::Enforce,
         }
     }
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
-            Mode::Enforce => "enforce",
-            Mode::Audit => "audit",
-            Mode::Exempt => "exempt",
+            ShownMode::Enforce => "enforce",
+            ShownMode::Audit => "audit",
+            ShownMode::Exempt => "exempt",
         }
     }
 }
@@ -64,7 +64,7 @@ pub(super) struct Row {
     pub addresses: Vec<IpAddr>,
     pub veth: String,
     pub bridge: Option<String>,
-    pub mode: Mode,
+    pub mode: ShownMode,
     /// The namespace is exempt, so that the pod's own rules are ignored.
     pub rules_ignored: bool,
     /// None: another version's, which this one can't read.
@@ -106,7 +106,7 @@ impl Row {
             addresses: record.addresses.clone(),
             veth: record.veth.clone(),
             bridge: record.bridge.as_ref().map(|bridge| bridge.name.clone()),
-            mode: Mode::of(record),
+            mode: ShownMode::of(record),
             rules_ignored: record.rules_ignored,
             rules: rules.map(|policy| policy.tiers.iter().map(|tier| tier.rules.len()).sum()),
             egress_ips: record.egress.clone(),

@@ -5,7 +5,7 @@ use clap::{CommandFactory, Parser};
 use super::detail::Counted;
 use super::guards::ForgedChecksums;
 use super::kernel::Kernel;
-use super::list::{Mode, Row, State};
+use super::list::{Row, ShownMode, State};
 use super::*;
 use crate::attachment::test_support::record;
 use crate::store::Bridge;
@@ -64,7 +64,7 @@ fn list() -> List {
     let (_, web) = made_up();
     let mut db = Row::new(&record("db-0", 8, &["10.0.0.3"], ""), &Kernel::default(), 1);
     (db.state, db.problems) = (State::Ok, Vec::new());
-    (db.mode, db.pod) = (Mode::Audit, None);
+    (db.mode, db.pod) = (ShownMode::Audit, None);
     db.add_problems([
         "veth8 is gone".to_owned(),
         "packets from 10.0.0.3 are not filtered".to_owned(),
@@ -280,11 +280,11 @@ fn help_names_every_field() {
 fn an_exempt_namespace_and_audit_mode_are_told() {
     let mut web = record("web", 7, &["10.0.0.2"], "deny 25/tcp");
     let mode = |record: &Record| Row::new(record, &Kernel::default(), 1).mode;
-    assert_eq!(mode(&web), Mode::Enforce);
+    assert_eq!(mode(&web), ShownMode::Enforce);
     web.policy.tiers[0].audit = true;
-    assert_eq!(mode(&web), Mode::Audit);
+    assert_eq!(mode(&web), ShownMode::Audit);
     web.exempt = true;
-    assert_eq!(mode(&web), Mode::Exempt);
+    assert_eq!(mode(&web), ShownMode::Exempt);
 }
 
 #[test]

@@ -10,13 +10,13 @@ use crate::cli::output::how_many;
 use crate::source::annotation::{DEFAULT_RULES, RULES};
 
 /// The rules of one owner.
-pub(super) struct Group {
+pub(super) struct OwnerRules {
     pub owner: Whose,
     pub rules: Vec<Suggestion>,
 }
 
 /// Rule text, ready to be put into an annotation or the policy file.
-pub(super) fn text(groups: &[Group]) -> String {
+pub(super) fn text(groups: &[OwnerRules]) -> String {
     let blocks: Vec<String> = groups
         .iter()
         .map(|group| format!("# {}\n{}", title(&group.owner), rule_text(group)))
@@ -33,7 +33,7 @@ fn title(owner: &Whose) -> String {
 }
 
 /// The rules, each below a comment with how often it was needed.
-fn rule_text(group: &Group) -> String {
+fn rule_text(group: &OwnerRules) -> String {
     let mut text = String::new();
     for suggestion in &group.rules {
         let seen = &suggestion.seen;
@@ -73,12 +73,12 @@ fn shown(name: &str) -> String {
 
 /// Manifests with the rules as annotations, to be merged into the real ones. Who is not named can't
 /// be annotated.
-pub(super) fn yaml(groups: &[Group]) -> String {
+pub(super) fn yaml(groups: &[OwnerRules]) -> String {
     let documents: Vec<String> = groups.iter().filter_map(document).collect();
     documents.join("---\n")
 }
 
-fn document(group: &Group) -> Option<String> {
+fn document(group: &OwnerRules) -> Option<String> {
     let (kind, metadata, key) = match &group.owner {
         Whose::Namespace(name) => (
             "Namespace",
@@ -145,14 +145,14 @@ struct JsonRule<'a> {
 }
 
 /// A list of groups, on one line.
-pub(super) fn json(groups: &[Group]) -> Result<String, serde_json::Error> {
+pub(super) fn json(groups: &[OwnerRules]) -> Result<String, serde_json::Error> {
     let groups: Vec<JsonGroup> = groups.iter().map(json_group).collect();
     let mut text = serde_json::to_string(&groups)?;
     text.push('\n');
     Ok(text)
 }
 
-fn json_group(group: &Group) -> JsonGroup<'_> {
+fn json_group(group: &OwnerRules) -> JsonGroup<'_> {
     let (namespace, pod) = match &group.owner {
         Whose::Namespace(namespace) => (Some(namespace.as_str()), None),
         Whose::Pod { namespace, pod } => (Some(namespace.as_str()), Some(pod.as_str())),

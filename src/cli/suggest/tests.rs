@@ -25,7 +25,7 @@ fn args(words: &str) -> Args {
 }
 
 /// What the lines come to.
-fn suggested(words: &str, lines: &str) -> (Vec<Group>, LogGroups) {
+fn suggested(words: &str, lines: &str) -> (Vec<OwnerRules>, LogGroups) {
     let args = args(words);
     let mut groups = LogGroups::default();
     let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -354,7 +354,7 @@ proptest! {
         }
         prop_assert_eq!(groups.too_little, 0);
         for group in suggest(&groups, &arguments) {
-            let text = print::text(&[Group { owner: group.owner.clone(), rules: group.rules }]);
+            let text = print::text(&[OwnerRules { owner: group.owner.clone(), rules: group.rules }]);
             let policy = parse(&text);
             let stopped = lines.iter().filter(|line| arguments.wants(line));
             let (own, others): (Vec<&Line>, Vec<&Line>) = stopped.partition(|line| {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::ByLeases;
-use super::reconcile::{self, Change, Did, Error, Part, ReconcileOptions, Which};
+use super::reconcile::{self, Area, Change, Did, Error, ReconcileOptions, Which};
 use crate::egress::place::Ways;
 use crate::store::StateDir;
 use netlink::Rtnl;
@@ -34,7 +34,7 @@ pub struct Happened {
     /// Whatever may have happened since the last look of this kind.
     pub anything: bool,
     /// What others undo as soon as it is put back: left to the next look at anything.
-    pub contested: BTreeSet<Part>,
+    pub contested: BTreeSet<Area>,
 }
 
 impl Happened {
@@ -61,7 +61,7 @@ impl Happened {
         self.contested.extend(other.contested);
     }
 
-    fn leaves(&self, part: Part) -> bool {
+    fn leaves(&self, part: Area) -> bool {
         !self.anything && self.contested.contains(&part)
     }
 }
@@ -109,10 +109,10 @@ impl Healer {
         let mut found = Found::default();
         let mut nft = Nft::open()?;
         let before = nft.generation()?;
-        if !happened.leaves(Part::Records) {
+        if !happened.leaves(Area::Records) {
             self.remembered.update(&mut nft, &mut found.changes)?;
         }
-        let leaves_rules = happened.leaves(Part::Rules);
+        let leaves_rules = happened.leaves(Area::Rules);
         let everything =
             happened.rules && !leaves_rules || happened.anything && self.whole != Some(before);
         let mut rtnl = Rtnl::open(Instant::now() + PATIENCE)?;
@@ -125,10 +125,10 @@ impl Healer {
         if !leaves_rules {
             which.extend(self.remembered.others(&ways.devices));
         }
-        if !happened.leaves(Part::Guard) {
+        if !happened.leaves(Area::Guard) {
             which.extend(self.remembered.at(&happened.filters));
         }
-        let egress = !happened.leaves(Part::EgressIps);
+        let egress = !happened.leaves(Area::EgressIps);
         let is_egress_faulty = egress && self.is_egress_faulty(&addresses, &ways);
         let which = match everything {
             true => Which::All,
@@ -190,7 +190,7 @@ fn restored(what: String, why: &str, outcome: Result<(), impl std::fmt::Display>
         Err(e) => (Did::Failed, format!("{why}; {e}")),
     };
     Change {
-        part: Part::Records,
+        part: Area::Records,
         did,
         what,
         why,

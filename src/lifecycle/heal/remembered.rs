@@ -17,7 +17,7 @@ use nft::Nft;
 /// its rules is there.
 const POLICIES: usize = 8 * 1024 * 1024;
 
-struct Known {
+struct RememberedRecord {
     record: Record<PolicyKey>,
     file: Stamp,
     /// What only a new start of the pod mends, as it was when it was said.
@@ -26,7 +26,7 @@ struct Known {
 
 pub(super) struct Remembered {
     state: StateDir,
-    known: BTreeMap<AttachmentId, Known>,
+    known: BTreeMap<AttachmentId, RememberedRecord>,
     policies: BTreeMap<PolicyKey, Vec<u8>>,
     /// The directory of records, as it was when all had been read.
     read: Option<Stamp>,
@@ -87,7 +87,7 @@ impl Remembered {
         {
             self.policies.insert(record.policy.clone(), file);
         }
-        let known = Known {
+        let known = RememberedRecord {
             record,
             file,
             told: Vec::new(),
@@ -129,7 +129,7 @@ impl Remembered {
     fn lost_rules(&self, changes: &mut Vec<Change>) -> Result<(), Error> {
         let users: BTreeSet<(AttachmentId, PolicyKey)> =
             self.state.policy_users()?.into_iter().collect();
-        for (id, Known { record, .. }) in &self.known {
+        for (id, RememberedRecord { record, .. }) in &self.known {
             let key = &record.policy;
             let Some(file) = self.policies.get(key) else {
                 continue;

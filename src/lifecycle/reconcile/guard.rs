@@ -1,6 +1,6 @@
 //! Each attachment's guard against packets that are written behind the rules.
 
-use super::{Did, Error, Part, Sync, title};
+use super::{Area, Did, Error, Sync, title};
 use crate::store::{AttachmentId, PolicyKey, Record};
 
 impl Sync<'_> {
@@ -40,9 +40,9 @@ impl Sync<'_> {
                 }),
             _ => Ok(()),
         };
-        self.report.part = Part::Guard;
+        self.report.part = Area::Guard;
         self.report.outcome(did, what, &why, outcome);
-        self.report.part = Part::Rules;
+        self.report.part = Area::Rules;
         Ok(())
     }
 }

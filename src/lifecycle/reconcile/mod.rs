@@ -32,7 +32,7 @@ use nft::{self, Nft};
 
 pub use mend::{Mended, mend};
 pub(crate) use report::title;
-pub use report::{Change, Did, Part, Report};
+pub use report::{Area, Change, Did, Report};
 
 /// How long one step may wait for a lock, or for the kernel or the network to answer.
 const STEP: Duration = Duration::from_secs(10);
@@ -197,7 +197,7 @@ impl<'a> Sync<'a> {
 
     /// Addresses whose users are gone, or that are gone from the uplink.
     fn egress(&mut self) -> Result<(), Error> {
-        self.report.part = Part::EgressIps;
+        self.report.part = Area::EgressIps;
         let addresses = egress::known(self.options.state, &mut self.nft)?;
         let users = egress::users(self.options.state)?;
         for address in addresses {
@@ -222,7 +222,7 @@ impl<'a> Sync<'a> {
             };
             request.run(&mut self.nft, &mut self.report);
         }
-        self.report.part = Part::Rules;
+        self.report.part = Area::Rules;
         Ok(())
     }
 }

@@ -38,7 +38,7 @@ impl Did {
 
 /// What a finding is about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum Area {
     /// Rules, sets and hooks of attachments.
     #[default]
     Rules,
@@ -55,7 +55,7 @@ pub enum Part {
 pub struct Change {
     /// What it is about, for those who count.
     #[serde(skip)]
-    pub part: Part,
+    pub part: Area,
     /// What became of it.
     pub did: Did,
     /// What it is about: `attachment shop/web-0 (0123456789abcdef)`, `chain pol-...`.
@@ -73,7 +73,7 @@ pub struct Report {
     pub changes: Vec<Change>,
     /// What is being looked at.
     #[serde(skip)]
-    pub(crate) part: Part,
+    pub(crate) part: Area,
     /// Whoever has the report says what is in it.
     #[serde(skip)]
     pub(crate) silent: bool,
