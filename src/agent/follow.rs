@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
@@ -21,7 +22,7 @@ use crate::store::ServiceAnswer;
 
 /// What is known, for those who find it out and those who use it.
 #[derive(Clone, Default)]
-pub struct Shared(Arc<(Mutex<View>, Notify)>);
+pub struct Shared(Arc<(Mutex<View>, Notify, Mutex<Option<Instant>>)>);
 
 impl Shared {
     /// Tells something. Whoever waits is woken if it was new.
@@ -30,8 +31,18 @@ impl Shared {
         let was_whole = view.is_whole();
         tell(&mut view);
         if view.has_changed() || view.is_whole() != was_whole {
+            self.since().get_or_insert_with(Instant::now);
             self.0.1.notify_one();
         }
+    }
+
+    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.2.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the first news since the last call came.
+    pub fn news_since(&self) -> Option<Instant> {
+        self.since().take()
     }
 
     fn view(&self) -> MutexGuard<'_, View> {

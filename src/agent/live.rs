@@ -18,7 +18,10 @@ use super::metrics::Metrics;
 use super::readiness::TaskReadiness;
 use super::{Context, Error, sign};
 use crate::cluster::events::{Note, Tone};
+use crate::lifecycle::ByLeases;
+use crate::lifecycle::reconcile::{self, Change};
 use crate::live::{Fault, Live, News, Publisher};
+use crate::refusal::CniError;
 use crate::source::Name;
 use crate::source::known::Author;
 use crate::store::StateDir;
@@ -85,8 +88,11 @@ impl Keeping<'_> {
         let policy = config.policy_file.parent().map(ToOwned::to_owned);
         let mut dirs = Dirs::new(policy.into_iter().chain([attachments]));
         let mut live = Live::new(state, config.policy_file.clone(), self.api.is_some());
+        let mut is_tidy = false;
         loop {
             let began = Instant::now();
+            // What waited for the look before, too.
+            let heard = self.shared.news_since().unwrap_or(began);
             let shared = self.shared.clone();
             let publisher = Arc::clone(&self.publisher);
             let looked = self.context.worker.run(move || {
@@ -108,7 +114,12 @@ impl Keeping<'_> {
                     news
                 }
             };
-            self.tell(news, began);
+            self.tell(news, heard);
+            if !std::mem::replace(&mut is_tidy, true)
+                && let Err(e) = self.tidy().await
+            {
+                return e;
+            }
             let wait = match live.is_unfinished() {
                 true => AGAIN,
                 false => TICK,
@@ -121,16 +132,31 @@ impl Keeping<'_> {
         }
     }
 
-    fn tell(&mut self, news: News, began: Instant) {
+    /// Removes what an agent has left that was killed while it gave running pods other rules.
+    async fn tidy(&self) -> Result<(), Error> {
+        let state = StateDir::new(&self.context.config.state_dir);
+        let work = move || reconcile::remove_unused_policies(&state, &ByLeases);
+        match self.context.worker.run(work).await? {
+            Ok(report) => {
+                let all = report.changes.iter();
+                all.for_each(|Change { what, why, .. }| tracing::info!("removed {what}: {why}"));
+            }
+            Err(e) => tracing::warn!("policies that no pod has may be left: {e}"),
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, news: News, heard: Instant) {
         if let Some(api) = self.api {
             self.names
                 .follow(api, self.shared, &self.context.metrics, news.needed);
         }
         if !news.switched.is_empty() {
-            self.context.metrics.updated(began.elapsed());
+            let took = heard.elapsed();
+            self.context.metrics.updated(took);
             tracing::info!(
                 "other rules are in force after {} ms: {}",
-                began.elapsed().as_millis(),
+                took.as_millis(),
                 listed(&news.switched)
             );
         }
@@ -157,6 +183,8 @@ impl Keeping<'_> {
             Some(why) => self.part.behind(why),
             None => self.part.ready(),
         }
+        // Of some pods: no reason to take the node for one that is not ready.
+        let pending = pending.or_else(|| of_some(&news.failed, &news.waiting));
         let mut status = self.context.status.lock();
         status.at_fault = news.at_fault;
         status.pending = pending;
@@ -210,6 +238,21 @@ impl Keeping<'_> {
             (None, _) => api.cluster().configmap.reference::<ConfigMap>(None),
         })
     }
+}
+
+/// Why some pods have older rules than what is written.
+fn of_some(failed: &[(String, CniError)], waiting: &BTreeSet<String>) -> Option<String> {
+    if let Some((_, error)) = failed.first() {
+        let pods: Vec<String> = failed.iter().map(|(pod, _)| pod.clone()).collect();
+        return Some(format!("{} keep their rules: {error}", listed(&pods)));
+    }
+    let pods: Vec<String> = waiting.iter().cloned().collect();
+    (!pods.is_empty()).then(|| {
+        format!(
+            "{} keep their rules until the API says what is behind the names in the new ones",
+            listed(&pods)
+        )
+    })
 }
 
 fn reference<K: Resource<DynamicType = ()>>(name: &str, uid: &str) -> ObjectReference {

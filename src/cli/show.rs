@@ -63,24 +63,25 @@ use list::{List, users, users_of};
 /// 2 on wrong usage.
 ///
 /// JSON: attachments (a list), leakStop, what this node dropped that would have left with another
-/// source than the egress IP, and connectionsFailed, how many connections the node could not take on:
-/// no free port on an egress IP, or conntrack's table was full; pending (why running pods may have
-/// older rules than what is written) and uncovered (pods that no rules apply to: namespace, pod,
-/// hostNetwork), null where no agent answers that asks an API. An attachment: id, namespace, pod,
-/// uid, containerID, interface, addresses, veth, bridge, mode, rulesIgnored (the pod has rules, and
-/// its namespace is exempt), rules (their number), egressIPs, judged, denied, forgedChecksums
-/// (action: drop, resolve or ignore; dropped, a number, null unless the action is drop; reason, why
-/// it is not drop, which the conflist asks for), lastDeny (a time), state (ok or damaged), problems,
-/// policySince (a time), invalid (what is written and not in force, and why; null: no agent answers),
-/// lastLoggedDeny (the last packet that was denied and logged: time, rule, verdict, protocol,
-/// destination, destinationPort; from the agent). With POD: the one attachment, and network, mac,
-/// linkLocal, vethIndex, logGroup, policyChain, wouldDeny (what audit mode would have denied, of all
-/// with this policy), policyUsers (how many have the same policy), droppedAtVeth (what did not get as
-/// far as the rules), droppedByKind (the same by the rows of docs/veth.md), lastDenyRule (the rule
-/// that denied last, if only one of its policy ever denied), tiers, default. A tier: tier, source,
-/// audit, and rules: rule (as in log lines), line, text, counted (null: nothing can match it). The
-/// default: rule, action, audit, counted. What counts has packets and bytes. What is not known is
-/// null. With --watch it is one line each time.
+/// source than the egress IP, and connectionsFailed, how many connections the node could not take
+/// on: no free port on an egress IP, or conntrack's table was full; pending, why running pods may
+/// have older rules than what is written, null if they have not, or no agent answers; uncovered
+/// (pods that no rules apply to: namespace, pod, hostNetwork), null where no agent answers that asks
+/// an API. An attachment: id, namespace, pod, uid, containerID, interface, addresses, veth, bridge,
+/// mode, rulesIgnored (the pod has rules, and its namespace is exempt), rules (their number),
+/// egressIPs, judged, denied, forgedChecksums (action: drop, resolve or ignore; dropped, a number,
+/// null unless the action is drop; reason, why it is not drop, which the conflist asks for),
+/// lastDeny (a time), state (ok or damaged), problems, policySince (a time), invalid (what is
+/// written and not in force, and why; null: no agent answers), lastLoggedDeny (the last packet that
+/// was denied and logged: time, rule, verdict, protocol, destination, destinationPort; from the
+/// agent). With POD: the one attachment, and pending, network, mac, linkLocal, vethIndex, logGroup,
+/// policyChain, wouldDeny (what audit mode would have denied, of all with this policy), policyUsers
+/// (how many have the same policy), droppedAtVeth (what did not get as far as the rules),
+/// droppedByKind (the same by the rows of docs/veth.md), lastDenyRule (the rule that denied last, if
+/// only one of its policy ever denied), tiers, default. A tier: tier, source, audit, and rules: rule
+/// (as in log lines), line, text, counted (null: nothing can match it). The default: rule, action,
+/// audit, counted. What counts has packets and bytes. What is not known is null. With --watch it is
+/// one line each time.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Args {
@@ -212,7 +213,7 @@ fn show_one(
     let users = users_of(&users(&records.list), record);
     let state = StateDir::new(&args.state_dir);
     let mut detail = Detail::read(record, &mut Nft::open()?, &state, users)?;
-    detail.row.add_known(&state, agent(args).as_ref());
+    detail.add_known(&state, agent(args).as_ref());
     match args.output {
         Output::Text | Output::Wide => {
             out.write_all(detail.text(output::colour()).as_bytes())?;

@@ -14,6 +14,7 @@ use nft::{self, Nft, Transaction};
 
 use super::again;
 use super::ledger::Ledger;
+use super::measured::TransactionKind;
 use super::remove::delete_parts;
 use super::switch::{has_some_of, take_away, users_of};
 
@@ -112,13 +113,13 @@ impl Ahead<'_> {
             if has_some_of(nft, self.policy)? {
                 let mut remains = Transaction::new();
                 delete_parts(nft, self.policy, &mut remains)?;
-                ledger.commit(nft, &remains, &[], &[&mark])?;
+                ledger.commit(nft, (TransactionKind::TakeAway, &remains), &[], &[&mark])?;
             }
-            ledger.commit(nft, piece, &[&mark], &[])?;
+            ledger.commit(nft, (TransactionKind::Put, piece), &[&mark], &[])?;
         } else if is_last && ledger.has(&mark) {
-            ledger.commit(nft, piece, &[self.policy], &[&mark])?;
+            ledger.commit(nft, (TransactionKind::Put, piece), &[self.policy], &[&mark])?;
         } else {
-            ledger.commit(nft, piece, &[], &[])?;
+            ledger.commit(nft, (TransactionKind::Put, piece), &[], &[])?;
         }
         Ok(true)
     }
@@ -175,7 +176,12 @@ mod tests {
             let base = Base::new(&[]);
             let mut ledger = Ledger::open(&state, &mut nft).expect("told");
             let marker = [base.marker()];
-            let made = ledger.commit(&mut nft, &base.add(&[]), &marker, &[]);
+            let made = ledger.commit(
+                &mut nft,
+                (TransactionKind::Put, &base.add(&[])),
+                &marker,
+                &[],
+            );
             made.expect("the base");
             test(&mut nft, &state, &base, &big());
         });

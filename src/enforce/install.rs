@@ -10,6 +10,7 @@ use crate::store::AttachmentId;
 use nft::{self, Chain, Family, Nft, Transaction};
 
 use super::ledger::Ledger;
+use super::measured::TransactionKind;
 use super::switch::{has_some_of, put_base, put_policy, take_away};
 use super::verify::same_rules;
 use super::{again, delete_element, delete_elements, owner_of};
@@ -139,7 +140,7 @@ impl Install<'_, '_> {
         }
         ops.append(self.attachment.add());
         let there = [self.shared.marker, &self.attachment.policy];
-        ledger.commit(nft, &ops, &there, &[])?;
+        ledger.commit(nft, (TransactionKind::Attach, &ops), &there, &[])?;
         match before {
             Some(before) => take_away(nft, ledger, &[&before]),
             None => Ok(()),

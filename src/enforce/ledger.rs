@@ -6,6 +6,7 @@
 //! What is known is kept with that number; with any other number nothing is known, and everything is
 //! compared again.
 
+use super::measured::TransactionKind;
 use crate::store::{StateDir, Verified};
 use nft::{self, Nft, Transaction};
 
@@ -78,7 +79,7 @@ impl<'a> Ledger<'a> {
     pub(super) fn commit(
         &mut self,
         nft: &mut Nft,
-        ops: &Transaction,
+        (kind, ops): (TransactionKind, &Transaction),
         there: &[&str],
         gone: &[&str],
     ) -> Result<(), nft::Error> {
@@ -86,7 +87,8 @@ impl<'a> Ledger<'a> {
             return Ok(());
         }
         let known = !self.known.parts.is_empty();
-        nft.commit_at(ops, known.then_some(self.known.generation))?;
+        let generation = known.then_some(self.known.generation);
+        kind.measure(|| nft.commit_at(ops, generation))?;
         if !self.advance(nft, there, gone) {
             self.forget(nft)?;
         }
@@ -151,7 +153,7 @@ mod tests {
             let mut commit = |there: &[&str], gone: &[&str]| {
                 let ops = transaction();
                 load()
-                    .commit(&mut nft, &ops, there, gone)
+                    .commit(&mut nft, (TransactionKind::Put, &ops), there, gone)
                     .expect("nobody else is here");
             };
             assert!(!load().has("pol-1"));
@@ -167,7 +169,7 @@ mod tests {
             let mut table = Transaction::new();
             table.add(&NETDEV, Object::Table);
             let mut nft = Nft::open().expect("a socket");
-            let late = before.commit(&mut nft, &table, &[], &[]);
+            let late = before.commit(&mut nft, (TransactionKind::Put, &table), &[], &[]);
             assert!(late.expect_err("something changed").is_conflict());
             assert_eq!(before.known.generation, generation);
             before.advance(&mut nft, &["base"], &["pol-2"]);

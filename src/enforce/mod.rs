@@ -11,6 +11,7 @@ mod ahead;
 mod counting;
 mod install;
 mod ledger;
+mod measured;
 mod orphans;
 mod remove;
 mod switch;
@@ -28,6 +29,7 @@ pub use ahead::{Ahead, being_put, put as put_ahead};
 pub use counting::Counting;
 pub use install::{Install, Shared};
 pub use ledger::Ledger;
+pub use measured::{BOUNDS, Measured, TransactionKind, conflicts};
 pub use orphans::{
     remove_all, remove_bridge_chain, remove_element, remove_policies, remove_sets, unasked_sets,
 };

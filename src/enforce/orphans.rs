@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::plan::{Base, INET, NETDEV};
 use nft::{self, Chain, Elements, Nft, Object, SetName, Table, Transaction};
 
+use super::measured::TransactionKind;
 use super::remove::delete_policies;
 use super::verify::damaged_base;
 
@@ -18,7 +19,7 @@ pub fn remove_all(nft: &mut Nft) -> Result<(), nft::Error> {
     for table in [&INET, &NETDEV] {
         ops.add(table, Object::Table).delete(table, Object::Table);
     }
-    nft.commit(&ops)
+    TransactionKind::Remove.commit(nft, &ops)
 }
 
 /// Removes these chains and sets of policies.
@@ -33,7 +34,7 @@ pub fn remove_policies(
 ) -> Result<(), nft::Error> {
     let mut ops = Transaction::new();
     delete_policies(table, chains, sets, &mut ops);
-    nft.commit(&ops)
+    TransactionKind::Remove.commit(nft, &ops)
 }
 
 /// The sets of other bases than this one, if this one is whole: then nobody asks them.
@@ -61,7 +62,7 @@ pub fn remove_sets(nft: &mut Nft, sets: Vec<String>) -> Result<(), nft::Error> {
     for set in sets {
         ops.delete(&INET, SetName(set));
     }
-    nft.commit(&ops)
+    TransactionKind::Remove.commit(nft, &ops)
 }
 
 /// Removes the chain of a bridge or a port.
@@ -69,7 +70,8 @@ pub fn remove_sets(nft: &mut Nft, sets: Vec<String>) -> Result<(), nft::Error> {
 /// # Errors
 /// The kernel refuses.
 pub fn remove_bridge_chain(nft: &mut Nft, chain: &str) -> Result<(), nft::Error> {
-    nft.commit(Transaction::new().delete(&NETDEV, Chain::new(chain)))
+    let mut ops = Transaction::new();
+    TransactionKind::Remove.commit(nft, ops.delete(&NETDEV, Chain::new(chain)))
 }
 
 /// Removes an address from one of the base's sets.
@@ -82,5 +84,6 @@ pub fn remove_element(
     set: &str,
     address: IpAddr,
 ) -> Result<(), nft::Error> {
-    nft.commit(Transaction::new().delete(table, Elements::address(set, address)))
+    let mut ops = Transaction::new();
+    TransactionKind::Remove.commit(nft, ops.delete(table, Elements::address(set, address)))
 }

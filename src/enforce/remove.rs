@@ -10,6 +10,7 @@ use crate::plan::{Bridge, INET, NETDEV, base};
 use nft::{self, Chain, Family, Nft, SetName, Table, Transaction};
 
 use super::ledger::Ledger;
+use super::measured::TransactionKind;
 use super::{again, delete_element, delete_elements, owner_of};
 
 /// What a DEL takes out of the kernel.
@@ -55,9 +56,9 @@ impl Remove<'_> {
                     if !is_first {
                         ledger.forget(nft)?;
                     }
-                    ledger.commit(nft, &ops, &[], &gone)
+                    ledger.commit(nft, (TransactionKind::Remove, &ops), &[], &gone)
                 }
-                None => nft.commit(&ops),
+                None => TransactionKind::Remove.commit(nft, &ops),
             }
         })
     }

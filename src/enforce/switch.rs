@@ -16,6 +16,7 @@ use nft::{self, Chain, Element, Elements, Family, Nft, Rule, SetName, Transactio
 
 use super::again;
 use super::ledger::Ledger;
+use super::measured::TransactionKind;
 use super::remove::{delete_parts, delete_unused_policy};
 use super::verify::{damaged_base, damaged_policy};
 
@@ -115,7 +116,7 @@ pub fn switch(
         }
     }
     let policies: Vec<&str> = seen.iter().map(|name| name.as_str()).collect();
-    ledger.commit(nft, &ops, &policies, &[])?;
+    ledger.commit(nft, (TransactionKind::Switch, &ops), &policies, &[])?;
     let left: Vec<&str> = left.iter().map(String::as_str).collect();
     take_away(nft, ledger, &left)
 }
@@ -168,7 +169,7 @@ pub(super) fn take_away(
             gone.push(*policy);
         }
     }
-    ledger.commit(nft, &ops, &[], &gone)
+    ledger.commit(nft, (TransactionKind::TakeAway, &ops), &[], &gone)
 }
 
 /// Makes the kernel hold this policy whole, whoever is led by it by now.
@@ -210,7 +211,7 @@ fn lead_all(
     for chain in chains {
         lead(nft, chain, policy, &mut ops)?;
     }
-    ledger.commit(nft, &ops, &[], &[])?;
+    ledger.commit(nft, (TransactionKind::Switch, &ops), &[], &[])?;
     nft.settle();
     Ok(())
 }
@@ -231,7 +232,7 @@ fn make_policy(
     unhook(nft, &policy.name, &mut ops)?;
     delete_parts(nft, &policy.name, &mut ops)?;
     ops.append(policy.add());
-    ledger.commit(nft, &ops, &[&policy.name], &[])
+    ledger.commit(nft, (TransactionKind::Put, &ops), &[&policy.name], &[])
 }
 
 /// Somebody may have flushed the chain of a pod and left what its veth sends to many, which keeps the
@@ -292,7 +293,7 @@ pub(super) fn put_base(
             }
         }
         remains.append(aside.put());
-        ledger.commit(nft, &remains, &[], &[])?;
+        ledger.commit(nft, (TransactionKind::Put, &remains), &[], &[])?;
         hang(nft, ledger, &aside)?;
     }
     let mut ops = Transaction::new();
@@ -301,7 +302,7 @@ pub(super) fn put_base(
     }
     ops.append(base.put());
     judge_all(nft, &mut ops)?;
-    ledger.commit(nft, &ops, &[], &[])?;
+    ledger.commit(nft, (TransactionKind::Put, &ops), &[], &[])?;
     hang(nft, ledger, base)?;
     let mut ops = Transaction::new();
     let sets = nft.sets(&INET)?;
@@ -313,7 +314,12 @@ pub(super) fn put_base(
             ops.delete(&INET, Chain::new(chain));
         }
     }
-    ledger.commit(nft, &ops, &[base.marker()], &[])
+    ledger.commit(
+        nft,
+        (TransactionKind::TakeAway, &ops),
+        &[base.marker()],
+        &[],
+    )
 }
 
 /// Every pod that is led to a chain is known as judged: those of an older layout, too, whose own ADD did not say so.
@@ -344,7 +350,8 @@ fn hang(nft: &mut Nft, ledger: &mut Ledger<'_>, base: &Base) -> Result<(), nft::
     ops.append(base.hang());
     // Another base may be there with all its sets, but nobody asks it: it is not whole.
     let sets = nft.sets(&INET)?;
-    ledger.commit(nft, &ops, &[base.marker()], &base.outdated(&sets))?;
+    let switch = (TransactionKind::Switch, &ops);
+    ledger.commit(nft, switch, &[base.marker()], &base.outdated(&sets))?;
     nft.settle();
     Ok(())
 }

@@ -45,6 +45,8 @@ pub struct News {
     pub at_fault: BTreeMap<AttachmentId, Vec<Fault>>,
     /// The names that rules of this node's pods say.
     pub needed: BTreeSet<Name>,
+    /// Pods whose rules name something of which the API has not told yet what it stands for.
+    pub waiting: BTreeSet<String>,
     /// Why nothing could be looked at.
     pub stopped: Option<String>,
 }
@@ -58,6 +60,7 @@ pub struct Live {
     file: Option<(String, Arc<PolicyFile>)>,
     all: attached::All,
     at_fault: BTreeMap<AttachmentId, Vec<Fault>>,
+    waiting: BTreeSet<AttachmentId>,
     needed: BTreeMap<AttachmentId, BTreeSet<Name>>,
     /// What an attachment has says the same as the policy of this key.
     same: BTreeMap<AttachmentId, crate::store::PolicyKey>,
@@ -86,6 +89,7 @@ impl Live {
             file: None,
             all: attached::All::new(),
             at_fault: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             needed: BTreeMap::new(),
             same: BTreeMap::new(),
             again: BTreeSet::new(),
@@ -101,6 +105,7 @@ impl Live {
             news.stopped = Some(why);
         }
         news.at_fault = self.at_fault.clone();
+        news.waiting = self.waiting.iter().map(|id| self.title(id)).collect();
         news.needed = self.needed.values().flatten().cloned().collect();
         if let Some((_, file)) = self.file.as_ref().filter(|_| self.by_api) {
             let view = view.lock().unwrap_or_else(PoisonError::into_inner);
@@ -157,6 +162,7 @@ impl Live {
     fn forget_gone(&mut self) {
         let all = &self.all;
         self.at_fault.retain(|id, _| all.contains_key(id));
+        self.waiting.retain(|id| all.contains_key(id));
         self.needed.retain(|id, _| all.contains_key(id));
         self.same.retain(|id, _| all.contains_key(id));
         self.again.retain(|id| all.contains_key(id));
@@ -238,6 +244,7 @@ impl Live {
             known::policy(file, &texts.namespace, of_namespace, &texts.of_pod, names);
         for id in &ids {
             self.needed.insert(id.clone(), needed.clone());
+            self.waiting.remove(id);
         }
         match policy {
             Ok(mut policy) => {
@@ -251,7 +258,8 @@ impl Live {
                     }
                 }
             }
-            Err(Lack::Names(_)) => {} // whoever follows them tells soon
+            // Whoever follows them tells soon.
+            Err(Lack::Names(_)) => self.waiting.extend(ids),
             Err(Lack::Faults(all)) => {
                 for id in ids {
                     let all = all.iter();
@@ -301,10 +309,6 @@ impl Live {
         if changes.is_empty() {
             return;
         }
-        let title = |all: &attached::All, id: &AttachmentId| {
-            let attached = all.get(id);
-            attached.map_or_else(|| id.to_string(), Attached::title)
-        };
         let outcome = match switch::switch(&self.state, changes) {
             Ok(outcome) => outcome,
             Err(e) => {
@@ -313,12 +317,12 @@ impl Live {
                 return;
             }
         };
-        news.switched = outcome.done.iter().map(|id| title(&self.all, id)).collect();
+        news.switched = outcome.done.iter().map(|id| self.title(id)).collect();
         for id in &outcome.done {
             self.same.remove(id);
         }
         for (id, error) in outcome.failed {
-            news.failed.push((title(&self.all, &id), error));
+            news.failed.push((self.title(&id), error));
             self.again.insert(id);
         }
         // What was just written needs no further look.
@@ -326,6 +330,11 @@ impl Live {
             let e: StateError = e;
             tracing::debug!("{e}");
         }
+    }
+
+    fn title(&self, id: &AttachmentId) -> String {
+        let attached = self.all.get(id);
+        attached.map_or_else(|| id.to_string(), Attached::title)
     }
 
     /// Whether something is to be tried again.

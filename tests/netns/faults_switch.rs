@@ -1,5 +1,7 @@
 //! Killed in the middle of a switch: the pod that runs has one of both policies, whole, and `sync` says which.
 
+mod agent;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 

@@ -43,6 +43,7 @@ mod packets;
 mod primaries;
 mod rules;
 mod self_check;
+mod shown;
 mod spoof;
 mod suggest;
 mod sync;

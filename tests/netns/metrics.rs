@@ -60,7 +60,9 @@ fn promtool(arguments: &[&str]) {
 
 /// As a query says it, whatever the type.
 fn family(name: &str) -> &str {
-    let is_histogram = name.starts_with("egressway_policy_update_seconds");
+    let is_histogram = ["policy_update", "transaction"]
+        .iter()
+        .any(|what| name.starts_with(&format!("egressway_{what}_seconds")));
     match name.rsplit_once('_') {
         Some((family, "bucket" | "sum" | "count")) if is_histogram => family,
         _ => name,
@@ -120,6 +122,8 @@ fn counters_are_what_was_sent_and_never_go_down() {
         ("egressway_policies", 2.0),
         ("egressway_log_events_total{verdict=\"deny\"}", 3.0),
         ("egressway_log_events_lost_total", 0.0),
+        ("egressway_transaction_conflicts_total", 0.0),
+        ("egressway_transaction_seconds_count{kind=\"switch\"}", 0.0),
     ] {
         assert_eq!(of(series, &first), Some(wanted), "{series}: {text}");
     }
@@ -138,6 +142,17 @@ fn counters_are_what_was_sent_and_never_go_down() {
     });
     send(&web, 7001, 2);
     let (text, second) = scraped(&node);
+    let bound = |kind: &str, bound: &str| {
+        let labels = format!("{{le=\"{bound}\",kind=\"{kind}\"}}");
+        let series = format!("egressway_transaction_seconds_bucket{labels}");
+        of(&series, &second)
+    };
+    for kind in ["put", "switch", "take-away"] {
+        let count = format!("egressway_transaction_seconds_count{{kind=\"{kind}\"}}");
+        assert!(of(&count, &second) >= Some(1.0), "{kind}: {text}");
+        assert_eq!(bound(kind, "+Inf"), of(&count, &second), "{kind}: {text}");
+        assert!(bound(kind, "0.001") <= bound(kind, "0.5"), "{text}");
+    }
     assert_eq!(of(of_db, &second), None, "{text}");
     assert_eq!(of(erp, &second), Some(5.0), "{text}");
     assert!(of(denied, &second) >= Some(7.0), "{text}");
@@ -186,8 +201,8 @@ fn documents_dashboard_and_alerts_are_about_what_is_served() {
         serde_json::from_str(&file("install/grafana/egressway.json")).expect("JSON");
     assert_eq!(
         dashboard["panels"].as_array().map(Vec::len),
-        Some(15),
-        "three rows, twelve panels"
+        Some(16),
+        "three rows, thirteen panels"
     );
     assert!(text.ends_with("# EOF\n"), "{text}");
     promtool(&["check", "rules", "install/prometheus/alerts.yaml"]);

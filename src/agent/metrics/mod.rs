@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
@@ -19,6 +19,7 @@ use super::counters::Counters;
 use super::seen::Pods;
 use super::status::Status;
 use super::verdicts::hub::Hub;
+use crate::enforce;
 use crate::store::StateDir;
 use kernel::Sampler;
 use numbers::{Numbers, numbers};
@@ -137,6 +138,27 @@ impl Metrics {
     }
 }
 
+/// What this process's transactions took.
+fn transactions(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "transaction_seconds",
+        "How long the kernel took for the agent's transactions, by what they were for",
+        None,
+        MetricType::Histogram,
+    )?;
+    for (kind, label) in enforce::TransactionKind::ALL {
+        let measured = kind.measured();
+        let bounds = enforce::BOUNDS.into_iter().chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(measured.by_bound).collect();
+        let count = measured.by_bound.iter().sum();
+        let sum = measured.sum.as_secs_f64();
+        let labels = [("kind", label)];
+        let mut one = family.encode_family(&labels)?;
+        one.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+    }
+    Ok(())
+}
+
 struct Collected(Vec<Numbers>);
 
 impl fmt::Debug for Collected {
@@ -147,6 +169,7 @@ impl fmt::Debug for Collected {
 
 impl Collector for Collected {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        transactions(&mut encoder)?;
         for numbers in &self.0 {
             let mut family =
                 encoder.encode_descriptor(numbers.name, numbers.help, None, numbers.kind)?;

@@ -8,6 +8,7 @@ use super::Counted;
 use super::kernel::{Readings, Sampler};
 use crate::agent::seen::Cover;
 use crate::cluster;
+use crate::enforce;
 
 /// A metric.
 pub struct Numbers {
@@ -227,6 +228,11 @@ fn of_policies(shared: &Counted) -> Vec<Numbers> {
         "api_last_contact_timestamp_seconds",
         "When the Kubernetes API answered last",
         contact.into_iter().collect(),
+    ));
+    all.push(counter(
+        "transaction_conflicts",
+        "Transactions that were made anew, since another program changed nf_tables at the same moment",
+        vec![one(vec![], enforce::conflicts())],
     ));
     let version = one(vec![("version", env!("CARGO_PKG_VERSION"))], 1_u64);
     all.push(gauge(

@@ -13,6 +13,7 @@ use crate::enforce::{self, Compared};
 use crate::plan::names::{many_chain, nd_chain, veth_chain};
 use crate::plan::{self, AttachmentPlan, Base, Compiled, INET, LAYOUT, NETDEV};
 use crate::store::{Record, StateDir};
+use crate::verdicts::node::Node;
 use netlink::Mac;
 use nft::{self, Counter, Nft};
 use rules::effective::{DefaultAction, Effective, Tier};
@@ -44,6 +45,8 @@ pub(super) struct Detail {
     /// Empty if the rules are another version's.
     pub tiers: Vec<TierView>,
     pub default: Option<DefaultView>,
+    /// Why it may have older rules than what is written. None: it has not, or no agent answers.
+    pub pending: Option<String>,
 }
 
 /// One source of rules.
@@ -139,7 +142,14 @@ impl Detail {
             last_deny_rule: policy.and_then(|p| only_denier(p, counted)),
             tiers: policy.map(|p| tiers(p, counted)).unwrap_or_default(),
             default: policy.map(|p| default(p, counted)),
+            pending: None,
         }
+    }
+
+    /// What the state directory and the agent know beside the record and the kernel.
+    pub(super) fn add_known(&mut self, state: &StateDir, agent: Option<&Node>) {
+        self.row.add_known(state, agent);
+        self.pending = agent.and_then(|agent| agent.pending.clone());
     }
 
     fn dropped_text(&self) -> String {
@@ -203,6 +213,13 @@ impl Detail {
             if !value.is_empty() {
                 let _ = writeln!(text, "  {name:17} {value}");
             }
+        }
+        if let Some(pending) = &self.pending {
+            let _ = writeln!(
+                text,
+                "\n{}: {pending}",
+                toned("pending", Tone::Warning, colour)
+            );
         }
         for why in self.row.invalid.iter().flatten() {
             let title = toned("not in force", Tone::Warning, colour);

@@ -34,6 +34,12 @@ impl Sync<'_> {
         {
             thread::sleep(Duration::from_millis(20));
         }
+        self.unused_policies()
+    }
+
+    /// The same without waiting for a DEL, which removes what is its own in any case.
+    pub(super) fn unused_policies(&mut self) -> Result<(), Error> {
+        let state = self.options.state;
         let _lock = self.lock()?;
         for (id, key) in self.users_that_are_gone()? {
             let what = format!("file {}", shown(&state.policy_link(&id, &key)));

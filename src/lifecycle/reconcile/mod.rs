@@ -116,6 +116,24 @@ pub fn remove_orphans(state: &StateDir, registry: &dyn Registry) -> Result<Repor
     Ok(sync.report)
 }
 
+/// Removes policies that no pod has, as somebody leaves them who is killed while running pods get others; and waits for
+/// nobody.
+///
+/// # Errors
+/// As [`run`].
+pub fn remove_unused_policies(state: &StateDir, registry: &dyn Registry) -> Result<Report, Error> {
+    let mut sync = Sync::new(&ReconcileOptions {
+        state,
+        registry,
+        policy_file: None,
+        repair: false,
+        dry_run: false,
+    })?;
+    sync.step("policies in the kernel", Sync::led_to_by_nobody);
+    sync.step("stored policies", Sync::unused_policies);
+    Ok(sync.report)
+}
+
 struct Sync<'a> {
     options: ReconcileOptions<'a>,
     nft: Nft,

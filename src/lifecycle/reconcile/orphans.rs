@@ -24,6 +24,13 @@ impl Sync<'_> {
         self.strangers()
     }
 
+    /// Policies alone.
+    pub(super) fn led_to_by_nobody(&mut self) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        let records = self.records()?;
+        self.orphaned_policies(&records)
+    }
+
     fn records(&self) -> Result<Vec<Record<PolicyKey>>, Error> {
         let records = self.options.state.records()?.into_iter();
         Ok(records.map(|(_, record)| record).collect())

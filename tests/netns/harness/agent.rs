@@ -48,6 +48,15 @@ impl NodeAgent {
         NodeAgent { child, log }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended by itself, or by somebody else.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("look after it").is_some()
+    }
+
     /// What it has said so far.
     pub fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

@@ -2,11 +2,14 @@
 
 use super::Node;
 use super::cni::{Call, PluginRun};
-use super::exec::Output;
+use super::exec::{self, Output};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// A system call of a call of the plugin: its name, and which of that name it is, from 1.
 pub type Syscall = (String, usize);
@@ -100,15 +103,84 @@ fn of_main_thread(text: &str) -> Vec<Syscall> {
     assert!(found.len() > 20, "only {found:?}\n{text}");
     found
 }
+/// strace at a process that runs, with all of its threads, until this ends.
+pub struct Attached(Child);
+
+impl Attached {
+    /// Its threads are traced when this returns.
+    pub fn to(pid: u32, options: &[&str]) -> Attached {
+        let mut command = Command::new("/usr/bin/strace");
+        command.args(["-f", "-p", &pid.to_string()]).args(options);
+        command.stdin(Stdio::null()).stderr(Stdio::null());
+        let strace = Attached(command.spawn().expect("start strace"));
+        let begun = Instant::now();
+        while !is_traced(pid) {
+            assert!(begun.elapsed() < exec::limit(), "it is not traced");
+            thread::sleep(Duration::from_millis(5));
+        }
+        strace
+    }
+
+    /// A fault at a system call that one of its threads makes from now on.
+    pub fn injecting(pid: u32, inject: &str) -> Attached {
+        let expression = format!("inject={inject}");
+        Attached::to(pid, &["-o", "/dev/null", "-e", &expression])
+    }
+}
+
+/// All threads of a process are.
+fn is_traced(pid: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
+    tasks.flatten().all(|task| {
+        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        !status.contains("TracerPid:\t0\n")
+    })
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(self.0.id().try_into().expect("a process id"));
+        let _ = kill(pid, Signal::SIGINT); // it leaves the process as it is
+        let _ = self.0.wait();
+    }
+}
+
+/// The calls in a trace of several threads that a thread of this number made.
+pub fn of_thread(text: &str, thread: u32) -> Vec<Syscall> {
+    let mut found: Vec<Syscall> = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        if words.next() != Some(&thread.to_string()) {
+            continue;
+        }
+        let Some((name, _)) = words.next().and_then(|word| word.split_once('(')) else {
+            continue; // the rest of one that another thread interrupted
+        };
+        let before = found.iter().filter(|(other, _)| other == name).count();
+        found.push((name.to_owned(), before + 1));
+    }
+    found
+}
+
 /// Shares jobs out to a few nodes that work side by side; what they return comes in no order.
 pub fn on_nodes<J: Sync, R: Send>(
     jobs: &[J],
     make: impl Fn() -> Node + Sync,
     work: impl Fn(&Node, &mut dyn Iterator<Item = &J>) -> Vec<R> + Sync,
 ) -> Vec<R> {
+    on_some_nodes(4, jobs, make, work)
+}
+
+/// The same on so many nodes.
+pub fn on_some_nodes<J: Sync, R: Send>(
+    count: usize,
+    jobs: &[J],
+    make: impl Fn() -> Node + Sync,
+    work: impl Fn(&Node, &mut dyn Iterator<Item = &J>) -> Vec<R> + Sync,
+) -> Vec<R> {
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..4)
+        let workers: Vec<_> = (0..count)
             .map(|_| {
                 scope.spawn(|| {
                     let node = make();
