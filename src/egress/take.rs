@@ -283,6 +283,7 @@ impl Claimant<'_> {
                 owner.uplink.clone_from(&uplink.name);
                 owner.uplink_index = uplink.index;
                 owner.follows_route = self.uplink.is_none();
+                owner.arp_probe = self.arp_probe;
                 Ok(owner)
             }
             // The default route has gone to another device, or somebody names another one.
@@ -319,6 +320,7 @@ impl Claimant<'_> {
             uplink: uplink.name.clone(),
             uplink_index: uplink.index,
             follows_route: self.uplink.is_none(),
+            arp_probe: self.arp_probe,
             users: Vec::new(),
             lease: None,
             unknown: Unknown::default(),

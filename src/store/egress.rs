@@ -21,6 +21,9 @@ pub struct Owner {
     /// Nobody has named the device: it is that of the default route, wherever that goes.
     #[serde(default)]
     pub follows_route: bool,
+    /// The conflist's `arpProbe`: whether the network is asked before the address is taken, or put back.
+    #[serde(default = "asked")]
+    pub arp_probe: bool,
     /// None are left: only the Lease is still to be given back.
     pub users: Vec<AttachmentId>,
     /// The Lease by which this node has it, in a cluster.
@@ -29,6 +32,11 @@ pub struct Owner {
     /// What a newer version has added.
     #[serde(flatten)]
     pub unknown: Unknown,
+}
+
+/// What was written before it could be told.
+const fn asked() -> bool {
+    true
 }
 
 /// A Lease of this node.

@@ -3,7 +3,7 @@
 use crate::harness::egress::{BOTH, EGRESS, has_egress_addresses, shop_node, uplink};
 use crate::harness::node::{FAR, ip};
 use crate::harness::*;
-use crate::sync::sync;
+use crate::sync::{all_are, sync};
 use serde_json::json;
 use std::fs;
 use std::net::IpAddr;
@@ -86,7 +86,15 @@ fn an_address_that_a_router_answers_for_is_taken_without_the_probe() {
     let error = refused.expect_err("an address in use").error;
     assert!(error.text().contains("`arpProbe: off`"), "{error:?}");
     node.ours.insert("arpProbe".to_owned(), json!("off"));
-    node.pod(PodSpec::new("a", Primary::Bridge)).delete();
+    let pod = node.pod(PodSpec::new("a", Primary::Bridge));
+    // Nor, if somebody takes it away, would it be put back.
+    let before = uplink(&node);
+    node.netns
+        .ip(&format!("addr del {}/32 dev eth0", EGRESS[0]));
+    let (changes, well) = sync(&node);
+    assert!(well && all_are(&changes, "repaired"), "{changes:?}");
+    assert_eq!(uplink(&node), before);
+    pod.delete();
     // Of IPv6 the network is asked as before.
     node.set_policy(&Policy::default().namespace("shop", "egress-ip", EGRESS[1]));
     node.ext

@@ -205,6 +205,7 @@ impl Reconcile<'_> {
             uplink: String::new(),
             uplink_index: found.map_or(0, |a| a.link),
             follows_route: false,
+            arp_probe: true,
             users: Vec::new(),
             lease: None,
             unknown: Unknown::default(),
@@ -299,7 +300,7 @@ impl Reconcile<'_> {
             uplink: named.map(|link| link.name.as_str()),
             member: None, // whether it still is this node's, the agent finds out
             registry: self.registry,
-            arp_probe: true,
+            arp_probe: owner.as_ref().is_none_or(|owner| owner.arp_probe),
             deadline: self.deadline,
         };
         let there = match &uplink {

@@ -15,6 +15,7 @@ fn attach(dir: &Path, pod: &str, container: &str, veth_index: u32, rules: &str) 
     records::store(dir, &record);
     let owner = Owner {
         follows_route: false,
+        arp_probe: true,
         namespace: "shop".to_owned(),
         uplink: "eth0".to_owned(),
         uplink_index: 2,

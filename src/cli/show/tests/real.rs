@@ -37,6 +37,7 @@ fn node() -> (tempfile::TempDir, Record) {
         uplink: "uplink".to_owned(),
         uplink_index: link("uplink").index,
         follows_route: false,
+        arp_probe: true,
         users: vec![web.id.clone()],
         lease: None,
         unknown: Unknown::default(),
