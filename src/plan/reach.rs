@@ -83,7 +83,8 @@ impl Reach {
     }
 
     /// This reach without another, as disjoint pieces: what differs in the addresses, then what is
-    /// alike in them but differs in protocol or port, then in `local`, then in what it is for.
+    /// alike in them but differs in `local`, then in what it is for, then in protocol or port. What ends before
+    /// its port is on neither side of ports: so that is asked last, of what nothing else tells apart.
     fn minus(&self, other: &Self) -> Vec<Self> {
         let mut pieces = vec![Self {
             v4: self.v4.minus(&other.v4),
@@ -95,11 +96,6 @@ impl Reach {
             v6: self.v6.intersect(&other.v6),
             ..self.clone()
         };
-        pieces.push(Self {
-            traffic: self.traffic.minus(&other.traffic),
-            ..common.clone()
-        });
-        common.traffic = self.traffic.intersect(&other.traffic);
         if let Some(local) = other.local {
             if self.local != Some(local) {
                 pieces.push(Self {
@@ -126,6 +122,8 @@ impl Reach {
             }
             common.words[word] = Some(theirs);
         }
+        common.traffic = self.traffic.minus(&other.traffic);
+        pieces.push(common);
         nonempty(pieces)
     }
 }
