@@ -50,4 +50,4 @@ pub const fn log_group_of_others(log_group: u16) -> u16 {
 
 /// The version of what this program makes of an attachment and of a policy in the kernel. What another
 /// version made is not shared and not compared, but can be removed by its names.
-pub const LAYOUT: u32 = 11;
+pub const LAYOUT: u32 = 12;

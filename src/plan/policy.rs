@@ -20,6 +20,7 @@
 mod begun;
 mod block;
 mod compiled;
+mod fields;
 mod services;
 mod together;
 

@@ -84,6 +84,12 @@ impl Element {
         Self::new(ends.into_iter().collect(), true)
     }
 
+    /// The same with another key, of ranges as before or of single values as before.
+    pub fn with_key(mut self, ends: impl IntoIterator<Item = (Value, Value)>) -> Self {
+        self.key = ends.into_iter().collect();
+        self
+    }
+
     /// In a verdict map: where it leads.
     pub fn verdict(mut self, verdict: Verdict) -> Self {
         self.data = Some(Data::Verdict(verdict));

@@ -182,8 +182,12 @@ fn encode_set(w: &mut Writer, set: &Set, seq: u32) {
             }
             if concatenated {
                 w.nested(NFTA_SET_DESC_CONCAT, |w| {
-                    for length in set.key.concatenated() {
+                    let mut field = |length| {
                         w.nested(NFTA_LIST_ELEM, |w| w.be32(NFTA_SET_FIELD_LEN, length));
+                    };
+                    match set.interval {
+                        true => set.key.searched().for_each(&mut field),
+                        false => set.key.concatenated().for_each(&mut field),
                     }
                 });
             }

@@ -1,10 +1,13 @@
 //! How much one text may ask of the nodes that enforce it. What is beyond is refused before anything is made
 //! of it.
 
+use std::net::IpAddr;
+
 use crate::effective::TierRules;
 use crate::fault::{Complaint, Faults};
 use crate::lexer;
 use crate::rule::{Ports, Rule, Target};
+use crate::set::networks;
 
 /// The policy file's `limits`, for the text of one pod and for each text of one namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +54,7 @@ impl Limits {
         }
         let mut pairs: usize = 0;
         let too_many = rules.iter().find(|rule| {
-            pairs = pairs.saturating_add(if is_plain(rule) { 0 } else { pairs_of(rule) });
+            pairs = pairs.saturating_add(if is_plain(rule) { 0 } else { elements_of(rule) });
             pairs > self.pairs
         });
         if let Some(first) = too_many {
@@ -118,6 +121,23 @@ fn is_plain(rule: &Rule) -> bool {
 fn pairs_of(rule: &Rule) -> usize {
     let ports = rule.ports.len().max(1);
     ports.saturating_mul((rule.to.len() + rule.except.len()).max(1))
+}
+
+/// How many elements that makes in the kernel, where ports and addresses of IPv6 are networks.
+fn elements_of(rule: &Rule) -> usize {
+    let networks_of = |target: &Target| match target {
+        Target::Range(IpAddr::V6(first), IpAddr::V6(last)) => {
+            networks(((*first).into(), (*last).into())).count()
+        }
+        _ => 1,
+    };
+    match rule.ports.len() {
+        0 => pairs_of(rule),
+        ports => {
+            let targets = rule.to.iter().chain(&rule.except);
+            ports.saturating_mul(targets.map(networks_of).sum::<usize>().max(1))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -190,6 +210,13 @@ mod tests {
             "{told}"
         );
         assert!(told.contains("`limits.pairs` is 799"), "{told}");
+        // A range of IPv6 is looked up as networks, here 254 of them.
+        let range = "::1-ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe";
+        let ports = format!("deny 1/tcp,3/udp to {range}");
+        assert_eq!(checked(&ports, 508), Ok(()));
+        let told = checked(&ports, 507).expect_err("there are 508");
+        assert!(told.contains("there are 508 pairs"), "{told}");
+        assert_eq!(checked(&format!("deny to {range}"), 1), Ok(()));
         // By itself: two sets.
         let told = checked(&rule(32, 33), 12_000).expect_err("is plain");
         assert!(told.contains("`limits.plainRules` is 0"), "{told}");

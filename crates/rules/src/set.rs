@@ -272,6 +272,22 @@ pub fn as_net(first: IpAddr, last: IpAddr) -> Option<IpNet> {
     (net.network() == first && net.broadcast() == last).then_some(net)
 }
 
+/// The networks that make up a range of addresses, both ends included; of other numbers, the prefixes.
+pub fn networks((first, last): (u128, u128)) -> impl Iterator<Item = (u128, u128)> {
+    let mut next = Some(first);
+    std::iter::from_fn(move || {
+        let from = next.filter(|from| *from <= last)?;
+        // As much as fits: the lowest bits that are 0, and no more than is left.
+        let left = last - from;
+        let free = from.trailing_zeros();
+        let room = left.checked_add(1).map_or(128, u128::ilog2);
+        let bits = free.min(room);
+        let to = from | 1u128.checked_shl(bits).map_or(u128::MAX, |size| size - 1);
+        next = to.checked_add(1);
+        Some((from, to))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,6 +322,27 @@ mod tests {
         assert_eq!(net("0.0.0.0", "255.255.255.255"), "0.0.0.0/0".parse().ok());
         assert_eq!(net("10.0.0.1", "10.0.0.2"), None);
         assert_eq!(net("::", "::ffff"), "::/112".parse().ok());
+    }
+
+    #[test]
+    fn a_range_is_its_networks() {
+        let of = |first, last| networks((first, last)).collect::<Vec<_>>();
+        for first in 0..40 {
+            for last in first..40 {
+                let parts = of(first, last);
+                let numbers: Vec<u128> = parts.iter().flat_map(|(a, b)| *a..=*b).collect();
+                assert_eq!(numbers, (first..=last).collect::<Vec<_>>());
+                for (a, b) in parts {
+                    let size = b - a + 1;
+                    assert!(size.is_power_of_two() && a % size == 0, "{a}-{b}");
+                }
+            }
+        }
+        assert_eq!(of(0, u128::MAX), [(0, u128::MAX)]);
+        assert_eq!(of(u128::MAX, u128::MAX), [(u128::MAX, u128::MAX)]);
+        assert_eq!(of(1, u128::MAX).len(), 128);
+        assert_eq!(of(1, u128::MAX - 1).len(), 254);
+        assert_eq!(of(0x40, 0x7f), [(0x40, 0x7f)]);
     }
 
     #[test]

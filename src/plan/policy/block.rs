@@ -26,10 +26,10 @@ use crate::plan::names;
 use nft::{
     Concat, DataType, Element, Field, KeyType, Rule as KernelRule, Set, Statement, Value, Verdict,
 };
-use rules::set::Family;
+use rules::set::{Family, networks};
 
 use super::services::{self, Protocol};
-use super::{Compiler, Planned};
+use super::{Compiler, Planned, fields};
 
 /// Rules that log get a set of their own from this many elements on, the largest of them first, up
 /// to so many sets.
@@ -289,9 +289,16 @@ impl Compiler {
     fn lookup(&mut self, place: &Stretch, group: Group) -> KernelRule {
         let name = format!("{}-{}", place.name, group.what);
         let map = group.verdict.is_none();
-        let name = self.lookup_set(name, place.key.key_type(), map, group.counts, group.cells);
+        let (key, cells) = match place.key {
+            LookedUp::Together(concat) => {
+                let (concat, cells) = fields::ordered(concat, group.cells);
+                (LookedUp::Together(concat), cells)
+            }
+            LookedUp::Address(_) => (place.key, group.cells),
+        };
+        let name = self.lookup_set(name, key.key_type(), map, group.counts, cells);
         let rule = place.head.clone();
-        match (place.key, group.verdict) {
+        match (key, group.verdict) {
             (LookedUp::Together(concat), Some(verdict)) => {
                 rule.then(Statement::Among(concat, name)).then(verdict)
             }
@@ -382,7 +389,14 @@ fn cells(
     let size = areas.iter().map(|area| area.addresses.len()).sum();
     let mut places = Vec::with_capacity(size);
     for area in areas {
-        places.extend(area.addresses.iter().map(|ends| (*ends, *area)));
+        for ends in &area.addresses {
+            match key {
+                LookedUp::Together(_) if area.family == Family::V6 => {
+                    places.extend(networks(*ends).map(|ends| (ends, *area)));
+                }
+                _ => places.push((*ends, *area)),
+            }
+        }
     }
     places.sort_unstable_by_key(|(ends, area)| (*ends, area.key));
     let cell = |((first, last), area): ((u128, u128), &Area)| {

@@ -22,6 +22,8 @@ use netlink::test_support::{in_fresh_netns, ip, new_netns, veth};
 use nft::{Element, Elements, Family, Nft};
 use rules::effective::{DefaultAction, Facts, Tier, TierRules};
 
+mod fields;
+
 const LISTS: u64 = 25;
 const PACKETS: usize = 150;
 
@@ -256,6 +258,72 @@ fn counted(nft: &mut Nft, compiled: &Compiled, sources: [&str; 2]) -> BTreeMap<S
     counted
 }
 
+/// What becomes of a policy in this shape and as plain rules, and the sources that each judges.
+fn forms(policy: &Effective, shape: Shape) -> [(Compiled, [&'static str; 2]); 2] {
+    let [(lookups, ours), (plain, theirs)] = FORMS;
+    [
+        (compile_as(lookups, policy, 100, shape), ours),
+        (compile_as(plain, policy, 100, PLAIN), theirs),
+    ]
+}
+
+/// Sends packets through both forms, which must count the same: how many rules counted. `name`: of the case.
+fn compare(
+    policy: &Effective,
+    forms: &[(Compiled, [&'static str; 2]); 2],
+    packets: &[Sent],
+    name: &str,
+) -> usize {
+    in_fresh_netns(|| {
+        let sender = new_netns();
+        veth("here", "there", &sender);
+        ip("link set here address 02:00:00:00:00:01");
+        // Frames need no neighbour's answer: they carry the device's own address.
+        let hand = sender.run(|| {
+            ip("link set there address 02:00:00:00:00:01 arp off");
+            ip("route add default dev there");
+            ip("-6 route add default dev there");
+            Hand::new()
+        });
+        let hand = hand.expect("a namespace");
+        let mut ops = Base::new(&[]).add(&[]);
+        for (compiled, sources) in forms {
+            ops.append(compiled.add());
+            for source in sources.map(|source| source.parse::<IpAddr>().expect("an address")) {
+                let family = Family::of(&source);
+                let goto = Element::of(source).goto(&*compiled.name);
+                ops.add(&INET, Elements::new(base::pods(family), vec![goto]));
+                ops.add(&INET, Elements::address(base::denied(family), source));
+            }
+        }
+        let mut nft = Nft::open().expect("a socket");
+        nft.commit(&ops).expect("the kernel takes both forms");
+        let mut compare = |sent: &[Sent]| {
+            for sent in sent {
+                for (_, sources) in forms {
+                    let source = sources[usize::from(sent.to.is_ipv6())];
+                    hand.send(sent, source.parse().expect("an address"));
+                }
+            }
+            let counts = [0, 1].map(|n| counted(&mut nft, &forms[n].0, forms[n].1));
+            let [lookups, plain] = counts;
+            (lookups == plain, lookups, plain)
+        };
+        let (same, lookups, _) = compare(packets);
+        if !same {
+            // Which packet it was: the difference grows with it.
+            for packet in packets {
+                let before = compare(&[]);
+                let after = compare(std::slice::from_ref(packet));
+                println!("{packet:?}\n  {before:?}\n  {after:?}");
+            }
+            let texts: Vec<&str> = policy.tiers.iter().map(|tier| &*tier.text).collect();
+            panic!("{name}: the forms differ on\n{}", texts.join("\n--\n"));
+        }
+        lookups.len()
+    })
+}
+
 #[test]
 fn lookups_do_what_plain_rules_do() {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -269,70 +337,13 @@ fn lookups_do_what_plain_rules_do() {
         let mut rng = Rng::with_seed(seed);
         let policy = policy(&mut rng);
         let packets: Vec<Sent> = (0..PACKETS).map(|_| Sent::random(&mut rng)).collect();
-        let forms = FORMS.map(|(name, sources)| {
-            let shape = match name == FORMS[0].0 {
-                true if seed % 2 == 0 => GATED,
-                true => Shape::USUAL,
-                false => PLAIN,
-            };
-            (compile_as(name, &policy, 100, shape), sources)
-        });
+        let forms = forms(&policy, if seed % 2 == 0 { GATED } else { Shape::USUAL });
         assert!(forms[1].0.sets.iter().all(|(set, _)| !set.counter));
         let sets = &forms[0].0.sets;
         blocks += sets.iter().filter(|(set, _)| set.counter).count();
         let gate = |(set, _): &&(Set, Vec<Element>)| set.name.contains("-where");
         gates += sets.iter().filter(gate).count();
-        in_fresh_netns(|| {
-            let sender = new_netns();
-            veth("here", "there", &sender);
-            ip("link set here address 02:00:00:00:00:01");
-            // Frames need no neighbour's answer: they carry the device's own address.
-            let hand = sender.run(|| {
-                ip("link set there address 02:00:00:00:00:01 arp off");
-                ip("route add default dev there");
-                ip("-6 route add default dev there");
-                Hand::new()
-            });
-            let hand = hand.expect("a namespace");
-            let mut ops = Base::new(&[]).add(&[]);
-            for (compiled, sources) in &forms {
-                ops.append(compiled.add());
-                for source in sources.map(|source| source.parse::<IpAddr>().expect("an address")) {
-                    let family = Family::of(&source);
-                    let goto = Element::of(source).goto(&*compiled.name);
-                    ops.add(&INET, Elements::new(base::pods(family), vec![goto]));
-                    ops.add(&INET, Elements::address(base::denied(family), source));
-                }
-            }
-            let mut nft = Nft::open().expect("a socket");
-            nft.commit(&ops).expect("the kernel takes both forms");
-            let mut compare = |sent: &[Sent]| {
-                for sent in sent {
-                    for (_, sources) in &forms {
-                        let source = sources[usize::from(sent.to.is_ipv6())];
-                        hand.send(sent, source.parse().expect("an address"));
-                    }
-                }
-                let counts = [0, 1].map(|n| counted(&mut nft, &forms[n].0, forms[n].1));
-                let [lookups, plain] = counts;
-                (lookups == plain, lookups, plain)
-            };
-            let (same, lookups, _) = compare(&packets);
-            rules += lookups.len();
-            if !same {
-                // Which packet it was: the difference grows with it.
-                for packet in &packets {
-                    let before = compare(&[]);
-                    let after = compare(std::slice::from_ref(packet));
-                    println!("{packet:?}\n  {before:?}\n  {after:?}");
-                }
-                let texts: Vec<&str> = policy.tiers.iter().map(|tier| &*tier.text).collect();
-                panic!(
-                    "EGRESSWAY_SEED={seed}: the forms differ on\n{}",
-                    texts.join("\n--\n")
-                );
-            }
-        });
+        rules += compare(&policy, &forms, &packets, &format!("EGRESSWAY_SEED={seed}"));
     }
     // Otherwise nothing was compared.
     assert!(

@@ -27,6 +27,7 @@ pub(super) fn members(elements: &Elements) -> Result<(), String> {
     let Some(first) = elements.elements.first() else {
         return Err("no elements".to_owned());
     };
+    let several = first.key().len() > 1;
     for element in &elements.elements {
         if element.is_interval() != first.is_interval()
             || element.key().len() != first.key().len()
@@ -39,6 +40,11 @@ pub(super) fn members(elements: &Elements) -> Result<(), String> {
             if low.len() != high.len() || *low > *high {
                 return Err(format!("`{element}` ends before it begins"));
             }
+            if several && !searchable(&low, &high) {
+                return Err(format!(
+                    "`{element}` has a range of IPv6 beside other fields that is no network"
+                ));
+            }
         }
         if let Some(comment) = element.comment_text() {
             quoted("comment", comment, COMMENT)?;
@@ -49,6 +55,17 @@ pub(super) fn members(elements: &Elements) -> Result<(), String> {
             .map_or(Ok(()), |chain| name("chain", chain))?;
     }
     Ok(())
+}
+
+/// Whether the kernel finds the same by four bytes at a time: `KeyType::searched`.
+fn searchable(low: &[u8], high: &[u8]) -> bool {
+    let number = |bytes: &[u8]| bytes.try_into().map(u128::from_be_bytes);
+    let (Ok(low), Ok(high)) = (number(low), number(high)) else {
+        return true; // of another length
+    };
+    // Networks begin with zeros where they end with ones.
+    let differs = low ^ high;
+    low & differs == 0 && differs & differs.wrapping_add(1) == 0
 }
 
 /// Elements of a set that the same transaction makes: whether they are what it holds.
