@@ -212,10 +212,13 @@ fn a_link_that_is_down_is_an_error() {
 fn links_without_neighbours_are_left_alone() {
     in_fresh_netns(|| {
         let everything = addresses(&[V4, V6]);
-        let begin = Instant::now();
-        let found = probe(&link("lo"), &everything, Timing::default(), soon()).unwrap();
+        // Whoever waits for answers so long does not do so at all.
+        let timing = Timing {
+            interval: Duration::from_secs(3600),
+            ..Timing::default()
+        };
+        let found = probe(&link("lo"), &everything, timing, soon()).unwrap();
         assert_eq!(found, []);
-        assert!(begin.elapsed() < Duration::from_millis(150));
         announce(&link("lo"), &everything).unwrap();
     });
 }
