@@ -44,6 +44,7 @@ pub mod lifecycle;
 pub mod lint;
 pub mod live;
 pub mod logging;
+pub mod names;
 pub mod plan;
 pub mod refusal;
 pub mod setup;

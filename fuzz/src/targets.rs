@@ -11,6 +11,7 @@ use egressway::cni::env::Invocation;
 use egressway::conf::{Command, Conf, RawConf};
 use egressway::guard::btf::Btf;
 use egressway::guard::program::{Layout, assemble};
+use egressway::names::message::{self, Question, Rcode};
 use egressway::source::PolicyFile;
 use egressway::store::document::{self, Document};
 use egressway::store::{
@@ -161,4 +162,28 @@ pub fn btf(data: &[u8]) {
         let length = assemble(&layout, reading).len();
         assert!((50..200).contains(&length), "{length}");
     }
+}
+
+/// A question of a pod, behind its length, and what a server answers: no more addresses than wanted, and none of
+/// what does not answer the question.
+pub fn dns(data: &[u8]) {
+    let Some((length, rest)) = data.split_first_chunk() else {
+        return;
+    };
+    let length = usize::from(u16::from_be_bytes(*length)).min(rest.len());
+    let (query, answer) = rest.split_at(length);
+    let Ok(question) = Question::parse(query) else {
+        return;
+    };
+    assert!(question.name.len() <= 4 * 255 && question.name.is_ascii());
+    assert!(!question.name.ends_with('.') && !question.name.contains(".."));
+    let _ = question.is_answered_by(answer, question.id);
+    if let Ok(addresses) = question.addresses(answer, 8) {
+        assert!(addresses.found.len() <= 8);
+    }
+    let refusal = question.refuse(query, Rcode::NxDomain);
+    assert!(question.is_answered_by(&refusal, question.id));
+    let mut other = refusal;
+    message::set_id(&mut other, !question.id);
+    assert!(!question.is_answered_by(&other, question.id));
 }

@@ -13,6 +13,8 @@
 //! namespaces/NAME.json   what the Kubernetes API last said: of a           Snapshot
 //! services/NAME.json     namespace, of what a name in rules stands for,
 //! egress-lists/all.json  of all namespaces' lists of egress addresses
+//! names/GROUP.json       which domain names a pair of live sets stands for   NameGroup
+//! names.json             what the agent has put into them                 KnownNames
 //! whole.json             which parts that pods share were verified, in     Verified
 //!                        which state of the kernel
 //! guard/program.json     the guard's program in this kernel                GuardProgram
@@ -36,6 +38,7 @@ mod guard;
 mod id;
 mod links;
 mod lock;
+mod names;
 mod policies;
 mod record;
 mod snapshots;
@@ -60,8 +63,9 @@ pub use guard::{Guard, GuardFallback, GuardProgram};
 pub use id::{AttachmentId, NotAnId, attachment_id};
 pub use links::LinkEntry;
 pub use lock::{Lock, Passing};
+pub use names::{GroupName, KnownAddress, KnownNames, NameGroup, NotAGroup};
 pub use policies::{PolicyHead, PolicyKey};
-pub use record::{Bridge, Record};
+pub use record::{Bridge, Record, RecordNames};
 pub use snapshots::Snapshot;
 pub use stamp::Stamp;
 pub use tidy::remove_file;

@@ -10,7 +10,7 @@ use rules::stored::StoredPolicy;
 use serde::{Deserialize, Serialize};
 
 use super::document::{Document, Unknown};
-use super::{AttachmentId, Guard, PolicyKey, StateDir, StateError, files, remove};
+use super::{AttachmentId, GroupName, Guard, PolicyKey, StateDir, StateError, files, remove};
 
 /// What is kept of an attachment for as long as the kernel's state lives: with its policy, or as the
 /// document has it, with that policy's key.
@@ -75,6 +75,31 @@ pub struct Record<P = StoredPolicy> {
     /// What a newer version has added.
     #[serde(flatten)]
     pub unknown: Unknown,
+}
+
+/// What a record says of names: its pod's questions are led to the agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordNames {
+    /// The groups that its rules have.
+    pub groups: Vec<GroupName>,
+    /// It may ask for no other names.
+    #[serde(default)]
+    pub only_allowed: bool,
+}
+
+impl<P> Record<P> {
+    /// What it says of names; none: its pod asks whom it wants.
+    pub fn names(&self) -> Option<RecordNames> {
+        RecordNames::deserialize(self.unknown.get("names")?).ok()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_names(&mut self, names: Option<&RecordNames>) {
+        let fields = names.map(|names| serde_json::json!({ "names": names }));
+        let fields = fields.unwrap_or_else(|| serde_json::json!({}));
+        self.unknown = serde_json::from_value(fields).expect("an object");
+    }
 }
 
 /// A bridge that is its pods' gateway.
@@ -262,6 +287,11 @@ impl StateDir {
             .collect();
         ids.sort();
         Ok(ids)
+    }
+
+    /// The directory of all records, whether or not there is one.
+    pub fn attachment_dir(&self) -> PathBuf {
+        self.root.join("attachments")
     }
 
     /// The directory of all records, made if it is not there: for whoever waits for a new one.

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use super::names::GroupName;
 use super::policies::{PolicyKey, policy_user};
 use super::{
     AttachmentId, StateDir, StateError, UNFINISHED, answers, files, unescaped, unfinished,
@@ -12,13 +13,16 @@ use super::{
 type IsDocument = fn(&str) -> bool;
 
 /// Where each kind of document is, and which files there are one by their names.
-const PLACES: [(&str, IsDocument); 5] = [
+const PLACES: [(&str, IsDocument); 6] = [
     ("attachments", |name| {
         document(name).is_some_and(|id| id.parse::<AttachmentId>().is_ok())
             || policy_user(name).is_some()
     }),
     ("policies", |name| name.parse::<PolicyKey>().is_ok()),
     ("links", |name| document(name).and_then(unescaped).is_some()),
+    (super::names::FOLDER, |name| {
+        document(name).is_some_and(|group| group.parse::<GroupName>().is_ok())
+    }),
     (super::guard::FOLDER, |name| name == "program.json"),
     ("egress", |name| {
         document(name).is_some_and(|address| address.parse::<IpAddr>().is_ok())
@@ -26,10 +30,11 @@ const PLACES: [(&str, IsDocument); 5] = [
 ];
 
 /// What else there is; where the agent listens, and did when it was killed before that had its name.
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 7] = [
     "lock",
     "locks",
     "whole.json",
+    super::names::KNOWN,
     "agent.sock",
     "agent.sock.new",
     super::view::FOLDER,

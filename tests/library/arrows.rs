@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each with what it is about. ARCHITECTURE.md has the same in its table of modules.
-const ROOMS: [&str; 23] = [
+const ROOMS: [&str; 24] = [
     "hex",        // bytes as text
     "defaults",   // where things are if nobody says otherwise
     "logging",    // the program's own log
@@ -25,6 +25,7 @@ const ROOMS: [&str; 23] = [
     "egress",     // egress addresses and their Leases
     "lifecycle",  // attach, detach, reconcile
     "live",       // what running pods should have by what is written now
+    "names",      // the resolver of pods whose rules name domains
     "verdicts",   // log messages
     "setup",      // what is put on a node
     "cni",        // the plugin

@@ -137,6 +137,11 @@ fn netlink() {
 }
 
 #[test]
+fn dns() {
+    try_all("dns", targets::dns);
+}
+
+#[test]
 fn btf() {
     use egressway::guard::{btf::Btf, program::Layout};
     for seed in corpus("btf") {
