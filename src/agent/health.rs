@@ -168,7 +168,9 @@ mod tests {
             let runtime = runtime.enable_all().build().expect("a runtime");
             let state = crate::store::StateDir::new("/nonexistent");
             let (status, pods, hub, counters) = Default::default();
-            let metrics = Metrics::new(state, status, pods, hub, counters);
+            let least = std::time::Duration::from_secs(60);
+            let names = crate::names::Resolver::new(state.clone(), least).expect("sockets");
+            let metrics = Metrics::new(state, Arc::new(names), status, pods, hub, counters);
             runtime.block_on(serve(Listen::At(address), served, metrics))
         });
         while std::net::TcpStream::connect(address).is_err() {}

@@ -7,6 +7,7 @@
 //!                    ├ policy     follows the ConfigMap ───────────────────────┤
 //!                    ├ token      asks for the plugin's ───────────────────────┼─> worker: one thread for all
 //!                    ├ live       rules of running pods, as they are written ──┤
+//!                    ├ names      where the resolver listens, whom it asks ────┤
 //!                    ├ heal       what others break in the kernel, put back ───┤
 //!                    ├ leases     renews those of egress IPs ──────────────────┤   that touches the node
 //!                    ├ taint      keeps pods away from a node that is not ready, if wanted
@@ -14,7 +15,8 @@
 //!                    └ on SIGTERM: nothing; or, if it is deleted, uninstall ───┘
 //! ```
 //!
-//! Beside it, threads of their own read what rules log, and hand it out: `verdicts`.
+//! Beside it, threads of their own read what rules log, and hand it out: `verdicts`; and relay the questions of pods
+//! whose rules name domains: `crate::names`.
 //!
 //! What pods may do never depends on this process: if it ends, everything stays as it is.
 
@@ -31,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Level;
 
 use crate::defaults;
+use crate::names::{Names, Resolver};
 use crate::refusal::CniError;
 use crate::setup::config::{Cluster, Config};
 use crate::setup::conflist::PluginEntry;
@@ -64,6 +67,7 @@ mod keeper;
 pub mod leases;
 mod live;
 mod metrics;
+mod names;
 mod networks;
 mod policy;
 mod readiness;
@@ -112,6 +116,8 @@ struct Context {
     /// What is written and not in force.
     status: Status,
     metrics: Metrics,
+    /// What names stand for.
+    resolver: Arc<Resolver>,
     /// There is a policy file that the plugin can use.
     policy: watch::Sender<bool>,
     cancel: CancellationToken,
@@ -170,8 +176,11 @@ async fn stay(config: Config, listen: Listen, hub: &Hub) -> Result<(), Error> {
     let (pods, status) = (Pods::default(), Status::default());
     let state = StateDir::new(&config.state_dir);
     let counters = Counters::default();
+    let names = Arc::new(names::start(state.clone()).map_err(Error::Start)?);
+    let resolver = Arc::clone(names.resolver());
     let metrics = Metrics::new(
         state,
+        Arc::clone(&resolver),
         status.clone(),
         pods.clone(),
         hub.clone(),
@@ -185,6 +194,7 @@ async fn stay(config: Config, listen: Listen, hub: &Hub) -> Result<(), Error> {
         counters,
         pods,
         metrics,
+        resolver,
         status,
         policy: watch::Sender::new(false),
         cancel: CancellationToken::new(),
@@ -206,6 +216,8 @@ async fn stay(config: Config, listen: Listen, hub: &Hub) -> Result<(), Error> {
     context.worker.run(move || metrics.begin()).await?;
     kernel.ready();
     let first = read_verdicts(&context, hub)?;
+    let keeping = names::keep(context.clone(), Arc::clone(&names));
+    spawn(&context, &mut tasks, keeping);
     let removal = start(&context, &mut tasks, entry, notes, first);
     let failed = tokio::select! {
         _ = terminate.recv() => None,
@@ -219,7 +231,7 @@ async fn stay(config: Config, listen: Listen, hub: &Hub) -> Result<(), Error> {
         tasks.shutdown().await;
         return Err(e);
     }
-    end(&context, tasks, removal).await
+    end(&context, tasks, removal, names).await
 }
 
 /// Starts to read what rules log.
@@ -238,6 +250,7 @@ fn read_verdicts(context: &Context, hub: &Hub) -> Result<First, Error> {
         about_node: Box::new(move |denials| {
             status::node(&state, node.clone(), &status, &seen, denials)
         }),
+        resolver: Arc::clone(&context.resolver),
     };
     verdicts::start(hub, about).map_err(Error::Start)
 }
@@ -294,7 +307,12 @@ fn start(
 }
 
 /// Ends everything, and takes everything out if the DaemonSet is being deleted.
-async fn end(context: &Context, mut tasks: Tasks, removal: Option<Removal>) -> Result<(), Error> {
+async fn end(
+    context: &Context,
+    mut tasks: Tasks,
+    removal: Option<Removal>,
+    names: Arc<Names>,
+) -> Result<(), Error> {
     let api = removal.as_ref().map(|removal| removal.api().clone());
     let removed = async {
         match removal {
@@ -307,7 +325,9 @@ async fn end(context: &Context, mut tasks: Tasks, removal: Option<Removal>) -> R
         let all = async { while tasks.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(DRAIN, all).await;
     };
-    let (removed, ()) = tokio::join!(removed, ended);
+    let policy_file = context.config.policy_file.clone();
+    let resolved = tokio::task::spawn_blocking(move || names::end(&names, &policy_file));
+    let (removed, (), _) = tokio::join!(removed, ended, resolved);
     tasks.shutdown().await;
     if !removed {
         tracing::info!("ending; everything stays in place");
@@ -319,6 +339,7 @@ async fn end(context: &Context, mut tasks: Tasks, removal: Option<Removal>) -> R
         taint::lift(&api).await;
     }
     let config = Arc::clone(&context.config);
+    context.worker.run(names::remove).await?;
     for failure in context.worker.run(move || uninstall(&config)).await? {
         tracing::error!("{failure}");
     }

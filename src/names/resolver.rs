@@ -122,6 +122,18 @@ impl Resolver {
         self.inner().listening = listening;
     }
 
+    /// Whether questions are taken anywhere.
+    pub fn is_listening(&self) -> bool {
+        !self.inner().listening.is_empty()
+    }
+
+    /// Of all pods whose questions are led here.
+    pub fn addresses_of_pods(&self) -> Vec<IpAddr> {
+        let mut inner = self.inner();
+        self.refresh(&mut inner);
+        inner.wanted.askers().map(|(address, _)| *address).collect()
+    }
+
     /// Whether a pod may ask that.
     pub fn leave(&self, pod: IpAddr, question: &Question) -> Leave {
         let mut inner = self.inner();

@@ -65,7 +65,7 @@ struct Orders {
 pub struct Names {
     shared: Arc<Shared>,
     orders: watch::Sender<Orders>,
-    ended: mpsc::Receiver<()>,
+    ended: Mutex<mpsc::Receiver<()>>,
 }
 
 impl Names {
@@ -107,7 +107,7 @@ impl Names {
         Ok(Names {
             shared,
             orders,
-            ended,
+            ended: Mutex::new(ended),
         })
     }
 
@@ -126,9 +126,10 @@ impl Names {
     }
 
     /// Takes no more questions, answers those that are under way, and writes down what is known.
-    pub fn end(self) {
+    pub fn end(&self) {
         self.orders.send_modify(|orders| orders.end = true);
-        if self.ended.recv_timeout(2 * DRAIN).is_err() {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(2 * DRAIN).is_err() {
             tracing::warn!("the resolver does not end: it is left alone");
         }
         if let Err(e) = self.shared.resolver.write_known() {

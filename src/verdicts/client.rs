@@ -15,6 +15,7 @@ use super::line::Line;
 use super::loss::Loss;
 use super::node::Node;
 use super::wire::{self, Answer, Request, Want};
+use crate::names::told::Names;
 
 /// How long the agent may take for the first line of its answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -280,7 +281,28 @@ pub fn node(state_dir: &Path) -> Result<Node, Error> {
     match answer {
         Answer::Node(node) => Ok(*node),
         Answer::Error { error, .. } => Err(Error::Refused(error)),
-        Answer::Begin { .. } => Err(Error::Nonsense),
+        Answer::Begin { .. } | Answer::Names(_) => Err(Error::Nonsense),
+    }
+}
+
+/// What domain names in rules stand for.
+///
+/// # Errors
+/// [`Error::is_absence`]: there is no agent.
+pub fn names(state_dir: &Path) -> Result<Names, Error> {
+    let path = wire::socket(state_dir);
+    let request = Request {
+        v: wire::VERSION,
+        want: Want::Names,
+        since: None,
+        follow: false,
+        packets: false,
+    };
+    let (_, answer, _) = ask(&path, &request, 64 * 1024 * 1024)?;
+    match answer {
+        Answer::Names(names) => Ok(*names),
+        Answer::Error { error, .. } => Err(Error::Refused(error)),
+        Answer::Begin { .. } | Answer::Node(_) => Err(Error::Nonsense),
     }
 }
 
@@ -311,7 +333,7 @@ fn connect(path: &Path, wanted: Wanted) -> Result<(UnixStream, Begin, Vec<u8>), 
             Ok((stream, begin, rest))
         }
         Answer::Error { error, .. } => Err(Error::Refused(error)),
-        Answer::Node(_) => Err(Error::Nonsense),
+        Answer::Node(_) | Answer::Names(_) => Err(Error::Nonsense),
     }
 }
 

@@ -10,17 +10,22 @@ use nix::net::if_::if_indextoname;
 use super::line::Line;
 use super::packet::{self, Packet, Transport};
 use super::pods::Pods;
+use crate::names::told::Naming;
 use netlink::nflog::Logged;
 use rules::verdict::parse_prefix;
 
 /// What made a pod, by the pod's UID as runtimes know it.
 pub type Workload = Box<dyn Fn(&str) -> Option<String> + Send>;
 
+/// What a destination of a pod is called: the pod's address, and that.
+pub type CalledBy = Box<dyn Fn(IpAddr, IpAddr) -> Naming + Send>;
+
 /// Makes lines, with what it knows of the node.
 pub struct Reader {
     pods: Pods,
     node: Option<String>,
     workload: Option<Workload>,
+    called_by: Option<CalledBy>,
     /// Names of interfaces by their indexes, which are not given twice.
     interfaces: HashMap<u32, String>,
 }
@@ -40,6 +45,7 @@ impl Reader {
             pods: Pods::new(state_dir),
             node: None,
             workload: None,
+            called_by: None,
             interfaces: HashMap::new(),
         }
     }
@@ -50,6 +56,14 @@ impl Reader {
             node,
             workload: Some(workload),
             ..Reader::new(state_dir)
+        }
+    }
+
+    /// The same with what domain names stand for.
+    pub fn naming(self, called_by: CalledBy) -> Self {
+        Reader {
+            called_by: Some(called_by),
+            ..self
         }
     }
 
@@ -82,6 +96,9 @@ impl Reader {
         let place = pod.and_then(|pod| pod.places.of(rule));
         let pod_uid = pod.and_then(|pod| pod.uid.clone());
         let workload = self.workload.as_ref().zip(pod_uid.as_deref());
+        let called_by = self.called_by.as_ref();
+        let naming = called_by.map(|called_by| called_by(packet.source, packet.destination));
+        let Naming { name, asked } = naming.unwrap_or_default();
         let of_same_family = |a: &&IpAddr| a.is_ipv4() == packet.source.is_ipv4();
         Some(Line {
             time: logged.time.unwrap_or_else(Timestamp::now),
@@ -104,6 +121,8 @@ impl Reader {
             original_destination_port: original.and_then(|(_, port)| port),
             icmp_type,
             icmp_code,
+            name,
+            asked,
             egress_ip: pod.and_then(|pod| pod.egress.iter().find(of_same_family).copied()),
             interface: logged
                 .physindev

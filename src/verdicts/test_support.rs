@@ -35,6 +35,8 @@ pub(crate) fn line(minute: usize, text: &str) -> Line {
         original_destination_port: None,
         icmp_type: icmp_type.map(|kind| kind.parse().unwrap()),
         icmp_code: icmp_code.map(|code| code.parse().unwrap()),
+        name: None,
+        asked: None,
         interface: None,
         egress_ip: None,
     }

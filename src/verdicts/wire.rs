@@ -43,6 +43,8 @@ pub enum Want {
     Verdicts,
     /// What the agent knows of this node's pods.
     Node,
+    /// What domain names in rules stand for.
+    Names,
 }
 
 /// The first line of an answer.
@@ -69,6 +71,8 @@ pub enum Answer {
     },
     /// This node's pods.
     Node(Box<super::node::Node>),
+    /// What domain names in rules stand for.
+    Names(Box<crate::names::told::Names>),
     /// The question can't be answered.
     Error {
         /// [`VERSION`]

@@ -37,7 +37,10 @@ const CTA_IP_V4_DST: u16 = 2;
 const CTA_IP_V6_SRC: u16 = 3;
 const CTA_IP_V6_DST: u16 = 4;
 const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_DST_PORT: u16 = 3;
+/// The number of UDP.
+const UDP: u8 = 17;
 
 /// Deletes every connection that one of the addresses opened or answers (original or reply
 /// source), in the calling thread's namespace, and says how many there were.
@@ -45,13 +48,49 @@ const CTA_PROTO_DST_PORT: u16 = 3;
 /// Those that end by themselves meanwhile are not counted. The caller sees to it that the
 /// addresses open no new ones meanwhile.
 pub fn delete_of(addresses: &[IpAddr], deadline: Instant) -> Result<usize, Error> {
+    let is_theirs = |entry: Attributes<'_>| {
+        [CTA_TUPLE_ORIG, CTA_TUPLE_REPLY]
+            .into_iter()
+            .filter_map(|tuple| source(entry, tuple))
+            .any(|source| addresses.contains(&source))
+    };
+    delete_those(is_theirs, deadline)
+}
+
+/// Who speaks to whom by datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Datagrams {
+    /// Who has begun.
+    pub source: IpAddr,
+    /// Where that one sends to, before any translation.
+    pub destination: IpAddr,
+    /// The port there.
+    pub port: u16,
+    /// Who answers.
+    pub answers: IpAddr,
+}
+
+/// Deletes the flows of UDP that `are` meant, in the calling thread's namespace, and says how many there were.
+pub fn delete_datagrams(
+    are: impl Fn(&Datagrams) -> bool,
+    deadline: Instant,
+) -> Result<usize, Error> {
+    let is_meant = |entry: Attributes<'_>| datagrams(entry).is_some_and(|flow| are(&flow));
+    delete_those(is_meant, deadline)
+}
+
+fn delete_those(
+    is_meant: impl Fn(Attributes<'_>) -> bool,
+    deadline: Instant,
+) -> Result<usize, Error> {
     let mut socket = Netlink::open(NETLINK_NETFILTER, deadline)?;
     // Even a walk over an empty table takes milliseconds: all namespaces share its buckets.
     if count(&mut socket)? == 0 {
         return Ok(0);
     }
     let mut deleted = 0;
-    for entry in list(&mut socket, addresses)? {
+    for entry in list(&mut socket, is_meant)? {
         deleted += usize::from(delete(&mut socket, entry)?);
     }
     Ok(deleted)
@@ -97,21 +136,20 @@ fn count(socket: &mut Netlink) -> Result<u32, Error> {
     })
 }
 
-/// The connections of the addresses.
+/// The connections that are meant.
 ///
 /// The kernel sends all it has. Its own filter (CTA_FILTER) is no help: it means the opposite
 /// for IPv6 addresses (seen on Linux 6.18), and needs a walk for each address and direction,
 /// which costs more than sending everything once, up to some 20,000 connections.
-fn list(socket: &mut Netlink, addresses: &[IpAddr]) -> Result<Vec<ConntrackEntry>, Error> {
+fn list(
+    socket: &mut Netlink,
+    is_meant: impl Fn(Attributes<'_>) -> bool,
+) -> Result<Vec<ConntrackEntry>, Error> {
     let operation = "list conntrack entries";
     let message = message(NetfilterProtoFamily::Unspec, IPCTNL_MSG_CT_GET, Vec::new());
     socket.dump(operation, &message, |payload| {
         let attributes = attributes_of(payload);
-        let is_theirs = [CTA_TUPLE_ORIG, CTA_TUPLE_REPLY]
-            .into_iter()
-            .filter_map(|tuple| source(attributes, tuple))
-            .any(|source| addresses.contains(&source));
-        if !is_theirs {
+        if !is_meant(attributes) {
             return Ok(None);
         }
         let (Some(family), Some(original)) = (payload.first(), attributes.bytes(CTA_TUPLE_ORIG))
@@ -141,6 +179,21 @@ fn delete(socket: &mut Netlink, entry: ConntrackEntry) -> Result<bool, Error> {
         Err(error) if error.is_any_of(&[libc::ENOENT]) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// None: it is of another protocol.
+fn datagrams(entry: Attributes<'_>) -> Option<Datagrams> {
+    let protocol = entry.nested(CTA_TUPLE_ORIG)?.nested(CTA_TUPLE_PROTO)?;
+    if protocol.bytes(CTA_PROTO_NUM)? != [UDP] {
+        return None;
+    }
+    let (destination, port) = original_destination(entry)?;
+    Some(Datagrams {
+        source: source(entry, CTA_TUPLE_ORIG)?,
+        destination,
+        port: port?,
+        answers: source(entry, CTA_TUPLE_REPLY)?,
+    })
 }
 
 /// The source address of an entry's tuple.
@@ -290,6 +343,42 @@ mod tests {
                 assert_eq!(shown, stays, "port {port} in {after}");
             }
             assert_eq!(delete(&["10.0.0.2"]), 0);
+        });
+    }
+
+    #[test]
+    fn flows_of_datagrams_are_told_by_who_answers() {
+        in_fresh_netns(|| {
+            let pod = node_with_pod();
+            let bind =
+                |address: &'static str| pod.run(move || UdpSocket::bind(address).unwrap()).unwrap();
+            let in_pod = bind("10.0.0.2:53");
+            flow("10.0.0.1:7003", "10.0.0.2:53", &in_pod);
+            flow("10.0.0.1:7005", "10.9.9.9:53", &in_pod);
+            let told = std::cell::RefCell::new(Vec::new());
+            let none = delete_datagrams(
+                |flow| {
+                    told.borrow_mut().push(*flow);
+                    false
+                },
+                soon(),
+            );
+            assert_eq!(none.unwrap(), 0);
+            let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+            let flow = |destination| Datagrams {
+                source: ip("10.0.0.1"),
+                destination: ip(destination),
+                port: 53,
+                answers: ip("10.0.0.2"),
+            };
+            let told = told.into_inner();
+            assert!(
+                told.contains(&flow("10.0.0.2")) && told.contains(&flow("10.9.9.9")),
+                "{told:?}"
+            );
+            let translated = |flow: &Datagrams| flow.destination != flow.answers;
+            assert_eq!(delete_datagrams(translated, soon()).unwrap(), 1);
+            assert!(table().contains("sport=7003 ") && !table().contains("sport=7005 "));
         });
     }
 

@@ -3,9 +3,13 @@
 
 use std::net::IpAddr;
 
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    route::{RouteHeader, RouteMessage, RouteType},
+    route::{
+        RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
+        RouteType,
+    },
 };
 
 use super::{Error, Rtnl, netlink::Attributes};
@@ -16,6 +20,8 @@ const HEADER_LENGTH: usize = 12;
 const NEXT_HOP_LENGTH: usize = 8;
 /// The table of the addresses that lead to this host (linux/rtnetlink.h).
 const RT_TABLE_LOCAL: u8 = 255;
+/// The index of lo, in every namespace.
+const LOOPBACK: u32 = 1;
 /// Flag of a next hop whose device is down (linux/rtnetlink.h).
 const RTNH_F_DEAD: u8 = 1;
 
@@ -112,6 +118,47 @@ pub fn own_addresses(rtnl: &mut Rtnl) -> Result<Vec<IpAddr>, Error> {
         }
     }
     Ok(all)
+}
+
+/// Has an address lead to this host although no interface has it, so that it is nobody's source. False: it did already.
+pub fn lead_here(rtnl: &mut Rtnl, address: IpAddr) -> Result<bool, Error> {
+    let operation = format!("lead {address} to this host");
+    let message = RouteNetlinkMessage::NewRoute(to_this_host(address));
+    match rtnl.change(&operation, message, NLM_F_CREATE | NLM_F_EXCL) {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_any_of(&[libc::EEXIST]) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Undoes [`lead_here`]. False: the address did not lead here.
+pub fn lead_here_no_more(rtnl: &mut Rtnl, address: IpAddr) -> Result<bool, Error> {
+    let operation = format!("lead {address} to this host no more");
+    let message = RouteNetlinkMessage::DelRoute(to_this_host(address));
+    match rtnl.change(&operation, message, 0) {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_any_of(&[libc::ESRCH, libc::ENOENT]) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn to_this_host(address: IpAddr) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    let (family, length, destination) = match address {
+        IpAddr::V4(v4) => (AddressFamily::Inet, 32, RouteAddress::Inet(v4)),
+        IpAddr::V6(v6) => (AddressFamily::Inet6, 128, RouteAddress::Inet6(v6)),
+    };
+    message.header.address_family = family;
+    message.header.destination_prefix_length = length;
+    message.header.table = RT_TABLE_LOCAL;
+    message.header.kind = RouteType::Local;
+    message.header.scope = RouteScope::Host;
+    message.header.protocol = RouteProtocol::Boot;
+    message.attributes = vec![
+        RouteAttribute::Destination(destination),
+        RouteAttribute::Oif(LOOPBACK),
+    ];
+    message
 }
 
 fn own_address(operation: &str, payload: &[u8]) -> Result<Option<IpAddr>, Error> {
@@ -214,6 +261,23 @@ mod tests {
                     .then_some(own)
             });
             assert!(!own.contains(&"10.0.1.2".parse().unwrap()));
+        });
+    }
+
+    #[test]
+    fn an_address_leads_here_that_no_interface_has() {
+        in_fresh_netns(|| {
+            for address in ["169.254.20.11", "fd00:20::11"] {
+                let address: IpAddr = address.parse().unwrap();
+                let is_here = || std::net::UdpSocket::bind((address, 5300)).is_ok();
+                assert!(!is_here());
+                assert!(!lead_here_no_more(&mut rtnl(), address).unwrap());
+                assert!(lead_here(&mut rtnl(), address).unwrap());
+                assert!(!lead_here(&mut rtnl(), address).unwrap());
+                assert!(is_here() && own_addresses(&mut rtnl()).unwrap().contains(&address));
+                assert!(lead_here_no_more(&mut rtnl(), address).unwrap());
+                assert!(!is_here());
+            }
         });
     }
 

@@ -69,6 +69,12 @@ pub struct Line {
     /// Of ICMP and ICMPv6.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub icmp_code: Option<u8>,
+    /// The domain name by which a rule of the pod has the destination.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The domain name that the pod had asked for to get the destination, and that no rule of it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
     /// By which the packet came in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
@@ -99,6 +105,11 @@ impl Line {
         if let Some(address) = self.original_destination {
             let original = end(address, self.original_destination_port);
             let _ = write!(text, " original={original}");
+        }
+        for (what, name) in [("name", &self.name), ("asked", &self.asked)] {
+            if let Some(name) = name {
+                let _ = write!(text, " {what}={name}");
+            }
         }
         if let Some(interface) = &self.interface {
             let _ = write!(text, " interface={interface}");

@@ -80,6 +80,13 @@ pub(super) async fn keep(context: Context) -> Error {
             }
         };
         let is_unfinished = found.as_ref().map_or(true, |found| found.is_unfinished);
+        if !by.is_empty() {
+            // They may have emptied live sets.
+            let resolver = std::sync::Arc::clone(&context.resolver);
+            if let Err(e) = context.worker.run(move || resolver.put_all_again()).await {
+                return e;
+            }
+        }
         // A look for another reason may have found what is told only now.
         let later = ears.now();
         by.extend(later.by.iter().cloned());

@@ -20,6 +20,7 @@ use super::seen::Pods;
 use super::status::Status;
 use super::verdicts::hub::Hub;
 use crate::enforce;
+use crate::names::Resolver;
 use crate::store::StateDir;
 use kernel::Sampler;
 use numbers::{Numbers, numbers};
@@ -53,6 +54,7 @@ struct Counted {
     pods: Pods,
     hub: Hub,
     counters: Counters,
+    resolver: Arc<Resolver>,
 }
 
 struct Asked {
@@ -64,6 +66,7 @@ impl Metrics {
     /// Nothing was counted yet.
     pub fn new(
         state: StateDir,
+        resolver: Arc<Resolver>,
         status: Status,
         pods: Pods,
         hub: Hub,
@@ -84,6 +87,7 @@ impl Metrics {
             pods,
             hub,
             counters,
+            resolver,
         }))
     }
 
@@ -120,6 +124,11 @@ impl Metrics {
             "watch_restarts",
             "Watches of the API that were started again after a failure",
             self.0.restarts.clone(),
+        );
+        registry.register(
+            "dns_added_seconds",
+            "How long questions of pods whose rules have domain names were here, beside waiting for the DNS server",
+            self.0.resolver.counts.added.clone(),
         );
         let told = Collected(numbers(&self.0, &asked.sampler, &now));
         registry.register_collector(Box::new(told));

@@ -56,6 +56,7 @@ pub fn numbers(shared: &Counted, sampler: &Sampler, now: &Readings) -> Vec<Numbe
     all.extend(of_log(shared));
     all.extend(of_pods(shared, now));
     all.extend(of_policies(shared));
+    all.extend(of_names(shared));
     all
 }
 
@@ -196,6 +197,43 @@ fn of_pods(shared: &Counted, now: &Readings) -> Vec<Numbers> {
             "snat_port_exhausted",
             "Connections that the node could not take on: no free port for NAT, or a full connection table",
             vec![one(vec![], now.ports_exhausted)],
+        ),
+    ]
+}
+
+fn of_names(shared: &Counted) -> Vec<Numbers> {
+    let counts = &shared.resolver.counts;
+    let (names, addresses) = shared.resolver.known_counts();
+    let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let outcomes = counts.outcomes();
+    let outcomes = outcomes.map(|(outcome, count)| one(vec![("outcome", outcome)], count));
+    let failures = counts.failures();
+    let failures = failures.map(|(reason, count)| one(vec![("reason", reason)], count));
+    vec![
+        counter(
+            "dns_queries",
+            "Questions of pods whose rules have domain names",
+            outcomes.collect(),
+        ),
+        counter(
+            "dns_bad_answers",
+            "Messages from DNS servers that answered no question, or could not be read",
+            vec![one(vec![], counts.bad_answers())],
+        ),
+        counter(
+            "learn_failures",
+            "Addresses in answers for names that rules have, which stay closed",
+            failures.collect(),
+        ),
+        gauge(
+            "names",
+            "Domain names whose addresses are allowed now",
+            vec![one(vec![], number(names))],
+        ),
+        gauge(
+            "name_addresses",
+            "Addresses that are allowed now because of a name, counted for each rule",
+            vec![one(vec![], number(addresses))],
         ),
     ]
 }

@@ -7,6 +7,7 @@
 //! ```
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub mod denials;
@@ -16,6 +17,7 @@ mod socket;
 mod stdout;
 
 use crate::logging;
+use crate::names::Resolver;
 use denials::{Denials, First};
 use hub::Hub;
 pub use nflog::Reads;
@@ -47,6 +49,8 @@ pub struct About {
     pub reads: Reads,
     /// What `show` asks for, with what was denied.
     pub about_node: Box<dyn Fn(&Denials) -> crate::verdicts::node::Node + Send + Sync>,
+    /// What names stand for.
+    pub resolver: Arc<Resolver>,
 }
 
 /// Starts to read and to hand out, in the network namespace of the caller.
@@ -55,15 +59,20 @@ pub struct About {
 /// The system gives no thread.
 pub fn start(hub: &Hub, about: About) -> io::Result<First> {
     let (denials, first) = Denials::new();
-    let About { reads, about_node } = about;
+    let About {
+        reads,
+        about_node,
+        resolver,
+    } = about;
     let for_node = denials.clone();
-    let node: AboutNode = std::sync::Arc::new(move || about_node(&for_node));
+    let node: AboutNode = Arc::new(move || about_node(&for_node));
     let served = Served {
         hub: hub.clone(),
         group: reads.group,
         node,
+        names: Arc::clone(&resolver),
     };
     socket::start(served, reads.state_dir.clone())?;
-    nflog::start(hub.clone(), denials, reads)?;
+    nflog::start(hub.clone(), denials, reads, resolver)?;
     Ok(first)
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::denials::Denials;
 use super::hub::{Hub, Reading};
+use crate::names::Resolver;
 use crate::verdicts::reader::{Reader, Workload};
 use crate::verdicts::ring::Entry;
 use crate::verdicts::stream::{self, Groups};
@@ -35,13 +37,17 @@ pub struct Reads {
 ///
 /// # Errors
 /// The system gives none.
-pub fn start(hub: Hub, denials: Denials, reads: Reads) -> io::Result<()> {
+pub fn start(hub: Hub, denials: Denials, reads: Reads, resolver: Arc<Resolver>) -> io::Result<()> {
     let builder = thread::Builder::new().name("nflog".to_owned());
-    builder.spawn(move || stay(&hub, &denials, reads)).map(drop)
+    builder
+        .spawn(move || stay(&hub, &denials, reads, resolver))
+        .map(drop)
 }
 
-fn stay(hub: &Hub, denials: &Denials, reads: Reads) {
-    let mut reader = Reader::in_cluster(&reads.state_dir, reads.node, reads.workload);
+fn stay(hub: &Hub, denials: &Denials, reads: Reads, resolver: Arc<Resolver>) {
+    let naming = move |pod, destination| resolver.naming(pod, destination);
+    let mut reader =
+        Reader::in_cluster(&reads.state_dir, reads.node, reads.workload).naming(Box::new(naming));
     let mut before = Lost::default();
     loop {
         let failed = match stream::bind(reads.group) {

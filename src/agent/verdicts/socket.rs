@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::hub::{Hub, Reading};
+use crate::names::Resolver;
 use crate::verdicts::node::Node;
 use crate::verdicts::ring::With;
 use crate::verdicts::wire::{self, Answer, LONGEST, Request, VERSION, Want};
@@ -44,6 +45,8 @@ pub struct Served {
     pub group: u16,
     /// The node.
     pub node: AboutNode,
+    /// What names stand for.
+    pub names: Arc<Resolver>,
 }
 
 /// Starts the thread.
@@ -165,6 +168,9 @@ async fn converse(served: &Served, stream: &UnixStream) {
         Ok(Request {
             want: Want::Node, ..
         }) => Answer::Node(Box::new((served.node)())),
+        Ok(Request {
+            want: Want::Names, ..
+        }) => Answer::Names(Box::new(served.names.told(VERSION))),
         Ok(request) => {
             // That a client has gone is its own affair.
             let _ = hand_out(served, stream, &request).await;

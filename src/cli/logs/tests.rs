@@ -270,6 +270,8 @@ fn help_names_every_field() {
         original_destination_port: Some(0),
         icmp_type: Some(0),
         icmp_code: Some(0),
+        name: Some(String::new()),
+        asked: Some(String::new()),
         interface: Some(String::new()),
         egress_ip: Some([0, 0, 0, 0].into()),
     };

@@ -37,6 +37,11 @@ impl Agent {
                 node: Some("a".to_owned()),
                 ..Node::default()
             }),
+            names: {
+                let state = crate::store::StateDir::new(self.dir.path());
+                let resolver = Resolver::new(state, Duration::from_secs(60));
+                Arc::new(resolver.expect("sockets"))
+            },
         };
         start(served, self.dir.path().to_owned()).expect("a thread");
         while Stream::connect(self.path()).is_err() {
