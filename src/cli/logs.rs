@@ -46,9 +46,10 @@ mod tests;
 /// ruleSource, ruleLine and ruleText (the annotation or part of the policy file, the line in that
 /// text, the rule itself), protocol, source, sourcePort, destination, destinationPort,
 /// originalDestination and originalDestinationPort (where the pod sent it, if a Service translated
-/// that), icmpType, icmpCode, name (the domain name by which a rule of the pod has the destination), asked (the one that
-/// the pod had asked for, and no rule of it has), interface (by which the packet came in), egressIP (the address that the
-/// pod has outside the cluster); without those that are not known. Where the kernel was built without
+/// that), icmpType, icmpCode, name (the domain name by which a rule of the pod has the destination),
+/// asked (the one that the pod had asked for, and that no rule of it has), interface (by which the
+/// packet came in), egressIP (the address that the pod has outside the cluster); without those that
+/// are not known. Where the kernel was built without
 /// CONFIG_NETFILTER_NETLINK_GLUE_CT, originalDestination is never known, and stderr says so.
 ///
 /// Messages that come faster than they are written are lost; the number is told on stderr, and in

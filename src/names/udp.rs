@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
@@ -106,7 +107,11 @@ impl Asking {
     async fn answer(&self, upstream: UdpSocket, id: u16, before: Duration) -> io::Result<()> {
         let counts = &self.relay.resolver().counts;
         loop {
-            upstream.readable().await?;
+            let ready = upstream.ready(Interest::READABLE | Interest::ERROR).await?;
+            if ready.is_error() {
+                let error = upstream.take_error()?;
+                return Err(error.unwrap_or_else(|| io::ErrorKind::ConnectionRefused.into()));
+            }
             let began = Instant::now();
             let mut buffer = self.relay.buffer();
             let length = match upstream.try_recv(&mut buffer) {
