@@ -129,8 +129,10 @@ fn end_flows(resolver: &Resolver, servers: &[IpAddr], here: bool) {
     if pods.is_empty() {
         return;
     }
+    // A question that waits for its answer keeps its flow.
     let are = |flow: &Datagrams| {
-        flow.port == DNS_PORT
+        (flow.is_answered || here)
+            && flow.port == DNS_PORT
             && servers.contains(&flow.destination)
             && listen.contains(&flow.answers) == here
             && pods.contains(&flow.source)

@@ -29,6 +29,7 @@ const CTA_STATS_DROP: u16 = 10;
 const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_STATUS: u16 = 3;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_TUPLE_IP: u16 = 1;
@@ -39,6 +40,8 @@ const CTA_IP_V6_DST: u16 = 4;
 const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_DST_PORT: u16 = 3;
+/// Of the status (linux/netfilter/nf_conntrack_common.h).
+const IPS_SEEN_REPLY: u32 = 1 << 1;
 /// The number of UDP.
 const UDP: u8 = 17;
 
@@ -69,6 +72,8 @@ pub struct Datagrams {
     pub port: u16,
     /// Who answers.
     pub answers: IpAddr,
+    /// That one has.
+    pub is_answered: bool,
 }
 
 /// Deletes the flows of UDP that `are` meant, in the calling thread's namespace, and says how many there were.
@@ -181,6 +186,13 @@ fn delete(socket: &mut Netlink, entry: ConntrackEntry) -> Result<bool, Error> {
     }
 }
 
+fn status(entry: Attributes<'_>) -> u32 {
+    let bytes = entry
+        .bytes(CTA_STATUS)
+        .and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or(0, u32::from_be_bytes)
+}
+
 /// None: it is of another protocol.
 fn datagrams(entry: Attributes<'_>) -> Option<Datagrams> {
     let protocol = entry.nested(CTA_TUPLE_ORIG)?.nested(CTA_TUPLE_PROTO)?;
@@ -193,6 +205,7 @@ fn datagrams(entry: Attributes<'_>) -> Option<Datagrams> {
         destination,
         port: port?,
         answers: source(entry, CTA_TUPLE_REPLY)?,
+        is_answered: status(entry) & IPS_SEEN_REPLY != 0,
     })
 }
 
@@ -370,6 +383,7 @@ mod tests {
                 destination: ip(destination),
                 port: 53,
                 answers: ip("10.0.0.2"),
+                is_answered: true,
             };
             let told = told.into_inner();
             assert!(
