@@ -103,48 +103,62 @@ impl Asking {
         }
     }
 
-    /// Waits for the answer, learns it, and gives it to the client.
+    /// Waits for the answer, and passes it on.
     async fn answer(&self, upstream: UdpSocket, id: u16, before: Duration) -> io::Result<()> {
-        let counts = &self.relay.resolver().counts;
         loop {
             let ready = upstream.ready(Interest::READABLE | Interest::ERROR).await?;
             if ready.is_error() {
                 let error = upstream.take_error()?;
                 return Err(error.unwrap_or_else(|| io::ErrorKind::ConnectionRefused.into()));
             }
-            let began = Instant::now();
-            let mut buffer = self.relay.buffer();
-            let length = match upstream.try_recv(&mut buffer) {
-                Ok(length) => length,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(e) => return Err(e),
-            };
-            let answer = &mut buffer[..length];
-            if !self.question.is_answered_by(answer, id) {
-                counts.bad_answer();
-                continue; // the true one may still come
-            }
-            if self
-                .relay
-                .learn(&self.question, &self.under_way, answer)
-                .is_err()
-            {
-                continue;
-            }
-            message::set_id(answer, self.question.id);
-            counts.took(before + began.elapsed());
-            match self.listener.try_send_to(answer, self.from) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    let answer = answer.to_vec();
-                    drop(buffer);
+            match self.pass_on(&upstream, id, before)? {
+                Passed::Nothing => {} // the true one may still come
+                Passed::On => return Ok(()),
+                Passed::Later(answer) => {
                     let _ = self.listener.send_to(&answer, self.from).await;
+                    return Ok(());
                 }
-                // That a client has gone is its own affair.
-                _ => {}
             }
-            return Ok(());
         }
     }
+
+    /// Reads what has come; if it is the answer, learns it, and gives it to the client.
+    fn pass_on(&self, upstream: &UdpSocket, id: u16, before: Duration) -> io::Result<Passed> {
+        let counts = &self.relay.resolver().counts;
+        let began = Instant::now();
+        let mut buffer = self.relay.buffer();
+        let length = match upstream.try_recv(&mut buffer) {
+            Ok(length) => length,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Passed::Nothing),
+            Err(e) => return Err(e),
+        };
+        let answer = &mut buffer[..length];
+        if !self.question.is_answered_by(answer, id) {
+            counts.bad_answer();
+            return Ok(Passed::Nothing);
+        }
+        let learned = self.relay.learn(&self.question, &self.under_way, answer);
+        if learned.is_err() {
+            return Ok(Passed::Nothing);
+        }
+        message::set_id(answer, self.question.id);
+        counts.took(before + began.elapsed());
+        match self.listener.try_send_to(answer, self.from) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(Passed::Later(answer.to_vec())),
+            // That a client has gone is its own affair.
+            _ => Ok(Passed::On),
+        }
+    }
+}
+
+/// What has become of a message from a server.
+enum Passed {
+    /// It is no answer.
+    Nothing,
+    /// The client has it.
+    On,
+    /// It waits until it can be sent.
+    Later(Vec<u8>),
 }
 
 /// From a port that the kernel chooses at random.
