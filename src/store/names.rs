@@ -220,7 +220,10 @@ mod tests {
         state.write_name_group(&name, &group).unwrap();
         state.write_known_names(&KnownNames::default()).unwrap();
         assert_eq!(state.read_name_group(&name).unwrap(), Some(group));
-        assert_eq!(state.list_name_groups().unwrap(), [name.clone()]);
+        assert_eq!(
+            state.list_name_groups().unwrap(),
+            std::slice::from_ref(&name)
+        );
         assert_eq!(state.strangers().unwrap(), [""; 0].map(PathBuf::from));
         std::fs::write(state.names_dir().join("x.json"), "").unwrap();
         assert_eq!(

@@ -117,11 +117,11 @@ fn addresses_are_those_of_the_answer() {
     );
     // An error's records are nobody's, whatever they are.
     assert_eq!(
-        found(&answer("api.example.com", A, 3, &[a.clone()])),
+        found(&answer("api.example.com", A, 3, std::slice::from_ref(&a))),
         Ok(vec![])
     );
     // Those of other sections aren't, either: here it is an authority's.
-    let mut other = answer("api.example.com", A, 0, &[a.clone()]);
+    let mut other = answer("api.example.com", A, 0, std::slice::from_ref(&a));
     other[7] = 0;
     other[9] = 1;
     assert_eq!(found(&other), Ok(vec![]));
@@ -190,12 +190,12 @@ fn records_that_are_none_spoil_an_answer_unless_it_says_that_it_is_cut() {
     }
     // Pointers to themselves, to each other, forward and beyond: nobody follows them.
     for to in [12, 33, 34, 0x3ff] {
-        let mut looping = answer("api.example.com", A, 0, &[a.clone()]);
+        let mut looping = answer("api.example.com", A, 0, std::slice::from_ref(&a));
         let at = looping.len() - a.len();
         looping[at..at + 2].copy_from_slice(&(0xc000 | to as u16).to_be_bytes());
         assert_eq!(found(&looping).unwrap(), ["203.0.113.7 60"]);
     }
-    let mut strange = answer("api.example.com", A, 0, &[a.clone()]);
+    let mut strange = answer("api.example.com", A, 0, std::slice::from_ref(&a));
     let at = strange.len() - a.len();
     strange[at] = 0x80;
     assert_eq!(found(&strange), Err(Malformed));

@@ -93,13 +93,13 @@ fn groups_and_pods_are_known_as_soon_as_they_are_written() {
     // Other rules, and another group.
     let both = write(dir.path(), &["api.example.com", "*.example.org"]);
     attach(dir.path(), "web-1", (1, "10.0.0.1"), of(&[&api, &both]));
-    assert_eq!(wanted.refresh().anew, [both.clone()]);
+    assert_eq!(wanted.refresh().anew, std::slice::from_ref(&both));
     let asker = wanted.asker([10, 0, 0, 1].into()).expect("a pod").clone();
     assert_eq!(wanted.meant(&asker, "api.example.com").count(), 2);
     assert_eq!(wanted.meant(&asker, "b.example.org").count(), 1);
     // A group is made anew: its sets are new, too.
     write(dir.path(), &["api.example.com"]);
-    assert_eq!(wanted.refresh().anew, [api.clone()]);
+    assert_eq!(wanted.refresh().anew, std::slice::from_ref(&api));
     StateDir::new(dir.path())
         .remove_name_group(&api)
         .expect("removable");
