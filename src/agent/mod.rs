@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Level;
 
 use crate::defaults;
-use crate::names::{Names, Resolver};
+use crate::names::{Resolver, ResolverThreads};
 use crate::refusal::CniError;
 use crate::setup::config::{Cluster, Config};
 use crate::setup::conflist::PluginEntry;
@@ -311,7 +311,7 @@ async fn end(
     context: &Context,
     mut tasks: Tasks,
     removal: Option<Removal>,
-    names: Arc<Names>,
+    names: Arc<ResolverThreads>,
 ) -> Result<(), Error> {
     let api = removal.as_ref().map(|removal| removal.api().clone());
     let removed = async {

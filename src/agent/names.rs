@@ -14,7 +14,7 @@ use rules::effective::Facts;
 use super::dirs::Dirs;
 use super::{Context, Error};
 use crate::names::never::Never;
-use crate::names::{LISTEN, Names, Resolver};
+use crate::names::{LISTEN, Resolver, ResolverThreads};
 use crate::source::PolicyFile;
 use crate::store::StateDir;
 
@@ -29,12 +29,12 @@ const LEAST: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// The system gives no thread, or no socket.
-pub fn start(state: StateDir) -> io::Result<Names> {
-    Names::start(Arc::new(Resolver::new(state, LEAST)?))
+pub fn start(state: StateDir) -> io::Result<ResolverThreads> {
+    ResolverThreads::start(Arc::new(Resolver::new(state, LEAST)?))
 }
 
 /// What has to be known, and is looked at again and again.
-struct Known {
+struct Followed {
     /// When the policy file was written that was read last.
     written: Option<SystemTime>,
     facts: Facts,
@@ -44,10 +44,10 @@ struct Known {
 }
 
 /// Keeps it as the policy file says, for ever.
-pub(super) async fn keep(context: Context, names: Arc<Names>) -> Error {
+pub(super) async fn keep(context: Context, names: Arc<ResolverThreads>) -> Error {
     let file = context.config.policy_file.clone();
     let mut dirs = Dirs::new(file.parent().map(ToOwned::to_owned));
-    let mut known = Known {
+    let mut known = Followed {
         written: None,
         facts: Facts::default(),
         led: false,
@@ -67,8 +67,8 @@ pub(super) async fn keep(context: Context, names: Arc<Names>) -> Error {
     }
 }
 
-impl Known {
-    fn look(&mut self, file: &std::path::Path, names: &Names) {
+impl Followed {
+    fn look(&mut self, file: &std::path::Path, names: &ResolverThreads) {
         let written = std::fs::metadata(file)
             .and_then(|file| file.modified())
             .ok();
@@ -86,7 +86,7 @@ impl Known {
         self.said = problem;
     }
 
-    fn set(&mut self, names: &Names) -> Result<(), String> {
+    fn set(&mut self, names: &ResolverThreads) -> Result<(), String> {
         let servers = &self.facts.dns;
         let mut problem = Ok(());
         if !servers.is_empty() {
@@ -145,7 +145,7 @@ fn end_flows(resolver: &Resolver, servers: &[IpAddr], here: bool) {
 }
 
 /// Ends it. If no successor listens, questions that come here begin anew, and go to the servers.
-pub(super) fn end(names: &Names, policy_file: &std::path::Path) {
+pub(super) fn end(names: &ResolverThreads, policy_file: &std::path::Path) {
     names.end();
     let servers = PolicyFile::load(policy_file).map(|file| file.facts.dns);
     let servers = servers.unwrap_or_default();

@@ -17,7 +17,7 @@ const LONGEST: Time = 3600 * 1000;
 
 /// A name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct AskedName {
     /// When it was last asked for.
     pub last: Time,
     /// How often.
@@ -28,7 +28,7 @@ pub struct Asked {
 
 /// Of all pods, by what people call them.
 #[derive(Debug, Default)]
-pub struct AllAsked(HashMap<Arc<str>, HashMap<Box<str>, Asked>>);
+pub struct AllAsked(HashMap<Arc<str>, HashMap<Box<str>, AskedName>>);
 
 impl AllAsked {
     /// A pod was answered.
@@ -43,7 +43,7 @@ impl AllAsked {
                 names.remove(&oldest);
             }
         }
-        let asked = names.entry(name.into()).or_insert_with(|| Asked {
+        let asked = names.entry(name.into()).or_insert_with(|| AskedName {
             last: now,
             count: 0,
             addresses: Vec::new(),
@@ -68,7 +68,7 @@ impl AllAsked {
     }
 
     /// What a pod has asked for, in order.
-    pub fn of_pod(&self, pod: &str) -> Vec<(&str, &Asked)> {
+    pub fn of_pod(&self, pod: &str) -> Vec<(&str, &AskedName)> {
         let names = self.0.get(pod).into_iter().flatten();
         let mut names: Vec<_> = names.map(|(name, asked)| (&**name, asked)).collect();
         names.sort_unstable_by_key(|(name, _)| *name);

@@ -9,7 +9,7 @@ use super::learn::Failure;
 
 /// What became of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum DnsOutcome {
     /// It was answered, and nothing in it is for a rule.
     Relayed,
     /// It was answered, for a name that a rule has.
@@ -33,43 +33,43 @@ const BUCKETS: [f64; 9] = [
 
 /// All of it.
 #[derive(Debug)]
-pub struct Counts {
-    outcomes: [AtomicU64; Outcome::ALL.len()],
+pub struct DnsCounts {
+    outcomes: [AtomicU64; DnsOutcome::ALL.len()],
     failures: [AtomicU64; Failure::ALL.len()],
     bad_answers: AtomicU64,
     /// How long questions were here.
     pub added: Histogram,
 }
 
-impl Outcome {
+impl DnsOutcome {
     /// All of them.
-    pub const ALL: [Outcome; 7] = [
-        Outcome::Relayed,
-        Outcome::Learned,
-        Outcome::NotAllowed,
-        Outcome::Malformed,
-        Outcome::Limited,
-        Outcome::Timeout,
-        Outcome::Unreachable,
+    pub const ALL: [DnsOutcome; 7] = [
+        DnsOutcome::Relayed,
+        DnsOutcome::Learned,
+        DnsOutcome::NotAllowed,
+        DnsOutcome::Malformed,
+        DnsOutcome::Limited,
+        DnsOutcome::Timeout,
+        DnsOutcome::Unreachable,
     ];
 
     /// As metrics call it.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Outcome::Relayed => "relayed",
-            Outcome::Learned => "learned",
-            Outcome::NotAllowed => "not-allowed",
-            Outcome::Malformed => "malformed",
-            Outcome::Limited => "limited",
-            Outcome::Timeout => "timeout",
-            Outcome::Unreachable => "unreachable",
+            DnsOutcome::Relayed => "relayed",
+            DnsOutcome::Learned => "learned",
+            DnsOutcome::NotAllowed => "not-allowed",
+            DnsOutcome::Malformed => "malformed",
+            DnsOutcome::Limited => "limited",
+            DnsOutcome::Timeout => "timeout",
+            DnsOutcome::Unreachable => "unreachable",
         }
     }
 }
 
-impl Default for Counts {
+impl Default for DnsCounts {
     fn default() -> Self {
-        Counts {
+        DnsCounts {
             outcomes: Default::default(),
             failures: Default::default(),
             bad_answers: AtomicU64::default(),
@@ -88,10 +88,10 @@ fn all(counts: &[AtomicU64]) -> impl Iterator<Item = u64> {
     counts.iter().map(|count| count.load(Ordering::Relaxed))
 }
 
-impl Counts {
+impl DnsCounts {
     /// A question is over.
-    pub fn question(&self, outcome: Outcome) {
-        let at = Outcome::ALL.iter().position(|known| *known == outcome);
+    pub fn question(&self, outcome: DnsOutcome) {
+        let at = DnsOutcome::ALL.iter().position(|known| *known == outcome);
         add(&self.outcomes, at);
     }
 
@@ -113,7 +113,7 @@ impl Counts {
 
     /// Questions by what became of them.
     pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Outcome::ALL
+        DnsOutcome::ALL
             .iter()
             .map(|outcome| outcome.as_str())
             .zip(all(&self.outcomes))

@@ -29,13 +29,13 @@ pub struct Address {
 
 /// All of it.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct KnownSets {
     groups: HashMap<GroupName, HashMap<IpAddr, Address>>,
     /// When a name was last heard of.
     names: HashMap<Arc<str>, Time>,
 }
 
-impl Known {
+impl KnownSets {
     /// Until when the kernel has an address; none: it has not.
     pub fn until(&self, group: &GroupName, address: IpAddr, now: Time) -> Option<Time> {
         let until = self.groups.get(group)?.get(&address)?.until;

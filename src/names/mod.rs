@@ -37,7 +37,7 @@ mod udp;
 mod wanted;
 
 pub use resolver::Resolver;
-pub use serve::Names;
+pub use serve::ResolverThreads;
 
 /// Where questions are led to: addresses that are no interface's, and nobody's source.
 pub const LISTEN: (Ipv4Addr, Ipv6Addr) = (

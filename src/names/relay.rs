@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::counts::Outcome;
+use super::counts::DnsOutcome;
 use super::message::{Malformed, Question, Rcode};
 use super::resolver::{Learned, Leave, Resolver};
 
@@ -22,9 +22,9 @@ const MOST_OF_ALL: u32 = 16_000;
 
 /// What all relays of one thread share.
 #[derive(Clone)]
-pub struct Relay(Rc<Shared>);
+pub struct Relay(Rc<RelayParts>);
 
-struct Shared {
+struct RelayParts {
     resolver: Arc<Resolver>,
     of_pods: RefCell<HashMap<IpAddr, u32>>,
     of_all: Cell<u32>,
@@ -36,7 +36,7 @@ struct Shared {
 
 /// A question that is under way.
 pub struct UnderWay {
-    shared: Rc<Shared>,
+    shared: Rc<RelayParts>,
     pod: IpAddr,
 }
 
@@ -55,7 +55,7 @@ impl Relay {
     pub fn new(resolver: Arc<Resolver>, files: u64) -> Relay {
         // Half of them are for everything else.
         let limit = u32::try_from(files / 2).unwrap_or(u32::MAX);
-        Relay(Rc::new(Shared {
+        Relay(Rc::new(RelayParts {
             resolver,
             of_pods: RefCell::default(),
             of_all: Cell::new(0),
@@ -93,17 +93,17 @@ impl Relay {
         let pod = from.ip().to_canonical();
         let counts = &self.resolver().counts;
         let Ok(question) = Question::parse(message) else {
-            counts.question(Outcome::Malformed);
+            counts.question(DnsOutcome::Malformed);
             return Taken::Nothing;
         };
         if self.resolver().leave(pod, &question) == Leave::No {
-            counts.question(Outcome::NotAllowed);
+            counts.question(DnsOutcome::NotAllowed);
             return Taken::Answer(question.refuse(message, Rcode::NxDomain));
         }
         match self.begin(pod) {
             Some(under_way) => Taken::Ask(question, under_way),
             None => {
-                counts.question(Outcome::Limited);
+                counts.question(DnsOutcome::Limited);
                 Taken::Nothing
             }
         }
@@ -137,8 +137,8 @@ impl Relay {
         let learned = self.resolver().answer(under_way.pod, question, answer);
         let learned = learned.inspect_err(|Malformed| counts.bad_answer())?;
         counts.question(match learned {
-            Learned::Name => Outcome::Learned,
-            Learned::Nothing => Outcome::Relayed,
+            Learned::Name => DnsOutcome::Learned,
+            Learned::Nothing => DnsOutcome::Relayed,
         });
         Ok(())
     }

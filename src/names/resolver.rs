@@ -9,14 +9,14 @@ use jiff::Timestamp;
 use nix::time::{ClockId, clock_gettime};
 
 use super::asked::AllAsked;
-use super::counts::Counts;
-use super::known::{Known, Time};
+use super::counts::DnsCounts;
+use super::known::{KnownSets, Time};
 use super::learn::{Failure, Learner};
 use super::life::{self, Life};
 use super::message::{Malformed, Question};
 use super::never::Never;
-use super::told::{self, Names, Naming};
-use super::wanted::{Asker, Group, Wanted};
+use super::told::{self, Naming, ToldNames};
+use super::wanted::{Asker, WantedGroup, WantedNames};
 use crate::store::{StateDir, StateError};
 
 /// Addresses of one answer that are learned.
@@ -47,13 +47,13 @@ pub struct Resolver {
     learner: Learner,
     inner: Mutex<Inner>,
     /// What is counted.
-    pub counts: Counts,
+    pub counts: DnsCounts,
 }
 
 #[derive(Debug)]
 struct Inner {
-    wanted: Wanted,
-    known: Known,
+    wanted: WantedNames,
+    known: KnownSets,
     asked: AllAsked,
     never: Never,
     least: Duration,
@@ -84,15 +84,15 @@ impl Resolver {
         let resolver = Resolver {
             learner: Learner::open()?,
             inner: Mutex::new(Inner {
-                wanted: Wanted::new(state.clone()),
-                known: Known::default(),
+                wanted: WantedNames::new(state.clone()),
+                known: KnownSets::default(),
                 asked: AllAsked::default(),
                 never: Never::default(),
                 least,
                 listening: Vec::new(),
                 said: BTreeMap::new(),
             }),
-            counts: Counts::default(),
+            counts: DnsCounts::default(),
             state,
         };
         resolver.read_known();
@@ -167,7 +167,7 @@ impl Resolver {
             return Ok(Learned::Nothing);
         };
         let meant = inner.wanted.meant(&asker, &question.name).cloned();
-        let meant: Vec<Arc<Group>> = meant.collect();
+        let meant: Vec<Arc<WantedGroup>> = meant.collect();
         if meant.is_empty() {
             let now = now();
             inner
@@ -201,7 +201,7 @@ impl Resolver {
     fn learn(
         &self,
         inner: &mut Inner,
-        group: &Group,
+        group: &WantedGroup,
         (name, asker): (&str, &Asker),
         address: IpAddr,
         ttl: u32,
@@ -236,7 +236,7 @@ impl Resolver {
         }
     }
 
-    fn put_again(&self, inner: &mut Inner, group: &Group) {
+    fn put_again(&self, inner: &mut Inner, group: &WantedGroup) {
         let now = now();
         for (address, mut known) in inner.known.take(&group.name) {
             let left = Duration::from_millis(known.until.saturating_sub(now));
@@ -258,7 +258,7 @@ impl Resolver {
     pub fn put_all_again(&self) {
         let mut inner = self.inner();
         self.refresh(&mut inner);
-        let groups: Vec<Arc<Group>> = inner.wanted.groups().cloned().collect();
+        let groups: Vec<Arc<WantedGroup>> = inner.wanted.groups().cloned().collect();
         for group in groups {
             self.put_again(&mut inner, &group);
         }
@@ -328,7 +328,7 @@ impl Resolver {
     }
 
     /// All that is known, for tools.
-    pub fn told(&self, version: u32) -> Names {
+    pub fn told(&self, version: u32) -> ToldNames {
         let mut inner = self.inner();
         self.refresh(&mut inner);
         let (now, clock) = (now(), Timestamp::now());
@@ -337,18 +337,18 @@ impl Resolver {
             let offset = jiff::SignedDuration::from_millis(offset);
             clock.checked_add(offset).unwrap_or(clock)
         };
-        let mut groups: Vec<told::Group> = inner
+        let mut groups: Vec<told::ToldGroup> = inner
             .wanted
             .groups()
             .map(|group| {
                 let addresses = inner.known.of_group(&group.name, now).into_iter();
-                let addresses = addresses.map(|(address, known)| told::Address {
+                let addresses = addresses.map(|(address, known)| told::ToldAddress {
                     address,
                     names: known.names.iter().map(|name| name.to_string()).collect(),
                     until: at(known.until),
                     asked_by: known.asked_by.to_string(),
                 });
-                told::Group {
+                told::ToldGroup {
                     group: group.name.to_string(),
                     patterns: group.document.patterns.clone(),
                     addresses: addresses.collect(),
@@ -356,17 +356,17 @@ impl Resolver {
             })
             .collect();
         groups.sort_by(|a, b| a.group.cmp(&b.group));
-        let mut pods: BTreeMap<&str, told::Pod> = BTreeMap::new();
+        let mut pods: BTreeMap<&str, told::ToldPod> = BTreeMap::new();
         for (address, asker) in inner.wanted.askers() {
             let pod = pods.entry(&asker.title).or_insert_with(|| {
                 let asked = inner.asked.of_pod(&asker.title).into_iter();
-                let asked = asked.map(|(name, asked)| told::Asked {
+                let asked = asked.map(|(name, asked)| told::ToldAsked {
                     name: name.to_owned(),
                     count: asked.count,
                     last: at(asked.last),
                     addresses: asked.addresses.clone(),
                 });
-                told::Pod {
+                told::ToldPod {
                     pod: asker.title.to_string(),
                     uid: asker.uid.clone(),
                     addresses: Vec::new(),
@@ -377,11 +377,11 @@ impl Resolver {
             });
             pod.addresses.push(*address);
         }
-        let mut pods: Vec<told::Pod> = pods.into_values().collect();
+        let mut pods: Vec<told::ToldPod> = pods.into_values().collect();
         for pod in &mut pods {
             pod.addresses.sort_unstable();
         }
-        Names {
+        ToldNames {
             v: version,
             listening: inner.listening.iter().map(ToString::to_string).collect(),
             groups,

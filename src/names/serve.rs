@@ -35,7 +35,7 @@ const DRAIN: Duration = Duration::from_millis(400);
 
 /// What the threads and their owner share.
 #[derive(Debug)]
-struct Shared {
+struct ServeParts {
     resolver: Arc<Resolver>,
     /// When the relays last said that they live.
     beat: AtomicU64,
@@ -45,7 +45,7 @@ struct Shared {
     was_closed: AtomicBool,
 }
 
-impl Shared {
+impl ServeParts {
     fn open(&self) -> MutexGuard<'_, Vec<Listeners>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,19 +62,19 @@ struct Orders {
 
 /// The running resolver.
 #[derive(Debug)]
-pub struct Names {
-    shared: Arc<Shared>,
+pub struct ResolverThreads {
+    shared: Arc<ServeParts>,
     orders: watch::Sender<Orders>,
     ended: Mutex<mpsc::Receiver<()>>,
 }
 
-impl Names {
+impl ResolverThreads {
     /// Starts the threads, in the network namespace of the caller. They listen when they know servers.
     ///
     /// # Errors
     /// The system gives none.
-    pub fn start(resolver: Arc<Resolver>) -> io::Result<Names> {
-        let shared = Arc::new(Shared {
+    pub fn start(resolver: Arc<Resolver>) -> io::Result<ResolverThreads> {
+        let shared = Arc::new(ServeParts {
             resolver,
             beat: AtomicU64::new(now()),
             open: Mutex::default(),
@@ -104,7 +104,7 @@ impl Names {
                     thread::sleep(BEAT);
                 }
             })?;
-        Ok(Names {
+        Ok(ResolverThreads {
             shared,
             orders,
             ended: Mutex::new(ended),
@@ -150,7 +150,7 @@ fn open_files() -> u64 {
 }
 
 /// Closes the sockets of relays that hang.
-fn watch_over(shared: &Shared) {
+fn watch_over(shared: &ServeParts) {
     let silent = now().saturating_sub(shared.beat.load(Ordering::Relaxed));
     let open = shared.open();
     if silent < HANGS || open.is_empty() || shared.was_closed.swap(true, Ordering::Relaxed) {
@@ -170,7 +170,7 @@ struct Serving {
     tasks: tokio::task::JoinSet<io::Error>,
 }
 
-async fn stay(shared: &Arc<Shared>, files: u64, mut told: watch::Receiver<Orders>) {
+async fn stay(shared: &Arc<ServeParts>, files: u64, mut told: watch::Receiver<Orders>) {
     let relay = Relay::new(Arc::clone(&shared.resolver), files);
     let mut beat = tokio::time::interval(BEAT);
     let mut write = tokio::time::interval(WRITE);
@@ -239,7 +239,7 @@ async fn stay(shared: &Arc<Shared>, files: u64, mut told: watch::Receiver<Orders
 /// Opens all sockets; with what could not be.
 fn listen(
     relay: &Relay,
-    shared: &Shared,
+    shared: &ServeParts,
     servers: &[std::net::IpAddr],
 ) -> (Vec<Serving>, Option<String>) {
     let (mut serving, mut problem) = (Vec::new(), None);

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
-use super::counts::Outcome;
+use super::counts::DnsOutcome;
 use super::message::{self, Malformed, Question};
 use super::relay::{ANSWER, Relay, Taken, UnderWay};
 
@@ -40,8 +40,8 @@ pub async fn serve(relay: Relay, listener: TcpListener, server: SocketAddr) -> i
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
-                let Some(client) = Client::new(&clients, from.ip().to_canonical()) else {
-                    relay.resolver().counts.question(Outcome::Limited);
+                let Some(client) = TcpClient::new(&clients, from.ip().to_canonical()) else {
+                    relay.resolver().counts.question(DnsOutcome::Limited);
                     continue;
                 };
                 let relay = relay.clone();
@@ -63,10 +63,10 @@ pub async fn serve(relay: Relay, listener: TcpListener, server: SocketAddr) -> i
 }
 
 /// A connection, as long as it is there.
-struct Client(Clients, IpAddr);
+struct TcpClient(Clients, IpAddr);
 
-impl Client {
-    fn new(clients: &Clients, pod: IpAddr) -> Option<Client> {
+impl TcpClient {
+    fn new(clients: &Clients, pod: IpAddr) -> Option<TcpClient> {
         let mut all = clients.borrow_mut();
         let total: usize = all.values().sum();
         let of_pod = all.entry(pod).or_default();
@@ -74,11 +74,11 @@ impl Client {
             return None;
         }
         *of_pod += 1;
-        Some(Client(Rc::clone(clients), pod))
+        Some(TcpClient(Rc::clone(clients), pod))
     }
 }
 
-impl Drop for Client {
+impl Drop for TcpClient {
     fn drop(&mut self) {
         let mut all = self.0.borrow_mut();
         if let Some(of_pod) = all.get_mut(&self.1) {
@@ -115,11 +115,11 @@ async fn converse(
     let upstream = match timeout(ANSWER, TcpStream::connect(server)).await {
         Ok(Ok(upstream)) => upstream,
         Ok(Err(e)) => {
-            relay.resolver().counts.question(Outcome::Unreachable);
+            relay.resolver().counts.question(DnsOutcome::Unreachable);
             return Err(e);
         }
         Err(_) => {
-            relay.resolver().counts.question(Outcome::Timeout);
+            relay.resolver().counts.question(DnsOutcome::Timeout);
             return Err(io::ErrorKind::TimedOut.into());
         }
     };

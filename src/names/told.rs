@@ -8,33 +8,33 @@ use serde::{Deserialize, Serialize};
 /// All of it. The fields' JSON names are a promise.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Names {
+pub struct ToldNames {
     /// The version.
     pub v: u32,
     /// Where questions are taken; empty: they go to the cluster's DNS directly.
     pub listening: Vec<String>,
     /// Groups of names.
-    pub groups: Vec<Group>,
+    pub groups: Vec<ToldGroup>,
     /// Pods whose rules have names.
-    pub pods: Vec<Pod>,
+    pub pods: Vec<ToldPod>,
 }
 
 /// The names of one rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Group {
+pub struct ToldGroup {
     /// As documents and sets call it.
     pub group: String,
     /// As the rule has them.
     pub patterns: Vec<String>,
     /// What they stand for now.
-    pub addresses: Vec<Address>,
+    pub addresses: Vec<ToldAddress>,
 }
 
 /// An address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Address {
+pub struct ToldAddress {
     /// It.
     pub address: IpAddr,
     /// What it was an answer for, the latest last.
@@ -48,7 +48,7 @@ pub struct Address {
 /// A pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Pod {
+pub struct ToldPod {
     /// What people call it.
     pub pod: String,
     /// Its UID, as the runtime knows it.
@@ -61,13 +61,13 @@ pub struct Pod {
     /// It may ask for no other names.
     pub only_allowed: bool,
     /// What it asked for and no rule of it has.
-    pub asked: Vec<Asked>,
+    pub asked: Vec<ToldAsked>,
 }
 
 /// A name that no rule has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Asked {
+pub struct ToldAsked {
     /// It.
     pub name: String,
     /// How often it was asked for.

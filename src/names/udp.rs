@@ -10,7 +10,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use super::counts::Outcome;
+use super::counts::DnsOutcome;
 use super::message::{self, Question, Rcode};
 use super::relay::{ANSWER, Relay, Taken, UnderWay};
 
@@ -91,9 +91,9 @@ impl Asking {
         };
         match asked {
             Ok(Ok(())) => {}
-            Err(_) => counts.question(Outcome::Timeout),
+            Err(_) => counts.question(DnsOutcome::Timeout),
             Ok(Err(e)) => {
-                counts.question(Outcome::Unreachable);
+                counts.question(DnsOutcome::Unreachable);
                 tracing::debug!("cannot ask {}: {e}", self.server);
                 message::set_id(&mut self.query, self.question.id);
                 // So that the client need not wait.

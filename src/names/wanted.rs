@@ -46,7 +46,7 @@ impl Patterns {
 
 /// A group.
 #[derive(Debug)]
-pub struct Group {
+pub struct WantedGroup {
     /// Its name.
     pub name: GroupName,
     /// What it was read from.
@@ -74,9 +74,9 @@ pub struct Asker {
 
 /// All of them.
 #[derive(Debug)]
-pub struct Wanted {
+pub struct WantedNames {
     state: StateDir,
-    groups: Directory<GroupName, Arc<Group>>,
+    groups: Directory<GroupName, Arc<WantedGroup>>,
     records: Directory<AttachmentId, Vec<(IpAddr, Arc<Asker>)>>,
     by_address: HashMap<IpAddr, Arc<Asker>>,
 }
@@ -90,10 +90,10 @@ pub struct News {
     pub changed: bool,
 }
 
-impl Wanted {
+impl WantedNames {
     /// None yet.
-    pub fn new(state: StateDir) -> Wanted {
-        Wanted {
+    pub fn new(state: StateDir) -> WantedNames {
+        WantedNames {
             groups: Directory::new(state.names_dir()),
             records: Directory::new(state.attachment_dir()),
             by_address: HashMap::new(),
@@ -139,12 +139,12 @@ impl Wanted {
     }
 
     /// A group.
-    pub fn group(&self, name: &GroupName) -> Option<&Arc<Group>> {
+    pub fn group(&self, name: &GroupName) -> Option<&Arc<WantedGroup>> {
         self.groups.all.get(name)?.read.as_ref()
     }
 
     /// All groups.
-    pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+    pub fn groups(&self) -> impl Iterator<Item = &Arc<WantedGroup>> {
         self.groups
             .all
             .values()
@@ -156,15 +156,15 @@ impl Wanted {
         &'a self,
         asker: &'a Asker,
         name: &'a str,
-    ) -> impl Iterator<Item = &'a Arc<Group>> {
+    ) -> impl Iterator<Item = &'a Arc<WantedGroup>> {
         let groups = asker.groups.iter().filter_map(|group| self.group(group));
         groups.filter(move |group| group.patterns.mean(name))
     }
 }
 
-fn read_group(state: &StateDir, name: &GroupName) -> Option<Arc<Group>> {
+fn read_group(state: &StateDir, name: &GroupName) -> Option<Arc<WantedGroup>> {
     let document = told(state.read_name_group(name))?;
-    Some(Arc::new(Group {
+    Some(Arc::new(WantedGroup {
         name: name.clone(),
         patterns: Patterns::new(document.patterns.iter().map(String::as_str)),
         tokens: Tokens::read(&document),

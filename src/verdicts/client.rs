@@ -15,7 +15,7 @@ use super::line::Line;
 use super::loss::Loss;
 use super::node::Node;
 use super::wire::{self, Answer, Request, Want};
-use crate::names::told::Names;
+use crate::names::told::ToldNames;
 
 /// How long the agent may take for the first line of its answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -289,7 +289,7 @@ pub fn node(state_dir: &Path) -> Result<Node, Error> {
 ///
 /// # Errors
 /// [`Error::is_absence`]: there is no agent.
-pub fn names(state_dir: &Path) -> Result<Names, Error> {
+pub fn names(state_dir: &Path) -> Result<ToldNames, Error> {
     let path = wire::socket(state_dir);
     let request = Request {
         v: wire::VERSION,

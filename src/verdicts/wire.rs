@@ -72,7 +72,7 @@ pub enum Answer {
     /// This node's pods.
     Node(Box<super::node::Node>),
     /// What domain names in rules stand for.
-    Names(Box<crate::names::told::Names>),
+    Names(Box<crate::names::told::ToldNames>),
     /// The question can't be answered.
     Error {
         /// [`VERSION`]

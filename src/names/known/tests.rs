@@ -17,7 +17,7 @@ fn web() -> Arc<str> {
 
 #[test]
 fn an_address_stays_until_the_latest_time_that_was_said() {
-    let mut known = Known::default();
+    let mut known = KnownSets::default();
     let a = group("a.example");
     known.put(&a, ip(1), ("a.example", &web()), (0, 100));
     known.put(&a, ip(1), ("b.example", &web()), (10, 50));
@@ -48,7 +48,7 @@ fn an_address_stays_until_the_latest_time_that_was_said() {
 
 #[test]
 fn a_group_that_is_gone_is_forgotten() {
-    let mut known = Known::default();
+    let mut known = KnownSets::default();
     for name in ["a.example", "b.example"] {
         known.put(&group(name), ip(1), (name, &web()), (0, 100));
     }
@@ -59,7 +59,7 @@ fn a_group_that_is_gone_is_forgotten() {
 
 #[test]
 fn a_set_has_room_for_so_many_of_each_family() {
-    let mut known = Known::default();
+    let mut known = KnownSets::default();
     let a = group("a.example");
     let most = u32::try_from(MOST_ADDRESSES).expect("few");
     for n in 0..most {
@@ -85,7 +85,7 @@ fn a_set_has_room_for_so_many_of_each_family() {
 
 #[test]
 fn the_oldest_names_are_forgotten_first() {
-    let mut known = Known::default();
+    let mut known = KnownSets::default();
     let a = group("*.example");
     let most = u64::try_from(MOST_OF_ALL).expect("few");
     for n in 0..=most {
@@ -112,7 +112,7 @@ fn the_oldest_names_are_forgotten_first() {
 
 #[test]
 fn a_name_has_many_addresses_and_an_address_not_too_many_names() {
-    let mut known = Known::default();
+    let mut known = KnownSets::default();
     let a = group("*.example");
     for n in 0..100 {
         known.put(&a, ip(1), (&format!("{n}.example"), &web()), (n, HOUR));
@@ -129,11 +129,11 @@ fn a_name_has_many_addresses_and_an_address_not_too_many_names() {
 #[test]
 fn what_another_one_wrote_is_read_beside_what_is_known() {
     let (a, b) = (group("a.example"), group("b.example"));
-    let mut old = Known::default();
+    let mut old = KnownSets::default();
     old.put(&a, ip(1), ("a.example", &web()), (0, 100));
     old.put(&a, ip(2), ("a.example", &web()), (0, 300));
     old.put(&b, ip(3), ("b.example", &web()), (0, u64::MAX));
-    let mut new = Known::default();
+    let mut new = KnownSets::default();
     new.put(&a, ip(2), ("c.example", &web()), (150, 400));
     new.read(old.document(0), (150, HOUR));
     assert_eq!(new.until(&a, ip(1), 150), None, "that is over");
@@ -184,7 +184,7 @@ proptest! {
     fn it_knows_what_a_list_of_all_that_was_said_knows(steps in prop::collection::vec(step(), 0..60)) {
         let groups = ["a.example", "b.example", "c.example"].map(group);
         let names = ["a.example", "b.example", "x.c.example", "y.c.example"];
-        let (mut known, mut now) = (Known::default(), 1);
+        let (mut known, mut now) = (KnownSets::default(), 1);
         let mut said: Vec<(usize, u32, Time)> = Vec::new();
         for step in steps {
             match step {
@@ -199,7 +199,7 @@ proptest! {
                 Step::Tidy => known.tidy(now, |_| true),
                 Step::Restart => {
                     let document = known.document(now);
-                    known = Known::default();
+                    known = KnownSets::default();
                     known.read(document, (now, HOUR));
                 }
             }

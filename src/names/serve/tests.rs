@@ -95,10 +95,10 @@ fn at() -> SocketAddr {
     listens_at(0, SERVER).into()
 }
 
-fn started(dir: &tempfile::TempDir) -> Names {
+fn started(dir: &tempfile::TempDir) -> ResolverThreads {
     let state = StateDir::new(dir.path());
     let resolver = Resolver::new(state, Duration::from_secs(60)).expect("sockets");
-    let names = Names::start(Arc::new(resolver)).expect("threads");
+    let names = ResolverThreads::start(Arc::new(resolver)).expect("threads");
     names.set_servers(vec![SERVER]);
     until("it listens", || TcpStream::connect(at()).is_ok());
     names
@@ -136,7 +136,7 @@ fn addresses(name: &str, message: &[u8]) -> usize {
         .len()
 }
 
-fn count(names: &Names, outcome: &str) -> u64 {
+fn count(names: &ResolverThreads, outcome: &str) -> u64 {
     let mut outcomes = names.resolver().counts.outcomes();
     outcomes
         .find(|(name, _)| *name == outcome)

@@ -72,7 +72,7 @@ fn patterns_mean_what_rules_say() {
 #[test]
 fn groups_and_pods_are_known_as_soon_as_they_are_written() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut wanted = Wanted::new(StateDir::new(dir.path()));
+    let mut wanted = WantedNames::new(StateDir::new(dir.path()));
     assert_eq!(wanted.refresh(), News::default());
     let api = write(dir.path(), &["api.example.com"]);
     let news = wanted.refresh();
@@ -112,13 +112,13 @@ fn groups_and_pods_are_known_as_soon_as_they_are_written() {
 fn an_address_is_its_last_owners() {
     let dir = tempfile::tempdir().expect("a directory");
     let state = StateDir::new(dir.path());
-    let mut wanted = Wanted::new(state.clone());
+    let mut wanted = WantedNames::new(state.clone());
     let api = write(dir.path(), &["api.example.com"]);
     attach(dir.path(), "new", (8, "10.0.0.2"), of(&[&api]));
     attach(dir.path(), "old", (7, "10.0.0.2"), of(&[]));
     attach(dir.path(), "none", (9, "10.0.0.3"), None);
     wanted.refresh();
-    let title = |wanted: &Wanted| {
+    let title = |wanted: &WantedNames| {
         wanted
             .asker([10, 0, 0, 2].into())
             .map(|asker| asker.title.to_string())
@@ -146,7 +146,7 @@ fn an_address_is_its_last_owners() {
 #[test]
 fn what_cannot_be_read_hides_nothing_else() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut wanted = Wanted::new(StateDir::new(dir.path()));
+    let mut wanted = WantedNames::new(StateDir::new(dir.path()));
     let api = write(dir.path(), &["api.example.com"]);
     attach(dir.path(), "web", (7, "10.0.0.2"), of(&[&api]));
     let damaged = dir.path().join("attachments/0000000000000000.json");
@@ -161,7 +161,7 @@ fn what_cannot_be_read_hides_nothing_else() {
 #[test]
 fn nothing_is_read_again_without_a_change() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut wanted = Wanted::new(StateDir::new(dir.path()));
+    let mut wanted = WantedNames::new(StateDir::new(dir.path()));
     let api = write(dir.path(), &["api.example.com"]);
     let hour_ago = SystemTime::now() - Duration::from_secs(3600);
     let names = fs::File::open(dir.path().join("names")).expect("a directory");
