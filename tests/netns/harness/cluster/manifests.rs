@@ -1,4 +1,4 @@
-//! What `kubectl apply -k install/` sends, as far as `install/kustomization.yaml` uses kustomize.
+//! What `kubectl apply -k install/` sends, as far as `install/base` uses kustomize.
 
 use serde_json::{Map, Value, json};
 use std::fs;
@@ -22,23 +22,25 @@ fn kind(object: &Value) -> &str {
 
 /// All objects.
 pub fn all() -> Vec<Value> {
-    let kustomization = documents("kustomization.yaml").remove(0);
-    let namespace = &kustomization["namespace"];
-    let files = kustomization["resources"].as_array().expect("resources");
-    let mut objects: Vec<Value> = files
-        .iter()
-        .flat_map(|file| documents(file.as_str().expect("a file's name")))
-        .collect();
-    let maps = kustomization["configMapGenerator"].as_array();
-    objects.extend(maps.expect("configMapGenerator").iter().map(config_map));
-    for object in &mut objects {
-        let kind = kind(object);
-        let of_cluster = ["Namespace", "Cluster", "ValidatingAdmission"];
-        if !of_cluster.iter().any(|prefix| kind.starts_with(prefix)) {
-            object["metadata"]["namespace"] = namespace.clone();
-        }
+    let base = documents("base/kustomization.yaml").remove(0);
+    let mut objects = resources("base", &base);
+    for component in base["components"].as_array().expect("components") {
+        let component = component.as_str().expect("a directory");
+        let component = component.strip_prefix("../").expect("beside the base");
+        let file = format!("{component}/kustomization.yaml");
+        objects.extend(resources(component, &documents(&file).remove(0)));
     }
+    let maps = base["configMapGenerator"].as_array();
+    objects.extend(maps.expect("configMapGenerator").iter().map(config_map));
     objects
+}
+
+fn resources(directory: &str, kustomization: &Value) -> Vec<Value> {
+    let files = kustomization["resources"].as_array().expect("resources");
+    let files = files.iter().map(|file| file.as_str().expect("a file"));
+    files
+        .flat_map(|file| documents(&format!("{directory}/{file}")))
+        .collect()
 }
 
 fn config_map(generator: &Value) -> Value {
@@ -46,9 +48,10 @@ fn config_map(generator: &Value) -> Value {
     let data: Map<String, Value> = files
         .iter()
         .map(|file| file.as_str().expect("a file's name"))
-        .map(|file| (file.to_owned(), json!(read(file))))
+        .map(|file| (file.to_owned(), json!(read(&format!("base/{file}")))))
         .collect();
-    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": generator["name"]}, "data": data})
+    let metadata = json!({"name": generator["name"], "namespace": generator["namespace"]});
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data})
 }
 
 /// The documents of a YAML file of `install/`.
