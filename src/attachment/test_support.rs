@@ -40,6 +40,7 @@ pub(crate) fn record(pod: &str, veth_index: u32, addresses: &[&str], rules: &str
         link_local: vec!["fe80::1".parse().expect("an address")],
         bridge: None,
         policy_chain: crate::plan::compile(&policy, 100).name,
+        names: None,
         egress: Vec::new(),
         policy: StoredPolicy::from(&policy),
         unknown: Unknown::default(),
@@ -56,6 +57,8 @@ pub(crate) fn store(dir: &Path, record: &Record) {
         base: Base::new(&record.policy.facts.cluster).marker().to_owned(),
         exempt: record.exempt,
         egress: Vec::new(),
+        names: None,
+        start_without_agent: false,
     };
     state
         .keep_policy(&record.id, &key, false, || {

@@ -77,7 +77,9 @@ pub fn check(call: &Invocation, conf: &Conf, deadline: Instant) -> Result<(), Cn
     let base = current_base(&mut nft, conf, &record)?;
     let plan = AttachmentPlan::from(&record);
     let mut whole = Compared::default();
-    match enforce::verify(&mut nft, &base, &compiled, &plan, &mut whole).map_err(nft_failure)? {
+    match enforce::verify(&mut nft, &state, &base, &compiled, &plan, &mut whole)
+        .map_err(nft_failure)?
+    {
         None => Ok(()),
         Some(difference) => Err(CniError::kernel(format!(
             "{difference}: the nf_tables of egressway are out of sync; `egressway sync` on the node repairs them, the pod keeps running"

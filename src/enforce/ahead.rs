@@ -15,6 +15,7 @@ use nft::{self, Nft, Transaction};
 use super::again;
 use super::ledger::Ledger;
 use super::measured::TransactionKind;
+use super::named;
 use super::remove::delete_parts;
 use super::switch::{has_some_of, take_away, users_of};
 
@@ -32,7 +33,7 @@ const LOCK: &str = "putting-";
 /// held.
 pub struct Ahead<'a> {
     state: &'a StateDir,
-    policy: &'a str,
+    policy: &'a Compiled,
     _lock: Passing,
 }
 
@@ -56,7 +57,7 @@ pub fn put<'a>(
     let lock = state.lock_passing(&format!("{LOCK}{}", policy.name), deadline)?;
     let ahead = Ahead {
         state,
-        policy: &policy.name,
+        policy,
         _lock: lock,
     };
     for (number, piece) in pieces.iter().enumerate() {
@@ -90,7 +91,7 @@ pub fn being_put(state: &StateDir) -> Vec<String> {
 impl Ahead<'_> {
     /// What is known as long as all pieces so far are there.
     fn mark(&self) -> String {
-        format!("{LOCK}{}", self.policy)
+        format!("{LOCK}{}", self.policy.name)
     }
 
     /// Puts one piece; false: nothing is to be put ahead any more.
@@ -102,22 +103,24 @@ impl Ahead<'_> {
         piece: &Transaction,
         (is_first, is_last): (bool, bool),
     ) -> Result<bool, nft::Error> {
-        if ledger.has(self.policy) {
+        let name = &*self.policy.name;
+        if ledger.has(name) {
             return Ok(false);
         }
         let mark = self.mark();
         if is_first {
-            if !nft.has_set(&INET, marker)? || !users_of(nft, self.policy)?.is_empty() {
+            if !nft.has_set(&INET, marker)? || !users_of(nft, name)?.is_empty() {
                 return Ok(false);
             }
-            if has_some_of(nft, self.policy)? {
+            named::put(nft, ledger, self.policy)?;
+            if has_some_of(nft, name)? {
                 let mut remains = Transaction::new();
-                delete_parts(nft, self.policy, &mut remains)?;
+                delete_parts(nft, name, &mut remains)?;
                 ledger.commit(nft, (TransactionKind::TakeAway, &remains), &[], &[&mark])?;
             }
             ledger.commit(nft, (TransactionKind::Put, piece), &[&mark], &[])?;
         } else if is_last && ledger.has(&mark) {
-            ledger.commit(nft, (TransactionKind::Put, piece), &[self.policy], &[&mark])?;
+            ledger.commit(nft, (TransactionKind::Put, piece), &[name], &[&mark])?;
         } else {
             ledger.commit(nft, (TransactionKind::Put, piece), &[], &[])?;
         }
@@ -130,12 +133,12 @@ impl Ahead<'_> {
         let taken = taken.and_then(|_lock| {
             let mut ledger = Ledger::open(self.state, nft).map_err(nft_failure)?;
             let gone = again(nft::Error::is_conflict, || {
-                take_away(nft, &mut ledger, &[self.policy])
+                take_away(nft, &mut ledger, &[&self.policy.name])
             });
             gone.map_err(nft_failure)
         });
         taken.unwrap_or_else(|e| {
-            tracing::warn!("{} stays in the kernel until sync: {e}", self.policy)
+            tracing::warn!("{} stays in the kernel until sync: {e}", self.policy.name)
         });
     }
 }
@@ -240,7 +243,7 @@ mod tests {
             let held = state.lock_passing(&format!("{LOCK}{}", policy.name), soon());
             let ahead = Ahead {
                 state,
-                policy: &policy.name,
+                policy,
                 _lock: held.expect("free"),
             };
             for (number, piece) in pieces.iter().enumerate() {

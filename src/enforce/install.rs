@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use crate::plan::names::{many_chain, nd_chain, veth_chain};
+use crate::plan::names::{has_names, many_chain, nd_chain, veth_chain};
 use crate::plan::{AttachmentPlan, Base, Bridge, Compiled, INET, NETDEV, base};
 use crate::refusal::{CniError, nft_failure};
 use crate::store::AttachmentId;
@@ -12,8 +12,7 @@ use nft::{self, Chain, Family, Nft, Transaction};
 use super::ledger::Ledger;
 use super::measured::TransactionKind;
 use super::switch::{has_some_of, put_base, put_policy, take_away};
-use super::verify::same_rules;
-use super::{again, delete_element, delete_elements, owner_of};
+use super::{again, delete_element, delete_elements, owner_of, same_rules};
 
 /// What pods share, and how to make it, which is done only for what is not known to be in the kernel.
 pub struct Shared<'a> {
@@ -114,6 +113,9 @@ impl Install<'_, '_> {
         careful: bool,
     ) -> Result<(), nft::Error> {
         let mut ops = Transaction::new();
+        // What a policy asks that is not its own is there before.
+        let named = |policy: &Compiled| !policy.groups.is_empty();
+        let careful = careful || shared.policy.as_deref().is_some_and(named);
         // Later pods rely on what earlier ones put there, and a name alone does not say that it is
         // whole: `nft flush table` leaves chains without rules, and anybody can delete an element.
         if let Some(base) = shared.base.as_deref() {
@@ -228,6 +230,9 @@ impl Install<'_, '_> {
         }
         if egress.is_none() {
             delete_element(nft, &INET, base::snatted(family), address, ops)?;
+        }
+        if !has_names(&self.attachment.policy) {
+            delete_element(nft, &INET, base::led(family), address, ops)?;
         }
         if self.attachment.bridge.is_none() {
             delete_element(nft, &NETDEV, base::bridged(family), address, ops)?;

@@ -69,6 +69,11 @@ impl<'a> Ledger<'a> {
         Ok(())
     }
 
+    /// The state directory in which that is kept.
+    pub(super) fn state(&self) -> &'a StateDir {
+        self.state
+    }
+
     /// Whether the part is known to be whole.
     pub fn has(&self, part: &str) -> bool {
         self.known.netns != (0, 0) && self.known.parts.contains(part)

@@ -12,6 +12,7 @@ mod counting;
 mod install;
 mod ledger;
 mod measured;
+mod named;
 mod orphans;
 mod remove;
 mod switch;
@@ -30,6 +31,7 @@ pub use counting::Counting;
 pub use install::{Install, Shared};
 pub use ledger::Ledger;
 pub use measured::{BOUNDS, Measured, TransactionKind, conflicts};
+pub use named::{name_groups, remove_names};
 pub use orphans::{
     remove_all, remove_bridge_chain, remove_element, remove_policies, remove_sets, unasked_sets,
 };
@@ -99,6 +101,7 @@ fn delete_elements(
         base::denied(family),
         base::last_denied(family),
         base::judged(family),
+        base::led(family),
         base::snat(family),
         base::snatted(family),
     ];
@@ -106,6 +109,19 @@ fn delete_elements(
         delete_element(nft, &INET, set, address, ops)?;
     }
     delete_element(nft, &NETDEV, base::bridged(family), address, ops)
+}
+
+/// Whether a chain is there with these rules.
+fn same_rules(
+    nft: &mut Nft,
+    table: &Table,
+    chain: &str,
+    rules: &[nft::Rule],
+) -> Result<bool, nft::Error> {
+    if nft.chain(table, chain)?.is_none() {
+        return Ok(false);
+    }
+    nft.rules_are(table, chain, rules)
 }
 
 fn delete_element(

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::plan::names::{Purpose, lets_multicast_out, many_chain, pod_chain};
+use crate::plan::names::{Purpose, has_names, lets_multicast_out, many_chain, pod_chain};
 use crate::plan::veth::many_rules;
 use crate::plan::{Base, Compiled, INET, NETDEV, base};
 use nft::{self, Chain, Element, Elements, Family, Nft, Rule, SetName, Transaction, Verdict};
@@ -17,6 +17,7 @@ use nft::{self, Chain, Element, Elements, Family, Nft, Rule, SetName, Transactio
 use super::again;
 use super::ledger::Ledger;
 use super::measured::TransactionKind;
+use super::named;
 use super::remove::{delete_parts, delete_unused_policy};
 use super::verify::{damaged_base, damaged_policy};
 
@@ -104,6 +105,7 @@ pub fn switch(
     }
     let mut ops = Transaction::new();
     let mut left = BTreeSet::new();
+    let (mut gain, mut lose) = (BTreeSet::new(), BTreeSet::new());
     for Move { id, policy } in moves {
         let chain = pod_chain(id);
         if nft.chain(&INET, &chain)?.is_none() {
@@ -112,11 +114,24 @@ pub fn switch(
         let before = nft.goto_of(&INET, &chain)?;
         if before.as_deref() != Some(&*policy.name) {
             lead(nft, &chain, &policy.name, &mut ops)?;
+            match (
+                before.as_deref().is_some_and(has_names),
+                has_names(&policy.name),
+            ) {
+                (false, true) => gain.insert(chain),
+                (true, false) => lose.insert(chain),
+                _ => false,
+            };
             left.extend(before);
         }
     }
     let policies: Vec<&str> = seen.iter().map(|name| name.as_str()).collect();
+    // A policy without domain names does not know what to make of a question that was led to the node's resolver.
+    let unlead = questions(nft, &lose, false)?;
+    ledger.commit(nft, (TransactionKind::Switch, &unlead), &[], &[])?;
     ledger.commit(nft, (TransactionKind::Switch, &ops), &policies, &[])?;
+    let lead = questions(nft, &gain, true)?;
+    ledger.commit(nft, (TransactionKind::Switch, &lead), &[], &[])?;
     let left: Vec<&str> = left.iter().map(String::as_str).collect();
     take_away(nft, ledger, &left)
 }
@@ -140,6 +155,32 @@ fn lead(nft: &mut Nft, chain: &str, policy: &str, ops: &mut Transaction) -> Resu
         lead_many(&many, policy, ops);
     }
     Ok(())
+}
+
+/// Whether the questions of the pods with these chains are led to the node's resolver, from now on.
+fn questions(
+    nft: &mut Nft,
+    chains: &BTreeSet<String>,
+    led: bool,
+) -> Result<Transaction, nft::Error> {
+    let mut ops = Transaction::new();
+    if chains.is_empty() {
+        return Ok(ops);
+    }
+    for family in [Family::V4, Family::V6] {
+        for (address, chain) in nft.vmap_elements(&INET, base::pods(family))? {
+            let set = base::led(family);
+            if !chains.contains(&chain) || nft.has_element(&INET, set, address)? == led {
+                continue;
+            }
+            let element = Elements::address(set, address);
+            match led {
+                true => ops.add(&INET, element),
+                false => ops.delete(&INET, element),
+            };
+        }
+    }
+    Ok(ops)
 }
 
 /// What a veth sends to many is led by this policy, or is dropped if the policy says nothing of it.
@@ -178,6 +219,7 @@ pub(super) fn put_policy(
     ledger: &mut Ledger<'_>,
     policy: &Compiled,
 ) -> Result<(), nft::Error> {
+    named::put(nft, ledger, policy)?;
     if damaged_policy(nft, policy)?.is_none() {
         return Ok(());
     }

@@ -2,9 +2,12 @@
 
 use std::collections::HashSet;
 
+use super::named;
+use super::same_rules;
 use crate::plan::attachment::BaseElement;
 use crate::plan::{AttachmentPlan, Base, Compiled, INET, NETDEV, base};
-use nft::{self, Data, Family, Nft, Table, Value};
+use crate::store::StateDir;
+use nft::{self, Data, Family, Nft, Value};
 
 /// What several pods share and was found whole a moment ago: it is not compared for each of them.
 #[derive(Debug, Default)]
@@ -24,6 +27,7 @@ impl Compared {
 /// The kernel does not tell.
 pub fn verify(
     nft: &mut Nft,
+    state: &StateDir,
     base: &Base,
     policy: &Compiled,
     plan: &AttachmentPlan,
@@ -38,6 +42,9 @@ pub fn verify(
     }
     if !whole.contains(&policy.name) {
         if let Some(part) = damaged_policy(nft, policy)? {
+            return missing(part);
+        }
+        if let Some(part) = named::damaged(nft, state, policy)? {
             return missing(part);
         }
         whole.insert(policy.name.clone());
@@ -184,17 +191,4 @@ pub(super) fn damaged_policy(
         }
     }
     Ok(None)
-}
-
-/// Whether a chain is there with these rules.
-pub(super) fn same_rules(
-    nft: &mut Nft,
-    table: &Table,
-    chain: &str,
-    rules: &[nft::Rule],
-) -> Result<bool, nft::Error> {
-    if nft.chain(table, chain)?.is_none() {
-        return Ok(false);
-    }
-    nft.rules_are(table, chain, rules)
 }

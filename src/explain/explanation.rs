@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::plan::named::Group as NameGroup;
 use crate::plan::veth::table;
 use rules::effective::{Effective, Tier, TierRules};
 use rules::evaluate::{Packet, Step, Trace};
@@ -202,6 +203,7 @@ fn answers_for(subject: &Subject, to: IpAddr, question: &Question) -> (Vec<Answe
         original: None,
         local: question.node || subject.local.contains(&to),
         time: question.time,
+        names: Vec::new(),
     };
     let samples = traffic::samples(&subject.policy, question.traffic.as_ref(), &base);
     // Whatever port is asked about would be the API server's.
@@ -213,6 +215,7 @@ fn answers_for(subject: &Subject, to: IpAddr, question: &Question) -> (Vec<Answe
     let mut groups: Vec<Group<'_>> = Vec::new();
     let mut notes = Vec::new();
     for Sample { traffic, packet } in samples {
+        notes.extend(by_names(&subject.policy, &packet));
         let mut outcomes = outcomes(subject, &with_api_server, question, &packet);
         if question.via.is_none() {
             // Without --via it was sent to no Service.
@@ -251,6 +254,25 @@ fn answers_for(subject: &Subject, to: IpAddr, question: &Question) -> (Vec<Answe
         })
         .collect();
     (answers, notes)
+}
+
+/// What would be, did the address belong to names that rules have: what these stand for is not known here.
+fn by_names(policy: &Effective, packet: &Packet) -> Vec<String> {
+    let without = policy.decide(packet);
+    let to = packet.destination;
+    let groups = NameGroup::all(policy).into_iter();
+    let notes = groups.filter_map(|group| {
+        let called: Vec<String> = group.patterns.iter().map(ToString::to_string).collect();
+        let named = Packet {
+            names: group.patterns,
+            ..packet.clone()
+        };
+        let with = policy.decide(&named);
+        let (verdict, rule) = (with.verdict.as_str(), with.label());
+        let names = called.join(" or ");
+        (with != without).then(|| format!("if {to} is an address of {names}: {verdict}, by {rule}"))
+    });
+    notes.collect()
 }
 
 fn answer(

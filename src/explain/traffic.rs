@@ -296,6 +296,7 @@ mod tests {
             original: None,
             local: false,
             time: "2026-05-01T00:00:00Z".parse().unwrap(),
+            names: Vec::new(),
         };
         let samples = samples(&policy, None, &base);
         let decide = |protocol, port, icmp| {

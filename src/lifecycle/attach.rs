@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::install::install;
+use super::named;
 use super::node::Node;
 use super::policy::Policy;
 use crate::attachment::result::PodResult;
@@ -91,6 +92,7 @@ impl Attach<'_> {
             attachment::Error::Net(e) => failed(e).into(),
         })?;
         self.uplink_exists(&mut rtnl, &policy.head)?;
+        named::check(&mut rtnl, policy)?;
         let id = self.who.id();
         let claim = self.claim(&id, &policy.head, &attachment)?;
         let before = Record::read_alone(self.state, &id).unwrap_or_default();
@@ -309,6 +311,7 @@ impl Attach<'_> {
             link_local: attachment.link_local.clone(),
             bridge: attachment.bridge.clone(),
             policy_chain: policy.head.chain.clone(),
+            names: policy.head.names.clone(),
             egress: claim.addresses.clone(),
             policy: policy.key.clone(),
             unknown: Unknown::default(),

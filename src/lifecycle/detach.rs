@@ -135,6 +135,11 @@ fn remove_as(
             return Ok(());
         }
     }
+    let names = record.as_ref().and_then(|record| record.names.as_ref());
+    if let (Some(names), Some(ledger)) = (names, &mut ledger) {
+        let removed = enforce::remove_names(&mut nft, ledger, &names.groups);
+        note("remove the sets of the pod's domain names", removed);
+    }
     if let Some(record) = &record
         && only == Only::Any
         && is_owner_of_veth(state, record, id)

@@ -6,6 +6,7 @@ mod by_leases;
 pub mod detach;
 pub mod heal;
 mod install;
+mod named;
 mod node;
 mod owners;
 pub mod policy;

@@ -7,11 +7,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::plan::named::Group;
 use crate::plan::{self, Base};
 use crate::source::api::{self, Access, PodName};
 use crate::source::{self, PodPolicy, PolicyFile, SourceError, seen};
 use crate::store::document::Document;
-use crate::store::{PolicyHead, PolicyKey, StateDir};
+use crate::store::{GroupName, PolicyHead, PolicyKey, RecordNames, StateDir};
 use rules::fault::shown;
 use rules::stored::StoredPolicy;
 
@@ -195,11 +196,18 @@ impl Texts<'_> {
 /// What has to be known of a policy in any case.
 pub(super) fn head(policy: &PodPolicy, log_group: u16) -> PolicyHead {
     let base = Base::new(&policy.effective.facts.cluster);
+    let groups = Group::all(&policy.effective).into_iter();
+    let groups: Vec<GroupName> = groups.filter_map(|group| group.id.parse().ok()).collect();
     PolicyHead {
         chain: plan::policy::name(&policy.effective, log_group),
         base: base.marker().to_owned(),
         exempt: policy.exempt,
         egress: policy.egress.clone(),
+        names: (!groups.is_empty()).then_some(RecordNames {
+            groups,
+            only_allowed: false,
+        }),
+        start_without_agent: policy.start_without_agent,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::enforce::{self, Ledger, Move};
 use crate::plan::{self, Base, Compiled, LAYOUT};
 use crate::refusal::{CniError, nft_failure};
 use crate::source::PodPolicy;
-use crate::store::{AttachmentId, PolicyHead, PolicyKey, Record, StateDir, StateError};
+use crate::store::{AttachmentId, GroupName, PolicyHead, PolicyKey, Record, StateDir, StateError};
 use nft::Nft;
 use rules::stored::StoredPolicy;
 
@@ -145,7 +145,9 @@ pub fn switch(state: &StateDir, changes: &[PolicyChange]) -> Result<Switched, Cn
         })
         .collect();
     let switched = enforce::switch_all(&mut nft, &mut ledger, &moves).map_err(nft_failure);
+    let mut groups = BTreeSet::new();
     for (change, before) in moved {
+        groups.extend(before.names.iter().flat_map(|names| names.groups.clone()));
         let id = &change.id;
         let unneeded = match &switched {
             Ok(()) => {
@@ -161,6 +163,10 @@ pub fn switch(state: &StateDir, changes: &[PolicyChange]) -> Result<Switched, Cn
         };
         let released = state.release_policy(id, unneeded);
         released.unwrap_or_else(|e| tracing::warn!("{e}"));
+    }
+    let groups: Vec<GroupName> = groups.into_iter().collect();
+    if let Err(e) = enforce::remove_names(&mut nft, &mut ledger, &groups) {
+        tracing::warn!("sets of domain names may stay until sync: {e}");
     }
     drop(locked);
     // Those that nobody has got.
@@ -207,6 +213,7 @@ fn write(
     let record = Record {
         exempt: wanted.head.exempt,
         policy_chain: wanted.head.chain.clone(),
+        names: wanted.head.names.clone(),
         policy: wanted.key.clone(),
         ..before.clone()
     };
@@ -243,6 +250,7 @@ mod tests {
             effective: effective.expect("no unknown names"),
             exempt: false,
             egress: Vec::new(),
+            start_without_agent: false,
         };
         Arc::new(Wanted::new(policy, 100))
     }

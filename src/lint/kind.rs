@@ -20,7 +20,7 @@ kinds! {
     POLICY_FILE Error "policy-file" "An invalid key or value of the policy file"
     ANNOTATION_VALUE Error "annotation-value" "An annotation's value that is invalid"
     LIMITS Error "limits" "More rules than the policy file's `limits` lets a pod or a namespace have"
-    UNKNOWN_KEYWORD Error "unknown-keyword" "`cluster` or `dns`, where the policy file does not define them"
+    UNKNOWN_KEYWORD Error "unknown-keyword" "`cluster`, `dns` or a domain name, where the policy file does not define them"
     EGRESS_IP_REFUSED Error "egress-ip-refused" "An egress address that can't be one, that the policy file does not offer, or that another namespace has"
     UNKNOWN_ANNOTATION Error "unknown-annotation" "An annotation that does not exist"
     DUPLICATE_ANNOTATION Error "duplicate-annotation" "An annotation that is there twice"
@@ -37,6 +37,7 @@ kinds! {
     SERVICE_ADDRESS Warning "service-address" "An address of the Service range, which rules never see"
     UNKNOWN_SERVICE Warning "unknown-service" "A Service that is not among the files, though one of nearly the same name is"
     SERVICE_PORT Warning "service-port" "A port that the Service does not have"
+    WIDE_NAME Warning "wide-name" "A domain name that means all names of a top-level domain: whoever has one of them opens what he wants"
     NO_SERVICE_ADDRESS Error "no-service-address" "A Service without an address of its own"
 }
 
@@ -71,6 +72,7 @@ pub const ALL: &[&Check] = &[
     &SERVICE_ADDRESS,
     &UNKNOWN_SERVICE,
     &SERVICE_PORT,
+    &WIDE_NAME,
     &NO_SERVICE_ADDRESS,
     &lint::EXPIRED_RULE,
 ];

@@ -1,5 +1,7 @@
 //! Policy files, alone or in a ConfigMap.
 
+use std::net::IpAddr;
+
 use super::annotations;
 use super::context::{self, Context};
 use super::finding::Findings;
@@ -147,11 +149,13 @@ fn facts_of(root: NodeView<'_>) -> Facts {
     let nodes = words("nodeCIDRs").into_iter();
     let prefixes = words("nat64Prefixes").into_iter();
     let tunnels = words("tunnelPorts").into_iter();
+    let dns: Vec<IpAddr> = dns.filter_map(|word| targets::address(word).ok()).collect();
     Facts {
         cluster: cidrs
             .filter_map(|word| targets::network(word).ok())
             .collect(),
-        dns: dns.filter_map(|word| targets::address(word).ok()).collect(),
+        resolvers: dns.clone(),
+        dns,
         nodes: nodes
             .filter_map(|word| targets::network(word).ok())
             .collect(),

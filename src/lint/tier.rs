@@ -68,6 +68,7 @@ pub(super) fn check(
     checker.rules();
     checker.service_addresses();
     checker.services();
+    checker.wide_names();
     if around.no_api {
         checker.without_api();
     }
@@ -165,6 +166,28 @@ impl Checker<'_, '_, '_> {
                 let complaint = Complaint::new(message).help(help);
                 self.findings
                     .add_in(&kind::NEEDS_API, self.text, word.into(), complaint);
+            }
+        }
+    }
+
+    /// `*.com`
+    fn wide_names(&mut self) {
+        for place in self.places.clone() {
+            let words = lexer::words(place.line, place.source_line).into_iter();
+            for word in words.filter(|w| place.start <= w.start && w.end <= place.end) {
+                let Ok(Target::Name(pattern)) = targets::parse(word.text()) else {
+                    continue;
+                };
+                if !pattern.is_very_wide() {
+                    continue;
+                }
+                let message = format!(
+                    "{} means all names of a top-level domain: whoever registers one opens any address",
+                    quoted(word.text())
+                );
+                let complaint = Complaint::new(message).help("name the domains that are needed");
+                self.findings
+                    .add_in(&kind::WIDE_NAME, self.text, word.into(), complaint);
             }
         }
     }

@@ -10,7 +10,7 @@ use nft::{
 
 use super::base::{self, ingress};
 use super::bridge::Bridge;
-use super::names::{many_chain, nd_chain, pod_chain, veth_chain};
+use super::names::{self, many_chain, nd_chain, pod_chain, veth_chain};
 use super::{INET, NETDEV};
 
 /// All that the kernel has to know of an attachment.
@@ -123,6 +123,9 @@ impl AttachmentPlan {
             );
             inet(base::denied(family), plain.clone());
             inet(base::judged(family), plain.clone());
+            if names::has_names(&self.policy) {
+                inet(base::led(family), plain.clone());
+            }
             if let Some(egress) = self.egress.iter().find(|e| Family::of(e) == family) {
                 inet(base::snat(family), Element::of(*address).to(*egress));
                 inet(base::snatted(family), plain.clone());

@@ -5,12 +5,16 @@ mod action;
 pub mod attachment;
 pub mod base;
 pub mod bridge;
+mod chain;
 mod condition;
 mod lookup;
 pub mod multicast;
+pub mod named;
 pub mod names;
+mod packet;
 pub mod policy;
 mod reach;
+pub mod resolver;
 mod traffic;
 pub mod veth;
 
@@ -50,4 +54,4 @@ pub const fn log_group_of_others(log_group: u16) -> u16 {
 
 /// The version of what this program makes of an attachment and of a policy in the kernel. What another
 /// version made is not shared and not compared, but can be removed by its names.
-pub const LAYOUT: u32 = 12;
+pub const LAYOUT: u32 = 13;

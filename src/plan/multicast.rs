@@ -170,7 +170,7 @@ fn pieces(rule: &Rule, facts: &Facts) -> Vec<Reach> {
     let [_, broadcast, _] = &MULTICAST;
     let everybody = Places::of(&[], [broadcast]);
     let of_multicast = |mut piece: Reach| {
-        if piece.word().is_some() || piece.asked.is_some() {
+        if piece.word().is_some() || piece.asked.is_some() || piece.named.is_some() {
             return None;
         }
         let (v4, v6) = match piece.local {

@@ -6,6 +6,8 @@
 //!                       these
 //! pol-HASH-begun        gives flows that begin under this policy its labels, by which their errors are known
 //! pol-HASH-default      the default action, if there are these two
+//! pol-HASH-asked, ...   questions to clusterDNS that are led to the node's own resolver, if there are domain names
+//! pol-HASH-nN           what rule N does where a domain name stands for the destination
 //! pol-HASH-jN           the rest of a rule of which many conditions begin alike
 //! pol-HASH-tN           a tier that has a `pass`, which returns from it
 //! pol-HASH-rN           what rule N does, where that is more than to count and decide
@@ -17,6 +19,7 @@
 //!
 //! Pods with the same policy share it. It is never changed in place and goes with its last user.
 
+mod asked;
 mod begun;
 mod block;
 mod compiled;
@@ -25,6 +28,8 @@ mod services;
 mod together;
 
 pub use compiled::Compiled;
+
+use begun::Errors;
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -43,6 +48,7 @@ use super::action::Action;
 use super::condition::{self, Condition};
 use super::lookup::{self, Entry, Segment};
 use super::multicast;
+use super::named::{self, Group};
 use super::names;
 use super::reach::Words;
 
@@ -70,6 +76,7 @@ pub fn name(policy: &Effective, log_group: u16) -> String {
     names::policy(
         &crate::hex::hex(&digest.finalize()[..8]),
         multicast::is_allowed(policy),
+        !Group::all(policy).is_empty(),
     )
 }
 
@@ -127,15 +134,19 @@ struct Planned {
     passes: bool,
     /// The chain that logs, counts and decides, once something leads there.
     chain: Option<Arc<str>>,
+    /// The one that goes there by way of the open connections.
+    named: Option<Arc<str>>,
+    /// Where it stands in the policy: the tier's place, and its own there.
+    place: (usize, usize),
 }
 
 /// All rules, and which of them each tier has.
 fn planned(policy: &Effective, log_group: u16) -> (Vec<Planned>, Vec<Range<usize>>) {
     let mut rules = Vec::with_capacity(policy.tiers.iter().map(|tier| tier.rules.len()).sum());
     let mut tiers = Vec::new();
-    for tier in &policy.tiers {
+    for (in_policy, tier) in policy.tiers.iter().enumerate() {
         let first = rules.len();
-        for rule in &tier.rules {
+        for (in_tier, rule) in tier.rules.iter().enumerate() {
             let conditions = condition::of_rule(rule, &policy.facts);
             if !conditions.is_empty() {
                 rules.push(Planned {
@@ -143,6 +154,8 @@ fn planned(policy: &Effective, log_group: u16) -> (Vec<Planned>, Vec<Range<usize
                     conditions,
                     passes: rule.verb == Verb::Pass,
                     chain: None,
+                    named: None,
+                    place: (in_policy, in_tier),
                 });
             }
         }
@@ -151,11 +164,18 @@ fn planned(policy: &Effective, log_group: u16) -> (Vec<Planned>, Vec<Range<usize
     (rules, tiers)
 }
 
-/// When the first of the rules ends that let packets go.
-fn first_end(policy: &Effective) -> Option<u64> {
+/// How long errors about what has begun pass: until the first of the rules ends that let packets go. What a name stands
+/// for may end at any time.
+fn errors(policy: &Effective) -> Errors {
+    if !Group::all(policy).is_empty() {
+        return Errors::Judged;
+    }
     let rules = policy.tiers.iter().flat_map(|tier| &tier.rules);
     let opens = rules.filter(|rule| matches!(rule.verb, Verb::Allow | Verb::Pass));
-    opens.filter_map(condition::until).min()
+    match opens.filter_map(condition::until).min() {
+        Some(until) => Errors::PassUntil(until),
+        None => Errors::Pass,
+    }
 }
 
 struct Compiler {
@@ -207,15 +227,21 @@ impl Compiler {
             facts: &policy.facts,
             default: &default,
         };
-        let begun = self.add_chain(
-            "begun".to_owned(),
-            begun::rules(&self.name, first_end(policy)),
-        );
+        let begun = self.add_chain("begun".to_owned(), begun::rules(&self.name, errors(policy)));
         let beginning = self.chains[begun].0.clone();
         self.chains[START].1.push(begun::first(&beginning));
+        let groups = Group::all(policy);
+        if !groups.is_empty() {
+            self.questions(rules, policy, &default);
+        }
         self.split((START, ""), &split, known, rules, &all);
         Compiled {
             multicast: multicast::compile(&self.name, policy),
+            resolvers: match groups.is_empty() {
+                true => Vec::new(),
+                false => policy.facts.resolvers.clone(),
+            },
+            groups,
             name: self.name,
             chains: self.chains,
             sets: self.sets,
@@ -304,7 +330,10 @@ impl Compiler {
             match part {
                 Segment::Plain(place) => {
                     let (rule, condition) = list[place];
-                    let action = self.act(&mut rules[rule]);
+                    let action = match rules[rule].conditions[condition].named.clone() {
+                        Some(group) => self.keep_open(&mut rules[rule], &group),
+                        None => self.act(&mut rules[rule]),
+                    };
                     self.push(chain, &rules[rule].conditions[condition], &action);
                 }
                 Segment::Block(areas) => self.block(chain, rules, &areas),
@@ -319,6 +348,22 @@ impl Compiler {
             Some(chain) => KernelRule::new().then(Verdict::goto(chain)),
             None => rule.action.count(),
         }
+    }
+
+    /// The same for a connection that a name has let through, which is known as such from then on.
+    fn keep_open(&mut self, rule: &mut Planned, group: &str) -> KernelRule {
+        let chain = match &rule.named {
+            Some(chain) => chain.clone(),
+            None => {
+                let mut rules = named::keep_open(group);
+                rules.push(self.act(rule));
+                let chain = self.add_chain(format!("n{}", self.chains.len()), rules);
+                let chain: Arc<str> = self.chains[chain].0.as_str().into();
+                rule.named = Some(chain.clone());
+                chain
+            }
+        };
+        KernelRule::new().then(Verdict::goto(chain))
     }
 
     /// The chain of a rule that does more than count and decide.

@@ -10,6 +10,7 @@ use rules::places::Places;
 use rules::rule::{Rule, Target};
 use rules::set::{Addresses, Family};
 
+use super::named::Group;
 use super::traffic::Traffic;
 
 /// What is known of a packet: whether it is for a service that a [`Word`] stands for, as asked or as
@@ -29,6 +30,8 @@ pub struct Reach {
     /// The pod sent it to one of these, whatever that was translated to; `None`: does not matter.
     /// No target of an `except` has it, so that nothing has to be taken away from it.
     pub asked: Option<Vec<IpAddr>>,
+    /// Of its addresses those for which names of this group stand; `None`: all. No target of an `except` has it, either.
+    pub named: Option<String>,
 }
 
 impl Reach {
@@ -40,6 +43,7 @@ impl Reach {
             local: None,
             words: Words::default(),
             asked: None,
+            named: None,
         }
     }
 
@@ -66,8 +70,8 @@ impl Reach {
 
     /// Whether they can differ in their addresses only.
     pub fn is_like(&self, other: &Self) -> bool {
-        (self.local, self.words, &self.traffic, &self.asked)
-            == (other.local, other.words, &other.traffic, &other.asked)
+        (self.local, self.words, &self.traffic) == (other.local, other.words, &other.traffic)
+            && (&self.asked, &self.named) == (&other.asked, &other.named)
     }
 
     fn is_nowhere(&self) -> bool {
@@ -146,7 +150,7 @@ pub fn of_rule(rule: &Rule, facts: &Facts) -> Vec<Reach> {
 
 fn of_targets(targets: &[Target], facts: &Facts) -> Vec<Reach> {
     let pieces = targets.iter().flat_map(|target| of_target(target, facts));
-    join(pieces)
+    join(pieces.chain(of_names(targets, facts)))
 }
 
 /// Pieces that differ in their addresses only become one, so that a long list is one set. Each address
@@ -169,6 +173,16 @@ pub fn join(pieces: impl Iterator<Item = Reach>) -> Vec<Reach> {
         [] => Reach::everywhere(), // each kind began with one
     });
     nonempty(joined.collect())
+}
+
+/// The names of a list, all together.
+fn of_names(targets: &[Target], facts: &Facts) -> Option<Reach> {
+    let group = Group::among(targets)?;
+    Some(Reach {
+        named: Some(group.id),
+        local: Some(false),
+        ..Reach::at(Places::nameable(facts))
+    })
 }
 
 fn of_target(target: &Target, facts: &Facts) -> Vec<Reach> {
@@ -199,6 +213,7 @@ fn of_target(target: &Target, facts: &Facts) -> Vec<Reach> {
             asked: Some(facts.service(service).to_vec()),
             ..Reach::everywhere()
         },
+        Target::Name(_) => return Vec::new(), // see of_names
         Target::Private => elsewhere(Places::private(facts)),
         Target::Internet => {
             let some_ports = Reach {

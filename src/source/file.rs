@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv6Net};
+use jiff::SignedDuration;
 use serde_saphyr::Spanned;
 
 use super::mode::Mode;
-use super::yaml::{self, RawFile, RawLimits};
+use super::yaml::{self, RawFile, RawLimits, RawNames};
 use super::{NamespaceAnnotations, SourceError};
 use rules::effective::{ApiAnswers, DefaultAction, Facts, Tier, TierRules};
 use rules::fault::{Collector, Complaint, Faults, quoted, shown};
@@ -46,6 +48,8 @@ pub struct PolicyFile {
     pub limits: Limits,
     /// How many lines a second a pod's own rule may log.
     pub log_per_second: u32,
+    /// How domain names are resolved.
+    pub names: NamesOptions,
     /// Namespaces whose pods have no rules.
     pub exempt_namespaces: BTreeSet<String>,
     /// What namespaces may ask for as egress addresses.
@@ -54,6 +58,24 @@ pub struct PolicyFile {
     pub namespaces: BTreeMap<String, NamespaceAnnotations>,
     /// What namespaces list as egress addresses: those above, until the API has been asked.
     pub egress_lists: BTreeMap<String, Vec<IpNet>>,
+}
+
+/// The policy file's `names`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamesOptions {
+    /// How long an address is known at least, whatever the answer says.
+    pub min_ttl: Duration,
+    /// Pods with domain names start although the agent does not run.
+    pub start_without_agent: bool,
+}
+
+impl Default for NamesOptions {
+    fn default() -> Self {
+        Self {
+            min_ttl: Duration::from_secs(60),
+            start_without_agent: false,
+        }
+    }
 }
 
 impl PolicyFile {
@@ -86,9 +108,11 @@ impl PolicyFile {
             faults: Collector::default(),
         };
         reader.header(&raw);
+        let dns = reader.each(&raw.cluster_dns, targets::address);
         let facts = Facts {
             cluster: reader.each(&raw.cluster_cidrs, targets::network),
-            dns: reader.each(&raw.cluster_dns, targets::address),
+            resolvers: dns.clone(),
+            dns,
             nodes: reader.each(&raw.node_cidrs, targets::network),
             nat64: match &raw.nat64_prefixes {
                 Some(prefixes) => reader.prefixes(prefixes),
@@ -102,6 +126,7 @@ impl PolicyFile {
             ..Facts::default()
         };
         let (limits, log_per_second) = reader.limits(&raw.limits);
+        let names = reader.names_options(&raw.names);
         let mut file = PolicyFile {
             enforced: reader.tier(Tier::ClusterEnforced, "enforced", raw.enforced),
             defaults: reader.tier(Tier::ClusterDefaults, "defaults", raw.defaults),
@@ -115,6 +140,7 @@ impl PolicyFile {
             namespaces: BTreeMap::new(),
             egress_lists: BTreeMap::new(),
             limits,
+            names,
             log_per_second,
             facts,
         };
@@ -157,6 +183,20 @@ impl PolicyFile {
     pub fn namespace(&self, name: &str) -> NamespaceAnnotations {
         self.namespaces.get(name).cloned().unwrap_or_default()
     }
+}
+
+/// `60s`, `5m`: from one second to a day.
+fn seconds(text: &str) -> Result<Duration, Complaint> {
+    let length = text.parse::<SignedDuration>().ok();
+    let length = length.and_then(|length| Duration::try_from(length).ok());
+    let day = Duration::from_secs(24 * 3600);
+    let length = length.filter(|length| (Duration::from_secs(1)..=day).contains(length));
+    length.ok_or_else(|| {
+        Complaint::new(format!(
+            "expected a time from `1s` to `24h`, such as `60s`, found {}",
+            quoted(text)
+        ))
+    })
 }
 
 /// Turns raw values into checked ones, and gathers what is wrong.
@@ -274,6 +314,33 @@ impl PolicyReader<'_> {
         let rate = raw.log_per_second.as_ref();
         let rate = rate.and_then(|value| self.number(value, "a number of log lines from 1 on"));
         (limits, rate.unwrap_or(LOG_PER_SECOND))
+    }
+
+    fn names_options(&mut self, raw: &RawNames) -> NamesOptions {
+        let usual = NamesOptions::default();
+        let min_ttl = raw.min_ttl.as_ref().and_then(|value| {
+            let parsed = seconds(&value.value);
+            parsed
+                .map_err(|complaint| self.fault(value, complaint))
+                .ok()
+        });
+        let without = raw.without_agent.as_ref().and_then(|value| {
+            let parsed = match &*value.value {
+                "refuse" => Ok(false),
+                "start" => Ok(true),
+                other => Err(Complaint::new(format!(
+                    "expected `refuse` or `start`, found {}",
+                    quoted(other)
+                ))),
+            };
+            parsed
+                .map_err(|complaint| self.fault(value, complaint))
+                .ok()
+        });
+        NamesOptions {
+            min_ttl: min_ttl.unwrap_or(usual.min_ttl),
+            start_without_agent: without.unwrap_or(usual.start_without_agent),
+        }
     }
 
     fn tier(&mut self, tier: Tier, key: &str, text: Option<String>) -> TierRules {

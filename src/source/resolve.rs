@@ -17,6 +17,8 @@ pub struct PodPolicy {
     pub exempt: bool,
     /// The addresses that its namespace may show outside, in the order of the list; empty: no list.
     pub egress: Vec<IpNet>,
+    /// With domain names, the pod starts although nobody resolves them: all of them stay closed until then.
+    pub start_without_agent: bool,
 }
 
 /// Puts one pod's policy together. `of_pod` is what [`pod::rules`](super::pod::rules) has read.
@@ -47,6 +49,7 @@ pub fn resolve(
         effective,
         exempt,
         egress,
+        start_without_agent: file.names.start_without_agent,
     })
 }
 

@@ -43,6 +43,8 @@ pub(super) struct RawFile {
     #[serde(default)]
     pub limits: RawLimits,
     #[serde(default)]
+    pub names: RawNames,
+    #[serde(default)]
     pub namespaces: Entries<RawNamespace>,
 }
 
@@ -54,6 +56,16 @@ pub(super) struct RawLimits {
     pub plain_rules: Option<Spanned<u64>>,
     pub pairs: Option<Spanned<u64>>,
     pub log_per_second: Option<Spanned<u64>>,
+}
+
+/// What stands below `names`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawNames {
+    #[serde(default, rename = "minTTL", deserialize_with = "given")]
+    pub min_ttl: Option<Spanned<String>>,
+    #[serde(default, deserialize_with = "given")]
+    pub without_agent: Option<Spanned<String>>,
 }
 
 /// A value that may be left out with its key, but not without it: `defaultAction:` alone says nothing.

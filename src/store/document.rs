@@ -31,13 +31,6 @@ pub trait Document: Serialize + DeserializeOwned {
 #[serde(transparent)]
 pub struct Unknown(Map<String, Value>);
 
-impl Unknown {
-    /// One of them.
-    pub(super) fn get(&self, name: &str) -> Option<&Value> {
-        self.0.get(name)
-    }
-}
-
 /// Why the bytes of a file are no document of some kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unreadable {

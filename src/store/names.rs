@@ -80,6 +80,17 @@ impl From<GroupName> for String {
     }
 }
 
+/// What a record says of names: its pod's questions are led to the agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordNames {
+    /// The groups that its rules have.
+    pub groups: Vec<GroupName>,
+    /// It may ask for no other names.
+    #[serde(default)]
+    pub only_allowed: bool,
+}
+
 /// A group. It is written as a whole, by whoever makes its sets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::document::Document;
 use super::files::{self, failed};
-use super::{AttachmentId, StateDir, StateError, UNFINISHED, decode, encode};
+use super::{AttachmentId, RecordNames, StateDir, StateError, UNFINISHED, decode, encode};
 
 /// How many hex digits a key has: enough that nobody can make two policies with the same one.
 const DIGITS: usize = 32;
@@ -84,6 +84,12 @@ pub struct PolicyHead {
     pub exempt: bool,
     /// The egress addresses that its pods may have.
     pub egress: Vec<IpNet>,
+    /// Its domain names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<RecordNames>,
+    /// With domain names, its pods start although nobody resolves them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub start_without_agent: bool,
 }
 
 /// Its version is that of the whole file: what comes behind it is a [`StoredPolicy`].
@@ -325,6 +331,8 @@ mod tests {
             base: "inside4-0".to_owned(),
             exempt: false,
             egress: vec!["203.0.113.0/29".parse().expect("a network")],
+            names: None,
+            start_without_agent: false,
         }
     }
 

@@ -10,7 +10,7 @@ use rules::stored::StoredPolicy;
 use serde::{Deserialize, Serialize};
 
 use super::document::{Document, Unknown};
-use super::{AttachmentId, GroupName, Guard, PolicyKey, StateDir, StateError, files, remove};
+use super::{AttachmentId, Guard, PolicyKey, RecordNames, StateDir, StateError, files, remove};
 
 /// What is kept of an attachment for as long as the kernel's state lives: with its policy, or as the
 /// document has it, with that policy's key.
@@ -67,6 +67,9 @@ pub struct Record<P = StoredPolicy> {
     pub bridge: Option<Bridge>,
     /// The chain at which its policy starts.
     pub policy_chain: String,
+    /// The domain names that its rules have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<RecordNames>,
     /// What the outside sees, of each family at most one.
     #[serde(rename = "egressIPs")]
     pub egress: Vec<IpAddr>,
@@ -77,28 +80,15 @@ pub struct Record<P = StoredPolicy> {
     pub unknown: Unknown,
 }
 
-/// What a record says of names: its pod's questions are led to the agent.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RecordNames {
-    /// The groups that its rules have.
-    pub groups: Vec<GroupName>,
-    /// It may ask for no other names.
-    #[serde(default)]
-    pub only_allowed: bool,
-}
-
 impl<P> Record<P> {
     /// What it says of names; none: its pod asks whom it wants.
     pub fn names(&self) -> Option<RecordNames> {
-        RecordNames::deserialize(self.unknown.get("names")?).ok()
+        self.names.clone()
     }
 
     #[cfg(test)]
     pub(crate) fn set_names(&mut self, names: Option<&RecordNames>) {
-        let fields = names.map(|names| serde_json::json!({ "names": names }));
-        let fields = fields.unwrap_or_else(|| serde_json::json!({}));
-        self.unknown = serde_json::from_value(fields).expect("an object");
+        self.names = names.cloned();
     }
 }
 
@@ -185,6 +175,7 @@ impl<P> Record<P> {
             link_local: self.link_local,
             bridge: self.bridge,
             policy_chain: self.policy_chain,
+            names: self.names,
             egress: self.egress,
             policy,
             unknown: self.unknown,

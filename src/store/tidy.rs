@@ -52,7 +52,9 @@ impl StateDir {
     /// [`StateError::Io`]: a directory can't be listed.
     pub fn unfinished(&self) -> Result<Vec<PathBuf>, StateError> {
         let mut found = Vec::new();
-        for dir in ["attachments", "links", "policies"].map(|dir| self.root.join(dir)) {
+        for dir in ["attachments", "links", "policies", super::names::FOLDER]
+            .map(|dir| self.root.join(dir))
+        {
             let names = files::names(&dir)?;
             let unfinished = names.iter().filter(|name| name.starts_with(UNFINISHED));
             found.extend(unfinished.map(|name| dir.join(name)));

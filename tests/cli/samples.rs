@@ -11,7 +11,7 @@ use rules::effective::DefaultAction;
 use serde_json::{Map, Value, json};
 
 /// Every key that a policy file can have.
-const POLICY_KEYS: [&str; 15] = [
+const POLICY_KEYS: [&str; 16] = [
     "apiVersion",
     "kind",
     "enforced",
@@ -26,6 +26,7 @@ const POLICY_KEYS: [&str; 15] = [
     "exemptNamespaces",
     "egressIPs",
     "limits",
+    "names",
     "namespaces",
 ];
 

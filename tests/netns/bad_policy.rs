@@ -91,7 +91,7 @@ fn bad_rules_are_shown_with_a_caret() {
             ("allow to any priority=70000", "70000"),
             ("allow to any log=fast", "fast"),
             ("allow to any until=tomorrow", "tomorrow"),
-            ("allow to api.example.com", "api.example.com"),
+            ("deny to api.example.com", "api.example.com"),
             ("allow to \u{1f600}", "\u{1f600}"),
         ];
         for (rules, word) in table {

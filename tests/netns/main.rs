@@ -35,6 +35,7 @@ mod logging;
 mod lookups;
 mod memory;
 mod metrics;
+mod names;
 mod neighbours;
 mod order;
 mod other_lists;

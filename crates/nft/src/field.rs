@@ -18,6 +18,8 @@ pub(super) enum Load {
     CtOriginal(u32),
     /// `nft_fib.c`
     FibDaddrType,
+    /// `nft_socket.c`
+    Socket(u32),
     /// An IPv6 extension header's type, and the offset in it (`nft_exthdr.c`).
     Exthdr(u8, u32),
 }
@@ -186,6 +188,10 @@ fields! {
     Icmpv6QuotedDaddr: "@th,256,128", Payload(TRANSPORT, 32), 16, Nothing, None;
     /// The target address of a neighbour solicitation or advertisement (RFC 4861, 4.3 and 4.4).
     NdTarget: "@th,64,128", Payload(TRANSPORT, 8), 16, Nothing, None;
+    /// The first sixteen bytes behind UDP's header, as a set of IPv6 addresses holds them: nft knows no field there.
+    UdpPayload: "@th,64,128", Payload(TRANSPORT, 8), 16, Nothing, ADDRESS6;
+    /// Whether the socket that takes the packet has `IP_TRANSPARENT`. Of a packet without a socket, nothing is known.
+    SocketTransparent: "socket transparent", Load::Socket(NFT_SOCKET_TRANSPARENT), 1, Nothing, None;
     /// What conntrack says of the packet; see [`CtState`](super::CtState).
     CtState: "ct state", Ct(NFT_CT_STATE), 4, Nothing, None;
     /// Whether the packet goes the way of its flow's first one, or back.

@@ -61,6 +61,7 @@ impl Kind {
                 matches!(field, Field::EtherType | Field::ArpPtype)
             }
             (Kind::Word, Value::Original | Value::Reply) => matches!(field, Field::CtDirection),
+            (Kind::Word, Value::U8(0 | 1)) => matches!(field, Field::SocketTransparent),
             (Kind::Word, Value::Local) => matches!(field, Field::FibDaddrType),
             _ => false,
         }
@@ -102,9 +103,11 @@ impl Field {
             Field::CtLabel => Kind::Labels,
             Field::Time => Kind::Time,
             Field::EtherDaddr | Field::EtherSaddr | Field::ArpSaddrEther => Kind::Mac,
-            Field::EtherType | Field::ArpPtype | Field::CtDirection | Field::FibDaddrType => {
-                Kind::Word
-            }
+            Field::EtherType
+            | Field::ArpPtype
+            | Field::CtDirection
+            | Field::FibDaddrType
+            | Field::SocketTransparent => Kind::Word,
             Field::TcpFlags => Kind::Flags,
             Field::ArpHlen
             | Field::ArpPlen
@@ -137,7 +140,7 @@ impl Field {
             | Field::CtOriginalSaddr6
             | Field::CtOriginalDaddr6 => Kind::Address(V6),
             Field::IcmpQuotedDaddr => Kind::Raw(V4),
-            Field::Icmpv6QuotedDaddr | Field::NdTarget => Kind::Raw(V6),
+            Field::Icmpv6QuotedDaddr | Field::NdTarget | Field::UdpPayload => Kind::Raw(V6),
             Field::CtState => Kind::State,
             Field::CtStatus => Kind::Status,
         }

@@ -180,6 +180,9 @@ pub enum Statement {
     SetCtLabel(u8),
     /// Keeps the packet out of connection tracking, in a chain before -200.
     Notrack,
+    /// Gives the packet the socket that listens at this address and port and has `IP_TRANSPARENT`: the packet itself stays
+    /// as it is. Without such a socket it does not hold. In a chain of prerouting; the rule must match TCP or UDP before.
+    Tproxy(IpAddr, u16),
     /// The flow leaves with another source.
     Snat(Nat),
     /// The flow goes to another destination.
@@ -230,6 +233,9 @@ impl fmt::Display for Statement {
             Statement::SetMark(mark) => write!(f, "meta mark set {}", Value::Mark(*mark)),
             Statement::SetCtLabel(label) => write!(f, "ct label set {label}"),
             Statement::Notrack => f.write_str("notrack"),
+            Statement::Tproxy(address, port) => {
+                write!(f, "tproxy {}", Nat::To(*address, Some(*port)))
+            }
             Statement::Snat(nat) => write!(f, "snat {nat}"),
             Statement::Dnat(nat) => write!(f, "dnat {nat}"),
             Statement::Masquerade => f.write_str("masquerade"),

@@ -252,7 +252,16 @@ pub const NFTA_NAT_FLAGS: u16 = 7;
 pub const NFT_NAT_SNAT: u32 = 0;
 pub const NFT_NAT_DNAT: u32 = 1;
 /// `include/uapi/linux/netfilter/nf_nat.h`
+pub const NF_NAT_RANGE_MAP_IPS: u32 = 1;
 pub const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 2;
+
+pub const NFTA_SOCKET_KEY: u16 = 1;
+pub const NFTA_SOCKET_DREG: u16 = 2;
+pub const NFT_SOCKET_TRANSPARENT: u32 = 0;
+
+pub const NFTA_TPROXY_FAMILY: u16 = 1;
+pub const NFTA_TPROXY_REG_ADDR: u16 = 2;
+pub const NFTA_TPROXY_REG_PORT: u16 = 3;
 
 pub const NFTA_EXTHDR_DREG: u16 = 1;
 pub const NFTA_EXTHDR_TYPE: u16 = 2;

@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         original: None,
         local: false,
         time: jiff::Timestamp::now(),
+        names: Vec::new(),
     });
     for step in &trace.steps {
         let why = step

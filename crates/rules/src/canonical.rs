@@ -110,6 +110,7 @@ impl Display for Target {
             Target::ApiServer => f.write_str("apiserver"),
             Target::Multicast => f.write_str("multicast"),
             Target::Service(service) => write!(f, "svc/{service}"),
+            Target::Name(pattern) => write!(f, "{pattern}"),
         }
     }
 }

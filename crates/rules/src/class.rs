@@ -30,6 +30,9 @@ pub const PRIVATE: [IpNet; 7] = [
     v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), // RFC 4291 section 2.5.6, link-local
 ];
 
+/// What of [`PRIVATE`] is of one link: no domain name stands for it.
+pub const LINK_LOCAL: [IpNet; 2] = [PRIVATE[4], PRIVATE[6]];
+
 /// A cloud's metadata service, which hands out credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MetadataService {

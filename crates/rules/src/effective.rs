@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::fault::{Collector, Complaint, Faults, quoted};
 use super::grammar;
 use super::lexer;
+use super::pattern;
 use super::rule::{Rule, Target};
 
 pub use super::facts::Facts;
@@ -149,6 +150,7 @@ impl TierRules {
     pub fn note_unknown_names(&self, faults: &mut Collector, facts: &Facts, api: ApiAnswers) {
         let is_unknown = |target: &Target| match target {
             Target::Cluster => facts.cluster.is_empty(),
+            Target::Name(_) => facts.resolvers.is_empty(),
             _ if api == ApiAnswers::ToBeAsked => false,
             Target::Nodes => facts.nodes.is_empty(),
             Target::Dns => facts.dns.is_empty(),
@@ -212,6 +214,13 @@ fn note_unknown_names(
         let lower = word.text().to_ascii_lowercase();
         let complaint = match lower.as_str() {
             "cluster" if facts.cluster.is_empty() => nothing("cluster", "clusterCIDRs"),
+            name if facts.resolvers.is_empty() && pattern::read(name).is_some() => {
+                Complaint::new(format!(
+                    "{} needs to know whom pods ask for addresses: the policy file has no `clusterDNS`",
+                    quoted(word.text())
+                ))
+                .help("add `clusterDNS` to the policy file of the node")
+            }
             _ if api == ApiAnswers::ToBeAsked => continue,
             "nodes" if facts.nodes.is_empty() => Complaint::new(
                 "`nodes` needs the Kubernetes API, which is not asked, or `nodeCIDRs` in the policy file",

@@ -6,9 +6,12 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::class::{self, METADATA, NOT_INTERNET, PRIVATE, WIRESERVER, WIRESERVER_PORTS};
+use super::class::{
+    self, LINK_LOCAL, METADATA, NOT_INTERNET, PRIVATE, WIRESERVER, WIRESERVER_PORTS,
+};
 use super::effective::{DefaultAction, Effective, Facts, TierRules};
 use super::facts::Word;
+use super::pattern::Pattern;
 use super::protocol::{ICMP, ICMPV6, TCP};
 use super::rule::{Ports, Rule, Target};
 
@@ -35,6 +38,9 @@ pub struct Packet {
     pub local: bool,
     /// Now.
     pub time: Timestamp,
+    /// Which names in rules `destination` stands for, by what the node's resolver was told: their addresses now, and
+    /// those of connections that are open.
+    pub names: Vec<Pattern>,
 }
 
 /// Where the pod sent a packet, before translation.
@@ -196,6 +202,11 @@ impl Effective {
     }
 }
 
+/// Whether the rule matches the packet, by itself.
+pub fn matches(rule: &Rule, packet: &Packet, facts: &Facts) -> bool {
+    mismatch(rule, packet, facts).is_none()
+}
+
 /// Why the rule does not match; `None`: it does.
 fn mismatch(rule: &Rule, packet: &Packet, facts: &Facts) -> Option<Mismatch> {
     if rule.until.is_some_and(|until| packet.time >= until) {
@@ -272,6 +283,7 @@ fn goes_to(target: &Target, packet: &Packet, facts: &Facts) -> Option<bool> {
             let asked = packet.original.map(|original| original.address);
             asked.is_some_and(|asked| facts.service(service).contains(&asked))
         }
+        Target::Name(pattern) => packet.names.contains(pattern) && is_nameable(packet, facts),
         Target::Private => {
             let place = place.classed();
             place.is_in(&PRIVATE) && is_elsewhere(&place, packet, facts)
@@ -292,11 +304,31 @@ fn is_multicast(packet: &Packet) -> bool {
 
 /// Neither the cluster, nor a node, nor a metadata service that has an address of its own.
 fn is_elsewhere(place: &Destination, packet: &Packet, facts: &Facts) -> bool {
-    let metadata = METADATA.iter().map(|service| &service.address);
-    let others = facts.cluster.iter().chain(&facts.nodes).chain(metadata);
     // What the address itself is, and what it stands for.
     let own = Destination::of(packet.destination, facts);
-    !is_local(packet) && !place.touches(others.clone()) && !own.touches(others)
+    !is_local(packet) && is_apart(place, &own, facts)
+}
+
+fn is_apart(place: &Destination, own: &Destination, facts: &Facts) -> bool {
+    let metadata = METADATA.iter().map(|service| &service.address);
+    let others = facts.cluster.iter().chain(&facts.nodes).chain(metadata);
+    !place.touches(others.clone()) && !own.touches(others)
+}
+
+/// Whoever answers for a name does not open everything.
+fn is_nameable(packet: &Packet, facts: &Facts) -> bool {
+    !is_local(packet) && may_be_named(packet.destination, facts)
+}
+
+/// Whether a domain name may stand for an address: nothing of the cluster, its nodes, or a metadata service, and nothing
+/// that is no address of one host. (That this node has it, only the kernel knows.)
+pub fn may_be_named(address: IpAddr, facts: &Facts) -> bool {
+    let own = Destination::of(address, facts);
+    let place = own.clone().classed();
+    !place.touches(&NOT_INTERNET)
+        && !place.touches(&LINK_LOCAL)
+        && !place.touches([&WIRESERVER.address])
+        && is_apart(&place, &own, facts)
 }
 
 fn is_internet(place: Destination, packet: &Packet, facts: &Facts) -> Option<bool> {

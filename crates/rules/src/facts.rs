@@ -17,6 +17,10 @@ pub struct Facts {
     pub cluster: Vec<IpNet>,
     /// The policy file's `clusterDNS`, or what the API says of it.
     pub dns: Vec<IpAddr>,
+    /// The policy file's `clusterDNS` alone: questions to these are led to the node's own resolver, if rules have
+    /// domain names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolvers: Vec<IpAddr>,
     /// The policy file's `nodeCIDRs`, and what the API says of nodes: their addresses and the first ones of
     /// their pods' networks, which tunnels and bridges have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

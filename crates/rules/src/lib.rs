@@ -26,6 +26,7 @@ pub mod line;
 pub mod lint;
 pub mod nat64;
 pub mod nearest;
+pub mod pattern;
 pub mod places;
 pub mod protocol;
 mod region;

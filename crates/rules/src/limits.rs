@@ -72,7 +72,7 @@ impl Limits {
         };
         let message = format!(
             "there are {} rules here that every packet is compared with one by one (with `until`, `node`, `nodes`, \
-             `dns`, `metadata`, `apiserver`, `internet`, `private`, `svc/`, an ICMP code, or more than {PAIRS_OF_ONE} \
+             `dns`, `metadata`, `apiserver`, `internet`, `private`, `svc/`, domain names, an ICMP code, or more than {PAIRS_OF_ONE} \
              pairs of a port and a destination): the policy file's `limits.plainRules` is {}",
             rules.len(),
             self.plain_rules
@@ -98,7 +98,8 @@ fn is_plain(rule: &Rule) -> bool {
         | Target::ApiServer
         | Target::Internet
         | Target::Private
-        | Target::Service(_) => true,
+        | Target::Service(_)
+        | Target::Name(_) => true,
         Target::Net(_) | Target::Range(..) | Target::Any | Target::Cluster | Target::Multicast => {
             false
         }
@@ -235,6 +236,7 @@ mod tests {
             "deny to internet",
             "deny to private",
             "deny to svc/a/b",
+            "allow to a.example",
             "deny to any except private",
             "deny icmp/3/4",
             "deny icmpv6/1/4",

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv6Net};
 
-use super::class::{METADATA, NOT_INTERNET, PRIVATE, WIRESERVER};
+use super::class::{LINK_LOCAL, METADATA, NOT_INTERNET, PRIVATE, WIRESERVER};
 use super::facts::Facts;
 use super::set::{Addresses, Family};
 
@@ -71,6 +71,17 @@ impl Places {
     /// What of `internet` [`WIRESERVER`] is.
     pub fn wireserver(facts: &Facts) -> Places {
         elsewhere(facts, |family| Addresses::of(family, [&WIRESERVER.address]))
+    }
+
+    /// What a domain name may stand for, but that addresses of this node are not meant: whoever answers for a name
+    /// opens nothing of the cluster, its nodes, or a metadata service, and nothing that is no address of one host.
+    pub fn nameable(facts: &Facts) -> Places {
+        elsewhere(facts, |family| {
+            Addresses::all(family)
+                .minus(&Addresses::of(family, &NOT_INTERNET))
+                .minus(&Addresses::of(family, &LINK_LOCAL))
+                .minus(&Addresses::of(family, [&WIRESERVER.address]))
+        })
     }
 
     /// Those of one family.

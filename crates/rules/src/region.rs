@@ -9,6 +9,7 @@
 use super::class::{DNS_PORT, METADATA, MULTICAST, WIRESERVER, WIRESERVER_PORTS};
 use super::effective::Facts;
 use super::nat64;
+use super::pattern::Pattern;
 use super::places::Places;
 use super::rule::{Ports, Rule, Target, Transport};
 use super::set::{Addresses, Family, Numbers};
@@ -35,6 +36,8 @@ pub struct Region {
     answers: [Option<bool>; QUESTIONS],
     /// What the pod asked; `None`: whatever that was.
     asked: Option<Asked>,
+    /// Of its addresses those for which such a name stands, which are not known here; `None`: all.
+    named: Option<Pattern>,
 }
 
 /// A Service, to which the pod sends; or what else a node may translate.
@@ -60,7 +63,13 @@ impl Region {
     pub fn loses_to(&self, other: &Self) -> bool {
         // What is sent to one Service can't be told from the rest: nothing is taken, which errs on the safe side.
         let tellable = self.asked.is_some() || other.asked.is_none();
-        tellable && self.overlaps(other)
+        // Nor what some name stands for, but from what the same one does.
+        let named = match (&self.named, &other.named) {
+            (_, None) => true,
+            (Some(mine), Some(theirs)) => theirs.covers(mine),
+            (None, Some(_)) => false,
+        };
+        tellable && named && self.overlaps(other)
     }
 
     /// Whether both have a packet.
@@ -101,6 +110,7 @@ impl Region {
             addresses: self.addresses.intersect(&other.addresses),
             answers,
             asked,
+            named: self.named.clone().or_else(|| other.named.clone()),
         })
     }
 
@@ -124,6 +134,7 @@ impl Region {
         let mut rest = Self {
             answers: self.answers,
             asked: self.asked.clone(),
+            named: self.named.clone(),
             ..both
         };
         for (question, theirs) in other.answers.iter().enumerate() {
@@ -195,6 +206,7 @@ fn any(family: Family) -> Region {
         addresses: Addresses::all(family),
         answers: [None; QUESTIONS],
         asked: None,
+        named: None,
     }
 }
 
@@ -292,6 +304,10 @@ impl Keyword<'_> {
                 self.at(&Places::of(&self.facts.nat64, &self.facts.cluster))
             }
             Target::Cluster => self.answered(CLUSTER, true),
+            Target::Name(pattern) => Region {
+                named: Some(pattern.clone()),
+                ..self.elsewhere(&Places::nameable(self.facts))
+            },
             Target::Private => self.elsewhere(&Places::private(self.facts)),
             Target::Internet => {
                 let at_some_ports = self.elsewhere(&Places::wireserver(self.facts));

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use super::pattern::Pattern;
 use super::protocol;
 
 /// What a rule does with a packet that it matches.
@@ -105,6 +106,9 @@ pub enum Target {
     Multicast,
     /// `svc/shop/web`, here without `svc/`: what the pod sends to the addresses of this Service.
     Service(String),
+    /// `api.example.com`, `*.example.com`: the addresses that the pods of the node were told for such names. Only of
+    /// `allow` and `pass`, and never in `except`.
+    Name(Pattern),
 }
 
 /// How a rule's matches are logged.

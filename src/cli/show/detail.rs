@@ -106,7 +106,7 @@ impl Detail {
             let compiled = plan::compile(policy, record.log_group);
             counted = enforce::Counting::of(&compiled).count(nft)?;
             if row.problems.is_empty() && record.layout == LAYOUT {
-                row.add_problems(difference(record, nft, &compiled)?);
+                row.add_problems(difference(record, nft, state, &compiled)?);
             }
         }
         Ok(Detail::new(
@@ -386,6 +386,7 @@ fn only_denier(policy: &Effective, counted: &Counted) -> Option<String> {
 fn difference(
     record: &Record,
     nft: &mut Nft,
+    state: &StateDir,
     compiled: &Compiled,
 ) -> Result<Option<String>, nft::Error> {
     let base = Base::new(&record.policy.facts.cluster);
@@ -393,5 +394,5 @@ fn difference(
         return Ok(None);
     }
     let plan = AttachmentPlan::from(record);
-    enforce::verify(nft, &base, compiled, &plan, &mut Compared::default())
+    enforce::verify(nft, state, &base, compiled, &plan, &mut Compared::default())
 }

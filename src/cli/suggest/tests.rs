@@ -299,6 +299,7 @@ fn packet(line: &Line) -> Packet {
         original: None,
         local: false,
         time: line.time,
+        names: Vec::new(),
     }
 }
 

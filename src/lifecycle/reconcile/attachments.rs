@@ -263,7 +263,14 @@ impl Sync<'_> {
             Some(now.changed.join("; "))
         } else if same_compiler {
             let plan = AttachmentPlan::from(&record);
-            enforce::verify(&mut self.nft, base, compiled, &plan, &mut self.whole)?
+            enforce::verify(
+                &mut self.nft,
+                self.options.state,
+                base,
+                compiled,
+                &plan,
+                &mut self.whole,
+            )?
         } else {
             enforce::leads_somewhere(&mut self.nft, &AttachmentPlan::from(&record))?
         };

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::{Did, Error, Sync};
-use crate::enforce::{self, Remove};
+use crate::enforce::{self, Ledger, Remove};
 use crate::plan::names::{self, Purpose, nd_chain, veth_chain};
-use crate::plan::{Base, Bridge, INET, NETDEV, base};
-use crate::store::{AttachmentId, PolicyKey, Record};
+use crate::plan::{Base, Bridge, INET, NETDEV, base, named};
+use crate::store::{AttachmentId, GroupName, PolicyKey, Record};
 use netlink::link;
 use nft::{ChainState, Family, Table};
 
@@ -18,6 +18,7 @@ impl Sync<'_> {
         let records = self.records()?;
         self.orphaned_attachments()?;
         self.orphaned_policies(&records)?;
+        self.orphaned_names(&records)?;
         self.orphaned_bridges(&records)?;
         self.orphaned_elements(&records)?;
         self.orphaned_base()?;
@@ -118,6 +119,32 @@ impl Sync<'_> {
         Ok(())
     }
 
+    /// Sets of domain names that no policy asks, which only the kernel knows for sure.
+    fn orphaned_names(&mut self, records: &[Record<PolicyKey>]) -> Result<(), Error> {
+        let state = self.options.state;
+        let mut groups = enforce::name_groups(&mut self.nft)?;
+        groups.extend(state.list_name_groups()?);
+        let used = records.iter().flat_map(|record| &record.names);
+        let used: BTreeSet<&GroupName> = used.flat_map(|names| &names.groups).collect();
+        groups.retain(|group| !used.contains(group));
+        groups.sort();
+        groups.dedup();
+        if groups.is_empty() || !self.removes {
+            return Ok(());
+        }
+        if self.options.dry_run {
+            // Whether anything asks them is not found out without removing them.
+            return Ok(());
+        }
+        let mut ledger = Ledger::open(state, &mut self.nft)?;
+        for id in enforce::remove_names(&mut self.nft, &mut ledger, &groups)? {
+            let what = format!("sets of domain names {id}");
+            self.report
+                .note(Did::Removed, what, "no pod has rules with these");
+        }
+        Ok(())
+    }
+
     /// What a call left that was killed while it gave the node another base.
     fn orphaned_base(&mut self) -> Result<(), Error> {
         // A base has two: to tell which it is, all records have to be read.
@@ -185,6 +212,7 @@ impl Sync<'_> {
             let sets = [
                 (&INET, base::denied(family), &pods),
                 (&INET, base::judged(family), &pods),
+                (&INET, base::led(family), &pods),
                 (&INET, base::snat(family), &pods),
                 (&INET, base::snatted(family), &pods),
                 (&NETDEV, base::bridged(family), &pods),
@@ -210,6 +238,7 @@ impl Sync<'_> {
         for table in [&INET, &NETDEV] {
             for chain in self.chains(table)? {
                 let is_ours = Purpose::of(&chain).is_some()
+                    || named::CHAINS.contains(&&*chain)
                     || base_chains.iter().any(|base| base.name == chain);
                 if !is_ours {
                     let why = "this version of egressway knows no such chain: somebody else's, or another version's";

@@ -13,6 +13,8 @@ use super::{
     AUDIT, BaseChain, DENY, LEAK_STOP, REJECT, denied, egress, judged, last_denied, others_tuple,
     own_tuple, pods, revoked, snat, snatted,
 };
+use crate::plan::packet::CONFIRMED;
+use crate::plan::resolver::only_led;
 
 /// Judges what pods send.
 pub const ENFORCE: &str = "enforce";
@@ -22,9 +24,6 @@ const OPENED: &str = "opened";
 const TOWARDS: &str = "opened-towards";
 const REVOKE: &str = "revoke";
 const SNAT: &str = "egress-snat";
-
-/// `IPS_CONFIRMED`: the flow's first packet has gone its way.
-pub(in crate::plan) const CONFIRMED: u32 = 8;
 
 /// `IPS_EXPECTED`: a helper has foretold the flow (FTP, SIP).
 pub(in crate::plan) const EXPECTED: u32 = 1;
@@ -242,14 +241,16 @@ fn sent_to_egress(addressed: Field, family: Family) -> Rule {
 
 /// What was not translated on its way: `enforce` has met the rest.
 fn guard() -> Vec<Rule> {
-    vec![
+    let mut rules = vec![
         rule()
             .inside(Field::IpDaddr, egress(Family::V4))
             .then(goto(GUARDED)),
         rule()
             .inside(Field::Ip6Daddr, egress(Family::V6))
             .then(goto(GUARDED)),
-    ]
+    ];
+    rules.extend(only_led());
+    rules
 }
 
 fn guarded() -> Vec<Rule> {

@@ -19,16 +19,18 @@ use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 use nft::{
-    Chain, Concat, DataType, Element, Elements, Family, Field, Hook, KeyType, Object, Rule, Set,
-    SetName, Table, Transaction,
+    Chain, Concat, DataType, Element, Elements, Family, Field, KeyType, Object, Set, SetName,
+    Transaction,
 };
 
 use rules::set::Addresses;
 
-use super::{INET, NETDEV, values};
+use super::packet::{FAMILIES, key_type};
+use super::{INET, NETDEV, named, values};
 
+pub use super::chain::BaseChain;
+pub use super::resolver::led;
 pub(super) use hook::ingress;
-pub(super) use judge::CONFIRMED;
 pub use judge::ENFORCE;
 pub(super) use link::{LINK_SCOPE, OWN_TARGET};
 
@@ -147,8 +149,6 @@ const REVOKED: Duration = Duration::from_secs(3600);
 /// How many flows are.
 const REVOKED_FLOWS: u32 = 65535;
 
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
-
 /// The base of one cluster configuration.
 #[derive(Debug, Clone)]
 pub struct Base {
@@ -167,13 +167,13 @@ impl Base {
         let elements = rules::set::Family::ALL.map(|family| inside(family, cluster));
         let draft = Self {
             inside: INSIDE.map(str::to_owned),
-            elements: elements.clone(),
+            elements,
         };
         let digest = Sha256::digest(draft.add(&[]).to_string());
         let hash = crate::hex::hex(&digest[..8]);
         Self {
             inside: INSIDE.map(|prefix| format!("{prefix}{hash}")),
-            elements,
+            ..draft
         }
     }
 
@@ -211,6 +211,7 @@ impl Base {
     pub fn put(&self) -> Transaction {
         let mut ops = Transaction::new();
         ops.add(&INET, Object::Table).add(&NETDEV, Object::Table);
+        ops.add(&INET, named::tokens());
         for (n, family) in FAMILIES.into_iter().enumerate() {
             for set in shared_sets(family) {
                 ops.add(&INET, set);
@@ -248,7 +249,7 @@ impl Base {
     pub fn aside(&self) -> Self {
         Self {
             inside: self.inside.clone().map(|name| format!("{name}-aside")),
-            elements: self.elements.clone(),
+            ..self.clone()
         }
     }
 
@@ -258,19 +259,6 @@ impl Base {
         chains.extend(link::chains());
         chains
     }
-}
-
-/// A chain that is there whether or not there is a pod.
-#[derive(Debug, Clone)]
-pub struct BaseChain {
-    /// In which table.
-    pub table: &'static Table,
-    /// Its name.
-    pub name: &'static str,
-    /// Where it sees packets; none if other chains lead to it.
-    pub hook: Option<Hook>,
-    /// Its rules.
-    pub rules: Vec<Rule>,
 }
 
 fn shared_sets(family: Family) -> impl Iterator<Item = Set> {
@@ -298,15 +286,9 @@ fn shared_sets(family: Family) -> impl Iterator<Item = Set> {
         set(snat(family), Some(DataType::Value(key_type(family))), false),
         set(snatted(family), None, false),
         set(egress(family), None, false),
+        set(led(family), None, false),
     ]
     .into_iter()
-}
-
-const fn key_type(family: Family) -> KeyType {
-    match family {
-        Family::V4 => KeyType::Ipv4,
-        Family::V6 => KeyType::Ipv6,
-    }
 }
 
 fn plain(name: &str, family: Family) -> Set {

@@ -61,6 +61,7 @@ impl Condition {
             words,
             lookup: None,
             inner: Vec::new(),
+            named: None,
         }
     }
 

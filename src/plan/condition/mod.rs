@@ -3,7 +3,7 @@
 mod making;
 mod ports;
 
-use nft::{Field, Test};
+use nft::{CtState, Field, Test};
 use rules::effective::Facts;
 use rules::facts::{Endpoint, Word};
 use rules::places::Places;
@@ -11,6 +11,7 @@ use rules::rule::{Rule, Verb};
 use rules::set::{Addresses, Family};
 
 use super::lookup::{Lookup, What};
+use super::names;
 use super::reach::{self, Reach, Words};
 pub use making::TestOrSet;
 use making::{daddr, original_daddr};
@@ -29,6 +30,8 @@ pub struct Condition {
     /// If there are any, one of these has to hold besides: tests that many conditions of a rule have in
     /// common are made once.
     pub inner: Vec<Condition>,
+    /// The group of names for which the destination stands: the connection is to be known as one of theirs.
+    pub named: Option<String>,
 }
 
 /// The conditions under which a rule matches: any of them.
@@ -42,6 +45,7 @@ pub fn of_rule(rule: &Rule, facts: &Facts) -> Vec<Condition> {
     let (mut conditions, mut places) = (Vec::new(), Vec::new());
     for piece in reach::of_rule(rule, facts) {
         match (piece.word(), &piece.asked) {
+            _ if piece.named.is_some() => shape.named(&piece, &ports, &mut conditions),
             (Some(word), _) => {
                 let ends = facts.endpoints(word);
                 shape.services(&piece, &ends, facts, &ports, &mut conditions);
@@ -156,6 +160,45 @@ impl Shape {
             condition.inner.clone_from(&places);
             condition
         }));
+    }
+
+    /// Where a name stands for the destination: now, or when an open connection began.
+    fn named(&self, piece: &Reach, ports: &[PortTest], conditions: &mut Vec<Condition>) {
+        let Some(group) = &piece.named else {
+            return;
+        };
+        let established = Test::State(&[CtState::Established]);
+        let open = (Some(established), names::open as fn(_, &str) -> String);
+        for (state, set) in [open, (None, names::now)] {
+            for family in [Family::V4, Family::V6] {
+                let others = |port: &&PortTest| port.family().is_none_or(|only| only == family);
+                let ports: Vec<&PortTest> = ports.iter().filter(others).collect();
+                let ranges = piece.ranges(family);
+                if ports.is_empty() || ranges.is_none() {
+                    continue;
+                }
+                let mut there = Condition::of(piece.words);
+                there.named = Some(group.clone());
+                if let Some(state) = &state {
+                    there.push(Field::CtState, state.clone());
+                }
+                let set = set(super::kernel_family(family), group);
+                there.push(daddr(family), Test::In(set));
+                let rest = |mut condition: Condition, port: &PortTest| {
+                    condition.port(port);
+                    condition.addresses(daddr(family), ranges);
+                    condition.local(piece.local);
+                    condition
+                };
+                if self.nests && ports.len() > 1 {
+                    let of = |port: &&PortTest| rest(Condition::of(piece.words), port);
+                    there.inner = ports.iter().map(of).collect();
+                    conditions.push(there);
+                } else {
+                    conditions.extend(ports.iter().map(|port| rest(there.clone(), port)));
+                }
+            }
+        }
     }
 
     /// To services: where the packet really goes, or where the pod sent it (conntrack's original

@@ -4,7 +4,7 @@
 //! gets labels that only flows of this policy have. An error about such a flow passes; one about a flow that began
 //! under other rules, or when there were none, is judged as any ICMP message.
 
-use crate::plan::base::CONFIRMED;
+use crate::plan::packet::CONFIRMED;
 use nft::{CtState, Field, Rule, Statement, Test, Time, Value, Verdict};
 use rules::protocol::{ICMP, ICMPV6};
 use sha2::{Digest, Sha256};
@@ -15,6 +15,18 @@ const COUNT: u8 = 63;
 /// How many of them a policy has: half a million policies differ.
 const OF_ONE: usize = 4;
 
+/// What becomes of errors about flows of the policy.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Errors {
+    /// They pass.
+    Pass,
+    /// They pass before this second since 1970, when the first of the rules ends that let a flow begin. From then on it is
+    /// not known which flows go on.
+    PassUntil(u64),
+    /// They are judged as any ICMP message.
+    Judged,
+}
+
 /// What leads to [`rules()`]: few packets go there.
 pub(super) fn first(chain: &str) -> Rule {
     Rule::new()
@@ -24,9 +36,7 @@ pub(super) fn first(chain: &str) -> Rule {
 
 /// The rules of a chain that comes back.
 ///
-/// `until`: when the first of the rules ends that let a flow begin, in seconds since 1970. From then on it is not
-/// known which flows go on, and all errors are judged.
-pub(super) fn rules(policy: &str, until: Option<u64>) -> Vec<Rule> {
+pub(super) fn rules(policy: &str, errors: Errors) -> Vec<Rule> {
     let labels = labels(policy);
     let begins = Test::Masked(Value::Mark(CONFIRMED), Value::Mark(0));
     let begins = Rule::new()
@@ -36,6 +46,11 @@ pub(super) fn rules(policy: &str, until: Option<u64>) -> Vec<Rule> {
     let begins = labels.iter().fold(begins, |rule, label| {
         rule.then(Statement::SetCtLabel(*label))
     });
+    let until = match errors {
+        Errors::Judged => return vec![begins],
+        Errors::Pass => None,
+        Errors::PassUntil(until) => Some(until),
+    };
     let error = |protocol| {
         let error = Rule::new()
             .state(&[CtState::Related])
@@ -75,7 +90,9 @@ mod tests {
 
     #[test]
     fn errors_are_judged_once_a_rule_has_ended() {
-        let (always, until) = (rules("pol-0", None), rules("pol-0", Some(9)));
+        let always = rules("pol-0", Errors::Pass);
+        let until = rules("pol-0", Errors::PassUntil(9));
+        assert_eq!(rules("pol-0", Errors::Judged), always[..1]);
         let asks = |rule: &Rule| rule.to_string().contains("meta time < 9");
         assert!(!always.iter().any(asks));
         assert_eq!(

@@ -1,9 +1,12 @@
 //! What a policy becomes, and the same under another name.
 
+use std::net::IpAddr;
+
 use nft::{Data, Element, Match, Rule as KernelRule, Set, Statement, Test, Transaction, Verdict};
 use sha2::{Digest, Sha256};
 
 use crate::plan::multicast::{Multicast, add_parts};
+use crate::plan::named::Group;
 use crate::plan::{INET, names};
 
 /// A policy in the kernel's terms.
@@ -17,6 +20,10 @@ pub struct Compiled {
     pub sets: Vec<(Set, Vec<Element>)>,
     /// What it says of multicast, if it allows any.
     pub multicast: Option<Multicast>,
+    /// The groups of domain names whose sets it asks, which are not its own.
+    pub groups: Vec<Group>,
+    /// Whose questions are led to the node's own resolver, if there are any: the policy file's `clusterDNS`.
+    pub resolvers: Vec<IpAddr>,
 }
 
 impl Compiled {
@@ -35,6 +42,7 @@ impl Compiled {
         let name = names::policy(
             &crate::hex::hex(&digest.finalize()[..8]),
             self.multicast.is_some(),
+            names::has_names(&self.name),
         );
         let renamed = |old: &str| match old.strip_prefix(&self.name) {
             Some(part) => format!("{name}{part}"),
@@ -89,6 +97,8 @@ impl Compiled {
                 chains: chains(&part.chains),
                 sets: sets(&part.sets),
             }),
+            groups: self.groups.clone(),
+            resolvers: self.resolvers.clone(),
             name: name.clone(),
         }
     }

@@ -94,6 +94,7 @@ fn reach() -> impl Strategy<Value = Reach> {
             local,
             words,
             asked: None,
+            named: None,
         })
 }
 

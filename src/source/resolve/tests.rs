@@ -175,6 +175,7 @@ fn a_pod_that_denies_all_can_ask_for_names() {
         original: None,
         local: false,
         time: "2026-01-01T00:00:00Z".parse().expect("a time"),
+        names: Vec::new(),
     };
     let decision = policy.effective.decide(&packet);
     assert_eq!(

@@ -17,6 +17,9 @@ pub fn facts() -> Facts {
         dns: dns
             .map(|address| address.parse().expect("an address"))
             .to_vec(),
+        resolvers: dns
+            .map(|address| address.parse().expect("an address"))
+            .to_vec(),
         ..Facts::default()
     }
 }
@@ -47,6 +50,10 @@ pub fn fixed_policies() -> Vec<Effective> {
         allow to dns except 169.254.20.10; deny to node, 2001:db8::7 except fd44::/48
         deny to 224.0.0.0/3 until=2027-01-31T00:00:00Z; deny to ff00::/9, 10.0.0.0/9
         deny to fe80::/10 until=9999-12-30T00:00:00Z; deny to fc00::/7 until=1970-01-01T00:00:00Z";
+    let named = "\
+        allow 443/tcp,80/tcp,icmp,icmpv6/128,53/udp to a.example,*.b.example,10.0.0.1 except 10.0.0.0/24 log name=cdn
+        pass udp to c.example until=2027-01-31T00:00:00Z; deny to 10.96.0.10; allow to dns until=2027-01-31T00:00:00Z
+        allow to d.example";
     let passing = "pass to private except dns; reject 25/tcp log; pass 443/tcp; deny to internet";
     vec![
         policy(&[(Tier::Pod, every_port)], Deny, false),
@@ -64,6 +71,11 @@ pub fn fixed_policies() -> Vec<Effective> {
                 (Tier::Pod, every_target),
             ],
             Allow,
+            false,
+        ),
+        policy(
+            &[(Tier::ClusterEnforced, passing), (Tier::Pod, named)],
+            Deny,
             false,
         ),
         deepest(),

@@ -31,9 +31,9 @@ fn install(nft: &mut Nft, policy: &Compiled, attachment: &AttachmentPlan) {
     install
         .commit(nft, &mut ledger)
         .expect("the kernel takes it");
-    let found =
-        verify(nft, &base, policy, attachment, &mut Compared::default()).expect("the kernel tells");
-    assert_eq!(found, None);
+    let mut whole = Compared::default();
+    let found = verify(nft, &state, &base, policy, attachment, &mut whole);
+    assert_eq!(found.expect("the kernel tells"), None);
 }
 
 fn remove(nft: &mut Nft, attachment: &AttachmentPlan) {
@@ -102,15 +102,10 @@ fn removing_leaves_what_others_use() {
         assert_eq!(list(), one);
         install(&mut nft, &policy, &second);
         remove(&mut nft, &first);
-        let found = verify(
-            &mut nft,
-            &base(),
-            &policy,
-            &second,
-            &mut Compared::default(),
-        )
-        .expect("the kernel tells");
-        assert_eq!(found, None);
+        let state = StateDir::new("/nonexistent");
+        let mut whole = Compared::default();
+        let found = verify(&mut nft, &state, &base(), &policy, &second, &mut whole);
+        assert_eq!(found.expect("the kernel tells"), None);
         remove(&mut nft, &second);
         assert_eq!(list(), empty);
     });

@@ -57,12 +57,13 @@ fn values(field: Field) -> Option<(Value, Value)> {
             Value::Hex4(Ipv4Addr::new(10, 0, 0, 1)),
             Value::Hex4(Ipv4Addr::new(10, 0, 0, 77)),
         ),
-        Icmpv6QuotedDaddr | NdTarget => (
+        Icmpv6QuotedDaddr | NdTarget | UdpPayload => (
             Value::Hex(Ipv6Addr::LOCALHOST),
             Value::Hex(Ipv6Addr::from(77)),
         ),
         CtDirection => (Value::Original, Value::Reply),
         FibDaddrType => (Value::Local, Value::Local),
+        SocketTransparent => (Value::U8(0), Value::U8(1)),
         _ => return None,
     })
 }

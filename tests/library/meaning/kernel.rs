@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use egressway::plan::base::{AUDIT, DENY, REJECT};
+use egressway::plan::named::Group;
+use egressway::plan::names;
 use nft::{
     Chain, CtState, Data, Element, Elements, Family, Field, Match, Object, PlacedRule, Rule,
     Statement, Step, Test, Transaction, Value, Verb, Verdict,
@@ -37,6 +39,8 @@ pub struct Kernel<'a> {
     sets: HashMap<&'a str, &'a [Element]>,
     /// The sets whose elements count.
     counting: HashSet<&'a str>,
+    /// Whose sets are not the policy's own.
+    groups: &'a [Group],
 }
 
 impl<'a> Kernel<'a> {
@@ -84,7 +88,13 @@ impl<'a> Kernel<'a> {
             chains,
             sets,
             counting,
+            groups: &[],
         }
+    }
+
+    /// With the sets of these domain names: they hold what a packet says.
+    pub fn with(self, groups: &'a [Group]) -> Self {
+        Self { groups, ..self }
     }
 
     /// Walks a packet through the chains: `jump` leaves a place to come back to, `goto` does not.
@@ -141,7 +151,7 @@ impl<'a> Kernel<'a> {
                 Statement::Match(Match {
                     field,
                     test: Test::In(set),
-                }) if self.is_counted(set) => {
+                }) if names::group_of(set).is_none() && self.is_counted(set) => {
                     let fields = [read(*field, packet)?];
                     outcome.counted.extend(self.found(set, &fields)?);
                 }
@@ -155,6 +165,7 @@ impl<'a> Kernel<'a> {
                 }
                 Statement::Log { prefix, .. } => outcome.logged.push(prefix.clone()),
                 Statement::Limit(_) => {}      // not reached
+                Statement::Update(..) => {}    // of what is open
                 Statement::SetCtLabel(_) => {} // asked of errors about known flows
                 Statement::Among(key, set) => {
                     let fields = read_all(key.fields(), packet)?;
@@ -189,6 +200,7 @@ impl<'a> Kernel<'a> {
             Test::NotBetween(low, high) => field < is(low) || is(high) < field,
             Test::Within(net) => net.contains(&address(&field)),
             Test::Outside(net) => !net.contains(&address(&field)),
+            Test::In(set) if names::group_of(set).is_some() => self.is_named(set, packet),
             Test::In(set) => self.member(set, &field),
             Test::NotIn(set) => !self.member(set, &field),
             Test::Masked(..) if m.field == Field::CtStatus => true, // it is the flow's first
@@ -200,6 +212,13 @@ impl<'a> Kernel<'a> {
             }),
             Test::State(states) => states.contains(&CtState::New), // each packet is its flow's first
         }
+    }
+
+    fn is_named(&self, set: &str, packet: &Packet) -> bool {
+        let id = names::group_of(set).expect("a group");
+        let group = self.groups.iter().find(|group| group.id == id);
+        let patterns = &group.expect("a group of the policy").patterns;
+        patterns.iter().any(|one| packet.names.contains(one))
     }
 
     /// Its elements are somebody's.

@@ -11,13 +11,15 @@ mod packets;
 pub mod policies;
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
+use egressway::plan::resolver::{Led, resolver};
 use egressway::plan::{Compiled, compile};
-use nft::Transaction;
+use nft::{Family, Transaction};
 use proptest::prelude::*;
 use rules::class::{MULTICAST, contains};
 use rules::effective::Effective;
-use rules::evaluate::{Packet, Verdict};
+use rules::evaluate::{Original, Packet, Verdict};
 
 use expected::Expected;
 use kernel::{End, Kernel};
@@ -68,22 +70,27 @@ proptest! {
 }
 
 /// What judges all but what goes to many.
-fn inet(policy: &Effective) -> Transaction {
-    let compiled = compile(policy, LOG_GROUP);
+fn inet(compiled: &Compiled) -> Transaction {
     let alone = Compiled {
         multicast: None,
-        ..compiled
+        ..compiled.clone()
     };
     alone.add()
 }
 
 fn agree(policy: &Effective, seeds: &[packets::Seed]) -> Result<(), TestCaseError> {
     let pool = Pool::of(policy);
-    let ops = inet(policy);
-    let kernel = Kernel::holding(&ops);
+    let compiled = compile(policy, LOG_GROUP);
+    let ops = inet(&compiled);
+    let kernel = Kernel::holding(&ops).with(&compiled.groups);
     let expected = Expected::of(policy);
     for seed in seeds {
         let packet = pool.packet(seed);
+        // Nothing else is led there than questions.
+        if !compiled.groups.is_empty() && is_resolver(packet.destination) {
+            questions(policy, &kernel, &expected, &packet)?;
+            continue;
+        }
         if contains(&MULTICAST, packet.destination) {
             many(policy, &packet)?;
             continue;
@@ -94,6 +101,50 @@ fn agree(policy: &Effective, seeds: &[packets::Seed]) -> Result<(), TestCaseErro
             "{}",
             report(policy, &packet, &found, &wanted)
         );
+    }
+    Ok(())
+}
+
+fn is_resolver(address: IpAddr) -> bool {
+    [Family::V4, Family::V6].map(resolver).contains(&address)
+}
+
+/// Questions that are led to the node's own resolver are judged as what the pod has asked.
+fn questions(
+    policy: &Effective,
+    kernel: &Kernel<'_>,
+    expected: &Expected<'_>,
+    packet: &Packet,
+) -> Result<(), TestCaseError> {
+    for led in Led::all(&policy.facts.resolvers) {
+        for protocol in [6, 17] {
+            let original = Some(Original {
+                address: led.asked,
+                port: Some(53),
+            });
+            let asked = Packet {
+                destination: led.asked,
+                protocol,
+                port: Some(53),
+                icmp: None,
+                original,
+                local: false,
+                time: packet.time,
+                names: Vec::new(),
+            };
+            let arriving = Packet {
+                destination: resolver(led.family()),
+                port: Some(led.port),
+                local: true,
+                ..asked.clone()
+            };
+            let (found, wanted) = (kernel.judge(&arriving), expected.outcome(&asked));
+            prop_assert!(
+                found == wanted,
+                "{}",
+                report(policy, &asked, &found, &wanted)
+            );
+        }
     }
     Ok(())
 }
@@ -123,8 +174,9 @@ fn many(policy: &Effective, packet: &Packet) -> Result<(), TestCaseError> {
 
 /// Fails, with all that is needed to see why, if compiler and evaluator disagree.
 fn assert_agreement(policy: &Effective, packet: &Packet) {
-    let ops = inet(policy);
-    let kernel = Kernel::holding(&ops);
+    let compiled = compile(policy, LOG_GROUP);
+    let ops = inet(&compiled);
+    let kernel = Kernel::holding(&ops).with(&compiled.groups);
     let (found, wanted) = (kernel.judge(packet), Expected::of(policy).outcome(packet));
     assert!(
         found == wanted,

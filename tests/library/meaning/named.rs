@@ -21,6 +21,7 @@ fn packet(time: &str) -> Packet {
         original: None,
         local: false,
         time: time.parse().expect("a time"),
+        names: Vec::new(),
     }
 }
 

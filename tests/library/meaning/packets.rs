@@ -13,6 +13,8 @@ use rules::evaluate::{Original, Packet};
 use rules::nat64;
 use rules::rule::{Ports, Target};
 
+use super::policies::NAMES;
+
 /// A packet, before it is known which borders there are.
 #[derive(Debug, Clone)]
 pub struct Seed {
@@ -24,6 +26,8 @@ pub struct Seed {
     time: Index,
     /// The packet ends before its port: conntrack tracks no such thing.
     cut: bool,
+    /// Which names stand for its destination.
+    names: Vec<&'static str>,
 }
 
 #[derive(Debug, Clone)]
@@ -67,9 +71,10 @@ pub fn seed() -> impl Strategy<Value = Seed> {
         asked,
         time,
         prop::bool::weighted(0.05),
+        prop::sample::subsequence(&NAMES[..], 0..=NAMES.len()),
     )
         .prop_map(
-            |(destination, local, protocol, icmp, asked, time, cut)| Seed {
+            |(destination, local, protocol, icmp, asked, time, cut, names)| Seed {
                 destination,
                 local,
                 protocol,
@@ -77,6 +82,7 @@ pub fn seed() -> impl Strategy<Value = Seed> {
                 asked,
                 time,
                 cut,
+                names,
             },
         )
 }
@@ -112,7 +118,7 @@ impl Pool {
                 Target::Net(net) => around(&mut addresses, net.network(), net.broadcast()),
                 Target::Range(first, last) => around(&mut addresses, *first, *last),
                 Target::Metadata => metadata().for_each(|net| ends(&mut addresses, net)),
-                Target::Private | Target::Internet => {
+                Target::Private | Target::Internet | Target::Name(_) => {
                     let nets = PRIVATE.iter().chain(&NOT_INTERNET).chain(&MULTICAST);
                     let nets = nets.chain(metadata());
                     nets.for_each(|net| ends(&mut addresses, net));
@@ -205,6 +211,11 @@ impl Pool {
             }),
             local: seed.local,
             time: *seed.time.get(&self.times),
+            names: seed
+                .names
+                .iter()
+                .map(|name| name.parse().expect("a name"))
+                .collect(),
         }
     }
 

@@ -62,6 +62,9 @@ const KEYWORDS: [&str; 10] = [
     "multicast",
 ];
 
+/// Neither can these, nor can they be denied. A packet is to some of them: see `packets`.
+pub const NAMES: [&str; 3] = ["a.example", "*.example", "B.a.Example."];
+
 /// They can't stand behind `except`.
 const SERVICES: [&str; 2] = ["svc/shop/web", "svc/shop/db"];
 
@@ -145,6 +148,7 @@ fn facts() -> impl Strategy<Value = Facts> {
     let facts = |cluster: &[&str], dns: &[&str]| Facts {
         cluster: cluster.iter().map(|n| n.parse().expect("net")).collect(),
         dns: dns.iter().map(|a| a.parse().expect("address")).collect(),
+        resolvers: dns.iter().map(|a| a.parse().expect("address")).collect(),
         ..Facts::default()
     };
     let usual = ["10.244.0.0/16", "10.96.0.0/12", "fd44::/48"];
@@ -235,6 +239,8 @@ fn readable(lines: Vec<String>, facts: &Facts) -> Vec<String> {
                     "can never match",
                     "stands for nothing",
                     "needs the Kubernetes API",
+                    "needs to know whom pods ask",
+                    "cannot have a domain name",
                 ];
                 assert!(known.iter().any(|k| faults.contains(k)), "{faults}");
             })
@@ -258,7 +264,11 @@ fn rule() -> impl Strategy<Value = String> {
         2 => prop::collection::vec(select(&PORTS[..]), 1..5),
     ];
     let service = select(&SERVICES[..]).prop_map(|service| vec![service]);
-    let to = prop_oneof![4 => Just(Vec::new()), 12 => targets(1..5), 1 => service];
+    let names = prop::sample::subsequence(&NAMES[..], 1..3);
+    let named = (names, targets(0..2)).prop_map(|(names, others)| [names, others].concat());
+    let to = prop_oneof![
+        4 => Just(Vec::new()), 12 => targets(1..5), 1 => service, 3 => named,
+    ];
     let except = prop_oneof![2 => Just(Vec::new()), 1 => targets(1..4)];
     let options = prop::sample::subsequence(&OPTIONS[..], 0..3).prop_filter(
         "an option may be given once",

@@ -55,6 +55,7 @@ impl Expected {
             }),
             local: LOCAL.iter().any(|a| a.parse() == Ok(destination)),
             time: Timestamp::now(),
+            names: Vec::new(),
         };
         let trace = policy.trace(&packet);
         let decision = trace.decision;

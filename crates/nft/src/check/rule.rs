@@ -69,6 +69,9 @@ fn statement(
         Statement::Verdict(verdict) => verdict.chain().map_or(Ok(()), |chain| name("chain", chain)),
         Statement::Reject(reject) => refusal(family, settled, *reject),
         Statement::Snat(nat) | Statement::Dnat(nat) => translation(family, settled, nat),
+        Statement::Tproxy(address, port) => {
+            translation(family, settled, &Nat::To(*address, Some(*port)))
+        }
         _ => Ok(()),
     }
 }
@@ -121,7 +124,9 @@ fn field(table: TableFamily, settled: &mut Settled, field: Field) -> Result<(), 
     // Conntrack sees packets behind these families' hooks only.
     let comes_by = of_family
         && match spec.load {
-            Load::Ct(_) | Load::CtOriginal(_) => matches!(table, Ip | Ip6 | Inet),
+            Load::Ct(_) | Load::CtOriginal(_) | Load::Socket(_) => {
+                matches!(table, Ip | Ip6 | Inet)
+            }
             Load::FibDaddrType => !matches!(table, Arp | Bridge),
             Load::Payload(TRANSPORT, _) => table != Arp,
             _ => true,

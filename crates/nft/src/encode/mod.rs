@@ -2,6 +2,8 @@
 
 mod registers;
 
+use std::net::IpAddr;
+
 use crate::field::{Field, LINK};
 use crate::matching::{Match, Test};
 use crate::set::milliseconds;
@@ -142,6 +144,7 @@ impl Encoder<'_> {
                 });
             }
             Statement::Notrack => self.expression("notrack", |_| {}),
+            Statement::Tproxy(address, port) => self.tproxy(*address, *port),
             Statement::Snat(nat) => self.nat(NFT_NAT_SNAT, nat),
             Statement::Dnat(nat) => self.nat(NFT_NAT_DNAT, nat),
             Statement::Masquerade => self.expression("masq", |_| {}),
@@ -249,6 +252,20 @@ impl Encoder<'_> {
         });
     }
 
+    fn tproxy(&mut self, address: IpAddr, port: u16) {
+        let family = match Family::of(&address) {
+            Family::V4 => NFPROTO_IPV4,
+            Family::V6 => NFPROTO_IPV6,
+        };
+        self.immediate(NFT_REG_1, &Value::from(address).bytes());
+        self.immediate(NFT_REG_2, &port.to_be_bytes());
+        self.expression("tproxy", |w| {
+            w.be32(NFTA_TPROXY_FAMILY, u32::from(family));
+            w.be32(NFTA_TPROXY_REG_ADDR, NFT_REG_1);
+            w.be32(NFTA_TPROXY_REG_PORT, NFT_REG_2);
+        });
+    }
+
     fn nat(&mut self, kind: u32, nat: &Nat) {
         let nfproto = match nat.family() {
             Some(Family::V6) => NFPROTO_IPV6,
@@ -275,7 +292,8 @@ impl Encoder<'_> {
             w.be32(NFTA_NAT_REG_ADDR_MIN, NFT_REG_1);
             if let Some(register) = port_register {
                 w.be32(NFTA_NAT_REG_PROTO_MIN, register);
-                w.be32(NFTA_NAT_FLAGS, NF_NAT_RANGE_PROTO_SPECIFIED);
+                let both = NF_NAT_RANGE_MAP_IPS | NF_NAT_RANGE_PROTO_SPECIFIED;
+                w.be32(NFTA_NAT_FLAGS, both);
             }
         });
     }

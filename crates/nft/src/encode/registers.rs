@@ -102,6 +102,10 @@ impl Encoder<'_> {
                 w.be32(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
                 w.be32(NFTA_FIB_DREG, dreg);
             }),
+            Load::Socket(key) => self.expression("socket", |w| {
+                w.be32(NFTA_SOCKET_KEY, key);
+                w.be32(NFTA_SOCKET_DREG, dreg);
+            }),
             Load::Exthdr(kind, offset) => self.expression("exthdr", |w| {
                 w.be32(NFTA_EXTHDR_DREG, dreg);
                 w.attr(NFTA_EXTHDR_TYPE, &[kind]);

@@ -48,6 +48,7 @@ fn packet(text: &str) -> Packet {
         original: None,
         local: false,
         time: TIME.parse().expect("a time"),
+        names: Vec::new(),
     };
     while let Some(word) = next() {
         if word == "local" {

@@ -54,7 +54,8 @@ fn no_port_fits(rule: &Rule) -> Option<Complaint> {
             | Target::Nodes
             | Target::Metadata
             | Target::Multicast
-            | Target::Service(_) => {
+            | Target::Service(_)
+            | Target::Name(_) => {
                 reach.ipv4 = true;
                 reach.ipv6 = true;
             }

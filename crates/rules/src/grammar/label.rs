@@ -17,6 +17,6 @@ pub fn is_label(text: &str) -> bool {
 }
 
 /// Whether this is a label of a domain name: the same, and underscores as in service names.
-pub(super) fn is_host_label(text: &str) -> bool {
+pub(crate) fn is_host_label(text: &str) -> bool {
     is_label(&text.replace('_', "x"))
 }

@@ -53,7 +53,7 @@ pub(super) fn parse<'a>(
         Part::Ports
     };
     if words.skip("to") {
-        rule.to = words.list("a target", targets::parse)?;
+        rule.to = words.list("a target", |word| target(verb, word))?;
         last_list = Part::To;
     }
     if words.skip("except") {
@@ -132,6 +132,19 @@ fn verb(word: &str) -> Result<Verb, Complaint> {
         quoted(word)
     ))
     .maybe_meant(meant))
+}
+
+/// Not all addresses of a name are ever known: to deny some of them would leave the others open.
+fn target(verb: Verb, word: &str) -> Result<Target, Complaint> {
+    let target = targets::parse(word)?;
+    match (verb, &target) {
+        (Verb::Deny | Verb::Reject, Target::Name(_)) => Err(Complaint::new(format!(
+            "`{verb}` cannot have a domain name: not all addresses of {} are ever known",
+            quoted(word)
+        ))
+        .help("`allow` the names that are needed, and `deny` everything else behind them")),
+        _ => Ok(target),
+    }
 }
 
 fn log_on_pass(verb: Verb, options: &Options) -> Result<(), Complaint> {

@@ -8,6 +8,7 @@ use super::label;
 use super::number::number;
 use crate::fault::{Complaint, quoted};
 use crate::nearest::nearest;
+use crate::pattern;
 use crate::rule::Target;
 
 /// The keywords that stand for addresses.
@@ -69,7 +70,10 @@ pub fn parse(word: &str) -> Result<Target, Complaint> {
     if address.parse::<IpAddr>().is_ok() {
         return network(word).map(Target::Net);
     }
-    Err(no_address(word, &lower))
+    match pattern::read(word) {
+        Some(pattern) => Ok(Target::Name(pattern)),
+        None => Err(no_address(word, &lower)),
+    }
 }
 
 /// Reads one entry of the list behind `except`.
@@ -80,6 +84,11 @@ pub(super) fn parse_excepted(word: &str) -> Result<Target, Complaint> {
             quoted(word)
         ))
         .help("write a rule of its own for the Service, before this one")),
+        Target::Name(_) => Err(Complaint::new(format!(
+            "{} cannot stand behind `except`: not all addresses of a name are ever known",
+            quoted(word)
+        ))
+        .help("except addresses or networks")),
         target => Ok(target),
     }
 }
@@ -209,8 +218,16 @@ fn service(word: &str, service: &str) -> Result<Target, Complaint> {
 
 /// What is wrong with a word that is neither keyword nor address.
 fn no_address(word: &str, lower: &str) -> Complaint {
-    if is_domain(host(lower)) {
-        return domain(word);
+    let (host, port) = host(lower);
+    if host.len() < lower.len() && pattern::read(host).is_some() {
+        return domain(word, host, port);
+    }
+    if is_international(word) {
+        return Complaint::new(format!(
+            "{} has letters that are no part of a domain name as resolvers know it",
+            quoted(word)
+        ))
+        .help("write it as it is asked for, with `xn--`: `idn2 NAME` says how");
     }
     let complaint = unknown(word);
     if lower == "not" || lower.starts_with('!') {
@@ -232,6 +249,9 @@ fn no_address(word: &str, lower: &str) -> Complaint {
     if bare.len() < word.len() && is_plain(bare) {
         return complaint.meant(bare);
     }
+    if lower.contains('*') && pattern::read(&lower.replace('*', "x")).is_some() {
+        return complaint.help("`*.` stands for one or more labels, and only before a name");
+    }
     if let Some(net) = wildcard(word) {
         return complaint.meant(net);
     }
@@ -246,29 +266,50 @@ fn no_address(word: &str, lower: &str) -> Complaint {
     complaint.maybe_meant(nearest(word, &KEYWORDS))
 }
 
-/// `api.example.com` in `https://api.example.com:8443/v1`; the whole word if it is no such thing.
-fn host(word: &str) -> &str {
+/// `api.example.com` and its port in `https://api.example.com:8443/v1`; the whole word if it is no such thing.
+fn host(word: &str) -> (&str, Option<u16>) {
     let behind = word.split_once("://").map_or(word, |(_, rest)| {
         rest.split_once('/').map_or(rest, |(host, _)| host)
     });
     match behind.rsplit_once(':') {
-        Some((host, port)) if number::<u16>(port).is_ok() => host,
-        _ => behind,
+        Some((host, port)) => match number::<u16>(port) {
+            Ok(port) => (host, Some(port).filter(|port| *port > 0)),
+            Err(_) => (behind, None),
+        },
+        None => (behind, None),
     }
 }
 
-fn domain(word: &str) -> Complaint {
-    Complaint::new(format!(
-        "{} is a domain name: rules with domain names are not supported yet",
-        quoted(word)
-    ))
-    .help("write addresses")
+/// `api.example.com:443`, `https://api.example.com/v1`.
+fn domain(word: &str, host: &str, port: Option<u16>) -> Complaint {
+    let complaint = Complaint::new(format!("{} is more than a domain name", quoted(word)));
+    match port {
+        Some(port) => complaint.help(format!("ports stand before `to`: `{port}/tcp to {host}`")),
+        None => complaint.help(format!(
+            "write the name alone, and the port before `to`: `443/tcp to {host}`"
+        )),
+    }
+}
+
+/// `bücher.example`, which resolvers know by another spelling.
+fn is_international(word: &str) -> bool {
+    let ascii: String = word
+        .chars()
+        .map(|c| {
+            if c.is_alphanumeric() && !c.is_ascii() {
+                'x'
+            } else {
+                c
+            }
+        })
+        .collect();
+    !word.is_ascii() && pattern::read(&ascii).is_some()
 }
 
 fn unknown(word: &str) -> Complaint {
     Complaint::new(format!(
         "expected a target (an address, a network, a range, `svc/NAMESPACE/NAME`, `any`, `internet`, `private`, \
-         `cluster`, `node`, `nodes`, `metadata`, `dns`, `apiserver` or `multicast`), found {}",
+         `cluster`, `node`, `nodes`, `metadata`, `dns`, `apiserver`, `multicast` or a domain name), found {}",
         quoted(word)
     ))
 }
@@ -322,20 +363,6 @@ fn wildcard(word: &str) -> Option<String> {
     let octet = |n: usize| octets.get(n).copied().unwrap_or(0);
     let length = 8 * octets.len();
     Some(format!("{}.{}.{}.0/{length}", octet(0), octet(1), octet(2)))
-}
-
-/// `api.example.com`, `*.example.com`: at least two labels, the last not a number (RFC 3696 section 2).
-fn is_domain(lower: &str) -> bool {
-    let name = lower.strip_prefix("*.").unwrap_or(lower);
-    let wildcard = name.len() != lower.len();
-    let name = name.strip_suffix('.').unwrap_or(name);
-    let labels: Vec<&str> = name.split('.').collect();
-    (labels.len() > 1 || wildcard)
-        && name.len() <= 253
-        && labels.iter().all(|part| label::is_host_label(part))
-        && labels
-            .last()
-            .is_some_and(|last| last.bytes().any(|byte| !byte.is_ascii_digit()))
 }
 
 /// Whether a word would be right in a target list.

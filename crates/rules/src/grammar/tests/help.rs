@@ -54,7 +54,14 @@ fn what_other_tools_write_is_understood() {
             "allow to internet:443",
             "ports stand before `to`: `443/tcp to internet`",
         ),
-        ("allow to api.example.com:443", "write addresses"),
+        (
+            "allow to api.example.com:443",
+            "ports stand before `to`: `443/tcp to api.example.com`",
+        ),
+        (
+            "allow to https://api.example.com:8443/v1",
+            "ports stand before `to`: `8443/tcp to api.example.com`",
+        ),
         (
             "allow to https://203.0.113.7:8443/v1",
             "write the address alone, and the port before `to`: `443/tcp to 203.0.113.7`",

@@ -371,6 +371,7 @@ fn packets() -> Vec<Packet> {
                     }),
                     local,
                     time: now(),
+                    names: Vec::new(),
                 });
             }
         }
