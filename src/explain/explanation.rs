@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::Serialize;
 
-use crate::plan::named::Group as NameGroup;
+use crate::plan::named::Group;
 use crate::plan::veth::table;
 use rules::effective::{Effective, Tier, TierRules};
 use rules::evaluate::{Packet, Step, Trace};
@@ -188,7 +188,7 @@ fn notes_for(subject: &Subject, to: IpAddr) -> Vec<String> {
 }
 
 /// Samples with the same outcome.
-struct Group<'a> {
+struct Alike<'a> {
     outcome: Possibility<'a>,
     traffic: Vec<TrafficClass>,
 }
@@ -212,7 +212,7 @@ fn answers_for(subject: &Subject, to: IpAddr, question: &Question) -> (Vec<Answe
     let sockets = ports.map(|port| SocketAddr::new(to, port));
     with_api_server.facts.api_server = sockets.collect();
     let all: Vec<TrafficClass> = samples.iter().map(|sample| sample.traffic).collect();
-    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut groups: Vec<Alike<'_>> = Vec::new();
     let mut notes = Vec::new();
     for Sample { traffic, packet } in samples {
         notes.extend(by_names(&subject.policy, &packet));
@@ -224,12 +224,12 @@ fn answers_for(subject: &Subject, to: IpAddr, question: &Question) -> (Vec<Answe
             first.sent_to = vec![ELSEWHERE.to_owned()];
         }
         for outcome in outcomes {
-            let same = |group: &&mut Group<'_>| {
+            let same = |group: &&mut Alike<'_>| {
                 group.outcome.sent_to == outcome.sent_to && group.outcome.is_like(&outcome)
             };
             match groups.iter_mut().find(same) {
                 Some(group) => group.traffic.push(traffic),
-                None => groups.push(Group {
+                None => groups.push(Alike {
                     outcome,
                     traffic: vec![traffic],
                 }),
@@ -260,7 +260,7 @@ fn answers_for(subject: &Subject, to: IpAddr, question: &Question) -> (Vec<Answe
 fn by_names(policy: &Effective, packet: &Packet) -> Vec<String> {
     let without = policy.decide(packet);
     let to = packet.destination;
-    let groups = NameGroup::all(policy).into_iter();
+    let groups = Group::all(policy).into_iter();
     let notes = groups.filter_map(|group| {
         let called: Vec<String> = group.patterns.iter().map(ToString::to_string).collect();
         let named = Packet {

@@ -80,12 +80,13 @@ impl Group {
             Target::Name(pattern) => Some(pattern.clone()),
             _ => None,
         });
-        let patterns: BTreeSet<Pattern> = patterns.collect();
-        let said: BTreeSet<String> = patterns.iter().map(ToString::to_string).collect();
-        let said: Vec<String> = said.into_iter().collect();
+        // In the order of their texts, which is the one of those who read them only.
+        let patterns: BTreeMap<String, Pattern> =
+            patterns.map(|one| (one.to_string(), one)).collect();
+        let said: Vec<&str> = patterns.keys().map(String::as_str).collect();
         (!patterns.is_empty()).then(|| Group {
             id: crate::hex::hex(&Sha256::digest(said.join("\n"))[..8]),
-            patterns: patterns.into_iter().collect(),
+            patterns: patterns.values().cloned().collect(),
         })
     }
 

@@ -4,10 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::fault::{Complaint, quoted};
-use crate::grammar::label;
 
 /// Bytes that a name may have, as text without the dot at its end (RFC 1035 section 2.3.4).
 const LONGEST: usize = 253;
+/// Bytes of one label (the same).
+const LONGEST_LABEL: usize = 63;
 
 /// Which domain names a rule means: one, or all that end so.
 ///
@@ -85,7 +86,7 @@ pub(crate) fn read(word: &str) -> Option<Pattern> {
     let labels: Vec<&str> = name.split('.').collect();
     let is_name = (labels.len() > 1 || wildcard)
         && name.len() <= LONGEST
-        && labels.iter().all(|part| label::is_host_label(part))
+        && labels.iter().all(|part| is_label(part))
         && labels
             .last()
             .is_some_and(|last| last.bytes().any(|byte| !byte.is_ascii_digit()));
@@ -93,6 +94,16 @@ pub(crate) fn read(word: &str) -> Option<Pattern> {
         name: name.to_owned(),
         wildcard,
     })
+}
+
+/// A label as names have it: letters, digits, underscores as in names of services, inner hyphens.
+fn is_label(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let bytes = text.as_bytes();
+    (1..=LONGEST_LABEL).contains(&bytes.len())
+        && bytes.iter().all(|byte| inner(*byte) || *byte == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 #[cfg(test)]

@@ -265,7 +265,7 @@ namespace x[egressway.dev/default-rules]:1:7: `443` has no protocol
 namespace x[egressway.dev/mode]:1:1: expected `enforce` or `audit`, found `off`
   off
   ^^^
-pod annotation egressway.dev/rules:1:9: expected a target (an address, a network, a range, `svc/NAMESPACE/NAME`, `any`, `internet`, `private`, `cluster`, `node`, `nodes`, `metadata`, `dns`, `apiserver` or `multicast`), found `interent`
+pod annotation egressway.dev/rules:1:9: expected a target (an address, a network, a range, `svc/NAMESPACE/NAME`, `any`, `internet`, `private`, `cluster`, `node`, `nodes`, `metadata`, `dns`, `apiserver`, `multicast` or a domain name), found `interent`
   deny to interent
           ^^^^^^^^
   help: did you mean `internet`?"

@@ -52,6 +52,9 @@ fn removing_leaves_the_base() {
         for (n, policy) in fixed_policies().iter().enumerate() {
             println!("{what}, policy {n}");
             let policy = compile(policy, LOG_GROUP);
+            if !policy.groups.is_empty() {
+                continue; // the sets of domain names go by themselves: `netns::names`
+            }
             let plan = with_policy(plan.clone(), &policy);
             in_new_namespace(|| {
                 commit(&base().add(&[]));

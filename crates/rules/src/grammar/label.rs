@@ -15,8 +15,3 @@ pub fn is_label(text: &str) -> bool {
         && bytes.first().is_some_and(|byte| alphanumeric(*byte))
         && bytes.last().is_some_and(|byte| alphanumeric(*byte))
 }
-
-/// Whether this is a label of a domain name: the same, and underscores as in service names.
-pub(crate) fn is_host_label(text: &str) -> bool {
-    is_label(&text.replace('_', "x"))
-}

@@ -249,11 +249,11 @@ fn no_address(word: &str, lower: &str) -> Complaint {
     if bare.len() < word.len() && is_plain(bare) {
         return complaint.meant(bare);
     }
-    if lower.contains('*') && pattern::read(&lower.replace('*', "x")).is_some() {
-        return complaint.help("`*.` stands for one or more labels, and only before a name");
-    }
     if let Some(net) = wildcard(word) {
         return complaint.meant(net);
+    }
+    if lower.contains('*') && pattern::read(&lower.replace('*', "x")).is_some() {
+        return complaint.help("`*.` stands for one or more labels, and only before a name");
     }
     if matches!(
         lower.split_once('/'),
