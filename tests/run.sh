@@ -21,7 +21,7 @@ need iproute2=ip iptables=iptables nftables=nft conntrack=conntrack strace=strac
   ca-certificates=/etc/ssl/certs/ca-certificates.crt \
   chromium=chromium qemu-system-x86=qemu-system-x86_64 busybox-static=busybox cpio=cpio \
   containerd=containerd runc=runc tar=tar openssl=openssl make=make rsync=rsync dpkg-dev=dpkg-source \
-  debian-archive-keyring=/usr/share/keyrings/debian-archive-keyring.gpg buildah=buildah || exit 1
+  debian-archive-keyring=/usr/share/keyrings/debian-archive-keyring.gpg buildah=buildah dnsmasq-base=dnsmasq || exit 1
 need_cni_plugins || exit 1
 
 # Prometheus' own tool out of the distribution's package, whose service nobody wants here.

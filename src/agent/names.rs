@@ -15,22 +15,20 @@ use super::dirs::Dirs;
 use super::{Context, Error};
 use crate::names::never::Never;
 use crate::names::{LISTEN, Resolver, ResolverThreads};
-use crate::source::PolicyFile;
+use crate::source::{NamesOptions, PolicyFile};
 use crate::store::StateDir;
 
 /// How often the routes are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long the kernel may take.
 const KERNEL: Duration = Duration::from_secs(2);
-/// How long an address lives at least.
-const LEAST: Duration = Duration::from_secs(60);
-
 /// Starts it. It listens when [`keep`] says where.
 ///
 /// # Errors
 /// The system gives no thread, or no socket.
 pub fn start(state: StateDir) -> io::Result<ResolverThreads> {
-    ResolverThreads::start(Arc::new(Resolver::new(state, LEAST)?))
+    let least = NamesOptions::default().min_ttl;
+    ResolverThreads::start(Arc::new(Resolver::new(state, least)?))
 }
 
 /// What has to be known, and is looked at again and again.
@@ -38,6 +36,8 @@ struct Followed {
     /// When the policy file was written that was read last.
     written: Option<SystemTime>,
     facts: Facts,
+    /// How long an address lives at least.
+    least: Duration,
     /// Flows of questions that go past us have been ended.
     led: bool,
     said: String,
@@ -50,6 +50,7 @@ pub(super) async fn keep(context: Context, names: Arc<ResolverThreads>) -> Error
     let mut known = Followed {
         written: None,
         facts: Facts::default(),
+        least: NamesOptions::default().min_ttl,
         led: false,
         said: String::new(),
     };
@@ -76,6 +77,7 @@ impl Followed {
             // One with a fault is told by who puts it there, and changes nothing.
             if let Ok(policy) = PolicyFile::load(file) {
                 self.facts = policy.facts;
+                self.least = policy.names.min_ttl;
                 self.written = written;
             }
         }
@@ -99,7 +101,7 @@ impl Followed {
             let own = route::own_addresses(&mut rtnl).map_err(|e| e.to_string())?;
             names
                 .resolver()
-                .set_policy(Never::new(&self.facts, own), LEAST);
+                .set_policy(Never::new(&self.facts, own), self.least);
         }
         names.set_servers(servers.clone());
         if !self.led && names.resolver().is_listening() {

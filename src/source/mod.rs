@@ -20,7 +20,7 @@ mod yaml;
 
 pub use egress::impossible as impossible_egress;
 pub use error::SourceError;
-pub use file::{KIND, PolicyFile};
+pub use file::{KIND, NamesOptions, PolicyFile};
 pub use mode::Mode;
 pub use names::Name;
 pub(crate) use names::{behind_api_server, behind_nodes, behind_service, needed};

@@ -335,7 +335,7 @@ fn forged_checksums_are_told_of_before_the_first_pod() {
     for (mode, word) in [
         ("resolve", "throughput"),
         ("ignore", "NET_RAW"),
-        ("drop", "tried"),
+        ("drop", "verified by a trial"),
     ] {
         let output = paths.run("install", &["--forged-checksums", mode]);
         assert_eq!(output.code, Some(0), "{}", output.stderr);

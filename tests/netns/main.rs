@@ -42,6 +42,7 @@ mod other_lists;
 mod ownership;
 mod packets;
 mod primaries;
+mod resolver;
 mod rules;
 mod self_check;
 mod shown;

@@ -166,7 +166,9 @@ fn any_number_of_readers_and_stdout_get_every_line() {
     );
     let older = node.tool("logs --since 2h --no-follow --verdict deny");
     assert!(
-        older.stderr.contains("the agent's lines reach back "),
+        older
+            .stderr
+            .contains("the agent keeps the lines of the last "),
         "{}",
         older.stderr
     );
