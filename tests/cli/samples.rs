@@ -167,7 +167,7 @@ fn the_unit_runs_the_agent_with_the_daemonsets_capabilities() {
         found.unwrap_or_else(|| panic!("no {key}")).1
     };
     assert_eq!(value("ExecStart"), "/usr/local/sbin/egressway agent");
-    let daemonset = fs::read_to_string(dir.join("daemonset.yaml")).unwrap();
+    let daemonset = fs::read_to_string(dir.join("base/daemonset.yaml")).unwrap();
     let added = daemonset.split("add:\n").nth(1).unwrap();
     let added = added
         .lines()
