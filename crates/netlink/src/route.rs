@@ -269,12 +269,20 @@ mod tests {
         in_fresh_netns(|| {
             for address in ["169.254.20.11", "fd00:20::11"] {
                 let address: IpAddr = address.parse().unwrap();
-                let is_here = || std::net::UdpSocket::bind((address, 5300)).is_ok();
+                // There is no other route at all; to bind to such an address IPv6 asks for more.
+                let any: IpAddr = match address {
+                    IpAddr::V4(_) => [0; 4].into(),
+                    IpAddr::V6(_) => [0; 16].into(),
+                };
+                let socket = std::net::UdpSocket::bind((any, 0)).unwrap();
+                let is_here = || socket.connect((address, 5300)).is_ok();
                 assert!(!is_here());
                 assert!(!lead_here_no_more(&mut rtnl(), address).unwrap());
                 assert!(lead_here(&mut rtnl(), address).unwrap());
                 assert!(!lead_here(&mut rtnl(), address).unwrap());
-                assert!(is_here() && own_addresses(&mut rtnl()).unwrap().contains(&address));
+                assert!(is_here(), "{address}");
+                let own = own_addresses(&mut rtnl()).unwrap();
+                assert!(own.contains(&address), "{address}: {own:?}");
                 assert!(lead_here_no_more(&mut rtnl(), address).unwrap());
                 assert!(!is_here());
             }
