@@ -368,7 +368,9 @@ fn transparent(at: SocketAddr, kind: SockType) -> OwnedFd {
     } else {
         AddressFamily::Inet6
     };
-    let fd = socket(family, kind, SockFlag::SOCK_NONBLOCK, None).expect("a socket");
+    // No child of another test inherits it, and goes on to listen.
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let fd = socket(family, kind, flags, None).expect("a socket");
     setsockopt(&fd, sockopt::ReuseAddr, &true).expect("an option");
     setsockopt(&fd, sockopt::IpTransparent, &true).expect("an option");
     bind(fd.as_raw_fd(), &SockaddrStorage::from(at)).unwrap_or_else(|e| panic!("{at}: {e}"));
