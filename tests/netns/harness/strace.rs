@@ -141,6 +141,12 @@ impl Drop for Attached {
     fn drop(&mut self) {
         let pid = Pid::from_raw(self.0.id().try_into().expect("a process id"));
         let _ = kill(pid, Signal::SIGINT); // it leaves the process as it is
+        let begun = Instant::now();
+        while matches!(self.0.try_wait(), Ok(None)) && begun.elapsed() < Duration::from_secs(2) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        // It waits for ever for the threads of a process that was killed while it left.
+        let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
