@@ -1,7 +1,7 @@
 //! The resolver's own threads: one that relays, so that nothing else delays answers, and one that watches it.
 //!
 //! Pods are led to whoever listens, also to one that hangs. So the second closes the sockets of a first one that has
-//! done nothing for [`HANGS`].
+//! done nothing for two seconds.
 
 use std::io;
 use std::net::SocketAddr;
