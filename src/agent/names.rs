@@ -14,7 +14,8 @@ use rules::effective::Facts;
 use super::dirs::Dirs;
 use super::{Context, Error};
 use crate::names::never::Never;
-use crate::names::{LISTEN, Resolver, ResolverThreads};
+use crate::names::{Resolver, ResolverThreads};
+use crate::plan::resolver::{Led, resolvers};
 use crate::source::{NamesOptions, PolicyFile};
 use crate::store::StateDir;
 
@@ -114,19 +115,18 @@ impl Followed {
 
 /// Of the families of these servers.
 fn addresses(servers: &[IpAddr]) -> Vec<IpAddr> {
-    let all = [IpAddr::from(LISTEN.0), IpAddr::from(LISTEN.1)];
     let has = |address: &IpAddr| {
         servers
             .iter()
             .any(|server| server.is_ipv4() == address.is_ipv4())
     };
-    all.into_iter().filter(has).collect()
+    resolvers().into_iter().filter(has).collect()
 }
 
 /// Ends flows of questions of our pods: those that go past us, whose answers nobody would learn, or those that come
 /// here. An application that asks by one port for ever would go on as before, whoever listens by then.
 fn end_flows(resolver: &Resolver, servers: &[IpAddr], here: bool) {
-    let listen = [IpAddr::from(LISTEN.0), IpAddr::from(LISTEN.1)];
+    let listen = resolvers();
     let pods = resolver.addresses_of_pods();
     if pods.is_empty() {
         return;
@@ -151,11 +151,10 @@ pub(super) fn end(names: &ResolverThreads, policy_file: &std::path::Path) {
     names.end();
     let servers = PolicyFile::load(policy_file).map(|file| file.facts.dns);
     let servers = servers.unwrap_or_default();
-    let is_taken = |address: IpAddr| {
-        let at = (address, crate::names::FIRST_PORT).into();
-        std::net::TcpStream::connect_timeout(&at, Duration::from_millis(50)).is_ok()
+    let is_taken = |led: Led| {
+        std::net::TcpStream::connect_timeout(&led.at(), Duration::from_millis(50)).is_ok()
     };
-    if !addresses(&servers).into_iter().any(is_taken) {
+    if !Led::all(&servers).any(is_taken) {
         end_flows(names.resolver(), &servers, true);
     }
 }
@@ -163,8 +162,7 @@ pub(super) fn end(names: &ResolverThreads, policy_file: &std::path::Path) {
 /// Nothing leads here any more.
 pub(super) fn remove() {
     let removed = Rtnl::open(Instant::now() + KERNEL).and_then(|mut rtnl| {
-        let addresses = [IpAddr::from(LISTEN.0), IpAddr::from(LISTEN.1)];
-        addresses
+        resolvers()
             .into_iter()
             .try_for_each(|address| route::lead_here_no_more(&mut rtnl, address).map(drop))
     });

@@ -1,5 +1,5 @@
 //! Puts addresses into the kernel's sets, by packets: one of our rules in this host's output takes what we send to an
-//! address at [`PORT`], puts the address into the set that the packet's secret is for, and drops the packet. So no
+//! address at [`LEARN_PORT`], puts the address into the set that the packet's secret is for, and drops the packet. So no
 //! transaction is needed, which would wait for others' and have every pod start compare all rules anew.
 
 use std::collections::HashMap;
@@ -10,10 +10,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use super::life::Life;
 use crate::hex::bytes;
+use crate::plan::named::LEARN_PORT;
 use crate::store::NameGroup;
-
-/// The port to which such packets go.
-pub const PORT: u16 = 4798;
 
 /// Length of a secret.
 const LENGTH: usize = 16;
@@ -125,7 +123,7 @@ impl Learner {
             IpAddr::V4(_) => &self.v4,
             IpAddr::V6(_) => self.v6.as_ref().ok_or(Failure::NoRoute)?,
         };
-        let sent = socket.send_to(token, SocketAddr::new(address, PORT));
+        let sent = socket.send_to(token, SocketAddr::new(address, LEARN_PORT));
         match sent.map_err(|e| e.raw_os_error()) {
             // A rule has dropped it: ours, which has learned the address.
             Err(Some(libc::EPERM)) => Ok(()),

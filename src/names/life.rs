@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use crate::plan::named::CLASSES;
+
 /// What an answer's time to live is prolonged by: an application asks again when it is over, not before.
 const GRACE: u64 = 30;
 
-/// The times that there are rules for.
+/// The times that there are rules for, [`CLASSES`] in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Life {
     /// 90 seconds.
@@ -20,26 +22,17 @@ pub enum Life {
 
 impl Life {
     /// All of them, the shortest first.
-    pub const ALL: [Life; 4] = [Life::Seconds90, Life::Minutes10, Life::Hour, Life::Day];
+    pub const ALL: [Life; CLASSES.len()] =
+        [Life::Seconds90, Life::Minutes10, Life::Hour, Life::Day];
 
     /// As documents and chains call it.
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Life::Seconds90 => "90s",
-            Life::Minutes10 => "10m",
-            Life::Hour => "1h",
-            Life::Day => "1d",
-        }
+        CLASSES[self as usize].0
     }
 
     /// How long it is.
     pub const fn duration(self) -> Duration {
-        Duration::from_secs(match self {
-            Life::Seconds90 => 90,
-            Life::Minutes10 => 600,
-            Life::Hour => 3600,
-            Life::Day => 86400,
-        })
+        CLASSES[self as usize].1
     }
 
     /// The shortest that is at least so long.
@@ -76,7 +69,8 @@ mod tests {
         ] {
             assert_eq!(Life::at_least(needed(ttl, minute)).as_str(), life, "{ttl}");
         }
-        let hour = Duration::from_secs(3600);
+        let hour = Life::Hour.duration();
+        assert_eq!(hour, Duration::from_secs(3600));
         assert_eq!(Life::at_least(needed(1, hour)), Life::Day);
         assert_eq!(needed(u32::MAX, minute), Life::Day.duration());
     }

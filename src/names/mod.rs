@@ -15,8 +15,6 @@
 //! Pods are led here by nf_tables only while somebody listens: if this ends, questions go to the cluster's DNS by
 //! themselves, what is known stays allowed until its time, and what is new stays closed.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 pub mod counts;
 pub mod learn;
 pub mod message;
@@ -38,21 +36,3 @@ mod wanted;
 
 pub use resolver::Resolver;
 pub use serve::ResolverThreads;
-
-/// Where questions are led to: addresses that are no interface's, and nobody's source.
-pub const LISTEN: (Ipv4Addr, Ipv6Addr) = (
-    Ipv4Addr::new(169, 254, 20, 11),
-    Ipv6Addr::new(0xfd00, 0x20, 0, 0, 0, 0, 0, 0x11),
-);
-
-/// The port for what was sent to the first address of `clusterDNS`; the next ones are for the next.
-pub const FIRST_PORT: u16 = 5300;
-
-/// Where questions to the `index`th address of `clusterDNS` are led to.
-pub fn listens_at(index: u16, server: IpAddr) -> (IpAddr, u16) {
-    let address = match server {
-        IpAddr::V4(_) => LISTEN.0.into(),
-        IpAddr::V6(_) => LISTEN.1.into(),
-    };
-    (address, FIRST_PORT.saturating_add(index))
-}

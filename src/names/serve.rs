@@ -19,7 +19,8 @@ use tokio::task::LocalSet;
 use super::listen::Listeners;
 use super::relay::Relay;
 use super::resolver::{Resolver, now};
-use super::{listens_at, tcp, udp};
+use super::{tcp, udp};
+use crate::plan::resolver::Led;
 use rules::class::DNS_PORT;
 
 /// How long the relays may do nothing, in milliseconds.
@@ -244,11 +245,11 @@ fn listen(
 ) -> (Vec<Serving>, Option<String>) {
     let (mut serving, mut problem) = (Vec::new(), None);
     let (mut open, mut addresses) = (Vec::new(), Vec::new());
-    for (index, server) in (0_u16..).zip(servers) {
-        let at = SocketAddr::from(listens_at(index, *server));
+    for led in Led::all(servers) {
+        let at = led.at();
         let opened = Listeners::open(at).and_then(|listeners| {
             open.push(listeners.try_clone()?);
-            serve(relay, listeners, SocketAddr::new(*server, DNS_PORT))
+            serve(relay, listeners, SocketAddr::new(led.asked, DNS_PORT))
         });
         match opened {
             Ok(one) => {

@@ -10,7 +10,7 @@
 //! The resolver's addresses are on no device, so that no pod has them for a neighbour and nobody answers for them on a
 //! link: local routes make them the node's own. Each address of `clusterDNS` has a port of its own there.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nft::{
     ChainKind, Family, Field, Hook, HookPoint, InterfaceName, Nat, Rule, Statement, Test, Value,
@@ -43,6 +43,11 @@ pub const fn resolver(family: Family) -> IpAddr {
     }
 }
 
+/// Its addresses, of both families.
+pub fn resolvers() -> [IpAddr; 2] {
+    FAMILIES.map(resolver)
+}
+
 /// Addresses of pods whose questions are led to the node's own resolver.
 pub const fn led(family: Family) -> &'static str {
     match family {
@@ -73,6 +78,11 @@ impl Led {
     /// The family in which it is asked, and led.
     pub const fn family(&self) -> Family {
         Family::of(&self.asked)
+    }
+
+    /// Where the resolver takes it.
+    pub fn at(&self) -> SocketAddr {
+        SocketAddr::new(self.to(), self.port)
     }
 
     fn to(&self) -> IpAddr {

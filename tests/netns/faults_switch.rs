@@ -66,17 +66,17 @@ fn whole(node: &Node, policy: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// One policy in the kernel and one in the state directory, and nothing half-done.
-fn assert_one_policy(node: &Node, pod: &Pod<'_>, what: &str) {
-    let policy = led(node, pod);
-    let part = format!("{policy}-");
-    let others = blocks(node)
-        .into_keys()
-        .filter(|name| name.starts_with("pol-") && *name != policy && !name.starts_with(&part));
+/// Of each pod, which has one of its own, one policy in the kernel and one in the state directory, and nothing half-done.
+fn assert_policies(node: &Node, pods: &[&Pod<'_>], what: &str) {
+    let led: Vec<String> = pods.iter().map(|pod| led(node, pod)).collect();
+    let others = blocks(node).into_keys().filter(|name| {
+        let is_of = |policy: &String| name == policy || name.starts_with(&format!("{policy}-"));
+        name.starts_with("pol-") && !led.iter().any(is_of)
+    });
     let others: Vec<String> = others.collect();
     assert_eq!(others, Vec::<String>::new(), "{what}");
     let files = fs::read_dir(node.state_dir().join("policies")).expect("policies");
-    assert_eq!(files.count(), 1, "{what}");
+    assert_eq!(files.count(), pods.len(), "{what}");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_kill_while_another_add_brings_other_rules() {
             assert!(good, "{what}: {changes:?}");
             pod.ours("CHECK").ok();
             now = is(node, &pod, &what);
-            assert_one_policy(node, &pod, &what);
+            assert_policies(node, &[&pod], &what);
             assert_eq!(sync(node), (vec![], true), "a second time after {what}");
         }
         pod.delete();
@@ -191,7 +191,7 @@ fn a_kill_while_sync_mends() {
             assert!(good, "{what}: {changes:?}");
             outcomes.push(changes.is_empty());
             pod.ours("CHECK").ok();
-            assert_one_policy(node, &pod, &what);
+            assert_policies(node, &[&pod], &what);
             assert_eq!(node.objects(), objects, "{what}");
             assert_eq!(sync(node), (vec![], true), "a second time after {what}");
         }

@@ -101,13 +101,7 @@ pub fn run(options: &ReconcileOptions<'_>) -> Result<Report, Error> {
 /// # Errors
 /// As [`run`].
 pub fn remove_orphans(state: &StateDir, registry: &dyn Registry) -> Result<Report, Error> {
-    let mut sync = Sync::new(&ReconcileOptions {
-        state,
-        registry,
-        policy_file: None,
-        repair: false,
-        dry_run: false,
-    })?;
+    let mut sync = Sync::that_removes(state, registry)?;
     sync.step("the state directory's files", Sync::files);
     sync.step("egress IPs", Sync::egress);
     sync.step("what has no record", Sync::orphans);
@@ -122,13 +116,7 @@ pub fn remove_orphans(state: &StateDir, registry: &dyn Registry) -> Result<Repor
 /// # Errors
 /// As [`run`].
 pub fn remove_unused_policies(state: &StateDir, registry: &dyn Registry) -> Result<Report, Error> {
-    let mut sync = Sync::new(&ReconcileOptions {
-        state,
-        registry,
-        policy_file: None,
-        repair: false,
-        dry_run: false,
-    })?;
+    let mut sync = Sync::that_removes(state, registry)?;
     sync.step("policies in the kernel", Sync::led_to_by_nobody);
     sync.step("stored policies", Sync::unused_policies);
     Ok(sync.report)
@@ -159,6 +147,17 @@ impl<'a> Sync<'a> {
             whole: Compared::default(),
             pending: Vec::new(),
             removes: true,
+        })
+    }
+
+    /// Of whoever repairs nothing.
+    fn that_removes(state: &'a StateDir, registry: &'a dyn Registry) -> Result<Self, Error> {
+        Self::new(&ReconcileOptions {
+            state,
+            registry,
+            policy_file: None,
+            repair: false,
+            dry_run: false,
         })
     }
 

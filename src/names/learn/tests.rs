@@ -26,8 +26,8 @@ fn table(size: u32) {
                 chain learn6 {{ update @dn6 {{ ip6 daddr timeout 90s }} drop; }}
                 chain learn {{
                     type filter hook output priority -301;
-                    udp dport {PORT} udp length 24 @th,64,128 0x{TOKEN} goto learn4
-                    udp dport {PORT} udp length 24 @th,64,128 0x{OTHER} goto learn6
+                    udp dport {LEARN_PORT} udp length 24 @th,64,128 0x{TOKEN} goto learn4
+                    udp dport {LEARN_PORT} udp length 24 @th,64,128 0x{OTHER} goto learn6
                 }}
             }}"
         )],

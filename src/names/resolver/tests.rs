@@ -6,9 +6,9 @@ use netlink::test_support::{in_fresh_netns, run};
 use rules::effective::Facts;
 
 use crate::attachment::test_support::{record as record_of, store};
-use crate::names::learn::PORT;
 use crate::names::message::A;
 use crate::names::test_support::{answer, query, record};
+use crate::plan::named::LEARN_PORT;
 use crate::store::{GroupName, NameGroup, RecordNames};
 
 /// A pod's address.
@@ -36,7 +36,7 @@ fn group(state: &Path, patterns: &[&str], number: u8) -> GroupName {
         rules += &format!(
             "add chain inet t learn-{name}-4-{life}
              add rule inet t learn-{name}-4-{life} update @dn4-{name} {{ ip daddr timeout {life} }} drop
-             add rule inet t learn udp dport {PORT} @th,64,128 0x{token} goto learn-{name}-4-{life}\n"
+             add rule inet t learn udp dport {LEARN_PORT} @th,64,128 0x{token} goto learn-{name}-4-{life}\n"
         );
     }
     let file = tempfile::NamedTempFile::new().expect("a file");
