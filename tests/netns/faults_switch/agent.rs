@@ -54,7 +54,14 @@ fn worker(agent: &NodeAgent) -> u32 {
 /// Which of two texts each pod has, whole; nothing else can be seen of it.
 fn has(node: &Node, pods: [&Pod<'_>; 2], wholes: &[[String; 2]; 2], what: &str) -> [usize; 2] {
     let place = |n: usize| {
-        let there = whole(node, &led(node, pods[n]));
+        // An agent that goes on may take a policy away between the two questions.
+        let there = loop {
+            let policy = led(node, pods[n]);
+            let there = whole(node, &policy);
+            if led(node, pods[n]) == policy {
+                break there;
+            }
+        };
         let found = wholes.iter().position(|both| both[n] == there);
         found.unwrap_or_else(|| {
             panic!(
